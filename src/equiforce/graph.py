@@ -1,0 +1,159 @@
+"""The only types that cross modules: structures, graphs, labels and predictions. Energies in eV, lengths in Å."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Structure:
+    """Atoms in space, with the reference labels that are known of them.
+
+    A direction that is not periodic has ``pbc`` False; a molecule without a box has a cell of zeros.
+    Stress has ASE's sign: positive under tension, in eV/Å³.
+    """
+
+    atomic_numbers: Int[np.ndarray, " atoms"]
+    positions: Float[np.ndarray, "atoms 3"]
+    cell: Float[np.ndarray, "3 3"]
+    pbc: Bool[np.ndarray, "3"]
+    energy: float | None = None
+    forces: Float[np.ndarray, "atoms 3"] | None = None
+    stress: Float[np.ndarray, "3 3"] | None = None
+    group: str = ""  # what errors are grouped by: config_type
+    source: str = ""  # "train.xyz, frame 12", for messages
+
+    def __len__(self) -> int:
+        return len(self.atomic_numbers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AtomicGraph:
+    """A batch of structures and the pairs closer than the cutoff. Lengths in Å."""
+
+    positions: Float[Tensor, "atoms 3"]
+    species: Int[Tensor, " atoms"]  # index into the model's species list, not the atomic number
+    cell: Float[Tensor, "structures 3 3"]  # rows are lattice vectors; zeros for a molecule
+    structure_of_atom: Int[Tensor, " atoms"]
+    centers: Int[Tensor, " edges"]  # i: receives the message; edges are sorted by it
+    neighbors: Int[Tensor, " edges"]  # j: sends it
+    shifts: Float[Tensor, "edges 3"]  # whole lattice translations of j
+    by_neighbor: Int[Tensor, " edges"]  # the order of edges that sorts them by neighbour
+
+    @property
+    def n_atoms(self) -> int:
+        return self.positions.shape[0]
+
+    @property
+    def n_structures(self) -> int:
+        return self.cell.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        return self.centers.shape[0]
+
+    def edge_vectors(self) -> Float[Tensor, "edges 3"]:
+        """r_ij = r_j + S·cell − r_i, from centre to neighbour, in Å."""
+        cell = self.cell[self.structure_of_atom[self.centers]]
+        translation = torch.einsum("ea,eab->eb", self.shifts, cell)
+        return self.positions[self.neighbors] - self.positions[self.centers] + translation
+
+    def strained(self, strain: Float[Tensor, "structures 3 3"]) -> "AtomicGraph":
+        """The graph deformed by 1 + ε, with ε the symmetric part of ``strain``."""
+        strain = 0.5 * (strain + strain.mT)
+        per_atom = strain[self.structure_of_atom]
+        return replace(
+            self,
+            positions=self.positions + torch.einsum("na,nab->nb", self.positions, per_atom),
+            cell=self.cell + self.cell @ strain,
+        )
+
+    def volumes(self) -> Float[Tensor, " structures"]:
+        """Volume of each cell in Å³, zero where there is none."""
+        return torch.linalg.det(self.cell).abs()
+
+    def atoms_per_structure(self) -> Int[Tensor, " structures"]:
+        return torch.bincount(self.structure_of_atom, minlength=self.n_structures)
+
+    def to(self, device: torch.device | str) -> "AtomicGraph":
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return AtomicGraph(**moved)
+
+
+class Labels(NamedTuple):
+    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused."""
+
+    energy: Float[Tensor, " structures"] | None  # eV
+    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
+    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³, positive under tension
+    has_energy: Bool[Tensor, " structures"]
+    has_forces: Bool[Tensor, " structures"]
+    has_stress: Bool[Tensor, " structures"]
+
+    def to(self, device: torch.device | str) -> "Labels":
+        return Labels(*(None if value is None else value.to(device, non_blocking=True) for value in self))
+
+
+class Prediction(NamedTuple):
+    """What a potential says of a batch; None means that it was not asked for, or does not exist."""
+
+    energy: Float[Tensor, " structures"]  # eV
+    energies: Float[Tensor, " atoms"]  # eV, of each atom
+    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
+    virial: Float[Tensor, "structures 3 3"] | None  # eV, −dE/dε
+    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³; None unless every structure has a volume
+
+
+def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+    """One graph that holds several, side by side."""
+    if len(graphs) == 1:
+        return graphs[0]
+
+    def offset(name: str, counts: list[int]) -> Tensor:
+        starts = [0, *np.cumsum(counts[:-1]).tolist()]
+        return torch.cat([getattr(graph, name) + start for graph, start in zip(graphs, starts, strict=True)])
+
+    atoms, edges = [g.n_atoms for g in graphs], [g.n_edges for g in graphs]
+    return AtomicGraph(
+        positions=torch.cat([g.positions for g in graphs]),
+        species=torch.cat([g.species for g in graphs]),
+        cell=torch.cat([g.cell for g in graphs]),
+        structure_of_atom=offset("structure_of_atom", [g.n_structures for g in graphs]),
+        centers=offset("centers", atoms),
+        neighbors=offset("neighbors", atoms),
+        shifts=torch.cat([g.shifts for g in graphs]),
+        by_neighbor=offset("by_neighbor", edges),
+    )
+
+
+def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.float64) -> Labels:
+    """The labels of several structures in the layout of :func:`batch`."""
+
+    def known(name: str) -> Tensor:
+        return torch.tensor([getattr(s, name) is not None for s in structures])
+
+    def stack(name: str, shape_of_absent) -> Tensor | None:
+        values = [getattr(s, name) for s in structures]
+        if all(value is None for value in values):
+            return None
+        filled = [
+            np.zeros(shape_of_absent(s)) if value is None else np.asarray(value)
+            for s, value in zip(structures, values, strict=True)
+        ]
+        return torch.as_tensor(np.concatenate(filled), dtype=dtype)
+
+    energies = [[0.0 if s.energy is None else s.energy] for s in structures]
+    stress = stack("stress", lambda s: (3, 3))
+    return Labels(
+        energy=torch.tensor(energies, dtype=dtype).flatten() if bool(known("energy").any()) else None,
+        forces=stack("forces", lambda s: (len(s), 3)),
+        stress=None if stress is None else stress.reshape(len(structures), 3, 3),
+        has_energy=known("energy"),
+        has_forces=known("forces"),
+        has_stress=known("stress"),
+    )
