@@ -1,10 +1,19 @@
 """An option: a dataclass field that carries its unit, its bounds and the reason for its default."""
 
-from dataclasses import MISSING, Field, field
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
 
-def option(default: Any = MISSING, reason: str = "", *, unit: str = "", factory: Any = MISSING, **bounds: Any) -> Any:
+def option(
+    default: Any = MISSING,
+    reason: str = "",
+    *,
+    unit: str = "",
+    factory: Any = MISSING,
+    only_if: tuple[str, Callable[[Any], bool]] | None = None,
+    **bounds: Any,
+) -> Any:
     """A dataclass field whose default is explained.
 
     Args:
@@ -12,9 +21,11 @@ def option(default: Any = MISSING, reason: str = "", *, unit: str = "", factory:
         reason: why this default; printed beside it.
         unit: the physical unit, empty for pure numbers.
         factory: makes the default where it is mutable.
+        only_if: when the option changes anything, in words and as a predicate of the whole dataclass; to set it
+            otherwise is an error.
         bounds: any of ``gt``, ``ge``, ``lt``, ``le``; checked where the configuration is read.
     """
-    metadata = {"reason": reason, "unit": unit, "bounds": bounds}
+    metadata = {"reason": reason, "unit": unit, "bounds": bounds, "only_if": only_if}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -23,3 +34,12 @@ def option(default: Any = MISSING, reason: str = "", *, unit: str = "", factory:
 def default_of(entry: Field) -> Any:
     """The default of a field made by :func:`option`."""
     return entry.default_factory() if entry.default_factory is not MISSING else entry.default
+
+
+def without_effect(options: Any) -> Iterator[tuple[str, str]]:
+    """The options that were changed and change nothing, each with the condition under which they would."""
+    for entry in fields(options):
+        condition = entry.metadata["only_if"]
+        changed = getattr(options, entry.name) != default_of(entry)
+        if condition is not None and changed and not condition[1](options):
+            yield entry.name, condition[0]

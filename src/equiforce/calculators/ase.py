@@ -1,0 +1,96 @@
+"""A potential as an ASE calculator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from equiforce import model_file
+from equiforce.elements import species_index
+from equiforce.evaluate import evaluating
+from equiforce.graph import AtomicGraph
+from equiforce.neighbors import VerletList
+from equiforce.potential import Potential
+
+
+class Calculator(AseCalculator):
+    """Energies (eV), forces (eV/Å) and stress (eV/Å³, Voigt, positive under tension) for ASE.
+
+    Any system will do: one atom, a molecule, a slab, a cell smaller than the cutoff.
+
+    Args:
+        model: the path of a model file, or a potential.
+        device: where to compute, ``"cuda"`` or ``"cpu"``; None leaves a potential where it is and a file on the CPU.
+        skin: how much farther than the cutoff, in Å, pairs are listed, so that the list outlives small moves.
+        always_stress: compute the stress with every energy, as constant-pressure dynamics needs, rather than when
+            it is asked for.
+
+    Raises:
+        InputError: at the first calculation, where the atoms hold an element that the model does not know, or a
+            position that is not a number.
+        PropertyNotImplementedError: where the stress of a structure without a volume is asked for.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        device: str | torch.device | None = None,
+        skin: float = 0.5,
+        always_stress: bool = False,
+    ):
+        super().__init__()
+        self.potential = model if isinstance(model, Potential) else model_file.load(model, device=device or "cpu")
+        if device is not None:
+            self.potential.to(device)
+        self.skin = skin
+        self.always_stress = always_stress
+        self.graph: AtomicGraph | None = None  # of the latest calculation
+        self._numbers: np.ndarray | None = None
+        self._pairs: VerletList | None = None
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill ``results``: energy and forces always, stress where it is asked for."""
+        super().calculate(atoms, properties, system_changes)
+        has_stress = bool(self.atoms.pbc.any() and self.atoms.cell.volume > 0)
+        if "stress" in properties and not has_stress:
+            raise PropertyNotImplementedError(
+                f"{self.atoms.get_chemical_formula()} has no stress, for it is not periodic or its cell has no "
+                "volume: set cell and pbc of the atoms"
+            )
+        self.graph = self._graph_of(self.atoms)
+        wanted = has_stress and (self.always_stress or "stress" in properties)
+        with evaluating(self.potential):
+            prediction = self.potential(self.graph, forces=True, stress=wanted)
+        energy = prediction.energy.item()
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": prediction.energies.cpu().numpy(),
+            "forces": prediction.forces.cpu().numpy(),
+        }
+        if prediction.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+
+    def _graph_of(self, atoms: Atoms) -> AtomicGraph:
+        if self._pairs is None or not np.array_equal(atoms.numbers, self._numbers):
+            index = species_index(atoms.numbers, self.potential.species, atoms.get_chemical_formula())
+            self._pairs = VerletList(index, self.potential.cutoff, self.skin)
+            self._numbers = atoms.numbers.copy()
+        return self._pairs.graph(atoms.positions, atoms.cell.array, atoms.pbc).to(self.potential.device)
+
+    @property
+    def n_neighbor_builds(self) -> int:
+        """How often the pairs of the present atoms were searched."""
+        return 0 if self._pairs is None else self._pairs.n_builds

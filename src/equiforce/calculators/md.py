@@ -1,0 +1,398 @@
+"""Molecular dynamics in one call: ensembles, a trajectory, a thermo table, and a stop before nonsense is written."""
+
+import csv
+import time
+from array import array
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixCom
+from ase.io.formats import UnknownFileTypeError
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import IsotropicMTKNPT
+from ase.md.verlet import VelocityVerlet
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from equiforce.calculators.ase import Calculator
+from equiforce.calculators.guard import Guard
+from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
+from equiforce.data.write import extxyz
+from equiforce.errors import InputError
+from equiforce.options import option
+from equiforce.potential import Potential
+
+TRAJECTORY, THERMO, LAST = "trajectory.xyz", "thermo.csv", "last.xyz"
+NS_PER_DAY = 86_400 * 1e-6  # from fs per second
+COLUMNS = (  # name in the CSV, heading, unit, width, format
+    ("step", "step", "", 9, "d"),
+    ("time_ps", "time", "ps", 10, ".4f"),
+    ("temperature_K", "T", "K", 9, ".1f"),
+    ("potential_energy_eV", "E_pot", "eV", 14, ".5f"),
+    ("kinetic_energy_eV", "E_kin", "eV", 11, ".5f"),
+    ("total_energy_eV", "E_tot", "eV", 14, ".5f"),
+    ("largest_force_eV_per_A", "max |F|", "eV/Å", 9, ".3f"),
+    ("pressure_GPa", "pressure", "GPa", 10, ".4f"),
+    ("volume_A3", "volume", "Å³", 11, ".2f"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDOptions:
+    """What is simulated, for how long, and what is written."""
+
+    ensemble: Literal["nve", "langevin", "bussi", "npt"] = option(
+        "langevin",
+        "Langevin thermalises every mode, of single molecules too; bussi (stochastic rescaling) keeps dynamics nearly "
+        "undisturbed; nve shows whether energy is conserved; npt (isotropic Martyna-Tobias-Klein) finds the density",
+    )
+    temperature: float = option(
+        300.0,
+        "room temperature; for nve that of the first velocities, about half of which becomes potential energy",
+        unit="K",
+        ge=0.0,
+    )
+    pressure: float = option(0.0, "1 bar is 0.0001 GPa, nothing to a condensed phase; npt only", unit="GPa")
+    timestep: float = option(
+        0.5,
+        "bonds of hydrogen oscillate in 10 fs and want 20 steps; 1 to 2 fs will do without hydrogen",
+        unit="fs",
+        gt=0.0,
+    )
+    steps: int = option(10_000, "5 ps at 0.5 fs: long enough to see whether a potential is stable", ge=0)
+    friction: float = option(
+        5.0,
+        "thermalises within 0.2 ps; use 0.1 to 1 where time correlations matter; langevin only",
+        unit="1/ps",
+        gt=0.0,
+    )
+    tdamp: float = option(100.0, "the usual relaxation time of a thermostat; bussi and npt only", unit="fs", gt=0.0)
+    pdamp: float = option(1000.0, "ten times slower than the thermostat; npt only", unit="fs", gt=0.0)
+    trajectory_every: int = option(100, "frames 50 fs apart at 0.5 fs are nearly independent", unit="steps", ge=1)
+    thermo_every: int = option(100, "one line with every frame", unit="steps", ge=1)
+    seed: int = option(0, "a run can be repeated; change it for independent runs", ge=0)
+    skin: float = option(0.5, "the neighbour list lives for tens of steps at room temperature", unit="Å", ge=0.0)
+    stop_on_escape: bool = option(
+        True, "an atom out of everyone's reach mostly means a broken potential; turn it off to study evaporation"
+    )
+
+
+class Thermo(NamedTuple):
+    """One line of the thermo table; pressure and volume are None without a fully periodic cell."""
+
+    step: int
+    time_ps: float
+    temperature_K: float  # noqa: N815
+    potential_energy_eV: float  # noqa: N815
+    kinetic_energy_eV: float  # noqa: N815
+    total_energy_eV: float  # noqa: N815
+    largest_force_eV_per_A: float  # noqa: N815
+    pressure_GPa: float | None  # noqa: N815
+    volume_A3: float | None  # noqa: N815
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDSummary:
+    """How a run went: the mean temperature is that after the first 20 %, the drift that of E_tot (NVE only)."""
+
+    n_steps: int
+    n_atoms: int
+    time_ps: float
+    mean_temperature: float  # K
+    drift: float | None  # meV/atom/ps
+    steps_per_second: float
+    ns_per_day: float
+    n_neighbor_builds: int
+    interrupted: bool
+    folder: Path
+
+    def table(self) -> Table:
+        """For the terminal, with units."""
+        table = Table(title="interrupted" if self.interrupted else "finished", show_header=False)
+        table.add_row("simulated", f"{self.n_steps} steps, {self.time_ps:.4g} ps, {self.n_atoms} atoms")
+        table.add_row("mean temperature after the first 20 %", f"{self.mean_temperature:.1f} K")
+        if self.drift is not None:
+            table.add_row("drift of the total energy", f"{self.drift:.3g} meV/atom/ps")
+        table.add_row("speed", f"{self.steps_per_second:.1f} steps/s, {self.ns_per_day:.3g} ns/day")
+        table.add_row("neighbour lists built", str(self.n_neighbor_builds))
+        table.add_row("written", ", ".join(str(self.folder / name) for name in (TRAJECTORY, THERMO, LAST)))
+        return table
+
+
+def run_md(
+    model: str | Path | Potential,
+    start: Atoms | str | Path,
+    options: MDOptions,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    device: str | None = None,
+    console: Console | None = None,
+) -> MDSummary:
+    """Run molecular dynamics and write ``trajectory.xyz``, ``thermo.csv`` and ``last.xyz`` into a folder.
+
+    Momenta of the start are kept (``last.xyz`` continues a run), else drawn from the Maxwell-Boltzmann distribution
+    without total momentum and, for a free molecule, without rotation. Frames carry energy (eV), forces (eV/Å) and
+    momenta. Ctrl-C ends the run early and cleanly.
+
+    Args:
+        model: the path of a model file, or a potential.
+        start: atoms, or a file that ASE reads (its last frame).
+        options: the simulation.
+        folder: made where it is missing.
+        overwrite: whether an earlier run in the folder may be replaced.
+        device: as in :class:`~equiforce.calculators.ase.Calculator`.
+        console: where the progress and the thermo table are shown; nowhere if None.
+
+    Raises:
+        InputError: the folder holds a run, the ensemble does not fit the atoms, or the simulation went wrong (the
+            trajectory so far is kept and ``last.xyz`` is the last sound frame).
+    """
+    folder = Path(folder)
+    earlier = [folder / name for name in (TRAJECTORY, THERMO, LAST) if (folder / name).exists()]
+    if earlier and not overwrite:
+        raise InputError(f"{earlier[0]} is there from an earlier run: name a new folder, or say --overwrite")
+    atoms = start.copy() if isinstance(start, Atoms) else _read(str(start))
+    _refuse_unfit(atoms, options)
+    atoms.calc = Calculator(model, device=device, skin=options.skin, always_stress=options.ensemble == "npt")
+    # Everything that can be wrong with the start is found before a file is touched, for it may lie in that folder.
+    run = _Run(atoms, options)
+    with _Output(folder, options, console or Console(quiet=True), in_bulk=run.in_bulk) as output:
+        problem = run.play(output)
+    if problem is not None:
+        raise InputError(problem)
+    return run.summary(folder)
+
+
+def _read(path: str) -> Atoms:
+    try:
+        return ase.io.read(path)
+    except (OSError, ValueError, LookupError, UnknownFileTypeError) as error:
+        raise InputError(f"no start structure can be read from {path} ({error}): name a file that ASE reads") from error
+
+
+def _refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
+    if options.ensemble != "nve" and options.temperature <= 0:
+        raise InputError(f"the {options.ensemble} ensemble needs a temperature above 0 K, not {options.temperature} K")
+    if options.ensemble == "npt" and not (atoms.pbc.all() and atoms.cell.volume > 0):
+        raise InputError(
+            "the npt ensemble needs a cell that is periodic in all three directions: use langevin or bussi, or give "
+            "the start structure a cell"
+        )
+    if options.ensemble == "npt" and atoms.constraints:
+        raise InputError("the npt ensemble cannot hold atoms fixed: remove the constraints of the start structure")
+    if atoms.get_number_of_degrees_of_freedom() <= 0:
+        raise InputError("no atom of the start structure is free to move: remove its constraints")
+
+
+def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> MolecularDynamics:
+    """ASE's integrator; atoms get a fixed centre of mass where random forces would push it."""
+    timestep, temperature = options.timestep * units.fs, options.temperature
+    if options.ensemble == "nve":
+        return VelocityVerlet(atoms, timestep)
+    if options.ensemble == "langevin":
+        if len(atoms) > 1 and not atoms.constraints:
+            atoms.set_constraint(FixCom())
+        friction = options.friction / (1000 * units.fs)
+        return Langevin(atoms, timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=rng)
+    tdamp = options.tdamp * units.fs
+    if options.ensemble == "bussi":
+        bussi = Bussi(atoms, timestep, temperature_K=temperature, taut=tdamp, rng=rng)
+        # ASE counts 3N; drift and rotation are at rest, and would overheat a small molecule's vibrations.
+        bussi.ndof = degrees_of_freedom(atoms)
+        bussi.target_kinetic_energy = 0.5 * bussi.ndof * units.kB * temperature
+        return bussi
+    if options.ensemble == "npt":
+        return IsotropicMTKNPT(
+            atoms,
+            timestep,
+            # ASE's thermostat counts 3N momenta, of which 3 are at rest.
+            temperature_K=temperature * degrees_of_freedom(atoms) / (3 * len(atoms)),
+            pressure_au=options.pressure * units.GPa,
+            tdamp=tdamp,
+            pdamp=options.pdamp * units.fs,
+        )
+    raise InputError(f"there is no ensemble {options.ensemble!r}: choose nve, langevin, bussi or npt")
+
+
+class _Run:
+    """The state of a simulation under way."""
+
+    def __init__(self, atoms: Atoms, options: MDOptions):
+        self.atoms, self.options = atoms, options
+        rng = np.random.default_rng(options.seed)
+        prepare_momenta(atoms, options.temperature, rng)
+        self.fixed = list(atoms.constraints)  # those of the start, which belong into the frames
+        self.in_bulk = bool(atoms.pbc.all() and atoms.cell.volume > 0)
+        self.dynamics = _dynamics(atoms, options, rng)
+        self.n_free = degrees_of_freedom(atoms)
+        self.temperatures, self.energies = array("d"), array("d")  # K and eV, of each sound step
+        self.seconds = 0.0
+        self.interrupted = False
+        atoms.get_forces()
+        self.guard = Guard(atoms, options.temperature, options.stop_on_escape)
+        problem = self._check()
+        if problem is not None:
+            raise InputError(
+                f"the start structure cannot be simulated, {problem}: relax it, and check that its lengths are in Å"
+            )
+
+    def play(self, output: "_Output") -> str | None:
+        """All steps; returns what stopped them, if the simulation went wrong."""
+        problem, sound = None, self._frame()
+        began = time.perf_counter()
+        try:
+            self._record(0, sound, output)
+            for step in range(1, self.options.steps + 1):
+                problem = self._advance()
+                if problem is not None:
+                    break
+                sound = self._frame()
+                self._record(step, sound, output)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        self.seconds = time.perf_counter() - began
+        output.last(sound)
+        return problem and (
+            f"stopped at step {step} ({step * self.options.timestep / 1000:.4g} ps), {problem}: try a smaller timestep "
+            "or a lower temperature, or train on structures like the last frames; the trajectory and the last sound "
+            f"frame are kept in {output.folder}"
+        )
+
+    def _advance(self) -> str | None:
+        try:
+            self.dynamics.step()
+        except InputError as error:  # positions that no neighbour list takes, half-way through a step
+            return str(error)
+        return self._check()
+
+    def _check(self) -> str | None:
+        """What is wrong with the present state; a sound one is counted in."""
+        temperature = 2 * self.atoms.get_kinetic_energy() / (units.kB * self.n_free)
+        problem = self.guard.problem(self.atoms, temperature)
+        if problem is None:
+            self.temperatures.append(temperature)
+            self.energies.append(self.atoms.get_potential_energy() + self.atoms.get_kinetic_energy())
+        return problem
+
+    def _frame(self) -> Atoms:
+        """A copy that stays as it is while the simulation goes on."""
+        frame = self.atoms.copy()
+        frame.set_constraint(self.fixed)
+        results = self.atoms.calc.results
+        frame.calc = SinglePointCalculator(frame, energy=results["energy"], forces=results["forces"])
+        return frame
+
+    def _record(self, step: int, frame: Atoms, output: "_Output") -> None:
+        if step % self.options.thermo_every == 0:
+            output.thermo(self._thermo(step))
+        if step % self.options.trajectory_every == 0:
+            output.frame(frame)
+        output.advanced(step)
+
+    def _thermo(self, step: int) -> Thermo:
+        atoms, pressure = self.atoms, None
+        if self.in_bulk:
+            pressure = -atoms.get_stress(include_ideal_gas=True)[:3].mean() / units.GPa
+        return Thermo(
+            step=step,
+            time_ps=step * self.options.timestep / 1000,
+            temperature_K=self.temperatures[-1],
+            potential_energy_eV=atoms.get_potential_energy(),
+            kinetic_energy_eV=atoms.get_kinetic_energy(),
+            total_energy_eV=self.energies[-1],
+            largest_force_eV_per_A=float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
+            pressure_GPa=pressure,
+            volume_A3=atoms.get_volume() if self.in_bulk else None,
+        )
+
+    def summary(self, folder: Path) -> MDSummary:
+        """Of the steps that were made."""
+        n_steps, timestep_ps = len(self.energies) - 1, self.options.timestep / 1000
+        settled = np.asarray(self.temperatures)[len(self.temperatures) // 5 :]
+        drift = None
+        if self.options.ensemble == "nve" and n_steps > 1:
+            times = timestep_ps * np.arange(n_steps + 1)
+            drift = float(np.polyfit(times, 1000 * np.asarray(self.energies), 1)[0] / len(self.atoms))
+        speed = n_steps / self.seconds
+        return MDSummary(
+            n_steps=n_steps,
+            n_atoms=len(self.atoms),
+            time_ps=n_steps * timestep_ps,
+            mean_temperature=float(settled.mean()),
+            drift=drift,
+            steps_per_second=speed,
+            ns_per_day=speed * self.options.timestep * NS_PER_DAY,
+            n_neighbor_builds=self.atoms.calc.n_neighbor_builds,
+            interrupted=self.interrupted,
+            folder=folder,
+        )
+
+
+class _Output:
+    """The files and the terminal of a run."""
+
+    def __init__(self, folder: Path, options: MDOptions, console: Console, *, in_bulk: bool):
+        self.folder, self.options = folder, options
+        self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
+        self.progress = Progress(
+            TextColumn(f"{options.ensemble} {options.temperature:g} K"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> "_Output":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            self.trajectory = stack.enter_context((self.folder / TRAJECTORY).open("w", encoding="utf-8"))
+            table = stack.enter_context((self.folder / THERMO).open("w", encoding="utf-8", newline=""))
+            self.table = csv.writer(table)
+            self.table.writerow(name for name, *_ in self.columns)
+            stack.enter_context(self.progress)
+            self.task = self.progress.add_task("", total=self.options.steps, speed="")
+            for heading in (1, 2):
+                self._print(f"{column[heading]:>{column[3]}}" for column in self.columns)
+            self.thermo_file = table
+            self.open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open.close()
+
+    def thermo(self, row: Thermo) -> None:
+        """A line of the table, on the terminal and in the file."""
+        values = [getattr(row, name) for name, *_ in self.columns]
+        self.table.writerow(f"{value:.10g}" for value in values)
+        self.thermo_file.flush()
+        self._print(f"{value:>{width}{form}}" for value, (*_, width, form) in zip(values, self.columns, strict=True))
+
+    def frame(self, frame: Atoms) -> None:
+        """Append to the trajectory; in one piece, so that an interrupt leaves no half frame."""
+        self.trajectory.write(extxyz(frame))
+        self.trajectory.flush()
+
+    def last(self, frame: Atoms) -> None:
+        """Write the structure from which a further run can start."""
+        (self.folder / LAST).write_text(extxyz(frame), encoding="utf-8")
+
+    def advanced(self, step: int) -> None:
+        """Move the progress bar."""
+        speed = self.progress.tasks[0].speed
+        shown = f"{speed:.1f} steps/s · {speed * self.options.timestep * NS_PER_DAY:.3g} ns/day" if speed else ""
+        self.progress.update(self.task, completed=step, speed=shown)
+
+    def _print(self, cells: Iterable[str]) -> None:
+        self.progress.console.print(" ".join(cells), highlight=False, soft_wrap=True)

@@ -1,0 +1,57 @@
+"""A calculator with random weights: for timing, and for tests of everything but accuracy."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from equiforce import model_file
+from equiforce.calculators.ase import Calculator
+from equiforce.models import MODELS
+
+TYPICAL_DENSITY = 0.1  # atoms/Å³, of liquids and soft solids
+
+
+def untrained(
+    species: Sequence[str],
+    *,
+    kind: str = "nequip",
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    zbl: bool = False,
+    **options: Any,
+) -> Calculator:
+    """A calculator whose weights are random.
+
+    Args:
+        species: chemical symbols.
+        kind: which model.
+        seed: of the weights.
+        dtype: of the weights, ``float32`` or ``float64``.
+        device: where to compute.
+        zbl: whether nuclei repel one another at short range.
+        options: of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    config_class = MODELS[kind][0]
+    cutoff = options.get("cutoff", config_class.cutoff)
+    options.setdefault("mean_neighbors", TYPICAL_DENSITY * 4 / 3 * math.pi * cutoff**3)
+    config = config_class(**options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        potential = model_file.build_potential(
+            {
+                "kind": kind,
+                "config": vars(config),
+                "species": list(species),
+                "dtype": dtype,
+                "zbl": zbl,
+                "shift_trainable": False,
+                "scale_trainable": False,
+            }
+        )
+    return Calculator(potential.to(device).eval().requires_grad_(False))

@@ -1,0 +1,225 @@
+"""The command line: ``equiforce train | evaluate | md | info | config``. Heavy modules are imported when they are used."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from equiforce.errors import InputError
+
+app = typer.Typer(
+    help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
+
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
+Model = Annotated[Path, typer.Argument(help="A model file, RUN/model.eqf.")]
+EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; found by itself where it can be.")]
+ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
+StressKey = Annotated[str | None, typer.Option(help="Key of the stress (positive under tension).")]
+VirialKey = Annotated[str | None, typer.Option(help="Key of the virial, minus the stress times the volume.")]
+EnergyUnit = Annotated[str | None, typer.Option(help="eV, kcal/mol, kJ/mol, Hartree, ...")]
+LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
+
+
+@app.command()
+def train(
+    data: Annotated[list[str] | None, typer.Argument(help="Reference data: any file ASE reads, or .npz.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; runs/NAME if left out.")] = None,
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="A YAML file of options.")] = None,
+    sets: Sets = None,
+    time: Annotated[str | None, typer.Option(help="Train the best model of so much time: 10m, 1h30m, 2d.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder; needs nothing else.")] = None,
+    validation: Annotated[list[str] | None, typer.Option(help="A file of validation structures.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="A file of test structures.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split.json of an earlier run.")] = None,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
+    virial_key: VirialKey = None,
+    energy_unit: EnergyUnit = None,
+    length_unit: LengthUnit = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and of the order of batches.")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bits every time.")] = False,
+) -> None:
+    """Train a potential on quantum-mechanical reference data."""
+    from equiforce.workflow import train as run
+
+    given = {
+        "training.time": time,
+        "training.max_epochs": epochs,
+        "training.max_steps": steps,
+        "training.device": device,
+        "training.seed": seed,
+        "training.deterministic": deterministic or None,
+        "split.validation_file": validation,
+        "split.test_file": test,
+        "split.split_file": split,
+        **_data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit),
+    }
+    options = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
+    trained = run(data, output, config=config, options=options, resume=resume, console=Console())
+    if trained.outcome.interrupted:
+        print(f"stopped and saved; continue with: equiforce train --resume {trained.folder}")
+        raise typer.Exit(INTERRUPTED)
+    print(f"model: {trained.model}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[list[str], typer.Argument(help="Reference data: any file ASE reads, or .npz.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where tables and plots go.")] = None,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
+    virial_key: VirialKey = None,
+    energy_unit: EnergyUnit = None,
+    length_unit: LengthUnit = None,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
+) -> None:
+    """Measure a model on reference data: errors in total, by element and by group, plots and predictions."""
+    from equiforce import model_file, workflow
+    from equiforce.config import load_config
+
+    given = _data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit)
+    reading = load_config(None, {key: value for key, value in given.items() if value is not None}).data
+    console = Console(quiet=as_json)
+    potential = model_file.load(model, device or "cpu")
+    structures = workflow.read_and_tell(data, reading, console)
+    name = Path(data[0].partition("@")[0]).stem
+    folder = output or Path(f"evaluate-{name}")
+    result = workflow.assess(potential, structures, folder, name, console)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=1))
+    else:
+        print(f"table, predictions and parity plot: {folder}")
+
+
+@app.command()
+def md(
+    model: Model,
+    start: Annotated[Path, typer.Argument(help="The start structure; of a file with several, the last.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; md-NAME if left out.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="In K.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many.")] = None,
+    timestep: Annotated[float | None, typer.Option(help="In fs.")] = None,
+    ensemble: Annotated[str | None, typer.Option(help="nve, langevin, bussi or npt.")] = None,
+    pressure: Annotated[float | None, typer.Option(help="In GPa, for npt.")] = None,
+    friction: Annotated[float | None, typer.Option(help="In 1/ps, for langevin.")] = None,
+    trajectory_every: Annotated[int | None, typer.Option(help="Steps between frames of the trajectory.")] = None,
+    thermo_every: Annotated[int | None, typer.Option(help="Steps between lines of the thermo table.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the velocities and of the thermostat.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Any other option.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    device: Device = None,
+) -> None:
+    """Run molecular dynamics with a model."""
+    from equiforce.calculators.md import MDOptions, run_md
+    from equiforce.config import read_options
+
+    given = {
+        "temperature": temperature,
+        "steps": steps,
+        "timestep": timestep,
+        "ensemble": ensemble,
+        "pressure": pressure,
+        "friction": friction,
+        "trajectory_every": trajectory_every,
+        "thermo_every": thermo_every,
+        "seed": seed,
+    }
+    values = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
+    options = read_options(MDOptions, values, "md")
+    folder = output or Path(f"md-{start.stem}")
+    summary = run_md(model, start, options, folder, overwrite=overwrite, device=device, console=Console())
+    Console().print(summary.table())
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def info(
+    model: Model,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything in the file as JSON.")] = False,
+) -> None:
+    """Say what a model file is: the network, its elements, its data, its errors."""
+    from equiforce.model_file import read_header, summary
+
+    header = read_header(model)
+    if as_json:
+        print(json.dumps(header, indent=1))
+    else:
+        Console().print(summary(model, header))
+
+
+@app.command()
+def config(
+    file: Annotated[Path | None, typer.Argument(help="A YAML file to check and complete.")] = None,
+    sets: Sets = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print a JSON schema for editors.")] = False,
+) -> None:
+    """Print every option with its default, its unit and its reason; or a JSON schema."""
+    from equiforce.config import json_schema, load_config, to_yaml
+
+    if schema:
+        print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+    else:
+        print(to_yaml(load_config(file, _parsed(sets))), end="")
+
+
+def _data_options(
+    energy_key: str | None,
+    forces_key: str | None,
+    stress_key: str | None,
+    virial_key: str | None,
+    energy_unit: str | None,
+    length_unit: str | None,
+) -> dict[str, Any]:
+    return {
+        "data.energy_key": energy_key,
+        "data.forces_key": forces_key,
+        "data.stress_key": stress_key,
+        "data.virial_key": virial_key,
+        "data.energy_unit": energy_unit,
+        "data.length_unit": length_unit,
+    }
+
+
+def _parsed(sets: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    pairs = {}
+    for text in sets or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write it as option=value, for example model.l_max=2")
+        pairs[key.strip()] = yaml.safe_load(value)
+    return pairs
+
+
+def main() -> None:
+    """The program ``equiforce``: a user's mistake ends in one sentence."""
+    try:
+        app()
+    except InputError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Every option of a training run: read from YAML and --set, checked, explained, and written out again."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from equiforce.data.dataset import SplitOptions
+from equiforce.data.read import ReadOptions
+from equiforce.errors import InputError
+from equiforce.models import MODELS
+from equiforce.options import default_of, without_effect
+from equiforce.potential import PotentialConfig
+from equiforce.training.limits import TrainingConfig
+from equiforce.training.loss import LossConfig
+from equiforce.training.optimizer import OptimizerConfig
+
+SECTIONS: dict[str, type] = {
+    "data": ReadOptions,
+    "split": SplitOptions,
+    "potential": PotentialConfig,
+    "loss": LossConfig,
+    "optimizer": OptimizerConfig,
+    "training": TrainingConfig,
+}
+DEFAULT_KIND = "nequip"
+KIND_REASON = "message passing: the most accurate from few data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All options of a run, each section an object of the module that it configures."""
+
+    kind: str = DEFAULT_KIND
+    model: Any = field(default_factory=MODELS[DEFAULT_KIND][0])
+    data: ReadOptions = field(default_factory=ReadOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    potential: PotentialConfig = field(default_factory=PotentialConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration of a YAML file, with ``{"section.option": value}`` over it.
+
+    Raises:
+        InputError: for an unknown section or option (naming the nearest right one), a wrong value, or an option that
+            would change nothing.
+    """
+    return configured(read_yaml(Path(file)) if file is not None else {}, options, str(file or "the configuration"))
+
+
+def configured(
+    values: Mapping[str, Mapping[str, Any]] | RunConfig,
+    options: Mapping[str, Any] | None = None,
+    origin: str = "the configuration",
+) -> RunConfig:
+    """The same from nested plain values, or from another configuration."""
+    base = to_dict(values) if isinstance(values, RunConfig) else values
+    merged = {section: dict(part) for section, part in base.items()}
+    for key, value in (options or {}).items():
+        section, dot, name = key.partition(".")
+        if not dot:
+            raise InputError(f"{key}={value}: write options as section.option=value, for example model.l_max=2")
+        merged.setdefault(section, {})[name] = value
+    return from_dict(merged, origin)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise InputError(f"{path}{where} is not valid YAML: write sections with indented 'option: value' lines") from None
+    if not isinstance(values, dict) or not all(isinstance(v, dict | None) for v in values.values()):
+        raise InputError(f"{path} must hold sections such as 'model:' with indented 'option: value' lines below them")
+    return {section: dict(options or {}) for section, options in values.items()}
+
+
+def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
+    """The configuration of nested plain values; see :func:`load_config`."""
+    _check_names(values, ["model", *SECTIONS], "section", origin)
+    model = dict(values.get("model", {}))
+    kind = model.pop("kind", DEFAULT_KIND)
+    if kind not in MODELS:
+        raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(MODELS)}")
+    sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
+    return RunConfig(kind=kind, model=read_options(MODELS[kind][0], model, "model", origin), **sections)
+
+
+def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: str, prefix: str = "") -> None:
+    known = list(known)
+    for name in given:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise InputError(f"{origin}: there is no {what} {prefix}{name}: did you mean {prefix}{nearest}?")
+
+
+def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "the options") -> Any:
+    """A dataclass of options from plain values, checked; ``name`` is that of the section, for messages."""
+    _check_names(values, [f.name for f in fields(cls)], "option", origin, f"{name}.")
+    try:
+        checked = schema_of(cls).model_validate(dict(values))
+        options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (name, *first["loc"]) if not str(part).startswith(("function-", "list[")))
+        raise InputError(f"{origin}: {where}={first['input']!r} will not do: {first['msg']}") from None
+    except ValueError as error:
+        raise InputError(f"{origin}: {error}") from None
+    for key, condition in without_effect(options):
+        raise InputError(f"{origin}: {name}.{key} changes nothing unless {condition}: leave it out, or set that too")
+    return options
+
+
+def schema_of(cls: type) -> type[BaseModel]:
+    """The pydantic model that checks a dataclass of options."""
+    hints = get_type_hints(cls)
+    columns = {
+        f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"])) for f in fields(cls)
+    }
+    return create_model(cls.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **columns)
+
+
+def _explain(entry: Any) -> str:
+    unit = f"{entry.metadata['unit']}; " if entry.metadata["unit"] else ""
+    return unit + entry.metadata["reason"]
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON schema of the YAML file, for editors that complete and check as one types."""
+    sections = {name: schema_of(cls).model_json_schema() for name, cls in SECTIONS.items()}
+    kinds = []
+    for kind, (cls, _) in MODELS.items():
+        schema = schema_of(cls).model_json_schema()
+        schema["properties"]["kind"] = {"const": kind, "default": DEFAULT_KIND, "description": KIND_REASON}
+        kinds.append(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "equiforce",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"model": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}, **sections},
+    }
+
+
+def to_dict(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Nested plain values, as in the YAML file."""
+    sections = {name: {f.name: getattr(part, f.name) for f in fields(part)} for name, part in _parts(config)}
+    sections["model"] = {"kind": config.kind, **sections["model"]}
+    return sections
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The complete YAML file, each option with its unit and the reason for its default."""
+    lines = ["# equiforce: every option of this run. Lines may be left out; the defaults then apply."]
+    for name, part in _parts(config):
+        lines += ["", f"{name}:"]
+        if name == "model":
+            lines.append(f"  kind: {config.kind}  # {KIND_REASON}")
+        lines += [f"  {f.name}: {_scalar(getattr(part, f.name))}  # {_explain(f)}" for f in fields(part)]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(config: RunConfig) -> list[tuple[str, Any]]:
+    return [(name, getattr(config, name)) for name in ("model", *SECTIONS)]
+
+
+def _scalar(value: Any) -> str:
+    plain = [list(item) for item in value] if isinstance(value, list) and value and isinstance(value[0], tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).splitlines()[0]

@@ -1,0 +1,194 @@
+"""Files -> frames as they were written, in their own units: ASE's readers, and the npz of the MD17 family."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+from jaxtyping import Bool, Float, Int
+
+from equiforce.elements import SYMBOLS
+from equiforce.errors import InputError
+
+LABELS = ("energy", "forces", "stress", "virial")
+PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")
+# what each label is called, after a prefix
+ASE_NAMES = {
+    "energy": ("energy",),
+    "forces": ("forces", "force"),
+    "stress": ("stress",),
+    "virial": ("virial", "virials"),
+}
+GROUPS = ("config_type", "group")
+
+# the keys of MD17 and sGDML, and those of rMD17
+NPZ_NUMBERS = ("z", "nuclear_charges")
+NPZ_POSITIONS = ("R", "coords")
+NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces"), "stress": (), "virial": ()}
+NPZ_ENERGY_UNIT = "kcal/mol"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One structure of a file, with everything that may be a label by the name it has there."""
+
+    atomic_numbers: Int[np.ndarray, " atoms"]
+    positions: Float[np.ndarray, "atoms 3"]
+    cell: Float[np.ndarray, "3 3"]
+    pbc: Bool[np.ndarray, "3"]
+    values: Mapping[str, Any]
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The frames of one file, and what its format says of names and units."""
+
+    path: str
+    frames: list[Frame]
+    names: Mapping[str, tuple[str, ...]]  # of each label: the keys it may have
+    energy_unit: str
+    length_unit: str
+
+    def frame(self, number: int) -> str:
+        """A frame's name in messages; frames count from 0."""
+        return f"{self.path}, frame {number}"
+
+
+def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
+    """The contents of files and folders, and the names of files in folders that no reader finds structures in.
+
+    A path may end in a slice, as in ``train.xyz@0:100``.
+
+    Raises:
+        InputError: a file is not there, empty, or cannot be read.
+    """
+    contents: list[Contents] = []
+    skipped: list[str] = []
+    for path in map(str, paths):
+        if not Path(path).is_dir():
+            contents.append(_read_file(path))
+            continue
+        inside = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
+        for file in inside:
+            try:
+                contents.append(_read_file(str(file)))
+            except _UnreadableError:
+                skipped.append(str(file))
+        if len(skipped) == len(inside):
+            raise InputError(f"The folder {path} has no file that could be read as structures")
+    return contents, skipped
+
+
+class _UnreadableError(InputError):
+    """No reader finds a structure in the file."""
+
+
+def _read_file(path: str) -> Contents:
+    file, selection = _split_selection(path)
+    if not Path(file).exists():
+        folder = Path(file).parent
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        nearest = get_close_matches(Path(file).name, names, n=1, cutoff=0.4)
+        hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
+        raise InputError(f"There is no file {file}{hint}")
+    contents = _read_npz(path, file, selection) if file.endswith(".npz") else _read_ase(path, file, selection)
+    if not contents.frames:
+        raise _UnreadableError(f"{path} holds no structures")
+    return contents
+
+
+def _split_selection(path: str) -> tuple[str, slice]:
+    """``file@0:10`` in its two parts."""
+    match = re.fullmatch(r"(.+)@(-?\d*)(:(-?\d*))?(:(-?\d*))?", path)
+    if match is None or Path(path).exists() or path.endswith("@"):
+        return path, slice(None)
+    file, first, is_range, last, _, step = match.groups()
+    if not is_range:
+        return file, slice(int(first), int(first) + 1 or None)
+    return file, slice(*(int(text) if text else None for text in (first, last, step)))
+
+
+def _read_ase(path: str, file: str, selection: slice) -> Contents:
+    frames: list[Frame] = []
+    try:
+        for atoms in iread(file, index=selection, do_not_split_by_at_sign=True):
+            frames.append(_frame_from_atoms(atoms))  # noqa: PERF401, for the number of the frame that fails
+    # readers of a hundred formats raise what they like
+    except Exception as error:
+        where = f"{path}, frame {len(frames)}"
+        if isinstance(error, KeyError) and (line := _line_with(file, str(error.args[0]))):
+            raise InputError(f"{where} (counted from 0), line {line}: there is no element {error.args[0]!r}") from error
+        reason = (str(error).strip().splitlines() or [""])[0]
+        kind = InputError if frames else _UnreadableError
+        raise kind(f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason})") from error
+    names = {label: tuple(p + n for p in PREFIXES for n in ASE_NAMES[label]) for label in LABELS}
+    return Contents(path, frames, names, "eV", "Å")
+
+
+def _frame_from_atoms(atoms: Atoms) -> Frame:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    group = next((str(atoms.info[key]) for key in GROUPS if key in atoms.info), "")
+    arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
+    values = {**atoms.info, **arrays, **results}
+    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group)
+
+
+def _line_with(file: str, symbol: str) -> int | None:
+    """The first line of a text file that has a word, counted from 1, where the word is no element."""
+    if symbol in SYMBOLS[1:]:
+        return None
+    with suppress(OSError, UnicodeDecodeError), Path(file).open(encoding="utf-8") as lines:
+        return next((n for n, line in enumerate(lines, 1) if symbol in (w.capitalize() for w in line.split())), None)
+    return None
+
+
+def _read_npz(path: str, file: str, selection: slice) -> Contents:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            wanted = {*NPZ_NUMBERS, *NPZ_POSITIONS, *sum(NPZ_NAMES.values(), ()), "e_unit", "r_unit", "lattice"}
+            arrays = {name: archive[name] for name in archive.files if name in wanted}
+            there = ", ".join(archive.files)
+    except (OSError, ValueError, EOFError) as error:
+        raise _UnreadableError(f"{path} cannot be read as npz ({error})") from error
+    numbers = next((arrays[name] for name in NPZ_NUMBERS if name in arrays), None)
+    positions = next((arrays[name] for name in NPZ_POSITIONS if name in arrays), None)
+    if numbers is None or positions is None:
+        raise InputError(
+            f"{path} holds {there}, and not the arrays of MD17 and sGDML (z, R, E, F) "
+            "or of rMD17 (nuclear_charges, coords, energies, forces)"
+        )
+    labels = {name: array for name, array in arrays.items() if name in sum(NPZ_NAMES.values(), ())}
+    n_frames, n_atoms = np.shape(positions)[:1], np.shape(numbers)[-1:]
+    per_frame = [*labels.values(), *([numbers] if numbers.ndim > 1 else [])]
+    if positions.shape != (*n_frames, *n_atoms, 3) or any(array.shape[:1] != n_frames for array in per_frame):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
+        raise InputError(f"{path} holds arrays whose shapes do not fit: {shapes}")
+    return Contents(
+        path,
+        list(_npz_frames(numbers, positions, arrays.get("lattice"), labels, selection)),
+        NPZ_NAMES,
+        str(arrays.get("e_unit", NPZ_ENERGY_UNIT)),
+        str(arrays.get("r_unit", "Å")),
+    )
+
+
+def _npz_frames(
+    numbers: np.ndarray,
+    positions: np.ndarray,
+    lattice: np.ndarray | None,
+    labels: dict[str, np.ndarray],
+    selection: slice,
+) -> Iterator[Frame]:
+    pbc = np.full(3, lattice is not None)
+    # sGDML's lattice vectors are columns
+    cell = np.zeros((3, 3)) if lattice is None else lattice.T
+    for i in range(len(positions))[selection]:
+        z = numbers if numbers.ndim == 1 else numbers[i]
+        yield Frame(z, positions[i], cell, pbc, {name: array[i] for name, array in labels.items()}, "")

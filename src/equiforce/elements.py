@@ -1,0 +1,50 @@
+"""The chemical symbols, in order of atomic number; index 0 stands for no element."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import numpy as np
+from jaxtyping import Int
+
+from equiforce.errors import InputError
+
+_TABLE = (
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
+    "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt "
+    "Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv "
+    "Ts Og"
+)
+SYMBOLS = tuple(_TABLE.split())
+
+
+def atomic_number(symbol: str) -> int:
+    """The atomic number of a chemical symbol; raises InputError where there is no such element."""
+    if symbol in SYMBOLS[1:]:
+        return SYMBOLS.index(symbol)
+    nearest = get_close_matches(symbol.capitalize(), SYMBOLS[1:], n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(f"There is no chemical element {symbol!r}{hint}")
+
+
+def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:
+    """The different elements among some atoms, in order of atomic number."""
+    return [SYMBOLS[z] for z in np.unique(atomic_numbers)]
+
+
+def species_index(
+    atomic_numbers: Int[np.ndarray, " atoms"], species: Sequence[str], source: str = "the structure"
+) -> Int[np.ndarray, " atoms"]:
+    """The place of each atom's element in ``species``; raises InputError for an element that is not there."""
+    place = np.full(len(SYMBOLS), -1, dtype=np.int64)
+    place[[atomic_number(symbol) for symbol in species]] = np.arange(len(species))
+    numbers = np.asarray(atomic_numbers, dtype=np.int64)
+    known = (numbers > 0) & (numbers < len(SYMBOLS))
+    index = np.where(known, place[np.where(known, numbers, 0)], -1)
+    if len(index) and index.min() < 0:
+        atom = int(np.flatnonzero(index < 0)[0])
+        element = SYMBOLS[numbers[atom]] if known[atom] else f"with atomic number {numbers[atom]}"
+        raise InputError(
+            f"{source}: atom {atom} (counted from 0) is an element {element} that the model does not know: "
+            f"it was trained on {', '.join(species)}"
+        )
+    return index

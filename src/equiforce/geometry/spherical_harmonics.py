@@ -1,0 +1,40 @@
+"""Real spherical harmonics of any degree, by recursion, differentiable to any order."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from equiforce.geometry.irreps import wigner_3j
+
+
+@lru_cache(maxsize=None)
+def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:  # noqa: E741
+    """The matrix that takes Y_{l-1} ⊗ n to Y_l; scaled so that |Y_l|² = 2l+1 on the unit sphere."""
+    coupling = wigner_3j(l - 1, 1, l)
+    north = torch.zeros(3, dtype=torch.float64)
+    north[1] = 1.0  # e3nn's axis of quantisation is y
+    lower = _harmonics(north[None], l - 1)[0, (l - 1) ** 2 :]
+    value = torch.einsum("a,b,abc->c", lower, north, coupling)
+    scale = math.sqrt(2 * l + 1) / value[l]  # along the axis only m = 0 is not zero, and it is positive
+    return (scale * coupling).flatten(0, 1).to(device=device, dtype=dtype)
+
+
+def _harmonics(unit: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "vectors harmonics"]:
+    degrees = [torch.ones_like(unit[:, :1])]
+    for l in range(1, l_max + 1):  # noqa: E741
+        products = (degrees[-1].unsqueeze(2) * unit.unsqueeze(1)).flatten(1)
+        degrees.append(products @ _recursion(l, unit.dtype, unit.device))
+    return torch.cat(degrees, dim=1)
+
+
+def spherical_harmonics(vectors: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "vectors harmonics"]:
+    """Y_lm of the directions of ``vectors``, component normalisation: |Y_l|² = 2l+1 (e3nn's basis and signs).
+
+    Args:
+        vectors: any length but zero.
+        l_max: the highest degree; the result has (l_max+1)² columns, degree after degree.
+    """
+    return _harmonics(vectors / vectors.norm(dim=1, keepdim=True), l_max)

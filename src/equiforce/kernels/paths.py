@@ -1,0 +1,91 @@
+"""What a convolution couples with what: the sparse table of a tensor product's paths."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from e3nn.o3 import Irreps
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from equiforce.geometry.irreps import Block, blocks, wigner_3j
+
+
+class Radial(NamedTuple):
+    """The radial weights of every edge: ``weights[e] = sum_b basis[e, b] * values[first_row[e] + b]``.
+
+    A cubic spline has a table of knots and four basis values an edge; a network that was evaluated on every edge has
+    one row an edge, and neither ``first_row`` nor ``basis``.
+    """
+
+    values: Float[Tensor, "rows weights"]
+    first_row: Int[Tensor, " edges"] | None = None
+    basis: Float[Tensor, "edges order"] | None = None
+
+
+class Path(NamedTuple):
+    """One product (l1 of the features) x (l2 of the harmonics) -> (l3 of the message)."""
+
+    source: Block  # of irreps_in
+    l2: int
+    target: Block  # of irreps_out
+    channel: int  # first of this path's channels within the target
+    weight: int  # first of this path's radial weights; there is one a channel
+    coupling: tuple[tuple[int, int, int, float], ...]  # non-zero (m1, m2, m3, C), sqrt(2 l3 + 1) times Wigner's 3j
+
+
+@dataclass(frozen=True)
+class PathTable:
+    """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
+
+    Channel u of the features gives channel u of each path ("uvu"); paths to the same irrep lie side by side in one
+    block of ``irreps_out``.
+    """
+
+    irreps_in: Irreps
+    l_max: int
+    targets: Irreps
+
+    @cached_property
+    def _couplings(self) -> list[tuple[Block, int, str]]:
+        """(source block, l2, name of the result), in the order of the radial weights."""
+        wanted = {ir for _, ir in self.targets}
+        return [
+            (source, harmonic.l, str(result))
+            for source, (_, ir) in zip(blocks(self.irreps_in), self.irreps_in, strict=True)
+            for _, harmonic in Irreps.spherical_harmonics(self.l_max)
+            for result in ir * harmonic
+            if result in wanted
+        ]
+
+    @cached_property
+    def irreps_out(self) -> Irreps:
+        """The irreps of the message: for each target, the channels of all paths to it."""
+        channels = {str(ir): 0 for _, ir in self.targets}
+        for source, _, name in self._couplings:
+            channels[name] += source.channels
+        return Irreps([(channels[str(ir)], ir) for _, ir in self.targets if channels[str(ir)]])
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        targets = {block.name: block for block in blocks(self.irreps_out)}
+        used = dict.fromkeys(targets, 0)
+        paths, weight = [], 0
+        for source, l2, name in self._couplings:
+            coupling = sparse_coupling(source.l, l2, targets[name].l)
+            paths.append(Path(source, l2, targets[name], used[name], weight, coupling))
+            used[name] += source.channels
+            weight += source.channels
+        return tuple(paths)
+
+    @property
+    def n_weights(self) -> int:
+        """Radial weights of an edge: one a path and channel."""
+        return sum(path.source.channels for path in self.paths)
+
+
+def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
+    """The non-zero terms of a coupling, scaled so that unit-variance inputs give unit-variance outputs."""
+    dense = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3)
+    return tuple((*index, dense[tuple(index)].item()) for index in (dense.abs() > 1e-12).nonzero().tolist())

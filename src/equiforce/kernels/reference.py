@@ -1,0 +1,88 @@
+"""The definition of each kernel: readable torch, exact in float64, differentiable to any order."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from equiforce.geometry.irreps import Block, blocks
+from equiforce.graph import AtomicGraph
+from equiforce.kernels.paths import Path, PathTable, Radial
+
+
+class Group(NamedTuple):
+    """The paths that start from one block of the features, stacked: every component of every result is a row."""
+
+    source: Block
+    weights: slice  # columns of the radial weights
+    components: tuple[int, ...]  # rows of each path
+    path_of_row: Int[Tensor, " rows"]
+    mixing: Float[Tensor, "harmonics rows*m1"]  # what each harmonic adds to the map from m1 to a row
+
+
+class Plan(NamedTuple):
+    groups: tuple[Group, ...]
+    order: tuple[tuple[int, ...], ...]  # for each target, its paths, numbered in the order of the groups' rows
+
+
+def convolve(
+    x: Float[Tensor, "atoms features"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    radial: Radial,
+    graph: AtomicGraph,
+    table: PathTable,
+) -> Float[Tensor, "atoms messages"]:
+    """sum_j R(r_ij) (Y(r_ij) x x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
+    groups, order = _plan(table, x.dtype, x.device)
+    weights = weights_on_edges(radial)
+    sent = x.index_select(0, graph.neighbors)
+    results: list[Tensor] = []
+    for source, columns, components, path_of_row, mixing in groups:
+        maps = (harmonics @ mixing).unflatten(1, (len(path_of_row), 2 * source.l + 1))
+        products = torch.bmm(maps, source.of(sent))
+        scale = weights[:, columns].unflatten(1, (len(components), source.channels)).index_select(1, path_of_row)
+        total = products.new_zeros(graph.n_atoms, *products.shape[1:])
+        results += total.index_add(0, graph.centers, products * scale).split(components, dim=1)
+    return torch.cat([torch.cat([results[path] for path in paths], dim=2).flatten(1) for paths in order], dim=1)
+
+
+def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:
+    """The radial weights written out edge by edge."""
+    if radial.first_row is None or radial.basis is None:
+        return radial.values
+    order = torch.arange(radial.basis.shape[1], device=radial.basis.device)
+    rows = radial.values[radial.first_row.unsqueeze(1) + order]
+    return torch.einsum("eb,ebw->ew", radial.basis, rows)
+
+
+@lru_cache(maxsize=256)
+def _plan(table: PathTable, dtype: torch.dtype, device: torch.device) -> Plan:
+    by_source: dict[Block, list[Path]] = {}
+    for path in table.paths:
+        by_source.setdefault(path.source, []).append(path)
+    groups = tuple(_group(paths, table.l_max, dtype, device) for paths in by_source.values())
+    number = {path.weight: index for index, path in enumerate(table.paths)}
+    order = tuple(
+        tuple(number[p.weight] for p in sorted(table.paths, key=lambda p: p.channel) if p.target == target)
+        for target in blocks(table.irreps_out)
+    )
+    return Plan(groups, order)
+
+
+def _group(paths: list[Path], l_max: int, dtype: torch.dtype, device: torch.device) -> Group:
+    source, components = paths[0].source, tuple(2 * path.target.l + 1 for path in paths)
+    mixing = torch.zeros((l_max + 1) ** 2, sum(components), 2 * source.l + 1, dtype=torch.float64)
+    row = 0
+    for path, n_rows in zip(paths, components, strict=True):
+        for m1, m2, m3, value in path.coupling:
+            mixing[path.l2**2 + m2, row + m3, m1] = value
+        row += n_rows
+    return Group(
+        source=source,
+        weights=slice(paths[0].weight, paths[0].weight + len(paths) * source.channels),
+        components=components,
+        path_of_row=torch.repeat_interleave(torch.tensor(components)).to(device),
+        mixing=mixing.flatten(1).to(device=device, dtype=dtype),
+    )

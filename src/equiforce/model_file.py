@@ -1,0 +1,216 @@
+"""One file for a model: safetensors weights, and JSON that says what they are. Reading one never executes code."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from equiforce.elements import atomic_number
+from equiforce.errors import InputError
+from equiforce.graph import Structure
+from equiforce.models import MODELS, kind_of
+from equiforce.neighbors import build_graph
+from equiforce.nn.pair import ZBL
+from equiforce.potential import Potential
+
+FORMAT = 1
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
+TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
+REFERENCE_ATOMS = 12  # of each stored piece: enough for every path, few enough for milliseconds
+MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
+
+
+def build_potential(description: dict[str, Any]) -> Potential:
+    """The potential of a description (:func:`describe`), with random weights; shift and scale come with the weights."""
+    kind = description["kind"]
+    if kind not in MODELS:
+        raise InputError(f"this equiforce knows no model of kind {kind!r}, only {', '.join(MODELS)}: install a newer one")
+    config_class, model_class = MODELS[kind]
+    species = description["species"]
+    config = config_class(**description["config"])
+    zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
+    return Potential(
+        model_class(config, len(species)).to(getattr(torch, description["dtype"])),
+        species=species,
+        cutoff=config.cutoff,
+        shift=description.get("shift", [0.0] * len(species)),
+        scale=description.get("scale", [1.0] * len(species)),
+        shift_trainable=description["shift_trainable"],
+        scale_trainable=description["scale_trainable"],
+        zbl=zbl,
+    )
+
+
+def describe(potential: Potential) -> dict[str, Any]:
+    """Everything but the weights that :func:`build_potential` needs to make this potential again."""
+    return {
+        "kind": kind_of(potential.model),
+        "config": asdict(potential.model.config),
+        "species": potential.species,
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "zbl": potential.zbl is not None,
+        "shift_trainable": potential.shift.requires_grad,
+        "scale_trainable": potential.scale.requires_grad,
+        "shift": potential.shift.tolist(),
+        "scale": potential.scale.tolist(),
+    }
+
+
+def save(path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any]) -> None:
+    """Writes a model file in one piece: whoever reads ``path`` meanwhile finds the old file or the new one.
+
+    Args:
+        path: where to; by custom it ends in ``.eqf``.
+        potential: what to save.
+        references: real structures; small pieces of them are stored with their energies, forces and stress, and every
+            loader computes them again.
+        about: what ``equiforce info`` shows: statistics, training, errors.
+    """
+    target = Path(path)
+    header = {
+        "format": FORMAT,
+        "potential": describe(potential),
+        "units": UNITS,
+        "references": [as_reference(potential, s) for s in small_pieces(references)],
+        "about": about,
+    }
+    weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
+    unfinished = target.with_name(target.name + ".part")
+    save_file(weights, unfinished, metadata={"equiforce": json.dumps(header)})
+    unfinished.replace(target)
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """The JSON of a model file.
+
+    Raises:
+        InputError: if there is no such file, it is no model file, or a newer equiforce wrote it.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"there is no model file {path}: give the .eqf file that equiforce train left in its run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["equiforce"])
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError):
+        raise InputError(f"{path} is not an equiforce model file, or is damaged: train or copy it again") from None
+    if header["format"] > FORMAT:
+        raise InputError(f"{path} was written by a newer equiforce (file format {header['format']}): upgrade equiforce")
+    return header
+
+
+def summary(path: Path | str, header: dict[str, Any]) -> Table:
+    """What a person wants to know of a model file, as a table."""
+    described, about = header["potential"], header["about"]
+    species, config = described["species"], described["config"]
+    table = Table(title=str(path), show_header=False)
+    table.add_row("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}")
+    table.add_row("elements", ", ".join(species))
+    table.add_row("cutoff", f"{config['cutoff']:g} Å")
+    table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
+    table.add_row("reference energies", ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["shift"], strict=True)) + " eV")
+    table.add_row("scale", ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True)) + " eV")
+    table.add_row("short-range repulsion", "ZBL" if described["zbl"] else "none")
+    table.add_row("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items()))
+    if training := about.get("training"):
+        table.add_row(
+            "training", f"{training['steps']} steps in {training['seconds']:.0f} s; best at step {training['best_step']}"
+        )
+    if test := about.get("test_errors"):
+        units = test["units"]
+        for name, metric in test["total"].items():
+            table.add_row(f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}")
+    if made := about.get("made"):
+        table.add_row("made", ", ".join(f"{name} {value}" for name, value in made.items()))
+    table.add_row("reference structures", f"{len(header['references'])}, computed again at every load")
+    return table
+
+
+def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Potential:
+    """The potential in a model file, after it has reproduced the file's reference values.
+
+    Args:
+        path: the ``.eqf`` file.
+        device: where it shall compute.
+        dtype: ``float32`` or ``float64`` for the weights; as they were saved if None.
+
+    Raises:
+        InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
+    """
+    header = read_header(path)
+    potential = build_potential(header["potential"])
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    try:
+        potential.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the model that it describes, so it is damaged") from error
+    saved = potential.dtype
+    if dtype is not None:
+        potential.model.to(getattr(torch, dtype))
+    potential.to(device).eval().requires_grad_(False)
+    verify(potential, header["references"], TOLERANCE[saved], str(path))
+    return potential
+
+
+def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
+    """Computes the reference structures again and refuses to go on with other numbers."""
+    for number, reference in enumerate(references):
+        now = as_reference(potential, structure_of(reference))
+        size = max(1.0, np.abs(reference["forces"]).max(), potential.scale.max().item())
+        for quantity, per in (("energy", len(reference["atomic_numbers"])), ("forces", 1), ("stress", 1)):
+            if reference[quantity] is None:
+                continue
+            difference = np.abs(np.subtract(now[quantity], reference[quantity])).max() / per
+            if not difference <= tolerance * size:
+                raise InputError(
+                    f"{path}: this machine gives another {quantity} for reference structure {number} than the one that "
+                    f"saved the model (by {difference:.1e} {UNITS[quantity].split(',')[0]}): do not use it here, "
+                    "and report this with the versions of torch and equiforce"
+                )
+
+
+def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
+    """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
+    training = potential.training
+    graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
+    prediction = potential.eval()(graph, stress=True)
+    potential.train(training)
+    return {
+        "atomic_numbers": structure.atomic_numbers.tolist(),
+        "positions": structure.positions.tolist(),
+        "cell": structure.cell.tolist(),
+        "pbc": structure.pbc.tolist(),
+        "energy": prediction.energy.item(),
+        "forces": prediction.forces.tolist(),
+        "stress": None if prediction.stress is None else prediction.stress[0].tolist(),
+    }
+
+
+def structure_of(reference: dict[str, Any]) -> Structure:
+    return Structure(
+        atomic_numbers=np.array(reference["atomic_numbers"]),
+        positions=np.array(reference["positions"]).reshape(-1, 3),
+        cell=np.array(reference["cell"]),
+        pbc=np.array(reference["pbc"]),
+    )
+
+
+def small_pieces(structures: Sequence[Structure]) -> list[Structure]:
+    """The first atoms' surroundings in each structure, once alone and once in a small periodic cell."""
+    pieces = []
+    for structure in structures:
+        away = np.linalg.norm(structure.positions - structure.positions[0], axis=1)
+        nearest = np.sort(np.argsort(away, kind="stable")[:REFERENCE_ATOMS])
+        numbers, positions = structure.atomic_numbers[nearest], structure.positions[nearest]
+        box = np.diag(np.ptp(positions, axis=0) + MARGIN)
+        for cell, periodic in ((np.zeros((3, 3)), False), (box, True)):
+            pbc = np.full(3, periodic)
+            pieces.append(Structure(atomic_numbers=numbers, positions=positions, cell=cell, pbc=pbc))
+    return pieces

@@ -1,0 +1,157 @@
+"""NequIP: E(3)-equivariant message passing (Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv 2101.03164)."""
+
+from dataclasses import dataclass
+
+import torch
+from e3nn.o3 import Irreps
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equiforce.geometry.irreps import hidden_irreps, reachable
+from equiforce.geometry.spherical_harmonics import spherical_harmonics
+from equiforce.graph import AtomicGraph
+from equiforce.nn.convolution import Convolution
+from equiforce.nn.equivariant import Gate
+from equiforce.nn.mlp import ScalarMLP
+from equiforce.nn.radial import BesselBasis
+from equiforce.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class NequIPConfig:
+    """The shape of a NequIP network."""
+
+    cutoff: float = option(5.0, "holds the second shell of most materials; molecules do as well with 4", unit="Å", gt=0)
+    n_layers: int = option(4, "3 to 5 work best; each layer widens what an atom sees by one cutoff", ge=1)
+    l_max: int = option(2, "l=1 to 2 buys accuracy for little time, 3 costs more than it gives; 0 is invariant", ge=0)
+    parity: bool = option(
+        False,
+        "features of unnatural parity double the cost and rarely lower the error",
+        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
+    )
+    channels: int | list[int] = option(32, "one number, or one for each degree 0..l_max; 64 is more accurate")
+    embedding_channels: int | None = option(None, "features of the species embedding; as many as scalar channels")
+    n_bessel: int = option(8, "the paper's; resolves distances to a fraction of 0.1 Å after the network", ge=1)
+    bessel_trainable: bool = option(False, "the paper trained the roots; today's networks do as well without")
+    envelope_p: int = option(6, "the paper's; 2 for the smoothest potentials, larger to use more of the cutoff", ge=2)
+    radial_depth: int = option(2, "hidden layers of the radial network; the paper's three bring no more", ge=0)
+    radial_width: int = option(
+        64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
+    )
+    self_connection: bool = option(True, "a linear map of each species' own features beside the messages")
+    first_self_connection: bool = option(
+        False,
+        "the paper has one in the first layer too; its isolated-atom energies are then subtracted",
+        only_if=("model.self_connection is true", lambda model: model.self_connection),
+    )
+    residual: bool = option(False, "adds a layer's input to its output; the self-connection does the same better")
+    readout_depth: int = option(0, "hidden layers of the read-out; a linear read-out extrapolates best", ge=0)
+    readout_width: int = option(
+        16, "the paper's", ge=1, only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0)
+    )
+    mean_neighbors: float | None = option(None, "messages are divided by its root; measured on the training data", gt=0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channels, list) and len(self.channels) != self.l_max + 1:
+            raise ValueError(
+                f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} degrees:"
+                " give one number for each degree, or a single one"
+            )
+        if self.n_layers == 1 and self.l_max > 0:
+            raise ValueError(
+                f"model.l_max={self.l_max} changes nothing with model.n_layers=1, for the only layer's output is scalar:"
+                " set l_max=0, or 2 layers"
+            )
+        if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
+            raise ValueError(f"model.channels={self.channels}: at least one scalar channel is needed, and none below 0")
+
+    @property
+    def channels_of_degree(self) -> tuple[int, ...]:
+        """Channels of l = 0, 1, ..., l_max."""
+        return tuple(self.channels) if isinstance(self.channels, list) else (self.channels,) * (self.l_max + 1)
+
+
+class NequIPLayer(nn.Module):
+    """h_i <- gate(W_self h_i + W_out sum_j R(r_ij) Y(r_ij) x W_in h_j / sqrt<N>)."""
+
+    def __init__(self, config: NequIPConfig, n_species: int, irreps_in: Irreps, irreps_out: Irreps, *, first: bool):
+        super().__init__()
+        reached = reachable(irreps_in, config.l_max, irreps_out)
+        self.gate = Gate(reached)
+        self.convolution = Convolution(
+            irreps_in,
+            self.gate.irreps_in,
+            l_max=config.l_max,
+            n_basis=config.n_bessel,
+            radial_depth=config.radial_depth,
+            radial_width=config.radial_width,
+            mean_neighbors=config.mean_neighbors or 1.0,
+            n_species=n_species,
+            self_connection=config.self_connection and (config.first_self_connection or not first),
+        )
+        self.residual = config.residual and irreps_in == reached and not first
+        self.irreps_out = reached
+
+    def forward(self, h, harmonics, basis, graph):
+        updated = self.gate(self.convolution(h, harmonics, basis, graph.species, graph))
+        return h + updated if self.residual else updated
+
+
+class NequIP(nn.Module):
+    """The energy of each atom from its surroundings, up to ``n_layers`` times the cutoff away."""
+
+    def __init__(self, config: NequIPConfig, n_species: int):
+        super().__init__()
+        self.config = config
+        channels = config.channels_of_degree
+        n_embedding = config.embedding_channels or channels[0]
+        self.embed = nn.Embedding(n_species, n_embedding)
+        self.radial_basis = BesselBasis(
+            config.n_bessel, config.cutoff, config.envelope_p, trainable=config.bessel_trainable
+        )
+        irreps = Irreps([(n_embedding, "0e")])
+        self.layers = nn.ModuleList()
+        for number in range(config.n_layers):
+            last = number == config.n_layers - 1
+            target = hidden_irreps(channels[:1] if last else channels, odd=config.parity and not last)
+            layer = NequIPLayer(config, n_species, irreps, target, first=number == 0)
+            irreps = layer.irreps_out
+            self.layers.append(layer)
+        self.readout = ScalarMLP(channels[0], [config.readout_width] * config.readout_depth, 1)
+
+    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+        """The energy of each atom, in units of the potential's scale.
+
+        Args:
+            graph: the atoms and their neighbours.
+            vectors: r_ij of each edge in Å, in the precision of the weights.
+        """
+        harmonics = spherical_harmonics(vectors, self.config.l_max)
+        basis = self.radial_basis(vectors.norm(dim=1))
+        h = self.embed(graph.species)
+        for layer in self.layers:
+            h = layer(h, harmonics, basis, graph)
+        energies = self.readout(h).squeeze(1)
+        if self.config.first_self_connection:
+            energies = energies - self.isolated()[graph.species]
+        return energies
+
+    def isolated(self) -> Float[Tensor, " species"]:
+        """What the network gives an atom of each species without neighbours: zero, unless every layer sees itself."""
+        species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
+        alone = AtomicGraph(
+            positions=species.new_zeros(len(species), 3, dtype=torch.float64),
+            species=species,
+            cell=species.new_zeros(1, 3, 3, dtype=torch.float64),
+            structure_of_atom=torch.zeros_like(species),
+            centers=species[:0],
+            neighbors=species[:0],
+            shifts=species.new_zeros(0, 3, dtype=torch.float64),
+            by_neighbor=species[:0],
+        )
+        vectors = self.embed.weight.new_zeros(0, 3)
+        harmonics, basis = spherical_harmonics(vectors, self.config.l_max), self.radial_basis(vectors.norm(dim=1))
+        h = self.embed(species)
+        for layer in self.layers:
+            h = layer(h, harmonics, basis, alone)
+        return self.readout(h).squeeze(1)

@@ -1,0 +1,218 @@
+"""Which atoms lie closer than the cutoff: positions and cell to pairs, sorted by centre. The only home of vesin."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import vesin
+from jaxtyping import Bool, Float, Int
+
+from equiforce.elements import species_index
+from equiforce.errors import InputError
+from equiforce.graph import AtomicGraph, Structure
+
+COINCIDENT = 0.01  # Å; no two nuclei of an atomistic simulation come this close
+FLAT = 0.1  # Å; the least thickness of a periodic cell
+SMALL_MOLECULE = 64  # atoms; up to here all distances cost less than a search
+# vesin's grid of cells hangs or divides by zero beyond these
+LARGEST_EXTENT = 1e4  # Å
+LARGEST_COORDINATE = 1e7  # Å
+
+
+class Pairs(NamedTuple):
+    """Pairs of atoms closer than a cutoff, both ways round, sorted by centre; the images of an atom itself included."""
+
+    centers: Int[np.ndarray, " edges"]
+    neighbors: Int[np.ndarray, " edges"]
+    shifts: Float[np.ndarray, "edges 3"]
+    distances: Float[np.ndarray, " edges"]  # Å
+
+
+def find_pairs(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    cutoff: float,
+    source: str = "the structure",
+) -> Pairs:
+    """All pairs closer than ``cutoff`` (Å), in an order that depends on the arguments alone.
+
+    Atoms may lie outside the cell, and the cell may be skewed or smaller than the cutoff. Cell vectors of directions
+    that are not periodic play no part.
+
+    Raises:
+        InputError: positions or cell are not finite, the cell is flat, or the atoms are absurdly far apart.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    pbc = np.asarray(pbc, dtype=bool)
+    cell = np.where(pbc[:, None], np.asarray(cell, dtype=np.float64), 0.0)
+    _check_geometry(positions, cell, pbc, source)
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    pairs, shifts, distances = search.compute(positions, cell, pbc, "PSd")
+    centers, neighbors = np.ascontiguousarray(pairs.T, dtype=np.int64)
+    return Pairs(centers, neighbors, shifts.astype(np.float64), distances)
+
+
+def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> AtomicGraph:
+    """The graph of one structure, in float64 on the CPU.
+
+    Args:
+        structure: positions and cell in Å.
+        species: the model's chemical symbols; ``graph.species`` counts along them.
+        cutoff: in Å.
+
+    Raises:
+        InputError: an element that the model does not know, coincident atoms, positions that are not finite.
+    """
+    source = structure.source or "the structure"
+    index = species_index(structure.atomic_numbers, species, source)
+    pairs = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff, source)
+    _check_separations(pairs.distances, pairs.centers, pairs.neighbors, source)
+    cell = structure.cell if structure.pbc.any() else np.zeros((3, 3))
+    return _graph(index, structure.positions, cell, pairs, _order_by(pairs.neighbors, len(structure)))
+
+
+def closest_pair(structure: Structure, within: float) -> tuple[int, int, float] | None:
+    """The two atoms nearest to one another and their distance, or None where no two are ``within`` so many Å."""
+    source, positions = structure.source or "the structure", structure.positions
+    if len(structure) <= SMALL_MOLECULE and not structure.pbc.any():
+        _check_geometry(positions, structure.cell, structure.pbc, source)
+        centers, neighbors = np.triu_indices(len(structure), k=1)
+        distances = np.linalg.norm(positions[neighbors] - positions[centers], axis=1)
+    else:
+        centers, neighbors, _, distances = find_pairs(positions, structure.cell, structure.pbc, within, source)
+    if distances.min(initial=within) >= within:
+        return None
+    nearest = int(distances.argmin())
+    return int(centers[nearest]), int(neighbors[nearest]), float(distances[nearest])
+
+
+class VerletList:
+    """The graph of moving atoms, searched anew only when a pair may have come within the cutoff unseen.
+
+    The search reaches ``skin`` further than the cutoff, and holds for as long as no atom has moved by half of that
+    (Verlet 1967, doi:10.1103/PhysRev.159.98); a strain of the cell is counted in, so that a barostat does not cause a
+    search at every step.
+
+    Args:
+        species_index: the species of each atom, as in ``graph.species``.
+        cutoff: in Å.
+        skin: in Å; 0 searches every time.
+    """
+
+    def __init__(self, species_index: Int[np.ndarray, " atoms"], cutoff: float, skin: float, source: str = "") -> None:
+        self.species_index = np.asarray(species_index, dtype=np.int64)
+        self.cutoff = cutoff
+        self.skin = skin
+        self.source = source or "the structure"
+        self.n_builds = 0
+        self._built: _Built | None = None
+
+    def graph(
+        self, positions: Float[np.ndarray, "atoms 3"], cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
+    ) -> AtomicGraph:
+        """The graph of the pairs within the cutoff at these positions; raises InputError as :func:`build_graph`."""
+        positions = np.array(positions, dtype=np.float64)
+        pbc = np.array(pbc, dtype=bool)
+        cell = np.where(pbc.any(), np.array(cell, dtype=np.float64), 0.0)
+        if self.skin <= 0 or self._built is None or not self._holds(self._built, positions, cell, pbc):
+            pairs = find_pairs(positions, cell, pbc, self.cutoff + max(self.skin, 0.0), self.source)
+            by_neighbor = _order_by(pairs.neighbors, len(positions))
+            self._built = _Built(positions, cell, pbc, pairs, pairs.shifts @ cell, by_neighbor)
+            self.n_builds += 1
+        return self._within_cutoff(self._built, positions, cell)
+
+    def _holds(self, built: "_Built", positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
+        """Whether every pair now within the cutoff was within cutoff + skin when the list was built."""
+        if positions.shape != built.positions.shape or not np.array_equal(pbc, built.pbc):
+            return False
+        if not np.isfinite(cell).all():
+            return False
+        # x -> x D takes the old lattice to the new one and leaves directions that are not periodic alone
+        deformation = np.eye(3) + np.linalg.pinv(built.cell[pbc]) @ (cell[pbc] - built.cell[pbc])
+        contraction = np.linalg.norm(deformation, ord=-2)
+        moved = np.linalg.norm(positions - built.positions @ deformation, axis=1).max(initial=0.0)
+        # written so that NaN positions count as moved
+        return bool(self.cutoff + 2 * moved <= contraction * (self.cutoff + self.skin))
+
+    def _within_cutoff(self, built: "_Built", positions: np.ndarray, cell: np.ndarray) -> AtomicGraph:
+        centers, neighbors, shifts, _ = built.pairs
+        # numpy's take is several times faster than indexing
+        vectors = positions.take(neighbors, axis=0)
+        vectors -= positions.take(centers, axis=0)
+        vectors += built.translations if np.array_equal(cell, built.cell) else shifts @ cell
+        distances = np.sqrt(np.einsum("ea,ea->e", vectors, vectors))
+        _check_separations(distances, centers, neighbors, self.source)
+        inside = distances <= self.cutoff
+        kept = np.flatnonzero(inside)
+        pairs = Pairs(centers.take(kept), neighbors.take(kept), shifts.take(kept, axis=0), distances.take(kept))
+        by_neighbor = built.by_neighbor[inside.take(built.by_neighbor)]
+        new_place = np.cumsum(inside) - 1
+        return _graph(self.species_index, positions, cell, pairs, new_place.take(by_neighbor))
+
+
+class _Built(NamedTuple):
+    positions: Float[np.ndarray, "atoms 3"]
+    cell: Float[np.ndarray, "3 3"]
+    pbc: Bool[np.ndarray, "3"]
+    pairs: Pairs  # within cutoff + skin
+    translations: Float[np.ndarray, "edges 3"]  # Å
+    by_neighbor: Int[np.ndarray, " edges"]
+
+
+def _order_by(neighbors: np.ndarray, n_atoms: int) -> np.ndarray:
+    """The order that sorts edges by neighbour and leaves those of one neighbour in place."""
+    # numpy sorts 16-bit integers by radix, ten times faster than 64-bit ones by merging
+    return np.argsort(neighbors.astype(np.uint16) if n_atoms <= 2**16 else neighbors, kind="stable")
+
+
+def _graph(
+    species: np.ndarray, positions: np.ndarray, cell: np.ndarray, pairs: Pairs, by_neighbor: np.ndarray
+) -> AtomicGraph:
+    return AtomicGraph(
+        positions=torch.tensor(positions, dtype=torch.float64),
+        species=torch.tensor(species, dtype=torch.int64),
+        cell=torch.tensor(cell[None], dtype=torch.float64),
+        structure_of_atom=torch.zeros(len(species), dtype=torch.int64),
+        centers=torch.from_numpy(pairs.centers),
+        neighbors=torch.from_numpy(pairs.neighbors),
+        shifts=torch.from_numpy(pairs.shifts),
+        by_neighbor=torch.from_numpy(by_neighbor),
+    )
+
+
+def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, source: str) -> None:
+    astray = np.flatnonzero(~(np.abs(positions) < LARGEST_COORDINATE).all(axis=1))
+    if len(astray):
+        where = " ".join(f"{x:g}" for x in positions[astray[0]])
+        raise InputError(
+            f"{source}: atom {astray[0]} (counted from 0) is at ({where}) Å, which is no position: "
+            "the simulation has exploded, or the coordinates are damaged"
+        )
+    if not np.isfinite(cell).all():
+        raise InputError(f"{source}: the cell holds a value that is not finite")
+    _, thickness, axes = np.linalg.svd(cell[pbc])
+    if thickness.min(initial=np.inf) < FLAT:
+        raise InputError(
+            f"{source}: the cell is flat, its vectors along the periodic directions are zero or depend on one another; "
+            "give the cell, or set pbc to False where nothing repeats"
+        )
+    free = positions @ axes[int(pbc.sum()) :].T
+    extent = max(thickness.max(initial=0.0), np.ptp(free, axis=0).max(initial=0.0) if len(free) else 0.0)
+    if extent > LARGEST_EXTENT:
+        raise InputError(
+            f"{source}: the structure is {extent:.3g} Å wide, more than the {LARGEST_EXTENT:g} Å that the neighbour "
+            "search can handle; have atoms left it, or are the lengths in another unit?"
+        )
+
+
+def _check_separations(distances: np.ndarray, centers: np.ndarray, neighbors: np.ndarray, source: str) -> None:
+    if distances.min(initial=np.inf) > COINCIDENT:
+        return
+    nearest = int(distances.argmin())
+    i, j = int(centers[nearest]), int(neighbors[nearest])
+    what = f"atoms {i} and {j} (counted from 0) coincide"
+    if i == j:
+        what = f"atom {i} (counted from 0) meets its own image"
+    raise InputError(f"{source}: {what}, at a distance of {distances[nearest]:.2g} Å")

@@ -1,0 +1,49 @@
+"""The parameters around the convolution kernel: one interaction of NequIP."""
+
+import math
+
+from e3nn.o3 import Irreps
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from equiforce.graph import AtomicGraph
+from equiforce.kernels import PathTable, convolve
+from equiforce.nn.equivariant import Linear, SpeciesLinear
+from equiforce.nn.radial import RadialNetwork
+
+
+class Convolution(nn.Module):
+    """W_self(species_i) h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N> (arXiv 2101.03164, figure 1c)."""
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        *,
+        l_max: int,
+        n_basis: int,
+        radial_depth: int,
+        radial_width: int,
+        mean_neighbors: float,
+        n_species: int,
+        self_connection: bool,
+    ):
+        super().__init__()
+        self.table = PathTable(irreps_in, l_max, irreps_out)
+        self.norm = 1 / math.sqrt(mean_neighbors)
+        self.linear_in = Linear(irreps_in, irreps_in)
+        self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
+        self.linear_out = Linear(self.table.irreps_out, irreps_out)
+        self.self_connection = SpeciesLinear(irreps_in, irreps_out, n_species) if self_connection else None
+
+    def forward(
+        self,
+        h: Float[Tensor, "atoms inputs"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        basis: Float[Tensor, "edges basis"],
+        species: Int[Tensor, " atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "atoms outputs"]:
+        messages = convolve(self.linear_in(h), harmonics, self.radial(basis), graph, self.table)
+        mixed = self.linear_out(self.norm * messages)
+        return mixed if self.self_connection is None else mixed + self.self_connection(h, species)

@@ -1,0 +1,35 @@
+"""The repulsion of nuclei at short range."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equiforce.graph import AtomicGraph
+from equiforce.nn.radial import envelope
+
+# Ziegler, Biersack, Littmark (1985), with the constants of LAMMPS' pair_style zbl.
+SCREENING_EXPONENT, SCREENING_LENGTH = 0.23, 0.46850  # -, Å
+COEFFICIENTS = (0.02817, 0.28022, 0.50986, 0.18175)
+EXPONENTS = (-0.20162, -0.40290, -0.94229, -3.19980)
+COULOMB = 14.399645  # e²/(4πε0) in eV·Å
+
+
+class ZBL(nn.Module):
+    """Ziegler-Biersack-Littmark repulsion, brought to zero at the cutoff by the polynomial envelope.
+
+    It keeps atoms apart where there are no training data. Half of each pair's energy goes to each atom.
+    """
+
+    def __init__(self, atomic_numbers: list[int], cutoff: float, p: int = 6):
+        super().__init__()
+        self.cutoff, self.p = cutoff, p
+        self.register_buffer("charges", torch.tensor(atomic_numbers, dtype=torch.float64))
+
+    def forward(self, vectors: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, " atoms"]:
+        """The energy of each atom in eV, from r_ij in Å."""
+        lengths = vectors.norm(dim=1)
+        z_i, z_j = (self.charges[graph.species[atoms]] for atoms in (graph.centers, graph.neighbors))
+        x = lengths * (z_i**SCREENING_EXPONENT + z_j**SCREENING_EXPONENT) / SCREENING_LENGTH
+        screening = sum(c * torch.exp(d * x) for c, d in zip(COEFFICIENTS, EXPONENTS, strict=True))
+        pairs = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(lengths, self.cutoff, self.p)
+        return pairs.new_zeros(graph.n_atoms).index_add(0, graph.centers, pairs)

@@ -1,0 +1,135 @@
+"""From the energies of atoms to what a simulation needs. Every sign and every derivative lives here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from equiforce.errors import InputError
+from equiforce.graph import AtomicGraph, Prediction
+from equiforce.nn.pair import ZBL
+from equiforce.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotentialConfig:
+    """What surrounds the network: reference energies, scale, and repulsion at short range."""
+
+    reference_energies: dict[str, float] | None = option(
+        None, "of isolated atoms by element; else from isolated-atom frames, else fitted to the data", unit="eV"
+    )
+    shift_trainable: bool = option(False, "an isolated atom then keeps its reference energy")
+    scale: float | dict[str, float] | None = option(
+        None, "of the network's output, one or by element; None is the root mean square force times 1 Å", unit="eV"
+    )
+    scale_trainable: bool = option(False, "the network's last layer can scale as well")
+    zbl: bool = option(False, "repulsion of nuclei; for simulations whose atoms come closer than in any training frame")
+
+
+class Potential(nn.Module):
+    """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, its forces, stress and virial.
+
+    Weights may be float32; positions, energies and sums are float64.
+
+    Args:
+        model: gives ε_i of each atom from the edge vectors.
+        species: chemical symbols, in the order of the model's species index.
+        cutoff: in Å; edges beyond it must not be given.
+        shift: μ, the energy of each species' isolated atom in eV.
+        scale: σ of each species in eV, usually the root mean square force times 1 Å.
+        zbl: short-range repulsion of nuclei, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        species: Sequence[str],
+        cutoff: float,
+        shift: Sequence[float],
+        scale: Sequence[float],
+        shift_trainable: bool = False,
+        scale_trainable: bool = False,
+        zbl: ZBL | None = None,
+    ):
+        super().__init__()
+        if not len(species) == len(shift) == len(scale):
+            raise InputError(f"{len(species)} species have {len(shift)} shifts and {len(scale)} scales: give one each")
+        self.model = model
+        self.species = list(species)
+        self.cutoff = cutoff
+        self.zbl = zbl
+        as_parameter = {"dtype": torch.float64}
+        self.shift = nn.Parameter(torch.tensor(list(shift), **as_parameter), requires_grad=shift_trainable)
+        self.scale = nn.Parameter(torch.tensor(list(scale), **as_parameter), requires_grad=scale_trainable)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.shift.device
+
+    def atomic_energies(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+        """The energy of each atom in eV, from r_ij in Å."""
+        own = self.model(graph, vectors.to(self.dtype)).double()
+        energies = self.scale[graph.species] * own + self.shift[graph.species]
+        return energies if self.zbl is None else energies + self.zbl(vectors, graph)
+
+    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+        """Energy, forces, virial and stress of a batch; differentiable once more while in training mode.
+
+        Args:
+            graph: one structure or several, with every pair closer than the cutoff.
+            forces: whether forces are wanted.
+            stress: whether virial and stress are wanted; stress is None unless every structure has a volume.
+        """
+        derivatives = forces or stress
+        with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
+            vectors = graph.edge_vectors().detach().requires_grad_(derivatives)
+            energies = self.atomic_energies(graph, vectors)
+            if not derivatives:
+                return Prediction(self._total(energies, graph), energies, None, None, None)
+            (pull,) = torch.autograd.grad(
+                energies.sum(), vectors, create_graph=self.training, materialize_grads=True, allow_unused=True
+            )
+        if not self.training:
+            energies = energies.detach()
+        virial = self._virial(pull, vectors.detach(), graph) if stress else None
+        return Prediction(
+            energy=self._total(energies, graph),
+            energies=energies,
+            forces=self._forces(pull, graph) if forces else None,
+            virial=virial,
+            stress=self._stress(virial, graph) if virial is not None else None,
+        )
+
+    @staticmethod
+    def _total(energies: Float[Tensor, " atoms"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
+        return energies.new_zeros(graph.n_structures).index_add(0, graph.structure_of_atom, energies)
+
+    @staticmethod
+    def _forces(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
+        """F_i = -dE/dr_i from dE/dr_ij, where r_ij = r_j - r_i."""
+        total = pull.new_zeros(graph.n_atoms, 3)
+        return total.index_add(0, graph.centers, pull).index_add(0, graph.neighbors, pull, alpha=-1)
+
+    @staticmethod
+    def _virial(
+        pull: Float[Tensor, "edges 3"], vectors: Float[Tensor, "edges 3"], graph: AtomicGraph
+    ) -> Float[Tensor, "structures 3 3"]:
+        """-dE/dε = -sum_ij dE/dr_ij ⊗ r_ij, symmetric because the energy is invariant under rotation."""
+        edges = pull.unsqueeze(2) * vectors.unsqueeze(1)
+        structure = graph.structure_of_atom[graph.centers]
+        total = pull.new_zeros(graph.n_structures, 3, 3).index_add(0, structure, edges)
+        return -0.5 * (total + total.mT)
+
+    @staticmethod
+    def _stress(virial: Float[Tensor, "structures 3 3"], graph: AtomicGraph) -> Tensor | None:
+        """(1/V) dE/dε, positive under tension."""
+        volumes = graph.volumes()
+        return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None

@@ -1,0 +1,198 @@
+"""The training loop: batches in, weights out, never losing work."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+from equiforce.data.dataset import Batches
+from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
+from equiforce.graph import AtomicGraph, Labels
+from equiforce.potential import Potential
+from equiforce.training.limits import Limits, TrainingConfig, stop_signals
+from equiforce.training.loss import LossConfig, highest, terms, weight_at
+from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig, build_optimizer
+from equiforce.training.processes import add_gradients, total_over_processes
+from equiforce.training.state import TrainingState
+from equiforce.training.trackers import Tracker
+
+
+class Report(NamedTuple):
+    """What the loop tells of a step."""
+
+    state: TrainingState
+    progress: float  # of the run, between 0 and 1
+    loss: float
+    errors: ValidationErrors | None  # right after a validation
+    improved: bool
+
+
+class Outcome(NamedTuple):
+    """Why a run ended, in words, and whether it has more to do."""
+
+    why: str
+    interrupted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is made of, beside its state."""
+
+    training: Batches
+    validation: Batches
+    config: TrainingConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    fabric: Fabric
+    folder: Path  # where the first process writes last.pt and best.pt
+    trackers: list[Tracker]  # none but on the first process
+    on_best: Callable[[Potential], None]  # given the averaged potential whenever it is the best so far
+    on_step: Callable[[Report], None]
+
+
+def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
+    """A state before the first step."""
+    average = Average(potential, config.ema_decay)
+    return TrainingState(potential, average, build_optimizer(potential.parameters(), config), LearningRate(config))
+
+
+def fit(state: TrainingState, plan: Plan) -> Outcome:
+    """Trains until a limit is reached, nothing improves any more, or a signal arrives.
+
+    Every process calls this with its own share of each batch, and all take the same steps. A state that was restored
+    from ``last.pt`` continues as if it had never stopped.
+    """
+    limits = Limits(plan.config)
+    started = time.monotonic() - state.seconds
+    if why := limits.reached(state):
+        return Outcome(why, interrupted=False)
+    with stop_signals() as caught:
+        while True:
+            n_batches = plan.training.count(state.epoch)
+            for graph, labels in plan.training.epoch(state.epoch, start=state.batch):
+                value = take_step(state, graph, labels, limits.progress(state, n_batches), plan)
+                state.seconds = time.monotonic() - started
+                state.step, state.batch = state.step + 1, state.batch + 1
+                if state.batch == n_batches:
+                    state.epoch, state.batch = state.epoch + 1, 0
+                interrupted, late = agreed([bool(caught), limits.time_is_up(state)], plan.fabric)
+                why = limits.reached(state) or ("the time is up" if late else "")
+                errors, improved = None, False
+                if why or due(state, plan.config):
+                    errors, improved = validate(state, limits.progress(state, n_batches), plan)
+                    limits.reserve = time.monotonic() - started - state.seconds
+                    why = why or limits.stalled(state)
+                if plan.fabric.is_global_zero and (errors or interrupted):
+                    save(state, improved, plan)
+                plan.on_step(Report(state, limits.progress(state, n_batches), value, errors, improved))
+                if why or interrupted:
+                    return Outcome(why or "interrupted", interrupted=not why)
+
+
+def take_step(
+    state: TrainingState, graph: AtomicGraph | None, labels: Labels | None, progress: float, plan: Plan
+) -> float:
+    """One gradient step; returns the loss of the whole batch."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.rate.at(state.step, progress)
+    state.optimizer.zero_grad(set_to_none=False)
+    value = backward(state.potential, graph, labels, progress, plan.loss, plan.fabric, bf16=plan.config.bf16)
+    if plan.optimizer.clip_gradient is not None:
+        torch.nn.utils.clip_grad_norm_(state.potential.parameters(), plan.optimizer.clip_gradient)
+    state.optimizer.step()
+    state.average.update()
+    state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
+    return value
+
+
+def backward(
+    potential: Potential,
+    graph: AtomicGraph | None,
+    labels: Labels | None,
+    progress: float,
+    loss: LossConfig,
+    fabric: Fabric,
+    *,
+    bf16: bool = False,
+) -> float:
+    """Adds the gradient of the loss of the whole batch, over all processes, to every process's weights.
+
+    Sums and counts are added up over processes before they are divided, so that the result does not depend on how
+    the batch was dealt out. A process without a share takes part with zeros.
+    """
+    weights = [weight_at(weight or 0.0, progress) for weight in (loss.energy, loss.forces, loss.stress)]
+    sums = torch.zeros(len(weights), dtype=torch.float64, device=fabric.device)
+    counts = torch.zeros_like(sums)
+    if graph is not None and labels is not None:
+        graph, labels = graph.to(fabric.device), labels.to(fabric.device)
+        potential.train()
+        with torch.autocast(fabric.device.type, torch.bfloat16, enabled=bf16):
+            prediction = potential(graph, forces=weights[1] > 0, stress=weights[2] > 0 and labels.stress is not None)
+        parts = terms(prediction, labels, graph, loss)
+        sums, counts = (torch.stack(column) for column in zip(*parts, strict=True))
+    counts = total_over_processes(counts, fabric).clamp(min=1.0)
+    local = (sums.new_tensor(weights) * sums / counts).sum()
+    for parameter in potential.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if local.requires_grad:
+        local.backward()
+    add_gradients(potential, fabric)
+    return total_over_processes(local.detach(), fabric).item()
+
+
+def agreed(flags: list[bool], fabric: Fabric) -> list[bool]:
+    """Each flag, raised on every process where it is on one."""
+    raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
+    return (total_over_processes(raised, fabric) > 0).tolist()
+
+
+def due(state: TrainingState, config: TrainingConfig) -> bool:
+    """Whether it is time to validate: after so many steps, else after each epoch."""
+    return state.step % config.validate_every == 0 if config.validate_every else state.batch == 0
+
+
+def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[ValidationErrors, bool]:
+    """Judges the averaged weights, and keeps them where they are the best so far."""
+    shares = ((graph, labels) for graph, labels in plan.validation.epoch(0) if graph is not None)
+    local = validation_sums(state.average.potential, shares).as_tensor().to(plan.fabric.device)
+    errors = ErrorSums.from_tensor(total_over_processes(local, plan.fabric).cpu()).errors()
+    value = validation_loss(errors, plan.loss)
+    improved = value < state.best_loss
+    if improved:
+        state.best_loss, state.best_step = value, state.step
+        state.keep_best()
+    row = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "seconds": round(state.seconds, 2),
+        "learning_rate": state.rate.at(state.step, progress),
+        "loss": state.loss_sum / max(1, state.loss_count),
+        "validation_loss": value,
+    }
+    state.rate.validated(value)
+    for tracker in plan.trackers:
+        tracker.write(row | errors._asdict())
+    state.n_rows += 1
+    state.loss_sum, state.loss_count = 0.0, 0
+    return errors, improved
+
+
+def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float:
+    """The loss of the validation errors at the highest weights of the run, so that all validations compare."""
+    absolute = loss.kind == "mae"
+    sizes = (0.0 if value is None else value / 1000 for value in (errors[0::2] if absolute else errors[1::2]))
+    weights = (highest(weight) for weight in (loss.energy, loss.forces, loss.stress))
+    return sum(weight * (size if absolute else size**2) for size, weight in zip(sizes, weights, strict=True))
+
+
+def save(state: TrainingState, improved: bool, plan: Plan) -> None:
+    """Writes the checkpoints, and the model where it is the best so far."""
+    if improved:
+        plan.on_best(state.average.potential)
+        state.save(plan.folder / "best.pt")
+    state.save(plan.folder / "last.pt")

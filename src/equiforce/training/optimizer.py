@@ -1,0 +1,132 @@
+"""How weights move: the optimiser, its learning rate over the run, and the average of the weights that is kept."""
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from equiforce.errors import InputError
+from equiforce.options import option
+
+COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
+ADAMW = ("optimizer.name is adamw", lambda optimizer: optimizer.name == "adamw")
+PLATEAU = ("optimizer.schedule is plateau", lambda optimizer: optimizer.schedule == "plateau")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and its schedule."""
+
+    name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
+    learning_rate: float = option(0.01, "the paper's for batches of five molecules", gt=0)
+    amsgrad: bool = option(True, "the paper's; steadier late in a run")
+    weight_decay: float = option(0.0, "small data sets are regularised by equivariance already", ge=0, only_if=ADAMW)
+    schedule: Literal["cosine", "plateau", "constant"] = option(
+        "cosine", "ends the run at a low rate whatever stops it; the paper waited for plateaus, which takes days"
+    )
+    warmup_steps: int = option(100, "Adam's second moments settle first", ge=0)
+    final_fraction: float = option(0.01, "of the learning rate, at the end of the cosine", ge=0, le=1, only_if=COSINE)
+    plateau_patience: int = option(50, "validations without gain before the rate falls; the paper's", ge=1, only_if=PLATEAU)
+    plateau_factor: float = option(0.8, "by which the rate falls; the paper's", gt=0, lt=1, only_if=PLATEAU)
+    plateau_stop: float = option(1e-6, "the run ends when the rate falls below; the paper's", ge=0, only_if=PLATEAU)
+    clip_gradient: float | None = option(10.0, "norm of the gradient; only a broken batch reaches it", gt=0)
+    ema_decay: float = option(0.99, "what is validated and kept is a running average of weights; 0 turns it off", ge=0, lt=1)
+
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW, in its fused form."""
+    options: dict[str, Any] = {"lr": config.learning_rate, "amsgrad": config.amsgrad, "fused": True}
+    trainable = [p for p in parameters if p.requires_grad]
+    if config.name == "adamw":
+        return torch.optim.AdamW(trainable, weight_decay=config.weight_decay, **options)
+    return torch.optim.Adam(trainable, **options)
+
+
+class LearningRate:
+    """The learning rate as a function of the step, of the fraction of the run that is done, and of plateaus."""
+
+    MEMORY = ("reduction", "best", "waited", "waited_in_all")
+
+    def __init__(self, config: OptimizerConfig):
+        self.config = config
+        self.reduction = 1.0
+        self.best = math.inf
+        self.waited = 0  # validations since the latest gain or fall of the rate
+        self.waited_in_all = 0  # validations since the latest gain
+
+    def at(self, step: int, progress: float) -> float:
+        """The rate of a step.
+
+        Args:
+            step: counted from 0 over the whole run.
+            progress: between 0 and 1, along epochs, steps or time, whichever is nearest to its end.
+        """
+        config = self.config
+        factor = min(1.0, (step + 1) / (config.warmup_steps + 1))
+        if config.schedule == "cosine":
+            low = config.final_fraction
+            factor *= low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return config.learning_rate * factor * self.reduction
+
+    def validated(self, loss: float) -> None:
+        """Tell it a validation loss: on a plateau the rate falls."""
+        if loss < self.best:
+            self.best, self.waited, self.waited_in_all = loss, 0, 0
+            return
+        self.waited, self.waited_in_all = self.waited + 1, self.waited_in_all + 1
+        if self.config.schedule == "plateau" and self.waited > self.config.plateau_patience:
+            self.reduction *= self.config.plateau_factor
+            self.waited = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self.config.learning_rate * self.reduction < self.config.plateau_stop
+
+    def state(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in self.MEMORY}
+
+    def restore(self, state: dict[str, float]) -> None:
+        for name in self.MEMORY:
+            setattr(self, name, state[name])
+
+
+class Average:
+    """An exponential moving average of the weights, with the warm-up min(decay, (1+n)/(10+n))."""
+
+    def __init__(self, potential: nn.Module, decay: float):
+        self.decay = decay
+        self.n_updates = 0
+        self.potential = copy.deepcopy(potential).eval() if decay else potential
+        self._pairs = [
+            pair
+            for pair in zip(self.potential.parameters(), potential.parameters(), strict=True)
+            if pair[1].requires_grad
+        ]
+        if decay:
+            self.potential.requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Count in the weights as they are now."""
+        self.n_updates += 1
+        if not self.decay:
+            return
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        for dtype in {average.dtype for average, _ in self._pairs}:
+            averages, currents = zip(*[p for p in self._pairs if p[0].dtype == dtype], strict=True)
+            torch._foreach_lerp_(averages, currents, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        return {"n_updates": self.n_updates, "weights": self.potential.state_dict() if self.decay else None}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.n_updates = state["n_updates"]
+        if self.decay:
+            if state["weights"] is None:
+                raise InputError("this checkpoint was written without a weight average: resume with optimizer.ema_decay=0")
+            self.potential.load_state_dict(state["weights"])

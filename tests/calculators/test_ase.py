@@ -1,0 +1,154 @@
+"""The calculator says what the potential says, of every system that ASE can hold."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+
+import equiforce
+from equiforce import model_file
+from equiforce.calculators.ase import Calculator
+from equiforce.errors import InputError
+from equiforce.graph import Structure
+from equiforce.neighbors import build_graph
+
+
+def water_box(n: int = 1) -> Atoms:
+    water = molecule("H2O", cell=[3.2, 3.3, 3.4], pbc=True)
+    box = water.repeat((n, n, n))
+    box.rattle(0.1, seed=1)
+    return box
+
+
+SYSTEMS = {
+    "one atom": Atoms("O"),
+    "one atom in a cell smaller than the cutoff": Atoms("O", cell=[2.1, 2.2, 2.3], pbc=True),
+    "atoms out of reach": Atoms("HO", positions=[[0, 0, 0], [30, 0, 0]]),
+    "molecule": molecule("H2O"),
+    "molecule in a box, not periodic": molecule("H2O", vacuum=3.0),
+    "liquid": water_box(2),
+    "skewed cell": Atoms("OH", [[0, 0, 0], [0.9, 0.3, 0]], cell=[[3, 0, 0], [2, 3, 0], [1, 1, 3]], pbc=True),
+    "slab": Atoms("OHH", [[0, 0, 0], [0, 0, 1], [1.4, 0, 1.2]], cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=[1, 1, 0]),
+    "slab with vacuum": Atoms("OHH", [[0, 0, 0], [0, 0, 1], [1.4, 0, 1.2]], cell=[3, 3, 20], pbc=[1, 1, 0]),
+    "atoms outside the cell": Atoms("OH", [[-7, 0, 0], [12.1, 0.3, 9]], cell=[4, 4, 4], pbc=True),
+}
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return equiforce.untrained(["H", "O"], l_max=1, channels=8, n_layers=2, cutoff=4.0, seed=0).potential
+
+
+def direct(potential, atoms: Atoms):
+    structure = Structure(atomic_numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
+    return potential(build_graph(structure, potential.species, potential.cutoff), stress=True)
+
+
+def assert_same(atoms: Atoms, potential) -> None:
+    expected = direct(potential, atoms)
+    assert atoms.get_potential_energy() == pytest.approx(expected.energy.item(), rel=1e-6, abs=1e-5)
+    assert atoms.get_potential_energies().sum() == pytest.approx(expected.energy.item(), rel=1e-6, abs=1e-5)
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-5)
+    if expected.stress is not None and atoms.pbc.any():
+        np.testing.assert_allclose(atoms.get_stress(voigt=False), expected.stress[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_gives_what_the_potential_gives(name, potential):
+    atoms = SYSTEMS[name].copy()
+    atoms.calc = Calculator(potential)
+    assert_same(atoms, potential)
+    assert atoms.calc.graph.n_atoms == len(atoms)
+
+
+def test_moving_atoms_keep_the_list_until_they_must_not(potential):
+    atoms, rng = water_box(), np.random.default_rng(0)
+    atoms.calc = Calculator(potential, skin=0.6)
+    for _ in range(12):
+        atoms.positions += rng.normal(scale=0.08, size=atoms.positions.shape)
+        assert_same(atoms, potential)
+    assert 1 < atoms.calc.n_neighbor_builds < 10
+
+
+def test_a_new_cell_new_elements_and_new_boundaries_are_noticed(potential):
+    atoms = water_box()
+    atoms.calc = Calculator(potential)
+    assert_same(atoms, potential)
+    atoms.set_cell(atoms.cell * 1.05, scale_atoms=True)
+    assert_same(atoms, potential)
+    atoms.numbers[[0, 1]] = atoms.numbers[[1, 0]]
+    assert_same(atoms, potential)
+    atoms.pbc = [True, True, False]
+    assert_same(atoms, potential)
+    atoms.pbc = False
+    assert_same(atoms, potential)
+    del atoms[2:]
+    assert_same(atoms, potential)
+
+
+def test_stress_has_the_sign_of_ase(potential):
+    atoms = SYSTEMS["skewed cell"].copy()
+    atoms.calc = Calculator(potential)
+    stress, step = atoms.get_stress(voigt=False), 1e-3
+    for a, b in ((0, 0), (1, 2)):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[a, b] += sign * step / 2
+            strain[b, a] += sign * step / 2
+            strained = atoms.copy()
+            strained.calc = atoms.calc
+            strained.set_cell(atoms.cell @ strain, scale_atoms=True)
+            energies.append(strained.get_potential_energy())
+        expected = (energies[0] - energies[1]) / (2 * step * atoms.get_volume())
+        assert stress[a, b] == pytest.approx(expected, abs=2e-4)
+
+
+def test_stress_is_computed_when_it_is_asked_for(potential):
+    atoms = water_box()
+    atoms.calc = Calculator(potential)
+    atoms.get_forces()
+    assert "stress" not in atoms.calc.results
+    atoms.get_stress()
+    assert "forces" in atoms.calc.results
+    atoms.calc = Calculator(potential, always_stress=True)
+    atoms.get_forces()
+    assert "stress" in atoms.calc.results
+
+
+@pytest.mark.parametrize("name", ["molecule", "molecule in a box, not periodic", "slab"])
+def test_no_stress_without_a_volume(name, potential):
+    atoms = SYSTEMS[name].copy()
+    atoms.calc = Calculator(potential, always_stress=True)
+    atoms.get_forces()
+    with pytest.raises(PropertyNotImplementedError, match="no stress"):
+        atoms.get_stress()
+
+
+def test_an_unknown_element_is_named(potential):
+    atoms = Atoms("OCu", positions=[[0, 0, 0], [2, 0, 0]], calculator=Calculator(potential))
+    with pytest.raises(InputError, match=r"Cu.*H, O"):
+        atoms.get_potential_energy()
+
+
+def test_positions_that_are_not_numbers_are_refused(potential):
+    atoms = Atoms("OH", positions=[[0, 0, 0], [np.nan, 0, 0]], calculator=Calculator(potential))
+    with pytest.raises(InputError):
+        atoms.get_potential_energy()
+
+
+def test_a_model_file_is_as_good_as_a_potential(potential, tmp_path):
+    box = water_box()
+    structure = Structure(atomic_numbers=box.numbers, positions=box.positions, cell=box.cell.array, pbc=box.pbc)
+    model_file.save(tmp_path / "model.eqf", potential, [structure], {})
+    box.calc = Calculator(tmp_path / "model.eqf")
+    assert_same(box, potential)
+
+
+def test_a_potential_in_training_stays_in_training(potential):
+    potential.train()
+    atoms = Atoms("OH", positions=[[0, 0, 0], [1, 0, 0]], calculator=Calculator(potential))
+    atoms.get_forces()
+    assert potential.training
+    potential.eval()

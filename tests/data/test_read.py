@@ -1,0 +1,312 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.io import write
+
+from equiforce.data.read import ReadOptions, read
+from equiforce.errors import InputError
+
+BOX = np.array([[6.0, 0, 0], [1.0, 5.0, 0], [0.5, 0.3, 7.0]])
+STRESS = np.array([[0.01, 0.004, 0.005], [0.004, 0.02, 0.006], [0.005, 0.006, 0.03]])
+
+
+def water(seed=0, periodic=False, info=None, arrays=None, **results):
+    rng = np.random.default_rng(seed)
+    atoms = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]] + rng.normal(scale=0.02, size=(3, 3)))
+    if periodic:
+        atoms.set_cell(BOX)
+        atoms.pbc = True
+    atoms.info.update(info or {})
+    for name, array in (arrays or {}).items():
+        atoms.new_array(name, np.asarray(array))
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def forces(seed=0):
+    return np.random.default_rng(seed).normal(size=(3, 3))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(frames, name="train.xyz"):
+        write(tmp_path / name, frames, format="extxyz" if name.endswith("xyz") else None)
+        return tmp_path / name
+
+    return save
+
+
+def only(path, options=None):
+    structures, _ = read(path, options)
+    assert len(structures) == 1
+    return structures[0]
+
+
+def test_what_ase_writes_is_read_back(saved):
+    frames = [water(i, energy=-10.0 - i, forces=forces(i), info={"config_type": "liquid"}) for i in range(3)]
+    path = saved(frames)
+    structures, report = read(path)
+    for i, (structure, atoms) in enumerate(zip(structures, frames, strict=True)):
+        assert structure.atomic_numbers.tolist() == [8, 1, 1]
+        np.testing.assert_allclose(structure.positions, atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(structure.forces, forces(i), atol=1e-8)
+        assert structure.energy == -10.0 - i
+        assert structure.stress is None
+        assert structure.group == "liquid"
+        assert structure.source == f"{path}, frame {i}"
+        assert not structure.pbc.any() and not structure.cell.any()
+    assert str(report) == f"{path}: 3 structures; energy from 'energy' (3 of 3), forces from 'forces' (3 of 3)"
+
+
+@pytest.mark.parametrize("prefix", ["REF_", "ref_", "dft_", "DFT_"])
+def test_the_usual_prefixes(saved, prefix):
+    info = {f"{prefix}energy": -3.0, f"{prefix}stress": STRESS}
+    structures, report = read(saved([water(periodic=True, info=info, arrays={f"{prefix}forces": forces()})]))
+    assert structures[0].energy == -3.0
+    np.testing.assert_allclose(structures[0].forces, forces(), atol=1e-8)
+    np.testing.assert_allclose(structures[0].stress, STRESS, atol=1e-12)
+    assert f"'{prefix}energy' (1 of 1)" in str(report)
+
+
+@pytest.mark.parametrize("name", ["train.traj", "train.json", "train.db"])
+def test_other_formats_of_ase(saved, name):
+    structure = only(saved([water(energy=-3.0, forces=forces())], name))
+    assert structure.energy == -3.0
+    np.testing.assert_allclose(structure.forces, forces())
+
+
+def test_constraints_do_not_blank_forces(saved):
+    atoms = water(energy=-3.0, forces=forces())
+    atoms.set_constraint(FixAtoms([0]))
+    np.testing.assert_allclose(only(saved([atoms], "fixed.traj")).forces, forces())
+
+
+@pytest.mark.parametrize("form", [STRESS, STRESS.ravel(), STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]])
+def test_the_forms_of_a_stress(saved, form):
+    """ASE's order of six components is xx, yy, zz, yz, xz, xy."""
+    structure = only(saved([water(periodic=True, info={"dft_stress": form}, energy=-1.0)]))
+    np.testing.assert_allclose(structure.stress, STRESS, atol=1e-12)
+
+
+@pytest.mark.parametrize("key", ["virial", "virials", "REF_virial", "dft_virials"])
+def test_a_virial_is_minus_stress_times_volume(saved, key):
+    virial = -STRESS * np.linalg.det(BOX)
+    structures, report = read(saved([water(periodic=True, info={key: virial}, energy=-1.0)]))
+    np.testing.assert_allclose(structures[0].stress, STRESS, atol=1e-7)
+    assert f"stress from {key!r} (1 of 1)" in str(report)
+
+
+def test_missing_labels_are_none(saved):
+    frames = [water(energy=-1.0, forces=forces()), water(1, energy=-2.0), water(2, forces=forces()), water(3)]
+    structures, report = read(saved(frames))
+    assert [s.energy is None for s in structures] == [False, False, True, True]
+    assert [s.forces is None for s in structures] == [False, True, False, True]
+    assert "energy from 'energy' (2 of 4), forces from 'forces' (2 of 4)" in str(report)
+
+
+def test_no_labels_at_all(saved):
+    path = saved([water(info={"charge": 0})])
+    with pytest.raises(InputError, match=r"neither energies nor forces .* among charge.*--energy-key"):
+        read(path)
+    structures, report = read(path, labels_required=False)
+    assert len(structures) == 1
+    assert "no labels" in str(report)
+
+
+def test_two_different_energies_are_an_error_that_names_them(saved):
+    frames = [water(i, energy=-1.0, info={"REF_energy": -1.0 - (i == 2)}, forces=forces()) for i in range(3)]
+    path = saved(frames)
+    with pytest.raises(
+        InputError, match=r"frame 2: 'energy' and 'REF_energy' .*--energy-key energy or --energy-key REF"
+    ):
+        read(path)
+    assert read(path, ReadOptions(energy_key="REF_energy"))[0][2].energy == -2.0
+    assert read(path, ReadOptions(energy_key="energy"))[0][2].energy == -1.0
+
+
+def test_the_same_energy_twice_will_do(saved):
+    structures, report = read(saved([water(energy=-1.0, info={"REF_energy": -1.0})]))
+    assert structures[0].energy == -1.0
+    assert "from 'energy'" in str(report)
+
+
+def test_energies_of_two_names_in_different_frames_are_ambiguous(saved):
+    with pytest.raises(InputError, match="frame 0: 'energy' and 'dft_energy'"):
+        read(saved([water(energy=-1.0), water(info={"dft_energy": -2.0})]))
+
+
+def test_a_stress_and_a_virial_must_agree(saved):
+    right, wrong = -STRESS * np.linalg.det(BOX), STRESS * np.linalg.det(BOX)
+    both = [water(periodic=True, info={"stress": STRESS, "virial": v}, energy=-1.0) for v in (right, wrong)]
+    np.testing.assert_allclose(only(saved(both[:1])).stress, STRESS, atol=1e-12)
+    path = saved(both)
+    with pytest.raises(InputError, match="frame 1: 'stress' is not −virial/volume of 'virial'"):
+        read(path)
+    np.testing.assert_allclose(read(path, ReadOptions(stress_key="stress"))[0][1].stress, STRESS, atol=1e-12)
+    np.testing.assert_allclose(read(path, ReadOptions(virial_key="virial"))[0][1].stress, -STRESS, atol=1e-7)
+    np.testing.assert_allclose(read(path, ReadOptions(virial_key="none"))[0][1].stress, STRESS, atol=1e-12)
+    with pytest.raises(InputError, match="stress_key and virial_key"):
+        ReadOptions(stress_key="a", virial_key="b")
+
+
+def test_keys_that_are_asked_for(saved):
+    path = saved([water(info={"E_ccsd": -7.0, "E_mp2": -6.0}, arrays={"grad": forces()})])
+    structure = only(path, ReadOptions(energy_key="E_ccsd", forces_key="grad"))
+    assert structure.energy == -7.0
+    np.testing.assert_allclose(structure.forces, forces(), atol=1e-8)
+    with pytest.raises(InputError, match=r"no frame has 'E_ccsdt', .* energy; there are E_ccsd, E_mp2"):
+        read(path, ReadOptions(energy_key="E_ccsdt"))
+
+
+def test_free_energy_is_taken_only_when_asked_for(saved):
+    path = saved([water(energy=-1.0, free_energy=-1.5)])
+    assert only(path).energy == -1.0
+    assert only(path, ReadOptions(energy_key="free_energy")).energy == -1.5
+
+
+def test_a_label_can_be_left_out(saved):
+    path = saved([water(energy=-1.0, forces=forces())])
+    assert only(path, ReadOptions(forces_key="none")).forces is None
+
+
+def test_units_are_converted(saved):
+    path = saved([water(periodic=True, info={"stress": STRESS}, energy=-1.0, forces=forces())])
+    structures, report = read(path, ReadOptions(energy_unit="hartree", length_unit="bohr"))
+    found, plain = structures[0], only(path)
+    assert found.energy == pytest.approx(-units.Hartree)
+    np.testing.assert_allclose(found.positions, plain.positions * units.Bohr)
+    np.testing.assert_allclose(found.cell, BOX * units.Bohr)
+    np.testing.assert_allclose(found.forces, plain.forces * units.Hartree / units.Bohr)
+    np.testing.assert_allclose(found.stress, STRESS * units.Hartree / units.Bohr**3)
+    assert str(report).endswith("; converted from Hartree, Bohr")
+
+
+def test_units_of_their_own_for_forces_and_stress(saved):
+    path = saved([water(periodic=True, info={"stress": STRESS}, energy=-1.0, forces=forces())])
+    options = ReadOptions(forces_unit="Hartree/Bohr", stress_unit="kbar", stress_positive_under="compression")
+    structures, report = read(path, options)
+    assert structures[0].energy == -1.0
+    np.testing.assert_allclose(structures[0].forces, forces() * units.Hartree / units.Bohr, atol=1e-6)
+    np.testing.assert_allclose(structures[0].stress, -STRESS * 0.1 * units.GPa)
+    assert "forces in Hartree/Bohr, stress in kbar, stress positive under compression" in str(report)
+
+
+def test_a_virial_in_other_units(saved):
+    path = saved([water(periodic=True, info={"virial": np.eye(3)}, energy=-1.0)])
+    found = only(path, ReadOptions(energy_unit="kcal/mol", length_unit="nm")).stress
+    np.testing.assert_allclose(found, -np.eye(3) * units.kcal / units.mol / (np.linalg.det(BOX) * 1e3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"energy_unit": "kcal/mole"}, "did you mean 'kcal/mol'"),
+        ({"length_unit": "Angstrm"}, "did you mean 'Å'"),
+        ({"forces_unit": "eV"}, "not a unit of force"),
+        ({"stress_unit": "GPaa"}, "did you mean 'GPa'"),
+        ({"stress_positive_under": "pressure"}, "'tension' or 'compression'"),
+    ],
+)
+def test_options_that_mean_nothing(wrong, message):
+    with pytest.raises(InputError, match=message):
+        ReadOptions(**wrong)
+
+
+def test_every_option_has_its_reason():
+    assert all(entry.metadata["reason"] for entry in fields(ReadOptions))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        (water(energy=NAN), "frame 1: 'energy' is nan"),
+        (water(energy=-1.0, forces=[[0, 0, 0], [0, NAN, 0], [0, 0, 0]]), r"frame 1: 'forces' of atom 1 is \[0.0, nan"),
+        (water(periodic=True, energy=-1.0, info={"dft_stress": STRESS * NAN}), "frame 1: 'dft_stress' is .*nan"),
+        (water(info={"energy": np.ones(3)}), r"frame 1: 'energy' has the shape \(3,\)"),
+        (water(info={"energy": "high"}), "frame 1: 'energy' is 'high', not a number"),
+        (water(energy=-1.0, arrays={"forces": np.ones((3, 2))}), r"frame 1: 'forces' has the shape \(3, 2\)"),
+        (
+            water(periodic=True, energy=-1.0, info={"dft_virial": np.ones(5)}),
+            r"frame 1: 'dft_virial' has the shape \(5,\)",
+        ),
+        (
+            water(periodic=True, energy=-1.0, info={"dft_stress": np.arange(9.0).reshape(3, 3)}),
+            "frame 1: 'dft_stress' is not symmetric",
+        ),
+        (water(energy=-1.0, info={"virial": np.eye(3)}), "frame 1: 'virial' is given, .*no volume.*--virial-key none"),
+        (Atoms("H2", [[0, 0, 0], [0, 0, 0.05]]), "frame 1: atoms 0 and 1 are 0.05 Å apart"),
+        (Atoms("H2", [[0, 0, 0], [2.95, 0, 0]], cell=[3, 3, 3], pbc=True), "frame 1: atoms . and . are 0.05 Å apart"),
+        (Atoms("H", [[0, 0, 0]], cell=[0.5, 3, 0.05], pbc=True), "frame 1.*flat"),
+        (Atoms("XH", [[0, 0, 0], [1, 0, 0]]), "frame 1: atom 0 is no element, its atomic number is 0"),
+        (Atoms("H", [[0, 0, 0]], pbc=True), "frame 1: the cell is flat.*pbc"),
+        (Atoms("H2", [[0, 0, 0], [NAN, 0, 0]]), "frame 1: atom 1 .* is at"),
+    ],
+)
+def test_a_faulty_frame_is_named_in_one_sentence(saved, faulty, message):
+    path = saved([water(energy=-1.0), faulty])
+    with pytest.raises(InputError, match=rf"train\.xyz, {message}") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plain_comment_is_no_label(tmp_path):
+    path = tmp_path / "plain.xyz"
+    path.write_text("1\nenergy -10.0\nH 0 0 0\n")
+    with pytest.raises(InputError, match=r"frame 0: 'energy' is .*True.*, not a number"):
+        read(path)
+
+
+def test_compressed_files(saved, tmp_path):
+    write(tmp_path / "train.xyz.gz", [water(energy=-1.0)], format="extxyz")
+    assert only(tmp_path / "train.xyz.gz").energy == -1.0
+
+
+def test_zero_stress_of_molecules_can_be_left_out(saved):
+    path = saved([water(energy=-1.0, info={"REF_stress": np.zeros((3, 3))})])
+    with pytest.raises(InputError, match="--stress-key none"):
+        read(path)
+    assert only(path, ReadOptions(stress_key="none")).stress is None
+
+
+def test_a_box_without_periodicity_is_kept_and_has_no_part(saved):
+    atoms = water(energy=-1.0)
+    atoms.set_cell(BOX)
+    assert not only(saved([atoms])).pbc.any()
+
+
+def test_several_files_each_have_their_own_keys(saved, tmp_path):
+    first = saved([water(energy=-1.0)], "a.xyz")
+    second = saved([water(1, info={"REF_energy": -2.0})], "b.xyz")
+    structures, report = read([first, second])
+    assert [s.energy for s in structures] == [-1.0, -2.0]
+    assert len(report.lines()) == 2
+    structures, report = read(tmp_path)
+    assert [s.energy for s in structures] == [-1.0, -2.0]
+
+
+def test_the_report_of_a_folder_is_short(saved, tmp_path):
+    for i in range(9):
+        saved([water(i, energy=-1.0)], f"run{i}.xyz")
+    (tmp_path / "notes.txt").write_text("nothing")
+    _, report = read(tmp_path)
+    lines = report.lines()
+    assert len(lines) == 2
+    assert lines[0].startswith("9 files") and "energy from 'energy' (9 of 9)" in lines[0]
+    assert "notes.txt" in lines[1]
+
+
+def test_the_published_sets(shared_data):
+    structures, report = read(shared_data / "mlearn_Cu_test.xyz")
+    assert len(structures) == 31
+    assert "stress from 'stress' (29 of 31)" in str(report)
+    assert {s.group for s in structures} != {""}
+    isolated, _ = read(shared_data / "rmd17_isolated_atoms.xyz")
+    assert all(len(s) == 1 for s in isolated)

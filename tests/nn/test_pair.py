@@ -1,0 +1,36 @@
+import math
+
+import numpy as np
+import pytest
+
+from equiforce.graph import Structure
+from equiforce.neighbors import build_graph
+from equiforce.nn.pair import ZBL
+
+
+def energy(distance, symbols=(14, 8), cutoff=4.0):
+    structure = Structure(
+        atomic_numbers=np.array(symbols),
+        positions=np.array([[0.0, 0, 0], [0, 0, distance]]),
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, bool),
+    )
+    graph = build_graph(structure, ["O", "Si"], cutoff)
+    return ZBL([8, 14], cutoff)(graph.edge_vectors(), graph)
+
+
+def test_is_the_formula_of_lammps():
+    """pair_style zbl, Si-O at 0.8 Å, worked out by hand, times the envelope."""
+    x = 0.8 * (14**0.23 + 8**0.23) / 0.46850
+    phi = (
+        0.18175 * math.exp(-3.19980 * x) + 0.50986 * math.exp(-0.94229 * x)
+        + 0.28022 * math.exp(-0.40290 * x) + 0.02817 * math.exp(-0.20162 * x)
+    )  # fmt: skip
+    u = 1 - 28 * 0.2**6 + 48 * 0.2**7 - 21 * 0.2**8
+    assert energy(0.8).sum().item() == pytest.approx(14.399645 * 14 * 8 / 0.8 * phi * u, rel=1e-12)
+
+
+def test_halves_go_to_the_atoms_and_nothing_reaches_beyond_the_cutoff():
+    halves = energy(1.0)
+    assert halves[0].item() == pytest.approx(halves[1].item())
+    assert energy(3.999).sum().item() < 1e-9

@@ -1,0 +1,75 @@
+"""Structures and potentials that several tests use."""
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.model_file import build_potential
+from equiforce.models import MODELS
+from equiforce.neighbors import build_graph
+from equiforce.potential import Potential
+
+SPECIES = ["H", "C", "O"]
+CUTOFF = 3.5
+SHIFT = [-13.6, -1029.5, -2041.9]
+
+
+def structure_of(atoms: Atoms) -> Structure:
+    return Structure(
+        atomic_numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.copy(),
+        cell=np.array(atoms.cell),
+        pbc=np.array(atoms.pbc),
+    )
+
+
+def rattled(atoms: Atoms, seed: int = 0, amount: float = 0.1) -> Structure:
+    atoms = atoms.copy()
+    atoms.rattle(amount, seed=seed)
+    return structure_of(atoms)
+
+
+def ethanol(seed: int = 0) -> Structure:
+    return rattled(molecule("CH3CH2OH"), seed)
+
+
+def crystal(seed: int = 0) -> Structure:
+    """A skewed, rattled cell that is smaller than the cutoff."""
+    atoms = bulk("C", "diamond", a=3.57)
+    atoms.set_cell(atoms.cell @ np.array([[1.03, 0.02, 0], [0.01, 0.98, 0.03], [0, 0.01, 1.0]]), scale_atoms=True)
+    return rattled(atoms, seed, 0.05)
+
+
+def slab(seed: int = 0) -> Structure:
+    atoms = fcc111("C", size=(1, 2, 2), a=3.6, vacuum=4.0)
+    atoms.pbc = [True, True, False]
+    return rattled(atoms, seed, 0.05)
+
+
+def atom(symbol: str = "O") -> Structure:
+    return structure_of(Atoms(symbol, positions=[[0.3, -0.2, 0.1]]))
+
+
+def potential_of(kind: str = "nequip", *, seed: int = 0, dtype: str = "float64", zbl: bool = False, **options) -> Potential:
+    torch.manual_seed(seed)
+    options = {"cutoff": CUTOFF, "mean_neighbors": 8.0, **options}
+    potential = build_potential(
+        {
+            "kind": kind,
+            "config": vars(MODELS[kind][0](**options)),
+            "species": SPECIES,
+            "dtype": dtype,
+            "zbl": zbl,
+            "shift": SHIFT,
+            "scale": [1.5, 1.2, 0.8],
+            "shift_trainable": False,
+            "scale_trainable": False,
+        }
+    )
+    return potential.eval()
+
+
+def graph_of(*structures: Structure, cutoff: float = CUTOFF) -> AtomicGraph:
+    return batch([build_graph(s, SPECIES, cutoff) for s in structures])

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+from ase.data import chemical_symbols
+
+from equiforce.elements import SYMBOLS, atomic_number, species_index, symbols_by_number
+from equiforce.errors import InputError
+
+
+def test_the_table_is_that_of_ase():
+    assert list(SYMBOLS) == chemical_symbols
+    assert all(atomic_number(symbol) == z for z, symbol in enumerate(SYMBOLS) if z)
+
+
+def test_an_unknown_symbol_names_the_nearest():
+    with pytest.raises(InputError, match="no chemical element 'Sl'.*did you mean"):
+        atomic_number("Sl")
+    with pytest.raises(InputError, match="no chemical element 'X'"):
+        atomic_number("X")
+
+
+def test_species_count_along_the_models_list():
+    assert species_index(np.array([1, 8, 1, 6]), ["O", "H", "C"]).tolist() == [1, 0, 1, 2]
+    assert species_index(np.array([], dtype=int), ["O"]).tolist() == []
+    assert symbols_by_number(np.array([8, 1, 1, 6])) == ["H", "C", "O"]
+
+
+@pytest.mark.parametrize(("number", "named"), [(7, "element N "), (0, "atomic number 0"), (200, "atomic number 200")])
+def test_an_element_unknown_to_the_model(number, named):
+    with pytest.raises(InputError, match=rf"a\.xyz, frame 3: atom 1 .*{named}.*H, O"):
+        species_index(np.array([1, number]), ["H", "O"], "a.xyz, frame 3")

@@ -1,0 +1,169 @@
+"""Predictions in the order given, and errors that are what they say, whatever labels are missing."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from rich.console import Console
+
+import equiforce
+from equiforce.errors import InputError
+from equiforce.evaluate import ErrorSums, errors, predict, validate, validation_sums
+from equiforce.graph import Structure, batch, batch_labels
+from equiforce.neighbors import build_graph
+
+
+def structure(name: str = "H2O", cell: float = 0.0, pbc: bool = False, group: str = "") -> Structure:
+    atoms = molecule(name) if name != "O" else molecule("O")
+    return Structure(
+        atomic_numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=cell * np.eye(3),
+        pbc=np.full(3, pbc),
+        group=group,
+    )
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return equiforce.untrained(["H", "O"], l_max=0, channels=4, n_layers=1, cutoff=4.0, seed=0).potential
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Structure]:
+    """Periodic and not, one atom, several groups."""
+    return [
+        structure(group="molecule"),
+        structure(cell=3.4, pbc=True, group="liquid"),
+        structure("O", group="atom"),
+        structure("H2", group="molecule"),
+        structure(cell=3.6, pbc=True, group="liquid"),
+        structure(cell=9.0, pbc=False, group="molecule"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def predictions(potential, mixed):
+    return predict(potential, mixed)
+
+
+def labelled(mixed, predictions, *, energy: float, forces: float, stress: float) -> list[Structure]:
+    """Labels that are off by so much (eV, eV/Å, eV/Å³); stress only where a stress is predicted."""
+    return [
+        replace(
+            one,
+            energy=prediction.energy.item() - energy,
+            forces=prediction.forces.numpy() - forces,
+            stress=None if prediction.stress is None else prediction.stress[0].numpy() - stress,
+        )
+        for one, prediction in zip(mixed, predictions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("max_edges", [1, 60, 100_000])
+def test_batches_change_nothing(max_edges, potential, mixed):
+    for one, prediction in zip(mixed, predict(potential, mixed, max_edges=max_edges), strict=True):
+        alone = potential(build_graph(one, potential.species, potential.cutoff), stress=bool(one.pbc.any()))
+        torch.testing.assert_close(prediction.energy, alone.energy, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(prediction.energies, alone.energies, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(prediction.forces, alone.forces, atol=1e-6, rtol=1e-6)
+        assert (prediction.stress is None) == (not one.pbc.any())
+        if one.pbc.any():
+            torch.testing.assert_close(prediction.stress, alone.stress, atol=1e-7, rtol=1e-6)
+            torch.testing.assert_close(prediction.virial, alone.virial, atol=1e-6, rtol=1e-6)
+
+
+def test_predicting_nothing_gives_nothing(potential):
+    assert predict(potential, []) == []
+
+
+def test_a_progress_bar_is_shown_where_asked(potential, mixed, capsys):
+    predict(potential, mixed[:1])
+    assert capsys.readouterr().out == ""
+    predict(potential, mixed[:1], console=Console(width=80))
+    assert "predicting" in capsys.readouterr().out
+
+
+def test_an_unknown_element_is_named(potential):
+    with pytest.raises(InputError, match="N"):
+        predict(potential, [structure("NH3")])
+
+
+def test_errors_have_the_size_and_sign_of_the_difference(mixed, predictions):
+    found = errors(labelled(mixed, predictions, energy=0.003, forces=-0.02, stress=0.001), predictions)
+    total = found.total
+    assert total.energy.mae == pytest.approx(3.0)
+    assert total.energy.bias == pytest.approx(3.0)
+    per_atom = np.array([3 / len(one) for one in mixed])
+    assert total.energy_per_atom.mae == pytest.approx(per_atom.mean())
+    assert total.energy_per_atom.rmse == pytest.approx(np.sqrt((per_atom**2).mean()))
+    assert total.energy_per_atom.max == pytest.approx(3.0)
+    assert total.forces.rmse == pytest.approx(20.0)
+    assert total.forces.bias == pytest.approx(-20.0)
+    assert total.stress.mae == pytest.approx(1.0)
+    assert total.stress_GPa.mae == pytest.approx(0.160218, rel=1e-5)
+    assert (total.energy.n, total.forces.n, total.stress.n) == (6, 3 * sum(map(len, mixed)), 18)
+    assert list(found.by_group) == ["atom", "liquid", "molecule"]
+    assert found.by_group["molecule"].stress is None
+    assert list(found.forces_by_element) == ["H", "O"]
+    assert found.forces_by_element["O"].n == 15
+
+
+def test_only_known_labels_count(mixed, predictions):
+    wrong = labelled(mixed, predictions, energy=0.1, forces=0.1, stress=0.1)
+    partial = [replace(one, energy=None, stress=None) for one in wrong[:2]] + [
+        replace(one, forces=None, stress=None) for one in wrong[2:]
+    ]
+    total = errors(partial, predictions).total
+    assert total.energy.n == 4
+    assert total.forces.n == 18
+    assert total.stress is None
+    bare = errors(mixed, predictions)
+    assert set(bare.total) == {None}
+    assert bare.forces_by_element == {}
+    assert bare.table().row_count == 0
+
+
+def test_errors_as_json_and_as_a_table_have_units(mixed, predictions):
+    found = errors(labelled(mixed, predictions, energy=0.003, forces=0.02, stress=0.001), predictions)
+    read = json.loads(json.dumps(found.as_dict()))
+    assert read["units"]["forces"] == "meV/Å"
+    assert read["total"]["forces"]["mae"] == pytest.approx(20.0)
+    assert "stress" not in read["by_group"]["atom"]
+    console = Console(record=True, width=120, file=StringIO())
+    console.print(found.table())
+    shown = console.export_text()
+    for piece in ("meV/atom", "meV/Å", "GPa", "forces on H", "liquid: stress", "RMSE"):
+        assert piece in shown
+
+
+def test_validation_errors_are_the_errors(potential, mixed, predictions):
+    structures = labelled(mixed, predictions, energy=0.003, forces=0.02, stress=0.001)
+    structures[0] = replace(structures[0], energy=None)
+    structures[3] = replace(structures[3], forces=None)
+    graphs = [build_graph(one, potential.species, potential.cutoff) for one in structures]
+    batches = [(batch(graphs[start : start + 3]), batch_labels(structures[start : start + 3])) for start in (0, 3)]
+    total, found = errors(structures, predictions).total, validate(potential, batches)
+    assert found.energy_mae_meV_per_atom == pytest.approx(total.energy_per_atom.mae, rel=1e-3)
+    assert found.energy_rmse_meV_per_atom == pytest.approx(total.energy_per_atom.rmse, rel=1e-3)
+    assert found.forces_mae_meV_per_A == pytest.approx(total.forces.mae, rel=1e-3)
+    assert found.forces_rmse_meV_per_A == pytest.approx(total.forces.rmse, rel=1e-3)
+    assert found.stress_mae_meV_per_A3 == pytest.approx(total.stress.mae, rel=1e-3)
+    assert found.stress_rmse_meV_per_A3 == pytest.approx(total.stress.rmse, rel=1e-3)
+    shares = [validation_sums(potential, [one]).as_tensor() for one in batches]
+    assert ErrorSums.from_tensor(shares[0] + shares[1]).errors() == pytest.approx(found)
+
+
+def test_validation_without_a_label_says_none(potential):
+    one = replace(structure(), energy=1.0)
+    potential.train()
+    found = validate(potential, [(build_graph(one, potential.species, potential.cutoff), batch_labels([one]))])
+    assert potential.training
+    potential.eval()
+    assert found.energy_mae_meV_per_atom > 0
+    assert found.forces_mae_meV_per_A is None
+    assert found.stress_rmse_meV_per_A3 is None
