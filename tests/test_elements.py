@@ -12,7 +12,7 @@ def test_the_table_is_that_of_ase():
 
 
 def test_an_unknown_symbol_names_the_nearest():
-    with pytest.raises(InputError, match="no chemical element 'Sl'.*did you mean"):
+    with pytest.raises(InputError, match=r"no chemical element 'Sl'.*did you mean"):
         atomic_number("Sl")
     with pytest.raises(InputError, match="no chemical element 'X'"):
         atomic_number("X")

@@ -54,10 +54,10 @@ def reference_edges(structure, cutoff):
         for j in range(len(positions)):
             low, high = (a[0, 0] if a.shape[0] == 1 else a[i, j] for a in (first, last))
             for shift in np.ndindex(*(high - low + 1)):
-                S = low + shift
-                distance = np.linalg.norm(positions[j] + S @ cell - positions[i])
-                if distance < cutoff and not (i == j and not S.any()):
-                    found.add((i, j, *S.tolist()))
+                image = low + shift
+                distance = np.linalg.norm(positions[j] + image @ cell - positions[i])
+                if distance < cutoff and not (i == j and not image.any()):
+                    found.add((i, j, *image.tolist()))
     return found
 
 
@@ -71,7 +71,8 @@ def check_order(graph):
     assert torch.all(graph.centers.diff() >= 0)
     by_neighbor = graph.by_neighbor
     assert torch.equal(by_neighbor, torch.argsort(graph.neighbors, stable=True))
-    assert graph.centers.is_contiguous() and graph.neighbors.is_contiguous()
+    assert graph.centers.is_contiguous()
+    assert graph.neighbors.is_contiguous()
     assert len(edges(graph)) == graph.n_edges
 
 
@@ -96,7 +97,7 @@ def test_motions_of_the_whole_leave_the_distances(pbc):
     distances = []
     for positions, cell in [
         (structure.positions, structure.cell),
-        (structure.positions + [50.0, -3.0, 1e3], structure.cell),
+        (structure.positions + np.array([50.0, -3.0, 1e3]), structure.cell),
         (structure.positions @ rotation, structure.cell @ rotation),
         (structure.positions + wraps @ structure.cell, structure.cell),
     ]:
@@ -119,7 +120,8 @@ def test_no_pairs(positions):
     graph = build_graph(make(positions), ["H"], 4.0)
     assert graph.n_edges == 0
     assert graph.n_atoms == len(positions)
-    assert graph.shifts.shape == (0, 3) and graph.by_neighbor.shape == (0,)
+    assert graph.shifts.shape == (0, 3)
+    assert graph.by_neighbor.shape == (0,)
     assert graph.edge_vectors().shape == (0, 3)
 
 
@@ -196,7 +198,8 @@ def test_a_verlet_list_never_misses_a_pair(pbc, skin):
         check_order(graph)
         expected = build_graph(make(positions, cell, pbc), ["H"], 3.5)
         assert edges(graph) == edges(expected)
-        assert torch.equal(graph.positions, expected.positions) and torch.equal(graph.cell, expected.cell)
+        assert torch.equal(graph.positions, expected.positions)
+        assert torch.equal(graph.cell, expected.cell)
     assert verlet.n_builds == 40 if skin == 0 else 1 < verlet.n_builds < 20
 
 
@@ -243,7 +246,7 @@ def test_a_verlet_list_refuses_an_explosion():
     verlet.graph(np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
     with pytest.raises(InputError, match="md step: atom 1"):
         verlet.graph(np.array([[0.0, 0, 0], [np.nan, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
-    with pytest.raises(InputError, match="md step: atoms 0 and 1 .*coincide"):
+    with pytest.raises(InputError, match=r"md step: atoms 0 and 1 .*coincide"):
         verlet.graph(np.array([[0.9999, 0, 0], [1.0, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
 
 

@@ -96,7 +96,7 @@ def test_isolated_atoms_are_apart(molecules):
     parts = split([atoms[0], *molecules, atoms[1]], SplitOptions())
     assert sources(parts.isolated) == sources(atoms)
     assert len(parts.train) + len(parts.validation) + len(parts.test) == 40
-    assert 0 not in sum(parts.indices.values(), [])
+    assert all(0 not in part for part in parts.indices.values())
 
 
 def test_files_of_their_own_replace_the_shares(molecules):
@@ -170,7 +170,8 @@ def test_the_same_structure_in_training_and_test_is_an_error(molecules):
     with pytest.raises(InputError, match=r"\(validation\)"):
         split(molecules[:20], SplitOptions(), validation=molecules[20:30], test=molecules[29:])
     parts = split(molecules, SplitOptions(validation=0, drop_duplicates=True), test=test)
-    assert len(parts.train) == 38 and len(parts.test) == 3
+    assert len(parts.train) == 38
+    assert len(parts.test) == 3
     assert not {3, 7} & set(parts.indices["train"])
     assert any("2 train structures were left out" in note for note in parts.notes)
 
@@ -242,7 +243,7 @@ def test_a_process_may_have_nothing_of_a_batch(molecules):
 
 def test_batches_refuse_limits_that_mean_nothing(molecules):
     for limits in ({}, {"batch_size": 2, "max_edges": 3}, {"batch_size": 0}, {"max_edges": -1}):
-        with pytest.raises(InputError, match="[Bb]atch"):
+        with pytest.raises(InputError, match=r"[Bb]atch"):
             Batches(molecules, ["H"], 4.0, **limits)
 
 

@@ -50,6 +50,9 @@ def test_parts_of_a_file(dimer_file):
 def test_a_file_that_is_not_there_names_the_nearest(tmp_path, dimer_file):
     with pytest.raises(InputError, match=r"no file .*dimer\.xyz; did you mean .*dimers\.xyz"):
         read(tmp_path / "dimer.xyz")
+    for odd in ("dimers.xyz@", "dimers.xyz@-", "dimers.xyz@a:b"):
+        with pytest.raises(InputError, match="There is no file"):
+            read(tmp_path / odd)
     with pytest.raises(InputError, match="There is no file"):
         read("nowhere/at/all.xyz")
 
@@ -149,6 +152,8 @@ def test_npz_of_another_kind_and_of_wrong_shapes(tmp_path, arrays):
     np.savez(tmp_path / "wrong.npz", **(arrays | {"F": arrays["F"][:, :2]}))
     with pytest.raises(InputError, match=r"frame 0: 'F' has the shape \(2, 3\)"):
         read(tmp_path / "wrong.npz")
-    (tmp_path / "broken.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="cannot be read as npz"):
-        read(tmp_path / "broken.npz")
+    whole = (tmp_path / "wrong.npz").read_bytes()
+    for content in (b"no archive", b"", whole[:200]):
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as npz"):
+            read(tmp_path / "broken.npz")

@@ -16,7 +16,7 @@ STRESS = np.array([[0.01, 0.004, 0.005], [0.004, 0.02, 0.006], [0.005, 0.006, 0.
 
 def water(seed=0, periodic=False, info=None, arrays=None, **results):
     rng = np.random.default_rng(seed)
-    atoms = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]] + rng.normal(scale=0.02, size=(3, 3)))
+    atoms = Atoms("OH2", np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(scale=0.02, size=(3, 3)))
     if periodic:
         atoms.set_cell(BOX)
         atoms.pbc = True
@@ -59,7 +59,8 @@ def test_what_ase_writes_is_read_back(saved):
         assert structure.stress is None
         assert structure.group == "liquid"
         assert structure.source == f"{path}, frame {i}"
-        assert not structure.pbc.any() and not structure.cell.any()
+        assert not structure.pbc.any()
+        assert not structure.cell.any()
     assert str(report) == f"{path}: 3 structures; energy from 'energy' (3 of 3), forces from 'forces' (3 of 3)"
 
 
@@ -299,7 +300,8 @@ def test_the_report_of_a_folder_is_short(saved, tmp_path):
     _, report = read(tmp_path)
     lines = report.lines()
     assert len(lines) == 2
-    assert lines[0].startswith("9 files") and "energy from 'energy' (9 of 9)" in lines[0]
+    assert lines[0].startswith("9 files")
+    assert "energy from 'energy' (9 of 9)" in lines[0]
     assert "notes.txt" in lines[1]
 
 

@@ -121,9 +121,11 @@ def test_the_scale_is_the_rms_of_the_force_components():
 def test_the_scale_is_never_zero():
     still = [structure([1, 1], -1.0, np.zeros((2, 3))) for _ in range(2)]
     found = compute(still, [], 3.0)
-    assert found.force_rms == 1.0 and any("All forces are zero" in note for note in found.notes)
+    assert found.force_rms == 1.0
+    assert any("All forces are zero" in note for note in found.notes)
     found = compute([structure([1, 1], -1.0), structure([1, 1], -2.0)], [], 3.0)
-    assert found.force_rms == pytest.approx(0.25) and any("No training structure has forces" in n for n in found.notes)
+    assert found.force_rms == pytest.approx(0.25)
+    assert any("No training structure has forces" in n for n in found.notes)
     found = compute([structure([1, 1])], [], 3.0)
     assert found.force_rms == 1.0
     assert found.energy_residual_rms is None
@@ -136,7 +138,8 @@ def test_neighbours_are_counted_within_the_cutoff():
     assert compute([line], [], 1.5).mean_neighbors == 1.5
     assert compute([line] * 5000, [], 2.5).mean_neighbors == 2.5
     alone = compute([line], [], 0.5)
-    assert alone.mean_neighbors == 1.0 and any("no interactions" in note for note in alone.notes)
+    assert alone.mean_neighbors == 1.0
+    assert any("no interactions" in note for note in alone.notes)
 
 
 def test_statistics_survive_json():
@@ -186,7 +189,9 @@ def test_water_alone_determines_one_sum(shared_data):
 def test_3bpa_with_its_isolated_atoms(shared_data):
     train = list(read_frames(shared_data / "3bpa_train_300K.xyz"))
     isolated = list(read_frames(shared_data / "3bpa_isolated_atoms.xyz"))
-    assert all(map(is_isolated_atom, isolated)) and not any(map(is_isolated_atom, train))
+    assert all(map(is_isolated_atom, isolated))
+    assert not any(map(is_isolated_atom, train))
     found = compute(train, isolated, 5.0)
-    assert found.species == ("H", "C", "N", "O") and found.notes == ()
+    assert found.species == ("H", "C", "N", "O")
+    assert found.notes == ()
     assert 3 < found.energy_residual_rms < 8

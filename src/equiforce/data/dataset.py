@@ -109,7 +109,7 @@ def split(
         raise InputError(f"No structure is left to train on, of {len(structures)} that were read")
     return Split(
         **{name: tuple(part) for name, part in parts.items()},
-        isolated=tuple(structures[i] for i in np.flatnonzero(alone)),
+        isolated=tuple(structures[i] for i in np.flatnonzero(alone).tolist()),
         indices=indices,
         fingerprint=_fingerprint(structures),
         notes=tuple(notes),
@@ -318,13 +318,14 @@ class Batches:
         order = range(n) if self.seed is None else np.random.default_rng([self.seed, number]).permutation(n).tolist()
         if self.batch_size is not None:
             return [list(order[first : first + self.batch_size]) for first in range(0, n, self.batch_size)]
+        budget = self.max_edges or 0
         batches: list[list[int]] = []
         room = 0
         for i in order:
             n_edges = self.graph(i).n_edges
             if not batches or n_edges > room:
                 batches.append([])
-                room = self.max_edges
+                room = budget
             batches[-1].append(i)
             room -= n_edges
         return batches

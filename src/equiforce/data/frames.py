@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -106,11 +107,11 @@ def _read_file(path: str) -> Contents:
 
 def _split_selection(path: str) -> tuple[str, slice]:
     """``file@0:10`` in its two parts."""
-    match = re.fullmatch(r"(.+)@(-?\d*)(:(-?\d*))?(:(-?\d*))?", path)
+    match = re.fullmatch(r"(.+)@(-?\d+)?(:(-?\d+)?)?(:(-?\d+)?)?", path)
     if match is None or Path(path).exists() or path.endswith("@"):
         return path, slice(None)
     file, first, is_range, last, _, step = match.groups()
-    if not is_range:
+    if is_range is None:
         return file, slice(int(first), int(first) + 1 or None)
     return file, slice(*(int(text) if text else None for text in (first, last, step)))
 
@@ -151,11 +152,12 @@ def _line_with(file: str, symbol: str) -> int | None:
 
 def _read_npz(path: str, file: str, selection: slice) -> Contents:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # a stream of our own, for numpy leaves a broken archive open
+        with Path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             wanted = {*NPZ_NUMBERS, *NPZ_POSITIONS, *sum(NPZ_NAMES.values(), ()), "e_unit", "r_unit", "lattice"}
             arrays = {name: archive[name] for name in archive.files if name in wanted}
             there = ", ".join(archive.files)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise _UnreadableError(f"{path} cannot be read as npz ({error})") from error
     numbers = next((arrays[name] for name in NPZ_NUMBERS if name in arrays), None)
     positions = next((arrays[name] for name in NPZ_POSITIONS if name in arrays), None)

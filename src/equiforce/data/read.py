@@ -18,7 +18,7 @@ from equiforce.graph import Structure
 from equiforce.neighbors import closest_pair
 from equiforce.options import option
 
-COINCIDENT = 0.1  # Å; half the shortest distance that collisions of keV atoms reach
+COINCIDENT = 0.1  # Å; far below any bond, the shortest being the 0.74 Å of H2
 ASYMMETRY = 0.05  # of the largest component; more is no rounding
 BOND = 1.0  # Å; the search for coincident atoms is fastest at about this reach
 FEW = 3  # files; more of a kind share a line of the report
@@ -209,8 +209,10 @@ def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None
     for number in range(len(part.frames)):
         stress = _stress(part, number, {"stress": keys["stress"]}, scales)
         from_virial = _stress(part, number, {"virial": keys["virial"]}, scales)
-        one_missing = stress is None or from_virial is None
-        same = stress is from_virial if one_missing else np.allclose(stress, from_virial, rtol=1e-3, atol=1e-5)
+        if stress is None or from_virial is None:
+            same = stress is from_virial
+        else:
+            same = np.allclose(stress, from_virial, rtol=1e-3, atol=1e-5)
         if not same:
             raise InputError(
                 f"{part.frame(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
@@ -242,7 +244,7 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     if nearest is not None and nearest[2] < COINCIDENT:
         i, j, distance = nearest
         what = f"atoms {i} and {j} are" if i != j else f"atom {i} and its own image are"
-        raise _fault(where, f"{what} {distance:.3g} Å apart, which no two nuclei are")
+        raise _fault(where, f"{what} {distance:.3g} Å apart: is one a copy, or are the lengths in another unit?")
     return structure
 
 
@@ -268,7 +270,7 @@ def _forces(frame: Frame, key: str | None, where: str, scales: _Scales) -> Float
         )
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(wrong):
-        raise _fault(where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}")
+        raise _fault(where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is no force")
     return values * scales.forces
 
 

@@ -44,7 +44,8 @@ class Statistics:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Statistics":
         """The inverse of :meth:`to_dict`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()}
+        return cls(**values)
 
 
 def compute(

@@ -24,6 +24,9 @@ class OptimizerConfig:
     name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
     learning_rate: float = option(0.01, "the paper's for batches of five molecules", gt=0)
     amsgrad: bool = option(True, "the paper's; steadier late in a run")
+    beta2: float = option(
+        0.99, "memory of the squared gradients: 100 steps, for those of the first steps are huge", ge=0, lt=1
+    )
     weight_decay: float = option(0.0, "small data sets are regularised by equivariance already", ge=0, only_if=ADAMW)
     schedule: Literal["cosine", "plateau", "constant"] = option(
         "cosine", "ends the run at a low rate whatever stops it; the paper waited for plateaus, which takes days"
@@ -40,7 +43,7 @@ class OptimizerConfig:
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, in its fused form."""
-    options: dict[str, Any] = {"lr": config.learning_rate, "amsgrad": config.amsgrad, "fused": True}
+    options: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2), "amsgrad": config.amsgrad, "fused": True}
     trainable = [p for p in parameters if p.requires_grad]
     if config.name == "adamw":
         return torch.optim.AdamW(trainable, weight_decay=config.weight_decay, **options)
