@@ -52,7 +52,9 @@ def atom(symbol: str = "O") -> Structure:
     return structure_of(Atoms(symbol, positions=[[0.3, -0.2, 0.1]]))
 
 
-def potential_of(kind: str = "nequip", *, seed: int = 0, dtype: str = "float64", zbl: bool = False, **options) -> Potential:
+def potential_of(
+    kind: str = "nequip", *, seed: int = 0, dtype: str = "float64", zbl: bool = False, **options
+) -> Potential:
     torch.manual_seed(seed)
     options = {"cutoff": CUTOFF, "mean_neighbors": 8.0, **options}
     potential = build_potential(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from equiforce.calculators.ase import Calculator
+    from equiforce.calculators.untrained import untrained
     from equiforce.config import RunConfig, load_config
     from equiforce.data.read import read
     from equiforce.errors import InputError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from equiforce.graph import AtomicGraph, Labels, Prediction, Structure
     from equiforce.model_file import load
     from equiforce.potential import Potential
-    from equiforce.calculators.untrained import untrained
     from equiforce.workflow import train
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: ``equiforce train | evaluate | md | info | config``. Heavy modules are imported when they are used."""
+"""The command line ``equiforce train | evaluate | md | info | config``; heavy modules are imported when used."""
 
 import json
 import sys
@@ -33,7 +33,9 @@ LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
 @app.command()
 def train(
     data: Annotated[list[str] | None, typer.Argument(help="Reference data: any file ASE reads, or .npz.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; runs/NAME if left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The run folder; runs/NAME if left out.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("-c", "--config", help="A YAML file of options.")] = None,
     sets: Sets = None,
     time: Annotated[str | None, typer.Option(help="Train the best model of so much time: 10m, 1h30m, 2d.")] = None,

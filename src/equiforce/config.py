@@ -72,13 +72,16 @@ def configured(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file; raises InputError where it has none, with the line of a syntax error."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise InputError(f"{path}{where} is not valid YAML: write sections with indented 'option: value' lines") from None
+        raise InputError(
+            f"{path}{where} is not valid YAML: write sections with indented 'option: value' lines"
+        ) from None
     if not isinstance(values, dict) or not all(isinstance(v, dict | None) for v in values.values()):
         raise InputError(f"{path} must hold sections such as 'model:' with indented 'option: value' lines below them")
     return {section: dict(options or {}) for section, options in values.items()}
@@ -111,7 +114,9 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
         options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in (name, *first["loc"]) if not str(part).startswith(("function-", "list[")))
+        where = ".".join(
+            str(part) for part in (name, *first["loc"]) if not str(part).startswith(("function-", "list["))
+        )
         raise InputError(f"{origin}: {where}={first['input']!r} will not do: {first['msg']}") from None
     except ValueError as error:
         raise InputError(f"{origin}: {error}") from None
@@ -124,7 +129,8 @@ def schema_of(cls: type) -> type[BaseModel]:
     """The pydantic model that checks a dataclass of options."""
     hints = get_type_hints(cls)
     columns = {
-        f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"])) for f in fields(cls)
+        f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"]))
+        for f in fields(cls)
     }
     return create_model(cls.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **columns)
 
@@ -174,5 +180,7 @@ def _parts(config: RunConfig) -> list[tuple[str, Any]]:
 
 
 def _scalar(value: Any) -> str:
-    plain = [list(item) for item in value] if isinstance(value, list) and value and isinstance(value[0], tuple) else value
+    plain = (
+        [list(item) for item in value] if isinstance(value, list) and value and isinstance(value[0], tuple) else value
+    )
     return yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).splitlines()[0]

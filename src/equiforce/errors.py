@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """What is wrong, where it is (file, frame, atom, key), and how to mend it: one sentence, shown without a traceback."""
+    """What is wrong, where (file, frame, atom, key), and how to mend it: one sentence, shown without a traceback."""

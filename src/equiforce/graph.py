@@ -148,7 +148,7 @@ def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.flo
         return torch.as_tensor(np.concatenate(filled), dtype=dtype)
 
     energies = [[0.0 if s.energy is None else s.energy] for s in structures]
-    stress = stack("stress", lambda s: (3, 3))
+    stress = stack("stress", lambda _: (3, 3))
     return Labels(
         energy=torch.tensor(energies, dtype=dtype).flatten() if bool(known("energy").any()) else None,
         forces=stack("forces", lambda s: (len(s), 3)),

@@ -31,7 +31,9 @@ def build_potential(description: dict[str, Any]) -> Potential:
     """The potential of a description (:func:`describe`), with random weights; shift and scale come with the weights."""
     kind = description["kind"]
     if kind not in MODELS:
-        raise InputError(f"this equiforce knows no model of kind {kind!r}, only {', '.join(MODELS)}: install a newer one")
+        raise InputError(
+            f"this equiforce knows no model of kind {kind!r}, only {', '.join(MODELS)}: install a newer one"
+        )
     config_class, model_class = MODELS[kind]
     species = description["species"]
     config = config_class(**description["config"])
@@ -94,7 +96,9 @@ def read_header(path: Path | str) -> dict[str, Any]:
         InputError: if there is no such file, it is no model file, or a newer equiforce wrote it.
     """
     if not Path(path).is_file():
-        raise InputError(f"there is no model file {path}: give the .eqf file that equiforce train left in its run folder")
+        raise InputError(
+            f"there is no model file {path}: give the .eqf file that equiforce train left in its run folder"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["equiforce"])
@@ -114,13 +118,17 @@ def summary(path: Path | str, header: dict[str, Any]) -> Table:
     table.add_row("elements", ", ".join(species))
     table.add_row("cutoff", f"{config['cutoff']:g} Å")
     table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
-    table.add_row("reference energies", ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["shift"], strict=True)) + " eV")
+    table.add_row(
+        "reference energies",
+        ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["shift"], strict=True)) + " eV",
+    )
     table.add_row("scale", ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True)) + " eV")
     table.add_row("short-range repulsion", "ZBL" if described["zbl"] else "none")
     table.add_row("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items()))
     if training := about.get("training"):
         table.add_row(
-            "training", f"{training['steps']} steps in {training['seconds']:.0f} s; best at step {training['best_step']}"
+            "training",
+            f"{training['steps']} steps in {training['seconds']:.0f} s; best at step {training['best_step']}",
         )
     if test := about.get("test_errors"):
         units = test["units"]
@@ -194,6 +202,7 @@ def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
 
 
 def structure_of(reference: dict[str, Any]) -> Structure:
+    """The structure of a stored reference."""
     return Structure(
         atomic_numbers=np.array(reference["atomic_numbers"]),
         positions=np.array(reference["positions"]).reshape(-1, 3),

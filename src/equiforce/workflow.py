@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from equiforce import model_file
@@ -30,7 +29,7 @@ from equiforce.training.display import Display
 from equiforce.training.limits import DEFAULT_BATCH
 from equiforce.training.loop import Outcome, Plan, fit, new_state
 from equiforce.training.loss import DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS, highest
-from equiforce.training.processes import make_fabric
+from equiforce.training.processes import Fabric, make_fabric
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog
 
 EVALUATION_EDGES = 20_000  # pairs in a validation batch: bounds the memory
@@ -87,9 +86,7 @@ def train(
             raise InputError("--resume needs nothing else: data and configuration are in the run folder")
         settings = load_config(_existing(folder / "config.yaml", folder), options)
     else:
-        settings = (
-            load_config(config, options) if isinstance(config, str | Path) else configured(config or {}, options)
-        )
+        settings = load_config(config, options) if isinstance(config, str | Path) else configured(config or {}, options)
         if data is not None:
             files = [data] if isinstance(data, str | Path) else list(data)
             settings = replace(settings, split=replace(settings.split, train_file=[str(f) for f in files]))
@@ -114,7 +111,9 @@ def _new_folder(output: str | Path | None, settings: RunConfig) -> Path:
     if output is not None:
         folder = Path(output)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists already: choose another folder with -o, or continue it with --resume {folder}")
+            raise InputError(
+                f"{folder} exists already: choose another folder with -o, or continue it with --resume {folder}"
+            )
         return folder
     stem = Path(settings.split.train_file[0].partition("@")[0]).stem
     folders = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
@@ -155,23 +154,31 @@ def _check_elements(parts: Split, of_data: Statistics) -> None:
             symbols = set(symbols_by_number(structure.atomic_numbers))
             if missing := symbols - set(of_data.species):
                 raise InputError(
-                    f"{structure.source} ({name}) holds {', '.join(sorted(missing))}, which no training structure does: "
-                    f"add some to the training data, or leave the frame out"
+                    f"{structure.source} ({name}) holds {', '.join(sorted(missing))}, which no training structure "
+                    "does: add some to the training data, or leave the frame out"
                 )
 
 
 def settle(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
     """The configuration with every open option decided from the data."""
     loss, training = settings.loss, settings.training
-    for name, n_labels in (("energy", of_data.n_energies), ("forces", of_data.n_forces), ("stress", of_data.n_stresses)):
+    for name, n_labels in (
+        ("energy", of_data.n_energies),
+        ("forces", of_data.n_forces),
+        ("stress", of_data.n_stresses),
+    ):
         if highest(getattr(loss, name)) > 0 and n_labels == 0:
-            raise InputError(f"loss.{name} is set, but no training structure has {name}: set it to 0, or correct the keys")
+            raise InputError(
+                f"loss.{name} is set, but no training structure has {name}: set it to 0, or correct the keys"
+            )
     defaults = {
         "energy": DEFAULT_ENERGY if of_data.n_energies else 0.0,
         "forces": DEFAULT_FORCES if of_data.n_forces else 0.0,
         "stress": DEFAULT_STRESS if of_data.n_stresses else 0.0,
     }
-    weights = {name: default if getattr(loss, name) is None else getattr(loss, name) for name, default in defaults.items()}
+    weights = {
+        name: default if getattr(loss, name) is None else getattr(loss, name) for name, default in defaults.items()
+    }
     if not any(highest(weight) > 0 for weight in weights.values()):
         raise InputError("no term of the loss has both labels and a weight, so that there is nothing to learn from")
     by_number = training.max_edges is None and training.batch_size is None
@@ -182,7 +189,7 @@ def settle(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
         loss=replace(loss, **weights),
         model=replace(settings.model, mean_neighbors=neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if by_number else training,
-        split=replace(settings.split, train_file=[str(_absolute(f)) for f in settings.split.train_file]),
+        split=replace(settings.split, **files),
     )
 
 
@@ -196,7 +203,9 @@ def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
     given, species = settings.potential.scale, of_data.species
     scale = given if isinstance(given, Mapping) else dict.fromkeys(species, given or of_data.force_rms)
     if missing := [symbol for symbol in species if symbol not in scale]:
-        raise InputError(f"potential.scale has no value for {', '.join(missing)}: give one for each element, or a single one")
+        raise InputError(
+            f"potential.scale has no value for {', '.join(missing)}: give one for each element, or a single one"
+        )
     return {
         "kind": settings.kind,
         "config": asdict(settings.model),
@@ -245,7 +254,12 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
         state.restore(folder / "last.pt")
         console.print(f"continuing at step {state.step}, epoch {state.epoch}", highlight=False)
     fabric.barrier()
-    common = {"species": potential.species, "cutoff": potential.cutoff, "rank": fabric.global_rank, "n_ranks": fabric.world_size}
+    common = {
+        "species": potential.species,
+        "cutoff": potential.cutoff,
+        "rank": fabric.global_rank,
+        "n_ranks": fabric.world_size,
+    }
     chunk = {"batch_size": settings.training.batch_size, "max_edges": settings.training.max_edges}
     references = reference_structures(parts.train)
 
@@ -255,7 +269,6 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
 
     trackers = _trackers(settings, folder, state.n_rows) if fabric.is_global_zero else []
     with Display(console) as display:
-
         outcome = fit(
             state,
             Plan(
@@ -304,9 +317,7 @@ def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
     return chosen
 
 
-def describe_run(
-    prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None
-) -> dict[str, Any]:
+def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None) -> dict[str, Any]:
     """What ``equiforce info`` tells of a model's origin."""
     return {
         "statistics": prepared.statistics.to_dict(),
@@ -330,9 +341,7 @@ def finish(potential: Potential, test: Sequence[Structure], folder: Path, consol
     return assess(potential, test, folder, "test", console)
 
 
-def assess(
-    potential: Potential, structures: Sequence[Structure], folder: Path, name: str, console: Console
-) -> Errors:
+def assess(potential: Potential, structures: Sequence[Structure], folder: Path, name: str, console: Console) -> Errors:
     """Errors as a table and JSON, predictions as extxyz, and a parity plot, all in ``folder``."""
     predictions = predict(potential, structures, console=console)
     result = errors(structures, predictions)

@@ -15,7 +15,7 @@ def test_equals_e3nn(l_max):
 def test_norm_of_each_degree():
     vectors = torch.randn(20, 3, dtype=torch.float64)
     harmonics = spherical_harmonics(vectors, 4)
-    for l in range(5):  # noqa: E741
+    for l in range(5):
         norms = harmonics[:, l**2 : (l + 1) ** 2].square().sum(1)
         torch.testing.assert_close(norms, torch.full_like(norms, 2 * l + 1))
 

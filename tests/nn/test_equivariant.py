@@ -10,7 +10,9 @@ from equiforce.nn.equivariant import Gate, Linear, SpeciesLinear
 def rotate(features, irreps, matrix):
     """Features of a rotated or reflected system; e3nn is the oracle."""
     turned = [
-        torch.einsum("ij,njc->nic", o3.Irrep(b.name).D_from_matrix(matrix).to(features.dtype), b.of(features)).flatten(1)
+        torch.einsum("ij,njc->nic", o3.Irrep(b.name).D_from_matrix(matrix).to(features.dtype), b.of(features)).flatten(
+            1
+        )
         for b in blocks(irreps)
     ]
     return torch.cat(turned, dim=1)

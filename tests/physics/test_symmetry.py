@@ -73,9 +73,7 @@ def test_translation_changes_nothing(potential, structure):
 
 def test_permutation_permutes(potential, structure):
     order = np.random.default_rng(1).permutation(len(structure))
-    shuffled = replace(
-        structure, atomic_numbers=structure.atomic_numbers[order], positions=structure.positions[order]
-    )
+    shuffled = replace(structure, atomic_numbers=structure.atomic_numbers[order], positions=structure.positions[order])
     before, after = predict(potential, structure), predict(potential, shuffled)
     close(after.energies, before.energies[order])
     close(after.forces, before.forces[order])

@@ -4,7 +4,7 @@ Features are flat, ``[atoms, irreps.dim]``. Each block of ``channels x l p`` is 
 channels last, so that the innermost loop of a kernel is contiguous. (e3nn itself stores channels first.)
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ class Block(NamedTuple):
 
     name: str  # "1o"
     channels: int
-    l: int  # noqa: E741 - the field's own name for the degree
+    l: int
     parity: int
     start: int
     stop: int
@@ -48,7 +48,7 @@ def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps) -> Irreps:
     return Irreps([(mul, ir) for mul, ir in irreps_out if ir in made])
 
 
-@lru_cache(maxsize=None)
+@cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
     """The real Wigner 3j symbol of e3nn's basis, of Frobenius norm 1, float64."""
     return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)

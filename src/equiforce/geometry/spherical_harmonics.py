@@ -1,7 +1,7 @@
 """Real spherical harmonics of any degree, by recursion, differentiable to any order."""
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -10,8 +10,8 @@ from torch import Tensor
 from equiforce.geometry.irreps import wigner_3j
 
 
-@lru_cache(maxsize=None)
-def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:  # noqa: E741
+@cache
+def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:
     """The matrix that takes Y_{l-1} ⊗ n to Y_l; scaled so that |Y_l|² = 2l+1 on the unit sphere."""
     coupling = wigner_3j(l - 1, 1, l)
     north = torch.zeros(3, dtype=torch.float64)
@@ -24,7 +24,7 @@ def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor
 
 def _harmonics(unit: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "vectors harmonics"]:
     degrees = [torch.ones_like(unit[:, :1])]
-    for l in range(1, l_max + 1):  # noqa: E741
+    for l in range(1, l_max + 1):
         products = (degrees[-1].unsqueeze(2) * unit.unsqueeze(1)).flatten(1)
         degrees.append(products @ _recursion(l, unit.dtype, unit.device))
     return torch.cat(degrees, dim=1)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from e3nn.o3 import Irreps
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equiforce.geometry.irreps import Block, blocks, wigner_3j
+from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
 
 
 class Radial(NamedTuple):

@@ -23,6 +23,8 @@ class Group(NamedTuple):
 
 
 class Plan(NamedTuple):
+    """A path table, arranged for a few large products."""
+
     groups: tuple[Group, ...]
     order: tuple[tuple[int, ...], ...]  # for each target, its paths, numbered in the order of the groups' rows
 

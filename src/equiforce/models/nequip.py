@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from e3nn.o3 import Irreps
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiforce.geometry.irreps import hidden_irreps, reachable
+from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.nn.convolution import Convolution
@@ -21,9 +20,9 @@ from equiforce.options import option
 class NequIPConfig:
     """The shape of a NequIP network."""
 
-    cutoff: float = option(5.0, "holds the second shell of most materials; molecules do as well with 4", unit="Å", gt=0)
+    cutoff: float = option(5.0, "reaches the second shell of most materials; 4 does for molecules", unit="Å", gt=0)
     n_layers: int = option(4, "3 to 5 work best; each layer widens what an atom sees by one cutoff", ge=1)
-    l_max: int = option(2, "l=1 to 2 buys accuracy for little time, 3 costs more than it gives; 0 is invariant", ge=0)
+    l_max: int = option(2, "2 is accurate for its time, 3 costs more than it gives; 0 is invariant", ge=0)
     parity: bool = option(
         False,
         "features of unnatural parity double the cost and rarely lower the error",

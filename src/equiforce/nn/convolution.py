@@ -2,10 +2,10 @@
 
 import math
 
-from e3nn.o3 import Irreps
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from equiforce.geometry.irreps import Irreps
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import PathTable, convolve
 from equiforce.nn.equivariant import Linear, SpeciesLinear

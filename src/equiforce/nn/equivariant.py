@@ -3,11 +3,10 @@
 import math
 
 import torch
-from e3nn.o3 import Irreps
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from equiforce.geometry.irreps import blocks
+from equiforce.geometry.irreps import Irreps, blocks
 from equiforce.nn.mlp import silu, tanh
 
 

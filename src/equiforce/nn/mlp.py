@@ -1,6 +1,7 @@
 """A multilayer perceptron of scalars whose outputs keep unit variance at initialisation."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,13 +31,12 @@ def tanh(x: Tensor) -> Tensor:
 
 
 class ScalarMLP(nn.Module):
-    """Matrices without bias, SiLU between them: an input of zero gives zero, so what vanishes at the cutoff stays so."""
+    """Matrices without bias, SiLU between them: zero gives zero, so that what vanishes at the cutoff stays so."""
 
     def __init__(self, n_in: int, hidden: list[int], n_out: int):
         super().__init__()
         widths = [n_in, *hidden, n_out]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.weights = nn.ParameterList([torch.randn(a, b) for a, b in pairs])
+        self.weights = nn.ParameterList([torch.randn(a, b) for a, b in pairwise(widths)])
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
         for layer, weight in enumerate(self.weights):

@@ -56,9 +56,7 @@ class Display:
         if self.task is None:
             fields = {"epoch": 0, "loss": "", "errors": "", "began_at": report.progress}
             self.task = self.bar.add_task("", total=1.0, **fields)
-        self.bar.update(
-            self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}"
-        )
+        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}")
         if report.errors is None:
             return
         energy, forces = report.errors.energy_mae_meV_per_atom, report.errors.forces_mae_meV_per_A

@@ -22,7 +22,9 @@ class TrainingConfig:
     time: str | None = option(None, "a time budget such as 10m, 1h30m or 2d; the schedule is fitted to it")
     max_epochs: int | None = option(None, "passes over the training set", ge=1)
     max_steps: int | None = option(None, f"gradient steps; {DEFAULT_STEPS} where neither time nor epochs are set", ge=1)
-    batch_size: int | None = option(None, f"structures in a batch; {DEFAULT_BATCH}, the paper's, unless max_edges is set", ge=1)
+    batch_size: int | None = option(
+        None, f"structures in a batch; {DEFAULT_BATCH}, the paper's, unless max_edges is set", ge=1
+    )
     max_edges: int | None = option(None, "instead of batch_size: as many structures as have so many edges", ge=1)
     validate_every: int | None = option(None, "steps between validations; an epoch where it is not set", ge=1)
     early_stopping: int | None = option(None, "validations without gain after which to stop", ge=1)
@@ -43,7 +45,7 @@ class TrainingConfig:
             raise ValueError("training.batch_size and training.max_edges exclude one another: set one of them")
         if self.deterministic and self.time is not None:
             raise ValueError(
-                "training.time makes the result depend on the machine's speed: with training.deterministic, set max_steps"
+                "training.time makes results depend on the machine's speed: with training.deterministic, set max_steps"
             )
 
     @property

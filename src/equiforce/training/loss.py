@@ -1,6 +1,7 @@
 """The training loss: energy per atom, forces and stress, each with a weight that may change during the run."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,11 +23,18 @@ class LossConfig:
     """
 
     energy: Weight | None = option(None, f"of residuals in eV/atom; {DEFAULT_ENERGY:g} where the data have energies")
-    forces: Weight | None = option(None, f"of residuals in eV/Å, by component; {DEFAULT_FORCES:g} where the data have forces")
-    stress: Weight | None = option(None, f"of residuals in eV/Å³, by component; {DEFAULT_STRESS:g} where the data have stress")
+    forces: Weight | None = option(
+        None, f"of residuals in eV/Å, by component; {DEFAULT_FORCES:g} where the data have forces"
+    )
+    stress: Weight | None = option(
+        None, f"of residuals in eV/Å³, by component; {DEFAULT_STRESS:g} where the data have stress"
+    )
     kind: Literal["mse", "mae", "huber"] = option("mse", "mse learns fastest; huber forgives outliers")
     huber_delta: float = option(
-        0.01, "where huber goes from square to absolute", unit="eV/atom, eV/Å, eV/Å³", gt=0,
+        0.01,
+        "where huber goes from square to absolute",
+        unit="eV/atom, eV/Å, eV/Å³",
+        gt=0,
         only_if=("loss.kind is huber", lambda loss: loss.kind == "huber"),
     )
 
@@ -45,7 +53,7 @@ def weight_at(weight: Weight, progress: float) -> float:
     points = sorted(weight)
     if progress <= points[0][0]:
         return points[0][1]
-    for (start, low), (stop, high) in zip(points[:-1], points[1:], strict=True):
+    for (start, low), (stop, high) in pairwise(points):
         if progress <= stop:
             return low + (high - low) * (progress - start) / max(stop - start, 1e-12)
     return points[-1][1]
@@ -64,7 +72,9 @@ def penalty(residual: Tensor, config: LossConfig) -> Tensor:
         return residual.square()
     if config.kind == "mae":
         return residual.abs()
-    return 2 * torch.nn.functional.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=config.huber_delta)
+    return 2 * torch.nn.functional.huber_loss(
+        residual, torch.zeros_like(residual), reduction="none", delta=config.huber_delta
+    )
 
 
 def terms(prediction: Prediction, labels: Labels, graph: AtomicGraph, config: LossConfig) -> tuple[Term, Term, Term]:

@@ -22,8 +22,10 @@ class OptimizerConfig:
     """The optimiser and its schedule."""
 
     name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
-    learning_rate: float = option(0.01, "the paper's for batches of five molecules", gt=0)
-    amsgrad: bool = option(True, "the paper's; steadier late in a run")
+    learning_rate: float = option(
+        0.1, "weights are of order 1, and a cosine forgives; the paper's 0.01 learns slower", gt=0
+    )
+    amsgrad: bool = option(False, "the paper's; but it never forgets the huge gradients of the first steps")
     beta2: float = option(
         0.99, "memory of the squared gradients: 100 steps, for those of the first steps are huge", ge=0, lt=1
     )
@@ -33,17 +35,25 @@ class OptimizerConfig:
     )
     warmup_steps: int = option(100, "Adam's second moments settle first", ge=0)
     final_fraction: float = option(0.01, "of the learning rate, at the end of the cosine", ge=0, le=1, only_if=COSINE)
-    plateau_patience: int = option(50, "validations without gain before the rate falls; the paper's", ge=1, only_if=PLATEAU)
+    plateau_patience: int = option(
+        50, "validations without gain before the rate falls; the paper's", ge=1, only_if=PLATEAU
+    )
     plateau_factor: float = option(0.8, "by which the rate falls; the paper's", gt=0, lt=1, only_if=PLATEAU)
     plateau_stop: float = option(1e-6, "the run ends when the rate falls below; the paper's", ge=0, only_if=PLATEAU)
     clip_gradient: float | None = option(10.0, "norm of the gradient; only a broken batch reaches it", gt=0)
-    ema_decay: float = option(0.99, "what is validated and kept is a running average of weights; 0 turns it off", ge=0, lt=1)
-
+    ema_decay: float = option(
+        0.99, "what is validated and kept is a running average of weights; 0 turns it off", ge=0, lt=1
+    )
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, in its fused form."""
-    options: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2), "amsgrad": config.amsgrad, "fused": True}
+    options: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": (0.9, config.beta2),
+        "amsgrad": config.amsgrad,
+        "fused": True,
+    }
     trainable = [p for p in parameters if p.requires_grad]
     if config.name == "adamw":
         return torch.optim.AdamW(trainable, weight_decay=config.weight_decay, **options)
@@ -131,5 +141,7 @@ class Average:
         self.n_updates = state["n_updates"]
         if self.decay:
             if state["weights"] is None:
-                raise InputError("this checkpoint was written without a weight average: resume with optimizer.ema_decay=0")
+                raise InputError(
+                    "this checkpoint was written without a weight average: resume with optimizer.ema_decay=0"
+                )
             self.potential.load_state_dict(state["weights"])

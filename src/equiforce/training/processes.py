@@ -22,7 +22,9 @@ def make_fabric(config: TrainingConfig) -> Fabric:
         raise InputError("training.tf32 changes nothing on a CPU: leave it out, or train on a GPU")
     world_size = TorchElasticEnvironment().world_size() if TorchElasticEnvironment.detect() else 1
     if world_size % config.n_nodes:
-        raise InputError(f"{world_size} processes on training.n_nodes={config.n_nodes} do not divide evenly: correct n_nodes")
+        raise InputError(
+            f"{world_size} processes on training.n_nodes={config.n_nodes} do not divide evenly: correct n_nodes"
+        )
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=world_size // config.n_nodes,

@@ -34,10 +34,11 @@ class TrainingState:
     loss_count: int = 0
     best_weights: Weights | None = field(default=None, repr=False)
 
-
     def keep_best(self) -> None:
         """Remembers the averaged weights as the best ones so far."""
-        self.best_weights = {name: value.detach().clone() for name, value in self.average.potential.state_dict().items()}
+        self.best_weights = {
+            name: value.detach().clone() for name, value in self.average.potential.state_dict().items()
+        }
 
     def save(self, path: Path) -> None:
         """Writes everything in one piece: an interruption leaves the old file or the new one."""
@@ -58,14 +59,16 @@ class TrainingState:
         try:
             state = torch.load(path, map_location=self.potential.device, weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path} is not a checkpoint of equiforce, or is damaged: start the training again") from error
+            raise InputError(
+                f"{path} is not a checkpoint of equiforce, or is damaged: start the training again"
+            ) from error
         try:
             self.potential.load_state_dict(state["potential"])
             self.average.restore(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(
-                f"{path} belongs to another model or optimiser than the config beside it: undo the change of config.yaml"
+                f"{path} belongs to another model or optimiser than config.yaml beside it: undo the change"
             ) from error
         self.rate.restore(state["rate"])
         self.best_weights = state["best_weights"]
