@@ -147,23 +147,23 @@ _PANELS = (
 
 
 def training_plot(path: str | Path, log_csv: str | Path) -> None:
-    """Loss, validation errors and learning rate against the epoch as a PNG, from the log that training writes.
+    """Loss, validation errors and learning rate against the step as a PNG, from the log that training writes.
 
     Raises:
         InputError: the log is missing, or has no row yet.
     """
     rows = _read_log(Path(log_csv))
-    epochs = _column(rows, "epoch")
+    steps = _column(rows, "step")
     panels = [panel for panel in _PANELS if any(np.isfinite(_column(rows, curve.column)).any() for curve in panel)]
-    n_columns = min(len(panels), 3)
+    n_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     n_rows = -(-len(panels) // n_columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * n_columns, 3.4 * n_rows), layout="constrained")
         grid = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
         for axes, panel in zip(grid, panels, strict=False):
             for curve, color in zip(panel, COLORS, strict=False):
-                _draw_curve(axes, curve, color, epochs, _column(rows, curve.column))
-            axes.set(xlabel="epoch", ylabel=panel[0].unit, yscale="log", title=panel[0].title)
+                _draw_curve(axes, curve, color, steps, _column(rows, curve.column))
+            axes.set(xlabel="step", ylabel=panel[0].unit, yscale="log", title=panel[0].title)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             if len(panel) > 1:
                 axes.legend()
@@ -172,16 +172,16 @@ def training_plot(path: str | Path, log_csv: str | Path) -> None:
         figure.savefig(path, dpi=160)
 
 
-def _draw_curve(axes: Axes, curve: _Curve, color: str, epochs: np.ndarray, values: np.ndarray) -> None:
+def _draw_curve(axes: Axes, curve: _Curve, color: str, steps: np.ndarray, values: np.ndarray) -> None:
     known = np.isfinite(values) & (values > 0)  # a logarithm has no room for others
     if not known.any():
         return
-    epochs, values = epochs[known], values[known]
+    steps, values = steps[known], values[known]
     best, label = int(values.argmin()), curve.label
     if curve.unit:
-        label = f"{curve.label}, best {values[best]:.3g} at epoch {epochs[best]:g}"
-        axes.plot(epochs[best], values[best], "o", color=color, markersize=5)
-    axes.plot(epochs, values, color=color, linewidth=1.6, label=label, marker="." if len(values) < 20 else "")
+        label = f"{curve.label}, best {values[best]:.3g} at step {steps[best]:g}"
+        axes.plot(steps[best], values[best], "o", color=color, markersize=5)
+    axes.plot(steps, values, color=color, linewidth=1.6, label=label, marker="." if len(values) < 20 else "")
 
 
 def _read_log(path: Path) -> list[dict[str, str]]:
@@ -190,7 +190,7 @@ def _read_log(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise InputError(f"{path} has no row yet: wait until the first epoch is over")
+        raise InputError(f"{path} has no row yet: wait until the first validation is done")
     return rows
 
 

@@ -144,7 +144,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
 def read_and_tell(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """The structures of some files; says which labels were taken."""
     structures, report = read(paths, options)
-    console.print(str(report), highlight=False)
+    console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 
 
@@ -234,9 +234,10 @@ def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Pot
         f"loss weights: energy {loss.energy} per (eV/atom)², forces {loss.forces} per (eV/Å)², "
         f"stress {loss.stress} per (eV/Å³)²",
         highlight=False,
+        soft_wrap=True,
     )
     for note in (*parts.notes, *of_data.notes):
-        console.print(f"note: {note}", highlight=False, style="yellow")
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
 
 
 def _write_preparations(prepared: Prepared, folder: Path) -> None:

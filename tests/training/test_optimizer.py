@@ -11,6 +11,7 @@ def test_cosine_starts_warm_and_ends_low():
     rate = LearningRate(OptimizerConfig(learning_rate=0.1, warmup_steps=9, final_fraction=0.01))
     assert rate.at(0, 0.0) == pytest.approx(0.01)
     assert rate.at(9, 0.0) == pytest.approx(0.1)
+    assert rate.at(0, 0.04) == pytest.approx(0.08, rel=0.01)
     assert rate.at(100, 0.5) == pytest.approx(0.1 * 0.505)
     assert rate.at(1000, 1.0) == pytest.approx(0.001)
 

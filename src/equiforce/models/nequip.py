@@ -53,13 +53,13 @@ class NequIPConfig:
     def __post_init__(self) -> None:
         if isinstance(self.channels, list) and len(self.channels) != self.l_max + 1:
             raise ValueError(
-                f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} degrees:"
-                " give one number for each degree, or a single one"
+                f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} "
+                "degrees: give one number for each degree, or a single one"
             )
         if self.n_layers == 1 and self.l_max > 0:
             raise ValueError(
-                f"model.l_max={self.l_max} changes nothing with model.n_layers=1, for the only layer's output is scalar:"
-                " set l_max=0, or 2 layers"
+                f"model.l_max={self.l_max} changes nothing with model.n_layers=1, whose output is scalar: "
+                "set l_max=0, or 2 layers"
             )
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
             raise ValueError(f"model.channels={self.channels}: at least one scalar channel is needed, and none below 0")

@@ -8,7 +8,7 @@ from equiforce.training.loop import Report
 
 COLUMNS = ("epoch", "step", "loss", "energy MAE", "forces MAE", "stress MAE", "rate")
 UNITS = ("", "", "", "meV/atom", "meV/Å", "meV/Å³", "")
-WIDTH = 12
+WIDTH = 11
 LINES = 40  # at most, over a run; every number is in the log
 
 
@@ -42,8 +42,8 @@ class Display:
         self.smooth = None
 
     def __enter__(self) -> "Display":
-        self.console.print("".join(name.rjust(WIDTH) for name in COLUMNS), highlight=False)
-        self.console.print("".join(unit.rjust(WIDTH) for unit in UNITS), highlight=False)
+        self.console.print("".join(name.rjust(WIDTH) for name in COLUMNS), highlight=False, soft_wrap=True)
+        self.console.print("".join(unit.rjust(WIDTH) for unit in UNITS), highlight=False, soft_wrap=True)
         self.bar.start()
         return self
 
@@ -64,7 +64,7 @@ class Display:
         self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
-            self.console.print(self._line(report), highlight=False)
+            self.console.print(self._line(report), highlight=False, soft_wrap=True)
 
     def _line(self, report: Report) -> str:
         state, errors = report.state, report.errors

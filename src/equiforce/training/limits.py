@@ -106,7 +106,7 @@ def stop_signals() -> Iterator[list[int]]:
     caught: list[int] = []
 
     def note(number: int, _: object) -> None:
-        if caught and number == signal.SIGINT:
+        if number == signal.SIGINT and number in caught:
             raise KeyboardInterrupt
         caught.append(number)
 

@@ -12,6 +12,7 @@ from torch import nn
 from equiforce.errors import InputError
 from equiforce.options import option
 
+LONGEST_WARMUP = 0.05  # of a run
 COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
 ADAMW = ("optimizer.name is adamw", lambda optimizer: optimizer.name == "adamw")
 PLATEAU = ("optimizer.schedule is plateau", lambda optimizer: optimizer.schedule == "plateau")
@@ -33,7 +34,7 @@ class OptimizerConfig:
     schedule: Literal["cosine", "plateau", "constant"] = option(
         "cosine", "ends the run at a low rate whatever stops it; the paper waited for plateaus, which takes days"
     )
-    warmup_steps: int = option(100, "Adam's second moments settle first", ge=0)
+    warmup_steps: int = option(100, "Adam's moments settle first; 5 % of the run where that is less", ge=0)
     final_fraction: float = option(0.01, "of the learning rate, at the end of the cosine", ge=0, le=1, only_if=COSINE)
     plateau_patience: int = option(
         50, "validations without gain before the rate falls; the paper's", ge=1, only_if=PLATEAU
@@ -80,7 +81,7 @@ class LearningRate:
             progress: between 0 and 1, along epochs, steps or time, whichever is nearest to its end.
         """
         config = self.config
-        factor = min(1.0, (step + 1) / (config.warmup_steps + 1))
+        factor = min(1.0, max((step + 1) / (config.warmup_steps + 1), progress / LONGEST_WARMUP))
         if config.schedule == "cosine":
             low = config.final_fraction
             factor *= low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -3,13 +3,14 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from equiforce.errors import InputError
 
 Row = Mapping[str, float | int | None]
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Takes one row of numbers at each validation."""
 

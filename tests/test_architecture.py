@@ -1,0 +1,76 @@
+"""The rules of the house that a linter cannot state; each failure lists the offenders."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import equiforce
+
+SOURCE = Path(equiforce.__file__).parent
+TESTS = Path(__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+TENSOR_LAYERS = ("graph.py", "geometry", "kernels", "nn", "models", "potential.py")
+MAX_FILE, MAX_FUNCTION, MAX_MODEL = 400, 60, 250
+
+
+def names(file):
+    return str(file.relative_to(SOURCE))
+
+
+def code_lines(function):
+    """Lines of a function without its docstring and its signature."""
+    end = function.body[-1].end_lineno
+    has_docstring = ast.get_docstring(function) is not None and len(function.body) > 1
+    start = function.body[1 if has_docstring else 0].lineno
+    return end - start + 1
+
+
+@pytest.mark.parametrize("file", FILES, ids=names)
+def test_file_is_short(file):
+    assert len(file.read_text().splitlines()) <= MAX_FILE
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "models").glob("*.py")), ids=names)
+def test_model_reads_like_its_paper(file):
+    assert len(file.read_text().splitlines()) <= MAX_MODEL
+
+
+@pytest.mark.parametrize("file", FILES, ids=names)
+def test_functions_fit_on_a_screen(file):
+    functions = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)]
+    assert not {f.name: code_lines(f) for f in functions if code_lines(f) > MAX_FUNCTION}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.relative_to(SOURCE).parts[0] in TENSOR_LAYERS], ids=names)
+def test_tensors_have_names_and_not_keys(file):
+    tree = ast.parse(file.read_text())
+    keyed = [
+        n.lineno
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Subscript)
+        and isinstance(n.slice, ast.Constant)
+        and isinstance(n.slice.value, str)
+        and not (isinstance(n.value, ast.Attribute | ast.Name) and "sources" in ast.dump(n.value))
+    ]
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    guessed = [
+        c.lineno for c in calls if getattr(c.func, "id", "") in {"hasattr", "getattr"} and file.name != "graph.py"
+    ]
+    assert not keyed, f"string keys on lines {keyed}"
+    assert not by_name or file.name == "graph.py", f"attributes by name on lines {by_name}"
+
+
+def test_derivatives_are_taken_in_one_place():
+    callers = {names(f) for f in FILES if "autograd.grad(" in f.read_text()}
+    assert callers == {"potential.py"}
+
+
+def test_every_module_has_a_test_file():
+    modules = [f.relative_to(SOURCE) for f in FILES if f.name != "__init__.py"]
+    missing = [str(m) for m in modules if not (TESTS / m.parent / f"test_{m.name}").exists()]
+    assert not missing
+
+
+def test_nothing_is_called_utils():
+    assert not [names(f) for f in FILES if "util" in f.name or "helper" in f.name]
