@@ -54,9 +54,7 @@ def test_tensors_have_names_and_not_keys(file):
         and not (isinstance(n.value, ast.Attribute | ast.Name) and "sources" in ast.dump(n.value))
     ]
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
-    guessed = [
-        c.lineno for c in calls if getattr(c.func, "id", "") in {"hasattr", "getattr"} and file.name != "graph.py"
-    ]
+    by_name = [c.lineno for c in calls if getattr(c.func, "id", "") in {"hasattr", "getattr"}]
     assert not keyed, f"string keys on lines {keyed}"
     assert not by_name or file.name == "graph.py", f"attributes by name on lines {by_name}"
 

@@ -1,6 +1,7 @@
 """Every option of a training run: read from YAML and --set, checked, explained, and written out again."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -62,7 +63,9 @@ def configured(
 ) -> RunConfig:
     """The same from nested plain values, or from another configuration."""
     base = to_dict(values) if isinstance(values, RunConfig) else values
-    merged = {section: dict(part) for section, part in base.items()}
+    if not all(isinstance(part, Mapping | None) for part in base.values()):
+        raise InputError(f"{origin} must hold sections, such as {{'model': {{'l_max': 1}}}}")
+    merged = {section: dict(part or {}) for section, part in base.items()}
     for key, value in (options or {}).items():
         section, dot, name = key.partition(".")
         if not dot:
@@ -76,8 +79,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise InputError(
             f"{path}{where} is not valid YAML: write sections with indented 'option: value' lines"
@@ -92,7 +95,7 @@ def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the config
     _check_names(values, ["model", *SECTIONS], "section", origin)
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(MODELS)}")
     sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
     return RunConfig(kind=kind, model=read_options(MODELS[kind][0], model, "model", origin), **sections)
@@ -109,20 +112,30 @@ def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: 
 def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "the options") -> Any:
     """A dataclass of options from plain values, checked; ``name`` is that of the section, for messages."""
     _check_names(values, [f.name for f in fields(cls)], "option", origin, f"{name}.")
+    hints = get_type_hints(cls)
+    # one file needs no list around it
+    values = {k: [v] if hints[k] == list[str] and isinstance(v, str) else v for k, v in values.items()}
     try:
-        checked = schema_of(cls).model_validate(dict(values))
+        checked = schema_of(cls).model_validate(values)
         options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(
-            str(part) for part in (name, *first["loc"]) if not str(part).startswith(("function-", "list["))
-        )
-        raise InputError(f"{origin}: {where}={first['input']!r} will not do: {first['msg']}") from None
+        raise InputError(f"{origin}: {_refusal(error, name, values)}") from None
     except ValueError as error:
         raise InputError(f"{origin}: {error}") from None
     for key, condition in without_effect(options):
         raise InputError(f"{origin}: {name}.{key} changes nothing unless {condition}: leave it out, or set that too")
     return options
+
+
+def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) -> str:
+    """The first option that will not do, and each kind of value that would."""
+    name = error.errors()[0]["loc"][0]
+    wanted = []
+    for fault in (e for e in error.errors() if e["loc"][0] == name):
+        entry = [str(part) for part in fault["loc"][1:] if not re.match(r"(int|float|str)$|(list|dict)\[", str(part))]
+        kind = fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
+        wanted.append(f"entry {entry[0]}: {kind}" if entry else kind)
+    return f"{section}.{name}={values[name]!r} will not do, it should be {' or '.join(dict.fromkeys(wanted))}"
 
 
 def schema_of(cls: type) -> type[BaseModel]:

@@ -27,6 +27,11 @@ class PotentialConfig:
     scale_trainable: bool = option(False, "the network's last layer can scale as well")
     zbl: bool = option(False, "repulsion of nuclei; for simulations whose atoms come closer than in any training frame")
 
+    def __post_init__(self) -> None:
+        scales = self.scale.values() if isinstance(self.scale, dict) else [self.scale]
+        if not all(scale is None or scale > 0 for scale in scales):
+            raise ValueError(f"potential.scale={self.scale} will not do: a scale is above 0")
+
 
 class Potential(nn.Module):
     """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, its forces, stress and virial.
@@ -61,9 +66,8 @@ class Potential(nn.Module):
         self.species = list(species)
         self.cutoff = cutoff
         self.zbl = zbl
-        as_parameter = {"dtype": torch.float64}
-        self.shift = nn.Parameter(torch.tensor(list(shift), **as_parameter), requires_grad=shift_trainable)
-        self.scale = nn.Parameter(torch.tensor(list(scale), **as_parameter), requires_grad=scale_trainable)
+        self.shift = nn.Parameter(torch.tensor(list(shift), dtype=torch.float64), requires_grad=shift_trainable)
+        self.scale = nn.Parameter(torch.tensor(list(scale), dtype=torch.float64), requires_grad=scale_trainable)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -201,7 +201,7 @@ def _absolute(file: str) -> str:
 def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
     """What :func:`equiforce.model_file.build_potential` needs."""
     given, species = settings.potential.scale, of_data.species
-    scale = given if isinstance(given, Mapping) else dict.fromkeys(species, given or of_data.force_rms)
+    scale = given if isinstance(given, Mapping) else dict.fromkeys(species, of_data.force_rms if given is None else given)
     if missing := [symbol for symbol in species if symbol not in scale]:
         raise InputError(
             f"potential.scale has no value for {', '.join(missing)}: give one for each element, or a single one"

@@ -31,18 +31,18 @@ def test_terms_use_the_labels_that_there_are(case):
     molecule, solid, graph, prediction = case
     energy, forces, stress = terms(prediction, batch_labels([molecule, solid]), graph, LossConfig())
     assert energy.total.item() == pytest.approx(1.0)  # (9 eV / 9 atoms)²
-    assert energy.count.item() == 1
+    assert energy.n.item() == 1
     assert forces.total.item() == pytest.approx((molecule.forces**2).sum() + (solid.forces**2).sum())
-    assert forces.count.item() == 33
+    assert forces.n.item() == 33
     assert stress.total.item() == pytest.approx(14.0)
-    assert stress.count.item() == 9
+    assert stress.n.item() == 9
 
 
 def test_absent_labels_give_empty_terms(case):
     _, _, graph, prediction = case
     false = torch.tensor([False, False])
     for term in terms(prediction, Labels(None, None, None, false, false, false), graph, LossConfig()):
-        assert (term.total.item(), term.count.item()) == (0.0, 0.0)
+        assert (term.total.item(), term.n.item()) == (0.0, 0.0)
 
 
 def test_penalties():

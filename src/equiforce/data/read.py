@@ -45,16 +45,19 @@ class ReadOptions:
             raise InputError("stress_key and virial_key say the same thing: give one of them, or 'none' for the other")
         if self.stress_positive_under not in ("tension", "compression"):
             raise InputError(
-                f"stress_positive_under is {self.stress_positive_under!r}: it must be 'tension' or 'compression'"
+                f"data.stress_positive_under is {self.stress_positive_under!r}: it must be 'tension' or 'compression'"
             )
-        for name, known in (
-            (self.energy_unit, units.energy_unit),
-            (self.length_unit, units.length_unit),
-            (self.forces_unit, units.force_in_ev_per_angstrom),
-            (self.stress_unit, units.stress_in_ev_per_cubic_angstrom),
+        for key, unit, known in (
+            ("energy_unit", self.energy_unit, units.energy_unit),
+            ("length_unit", self.length_unit, units.length_unit),
+            ("forces_unit", self.forces_unit, units.force_in_ev_per_angstrom),
+            ("stress_unit", self.stress_unit, units.stress_in_ev_per_cubic_angstrom),
         ):
-            if name is not None:
-                known(name)
+            try:
+                if unit is not None:
+                    known(unit)
+            except InputError as error:
+                raise InputError(f"data.{key}: {error}") from None
 
     def key(self, label: str) -> str | None:
         """The key asked for a label, None where it is to be found."""

@@ -26,7 +26,9 @@ class TrainingConfig:
         None, f"structures in a batch; {DEFAULT_BATCH}, the paper's, unless max_edges is set", ge=1
     )
     max_edges: int | None = option(None, "instead of batch_size: as many structures as have so many edges", ge=1)
-    validate_every: int | None = option(None, "steps between validations; an epoch where it is not set", ge=1)
+    validate_every: int | None = option(
+        None, "steps between validations; else an epoch, or several short ones, or 1000 steps of a long one", ge=1
+    )
     early_stopping: int | None = option(None, "validations without gain after which to stop", ge=1)
     seed: int = option(0, "of weights, split and order of batches", ge=0)
     deterministic: bool = option(False, "only algorithms that give the same bits every time; slower on a GPU")
@@ -40,7 +42,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.time is not None:
-            seconds_of(self.time)
+            try:
+                seconds_of(self.time)
+            except ValueError as error:
+                raise ValueError(f"training.time={error}") from None
         if self.batch_size is not None and self.max_edges is not None:
             raise ValueError("training.batch_size and training.max_edges exclude one another: set one of them")
         if self.deterministic and self.time is not None:
@@ -58,9 +63,10 @@ class TrainingConfig:
 def seconds_of(text: str) -> float:
     """The seconds of a duration such as ``90s``, ``10m``, ``1h30m`` or ``2d``."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    seconds = sum(float(number) * TIME_UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or seconds == 0:
         raise ValueError(f"{text!r} is not a duration: write it as 90s, 10m, 1h30m or 2d")
-    return sum(float(number) * TIME_UNITS[unit] for number, unit in parts)
+    return seconds
 
 
 class Limits:

@@ -1,5 +1,6 @@
 """The training loop: batches in, weights out, never losing work."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from equiforce.data.dataset import Batches
+from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
 from equiforce.graph import AtomicGraph, Labels
 from equiforce.potential import Potential
@@ -19,6 +21,8 @@ from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig,
 from equiforce.training.processes import add_gradients, total_over_processes
 from equiforce.training.state import TrainingState
 from equiforce.training.trackers import Tracker
+
+FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, where the user says nothing
 
 
 class Report(NamedTuple):
@@ -82,7 +86,7 @@ def fit(state: TrainingState, plan: Plan) -> Outcome:
                 interrupted, late = agreed([bool(caught), limits.time_is_up(state)], plan.fabric)
                 why = limits.reached(state) or ("the time is up" if late else "")
                 errors, improved = None, False
-                if why or due(state, plan.config):
+                if why or due(state, n_batches, plan.config):
                     errors, improved = validate(state, limits.progress(state, n_batches), plan)
                     limits.reserve = time.monotonic() - started - state.seconds
                     why = why or limits.stalled(state)
@@ -101,6 +105,11 @@ def take_step(
         group["lr"] = state.rate.at(state.step, progress)
     state.optimizer.zero_grad(set_to_none=False)
     value = backward(state.potential, graph, labels, progress, plan.loss, plan.fabric, bf16=plan.config.bf16)
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
+            "optimizer.clip_gradient; the best model so far is kept"
+        )
     if plan.optimizer.clip_gradient is not None:
         torch.nn.utils.clip_grad_norm_(state.potential.parameters(), plan.optimizer.clip_gradient)
     state.optimizer.step()
@@ -151,9 +160,13 @@ def agreed(flags: list[bool], fabric: Fabric) -> list[bool]:
     return (total_over_processes(raised, fabric) > 0).tolist()
 
 
-def due(state: TrainingState, config: TrainingConfig) -> bool:
-    """Whether it is time to validate: after so many steps, else after each epoch."""
-    return state.step % config.validate_every == 0 if config.validate_every else state.batch == 0
+def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
+    """Whether it is time to validate: after so many steps, else after each epoch that is neither short nor long."""
+    if config.validate_every is not None:
+        return state.step % config.validate_every == 0
+    if state.batch == 0:
+        return state.epoch % math.ceil(FEWEST_STEPS / n_batches) == 0
+    return state.batch % MOST_STEPS == 0
 
 
 def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[ValidationErrors, bool]:

@@ -38,12 +38,21 @@ class LossConfig:
         only_if=("loss.kind is huber", lambda loss: loss.kind == "huber"),
     )
 
+    def __post_init__(self) -> None:
+        for name, weight in (("energy", self.energy), ("forces", self.forces), ("stress", self.stress)):
+            values = [weight or 0.0] if isinstance(weight, int | float | None) else [value for _, value in weight]
+            if not values or min(values) < 0:
+                raise ValueError(
+                    f"loss.{name}={weight} is no weight: give a number of at least 0, or a list of such at fractions "
+                    "of the run, as in [[0, 1], [0.5, 10]]"
+                )
+
 
 class Term(NamedTuple):
     """One term of the loss before averaging: over several processes, both parts are summed first."""
 
     total: Float[Tensor, ""]
-    count: Float[Tensor, ""]
+    n: Float[Tensor, ""]
 
 
 def weight_at(weight: Weight, progress: float) -> float:
