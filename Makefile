@@ -1,5 +1,6 @@
 # make test: the tests.  make demo: a potential from the data in examples/, in under three minutes after installation.
 PYTHON ?= python3
+PYTEST ?= -n 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready

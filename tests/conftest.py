@@ -3,6 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tests run side by side; threads on top of that only wait for one another."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,10 @@ def hidden_irreps(channels: tuple[int, ...], *, odd: bool) -> Irreps:
 
 
 def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps) -> Irreps:
-    """The part of ``irreps_out`` that some product of ``irreps_in`` with harmonics up to ``l_max`` gives."""
+    """The part of ``irreps_out`` that some product of ``irreps_in`` with harmonics up to ``l_max`` gives.
+
+    It works backwards too: what such products give X is what products of X give.
+    """
     harmonics = Irreps.spherical_harmonics(l_max)
     made = {out for _, a in irreps_in for _, b in harmonics for out in a * b}
     return Irreps([(mul, ir) for mul, ir in irreps_out if ir in made])

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
@@ -26,10 +27,12 @@ class NequIPConfig:
     parity: bool = option(
         False,
         "features of unnatural parity double the cost and rarely lower the error",
-        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
+        only_if=("model.l_max is at least 1 and model.n_layers 4", lambda model: model.l_max > 0 and model.n_layers > 3),
     )
     channels: int | list[int] = option(32, "one number, or one for each degree 0..l_max; 64 is more accurate")
-    embedding_channels: int | None = option(None, "features of the species embedding; as many as scalar channels")
+    embedding_channels: int | None = option(
+        None, "features of the species embedding; as many as scalar channels", ge=1
+    )
     n_bessel: int = option(8, "the paper's; resolves distances to a fraction of 0.1 Å after the network", ge=1)
     bessel_trainable: bool = option(False, "the paper trained the roots; today's networks do as well without")
     envelope_p: int = option(6, "the paper's; 2 for the smoothest potentials, larger to use more of the cutoff", ge=2)
@@ -37,7 +40,11 @@ class NequIPConfig:
     radial_width: int = option(
         64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
     )
-    self_connection: bool = option(True, "a linear map of each species' own features beside the messages")
+    self_connection: bool = option(
+        True,
+        "a linear map of each species' own features beside the messages",
+        only_if=("model.n_layers is at least 2", lambda model: model.n_layers > 1),
+    )
     first_self_connection: bool = option(
         False,
         "the paper has one in the first layer too; its isolated-atom energies are then subtracted",
@@ -63,6 +70,8 @@ class NequIPConfig:
             )
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
             raise ValueError(f"model.channels={self.channels}: at least one scalar channel is needed, and none below 0")
+        if self.l_max > 0 and not any(self.channels_of_degree[1:]):
+            raise ValueError(f"model.channels={self.channels} leave only scalars: set model.l_max=0, or give others channels")
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:
@@ -109,13 +118,16 @@ class NequIP(nn.Module):
             config.n_bessel, config.cutoff, config.envelope_p, trainable=config.bessel_trainable
         )
         irreps = Irreps([(n_embedding, "0e")])
+        targets = [hidden_irreps(channels[:1], odd=False)]
+        for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
+            targets.insert(0, reachable(targets[0], config.l_max, hidden_irreps(channels, odd=config.parity)))
         self.layers = nn.ModuleList()
-        for number in range(config.n_layers):
-            last = number == config.n_layers - 1
-            target = hidden_irreps(channels[:1] if last else channels, odd=config.parity and not last)
+        for number, target in enumerate(targets):
             layer = NequIPLayer(config, n_species, irreps, target, first=number == 0)
             irreps = layer.irreps_out
             self.layers.append(layer)
+        if config.residual and not any(layer.residual for layer in self.layers):
+            raise InputError("model.residual changes nothing, for no layer's output is like its input: use more layers")
         self.readout = ScalarMLP(channels[0], [config.readout_width] * config.readout_depth, 1)
 
     def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
