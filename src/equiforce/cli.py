@@ -73,9 +73,7 @@ def train(
     options = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
     trained = run(data, output, config=config, options=options, resume=resume, console=Console())
     if trained.outcome.interrupted:
-        print(f"stopped and saved; continue with: equiforce train --resume {trained.folder}")
         raise typer.Exit(INTERRUPTED)
-    print(f"model: {trained.model}")
 
 
 @app.command()
@@ -208,7 +206,10 @@ def _parsed(sets: list[str] | None) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text}: write it as option=value, for example model.l_max=2")
-        pairs[key.strip()] = yaml.safe_load(value)
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {text}: the value is not YAML, such as 2, true, [8, 4] or {{H: 1.0}}") from None
     return pairs
 
 
@@ -216,7 +217,7 @@ def main() -> None:
     """The program ``equiforce``: a user's mistake ends in one sentence."""
     try:
         app()
-    except InputError as error:
+    except (InputError, OSError) as error:  # an OSError says which file of the user's could not be read or written
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -22,7 +22,9 @@ from equiforce.potential import Potential
 
 FORMAT = 1
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
+HEADER = {"format": int, "potential": dict, "units": dict, "references": list, "about": dict}
 REFERENCE_ATOMS = 12  # of each stored piece: enough for every path, few enough for milliseconds
 MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
 
@@ -36,10 +38,12 @@ def build_potential(description: dict[str, Any]) -> Potential:
         )
     config_class, model_class = MODELS[kind]
     species = description["species"]
+    if description["dtype"] not in DTYPES:
+        raise InputError(f"weights cannot be of dtype {description['dtype']!r}: choose {' or '.join(DTYPES)}")
     config = config_class(**description["config"])
     zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
     return Potential(
-        model_class(config, len(species)).to(getattr(torch, description["dtype"])),
+        model_class(config, len(species)).to(DTYPES[description["dtype"]]),
         species=species,
         cutoff=config.cutoff,
         shift=description.get("shift", [0.0] * len(species)),
@@ -102,10 +106,15 @@ def read_header(path: Path | str) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["equiforce"])
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError):
+        number = int(header["format"])
+    except (SafetensorError, LookupError, ValueError, TypeError, RecursionError, OSError):
         raise InputError(f"{path} is not an equiforce model file, or is damaged: train or copy it again") from None
-    if header["format"] > FORMAT:
-        raise InputError(f"{path} was written by a newer equiforce (file format {header['format']}): upgrade equiforce")
+    if number > FORMAT:
+        raise InputError(f"{path} was written by a newer equiforce (file format {number}): upgrade equiforce")
+    if wrong := [name for name, kind in HEADER.items() if not isinstance(header.get(name), kind)]:
+        raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]!r}: train or copy it again")
+    if missing := DESCRIBED - header["potential"].keys():
+        raise InputError(f"{path} is damaged, for it does not say the model's {min(missing)}: train or copy it again")
     return header
 
 
@@ -151,8 +160,13 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     Raises:
         InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
     """
-    header = read_header(path)
-    potential = build_potential(header["potential"])
+    header, device = read_header(path), _usable(device)
+    try:
+        potential = build_potential(header["potential"])
+    except (TypeError, ValueError, LookupError, RuntimeError) as error:
+        raise InputError(
+            f"{path} describes a model that this equiforce cannot build ({error}): upgrade equiforce, or train again"
+        ) from error
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     try:
@@ -160,11 +174,23 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the model that it describes, so it is damaged") from error
     saved = potential.dtype
-    if dtype is not None:
-        potential.model.to(getattr(torch, dtype))
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"weights cannot be of dtype {dtype!r}: choose {' or '.join(DTYPES)}")
+    potential.model.to(DTYPES.get(dtype, saved))
     potential.to(device).eval().requires_grad_(False)
-    verify(potential, header["references"], TOLERANCE[saved], str(path))
+    try:
+        verify(potential, header["references"], TOLERANCE[saved], str(path))
+    except (TypeError, LookupError) as error:
+        raise InputError(f"{path} is damaged, for its reference structures lack something: train or copy it again") from error
     return potential
+
+
+def _usable(device: str) -> torch.device:
+    """A device on which this machine's torch can compute."""
+    try:
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda on a machine with a GPU") from error
 
 
 def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:

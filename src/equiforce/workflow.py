@@ -30,7 +30,7 @@ from equiforce.training.limits import DEFAULT_BATCH
 from equiforce.training.loop import Outcome, Plan, fit, new_state
 from equiforce.training.loss import DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS, highest
 from equiforce.training.processes import Fabric, make_fabric
-from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog
+from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 
 EVALUATION_EDGES = 20_000  # pairs in a validation batch: bounds the memory
 
@@ -91,11 +91,10 @@ def train(
             files = [data] if isinstance(data, str | Path) else list(data)
             settings = replace(settings, split=replace(settings.split, train_file=[str(f) for f in files]))
         folder = _new_folder(output, settings)
+    check_installed(tensorboard=settings.training.tensorboard, wandb=settings.training.wandb is not None)
     fabric = make_fabric(settings.training)
     console = console if fabric.is_global_zero else Console(quiet=True)
     prepared = prepare(settings, folder, resumed=resume is not None, console=console)
-    if fabric.is_global_zero:
-        _write_preparations(prepared, folder)
     return _run(prepared, folder, fabric, console)
 
 
@@ -181,9 +180,16 @@ def settle(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
     }
     if not any(highest(weight) > 0 for weight in weights.values()):
         raise InputError("no term of the loss has both labels and a weight, so that there is nothing to learn from")
+    if not parts.validation and (training.early_stopping or settings.optimizer.schedule == "plateau"):
+        raise InputError(
+            "training.early_stopping and optimizer.schedule=plateau need structures to validate with: "
+            "give some by split.validation or split.validation_file"
+        )
     by_number = training.max_edges is None and training.batch_size is None
     neighbors = settings.model.mean_neighbors or of_data.mean_neighbors
     files = {f"{part}_file": [_absolute(f) for f in getattr(settings.split, f"{part}_file")] for part in PARTS}
+    if settings.split.split_file is not None:
+        files["split_file"] = _absolute(settings.split.split_file)
     return replace(
         settings,
         loss=replace(loss, **weights),
@@ -201,7 +207,8 @@ def _absolute(file: str) -> str:
 def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
     """What :func:`equiforce.model_file.build_potential` needs."""
     given, species = settings.potential.scale, of_data.species
-    scale = given if isinstance(given, Mapping) else dict.fromkeys(species, of_data.force_rms if given is None else given)
+    single = of_data.force_rms if given is None else given
+    scale = given if isinstance(given, Mapping) else dict.fromkeys(species, single)
     if missing := [symbol for symbol in species if symbol not in scale]:
         raise InputError(
             f"potential.scale has no value for {', '.join(missing)}: give one for each element, or a single one"
@@ -236,7 +243,8 @@ def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Pot
         highlight=False,
         soft_wrap=True,
     )
-    for note in (*parts.notes, *of_data.notes):
+    unjudged = () if parts.validation else ("without validation structures, the last weights are kept, not the best",)
+    for note in (*parts.notes, *of_data.notes, *unjudged):
         console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
 
 
@@ -254,7 +262,9 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
     if (folder / "last.pt").exists():
         state.restore(folder / "last.pt")
         console.print(f"continuing at step {state.step}, epoch {state.epoch}", highlight=False)
-    fabric.barrier()
+    fabric.barrier()  # every process has read what the first one writes now
+    if fabric.is_global_zero:
+        _write_preparations(prepared, folder)
     common = {
         "species": potential.species,
         "cutoff": potential.cutoff,
@@ -288,12 +298,15 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
     for tracker in trackers:
         tracker.close()
     model = folder / "model.eqf"
+    if outcome.interrupted:
+        console.print(f"stopped and saved; continue with: equiforce train --resume {folder}", soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
         return Trained(folder, model if model.exists() else None, None, outcome)
     console.print(f"{outcome.why} after {state.seconds:.0f} s; best at step {state.best_step}", highlight=False)
     state.average.potential.load_state_dict(state.best_weights)
     test = finish(state.average.potential, parts.test, folder, console)
     keep(state.average.potential, test)
+    console.print(f"model: {model}", highlight=False, soft_wrap=True)
     return Trained(folder, model, test, outcome)
 
 
@@ -350,5 +363,6 @@ def assess(potential: Potential, structures: Sequence[Structure], folder: Path, 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}_errors.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     write_structures(folder / f"{name}_predictions.xyz", structures, predictions)
-    parity_plot(folder / f"{name}_parity.png", structures, predictions)
+    if any(result.total):
+        parity_plot(folder / f"{name}_parity.png", structures, predictions)
     return result

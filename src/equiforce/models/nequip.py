@@ -27,7 +27,7 @@ class NequIPConfig:
     parity: bool = option(
         False,
         "features of unnatural parity double the cost and rarely lower the error",
-        only_if=("model.l_max is at least 1 and model.n_layers 4", lambda model: model.l_max > 0 and model.n_layers > 3),
+        only_if=("model.l_max is at least 1 and model.n_layers 4", lambda m: m.l_max >= 1 and m.n_layers >= 4),
     )
     channels: int | list[int] = option(32, "one number, or one for each degree 0..l_max; 64 is more accurate")
     embedding_channels: int | None = option(
@@ -71,7 +71,7 @@ class NequIPConfig:
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
             raise ValueError(f"model.channels={self.channels}: at least one scalar channel is needed, and none below 0")
         if self.l_max > 0 and not any(self.channels_of_degree[1:]):
-            raise ValueError(f"model.channels={self.channels} leave only scalars: set model.l_max=0, or give others channels")
+            raise ValueError(f"model.channels={self.channels} leaves only scalars: set model.l_max=0, or list others")
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:

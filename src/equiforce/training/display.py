@@ -60,8 +60,9 @@ class Display:
         if report.errors is None:
             return
         energy, forces = report.errors.energy_mae_meV_per_atom, report.errors.forces_mae_meV_per_A
-        shown = [f"E {energy:.2f} meV/atom"] * (energy is not None) + [f"F {forces:.1f} meV/Å"] * (forces is not None)
-        self.bar.update(self.task, errors="  ".join(shown))
+        shown_energy = "" if energy is None else f"E {energy:.2f} meV/atom  "
+        shown_forces = "" if forces is None else f"F {forces:.1f} meV/Å"
+        self.bar.update(self.task, errors=shown_energy + shown_forces)
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
             self.console.print(self._line(report), highlight=False, soft_wrap=True)

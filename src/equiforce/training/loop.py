@@ -72,11 +72,14 @@ def fit(state: TrainingState, plan: Plan) -> Outcome:
     """
     limits = Limits(plan.config)
     started = time.monotonic() - state.seconds
-    if why := limits.reached(state):
+    if (why := limits.reached(state)) and state.best_weights is not None:
         return Outcome(why, interrupted=False)
     with stop_signals() as caught:
         while True:
             n_batches = plan.training.count(state.epoch)
+            if state.batch >= n_batches:  # the run was resumed with larger batches
+                state.epoch, state.batch = state.epoch + 1, 0
+                continue
             for graph, labels in plan.training.epoch(state.epoch, start=state.batch):
                 value = take_step(state, graph, labels, limits.progress(state, n_batches), plan)
                 state.seconds = time.monotonic() - started
@@ -105,11 +108,7 @@ def take_step(
         group["lr"] = state.rate.at(state.step, progress)
     state.optimizer.zero_grad(set_to_none=False)
     value = backward(state.potential, graph, labels, progress, plan.loss, plan.fabric, bf16=plan.config.bf16)
-    if not math.isfinite(value):
-        raise InputError(
-            f"the loss is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
-            "optimizer.clip_gradient; the best model so far is kept"
-        )
+    require_finite(value, "the loss", state)
     if plan.optimizer.clip_gradient is not None:
         torch.nn.utils.clip_grad_norm_(state.potential.parameters(), plan.optimizer.clip_gradient)
     state.optimizer.step()
@@ -154,6 +153,15 @@ def backward(
     return total_over_processes(local.detach(), fabric).item()
 
 
+def require_finite(value: float, name: str, state: TrainingState) -> None:
+    """Ends the run where its weights have become useless."""
+    if not math.isfinite(value):
+        raise InputError(
+            f"{name} is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
+            "optimizer.clip_gradient; the best model so far is kept"
+        )
+
+
 def agreed(flags: list[bool], fabric: Fabric) -> list[bool]:
     """Each flag, raised on every process where it is on one."""
     raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
@@ -170,14 +178,14 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
 
 
 def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[ValidationErrors, bool]:
-    """Judges the averaged weights, and keeps them where they are the best so far."""
+    """Judges the averaged weights, and keeps them where they are the best so far, or cannot be judged."""
     shares = ((graph, labels) for graph, labels in plan.validation.epoch(0) if graph is not None)
     local = validation_sums(state.average.potential, shares).as_tensor().to(plan.fabric.device)
     errors = ErrorSums.from_tensor(total_over_processes(local, plan.fabric).cpu()).errors()
     value = validation_loss(errors, plan.loss)
-    improved = value < state.best_loss
+    improved = value is None or value < state.best_loss
     if improved:
-        state.best_loss, state.best_step = value, state.step
+        state.best_step = state.step
         state.keep_best()
     row = {
         "epoch": state.epoch,
@@ -187,7 +195,10 @@ def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[Validat
         "loss": state.loss_sum / max(1, state.loss_count),
         "validation_loss": value,
     }
-    state.rate.validated(value)
+    if value is not None:
+        require_finite(value, "the validation loss", state)
+        state.best_loss = min(value, state.best_loss)
+        state.rate.validated(value)
     for tracker in plan.trackers:
         tracker.write(row | errors._asdict())
     state.n_rows += 1
@@ -195,12 +206,16 @@ def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[Validat
     return errors, improved
 
 
-def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float:
-    """The loss of the validation errors at the highest weights of the run, so that all validations compare."""
+def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
+    """The loss of the validation errors at the highest weights of the run, so that all validations compare.
+
+    None where no term of the loss has a label in the validation structures.
+    """
     absolute = loss.kind == "mae"
-    sizes = (0.0 if value is None else value / 1000 for value in (errors[0::2] if absolute else errors[1::2]))
-    weights = (highest(weight) for weight in (loss.energy, loss.forces, loss.stress))
-    return sum(weight * (size if absolute else size**2) for size, weight in zip(sizes, weights, strict=True))
+    sizes = errors[0::2] if absolute else errors[1::2]
+    weights = [highest(weight) for weight in (loss.energy, loss.forces, loss.stress)]
+    judged = [(w, size / 1000) for w, size in zip(weights, sizes, strict=True) if w > 0 and size is not None]
+    return sum(w * (size if absolute else size**2) for w, size in judged) if judged else None
 
 
 def save(state: TrainingState, improved: bool, plan: Plan) -> None:

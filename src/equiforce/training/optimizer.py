@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from equiforce.errors import InputError
 from equiforce.options import option
 
 LONGEST_WARMUP = 0.05  # of a run
@@ -141,8 +140,4 @@ class Average:
     def restore(self, state: dict[str, Any]) -> None:
         self.n_updates = state["n_updates"]
         if self.decay:
-            if state["weights"] is None:
-                raise InputError(
-                    "this checkpoint was written without a weight average: resume with optimizer.ema_decay=0"
-                )
             self.potential.load_state_dict(state["weights"])

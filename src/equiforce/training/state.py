@@ -58,19 +58,26 @@ class TrainingState:
         """Continues from a saved state; raises InputError where it belongs to another model or optimiser."""
         try:
             state = torch.load(path, map_location=self.potential.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
             raise InputError(
                 f"{path} is not a checkpoint of equiforce, or is damaged: start the training again"
             ) from error
         try:
             self.potential.load_state_dict(state["potential"])
             self.average.restore(state["average"])
+            if _kind_of(state["optimizer"]) != _kind_of(self.optimizer.state_dict()):
+                raise ValueError("another optimiser")
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.rate.restore(state["rate"])
+            self.best_weights = state["best_weights"]
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
             raise InputError(
-                f"{path} belongs to another model or optimiser than config.yaml beside it: undo the change"
+                f"{path} belongs to another model or optimiser than the configuration: undo the change of its options"
             ) from error
-        self.rate.restore(state["rate"])
-        self.best_weights = state["best_weights"]
-        for name in COUNTERS:
-            setattr(self, name, state[name])
+
+
+def _kind_of(optimizer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The options of an optimiser, but for its learning rate, which is set at each step."""
+    return [{k: v for k, v in group.items() if k not in ("lr", "params")} for group in optimizer["param_groups"]]

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,13 +30,13 @@ class CsvLog:
 
     def __init__(self, path: Path, n_rows: int = 0):
         self.path = path
-        self.n_rows = n_rows
         kept = path.read_text().splitlines()[: n_rows + 1] if n_rows and path.exists() else []
+        self.n_rows = max(0, len(kept) - 1)
         path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, row: Row) -> None:
         with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if self.n_rows == 0:
                 writer.writerow(row)
             writer.writerow(["" if value is None else value for value in row.values()])
@@ -45,14 +46,25 @@ class CsvLog:
         pass
 
 
+def check_installed(*, tensorboard: bool, wandb: bool) -> None:
+    """Raises InputError where a log is asked for whose package is missing: before a run, not after its start."""
+    for wanted, package, module in (
+        (tensorboard, "tensorboard", "torch.utils.tensorboard"),
+        (wandb, "wandb", "wandb"),
+    ):
+        try:
+            if wanted:
+                import_module(module)
+        except ImportError:
+            raise InputError(f'training.{package} needs another package: pip install "equiforce[{package}]"') from None
+
+
 class TensorBoardLog:
     """Scalars for ``tensorboard --logdir RUN/tensorboard``."""
 
     def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise InputError('TensorBoard is not installed: pip install "equiforce[tensorboard]"') from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, row: Row) -> None:
@@ -68,10 +80,8 @@ class WandbLog:
     """A run of Weights & Biases."""
 
     def __init__(self, folder: Path, project: str, config: dict[str, Any]):
-        try:
-            import wandb
-        except ImportError:
-            raise InputError('Weights & Biases is not installed: pip install "equiforce[wandb]"') from None
+        import wandb
+
         self.run = wandb.init(project=project, name=folder.name, dir=str(folder), config=config)
 
     def write(self, row: Row) -> None:
