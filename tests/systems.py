@@ -53,7 +53,13 @@ def atom(symbol: str = "O") -> Structure:
 
 
 def potential_of(
-    kind: str = "nequip", *, seed: int = 0, dtype: str = "float64", zbl: bool = False, **options
+    kind: str = "nequip",
+    *,
+    seed: int = 0,
+    dtype: str = "float64",
+    zbl: bool = False,
+    species: list[str] = SPECIES,
+    **options,
 ) -> Potential:
     torch.manual_seed(seed)
     options = {"cutoff": CUTOFF, "mean_neighbors": 8.0, **options}
@@ -61,7 +67,7 @@ def potential_of(
         {
             "kind": kind,
             "config": vars(MODELS[kind][0](**options)),
-            "species": SPECIES,
+            "species": species,
             "dtype": dtype,
             "zbl": zbl,
             "shift": SHIFT,

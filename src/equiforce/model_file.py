@@ -25,6 +25,17 @@ UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
 HEADER = {"format": int, "potential": dict, "units": dict, "references": list, "about": dict}
+DESCRIPTION = {
+    "kind": str,
+    "config": dict,
+    "species": list,
+    "dtype": str,
+    "zbl": bool,
+    "shift_trainable": bool,
+    "scale_trainable": bool,
+    "shift": list,
+    "scale": list,
+}
 REFERENCE_ATOMS = 12  # of each stored piece: enough for every path, few enough for milliseconds
 MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
 
@@ -33,9 +44,7 @@ def build_potential(description: dict[str, Any]) -> Potential:
     """The potential of a description (:func:`describe`), with random weights; shift and scale come with the weights."""
     kind = description["kind"]
     if kind not in MODELS:
-        raise InputError(
-            f"this equiforce knows no model of kind {kind!r}, only {', '.join(MODELS)}: install a newer one"
-        )
+        raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
     config_class, model_class = MODELS[kind]
     species = description["species"]
     if description["dtype"] not in DTYPES:
@@ -111,10 +120,9 @@ def read_header(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} is not an equiforce model file, or is damaged: train or copy it again") from None
     if number > FORMAT:
         raise InputError(f"{path} was written by a newer equiforce (file format {number}): upgrade equiforce")
-    if wrong := [name for name, kind in HEADER.items() if not isinstance(header.get(name), kind)]:
-        raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]!r}: train or copy it again")
-    if missing := DESCRIBED - header["potential"].keys():
-        raise InputError(f"{path} is damaged, for it does not say the model's {min(missing)}: train or copy it again")
+    for part, kinds in ((header, HEADER), (header.get("potential"), DESCRIPTION)):
+        if wrong := [name for name, kind in kinds.items() if not isinstance(part.get(name), kind)]:
+            raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]}: train or copy it again")
     return header
 
 
@@ -125,7 +133,7 @@ def summary(path: Path | str, header: dict[str, Any]) -> Table:
     table = Table(title=str(path), show_header=False)
     table.add_row("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}")
     table.add_row("elements", ", ".join(species))
-    table.add_row("cutoff", f"{config['cutoff']:g} Å")
+    table.add_row("cutoff", f"{config.get('cutoff')} Å")
     table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
     table.add_row(
         "reference energies",
@@ -180,8 +188,10 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     potential.to(device).eval().requires_grad_(False)
     try:
         verify(potential, header["references"], TOLERANCE[saved], str(path))
-    except (TypeError, LookupError) as error:
-        raise InputError(f"{path} is damaged, for its reference structures lack something: train or copy it again") from error
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{path} is damaged, for its reference structures are none: train or copy it again") from error
     return potential
 
 
@@ -190,7 +200,7 @@ def _usable(device: str) -> torch.device:
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda on a machine with a GPU") from error
+        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda where there is a GPU") from error
 
 
 def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from equiforce import model_file
 from equiforce.calculators.ase import Calculator
+from equiforce.errors import InputError
 from equiforce.models import MODELS
 
 TYPICAL_DENSITY = 0.1  # atoms/Å³, of liquids and soft solids
@@ -35,8 +36,11 @@ def untrained(
         options: of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
 
     Raises:
+        InputError: no such model, or precision.
         ValueError: options that do not go together.
     """
+    if kind not in MODELS:
+        raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
     config_class = MODELS[kind][0]
     cutoff = options.get("cutoff", config_class.cutoff)
     options.setdefault("mean_neighbors", TYPICAL_DENSITY * 4 / 3 * math.pi * cutoff**3)

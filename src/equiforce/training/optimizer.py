@@ -98,7 +98,8 @@ class LearningRate:
 
     @property
     def exhausted(self) -> bool:
-        return self.config.learning_rate * self.reduction < self.config.plateau_stop
+        config = self.config
+        return config.schedule == "plateau" and config.learning_rate * self.reduction < config.plateau_stop
 
     def state(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in self.MEMORY}
@@ -138,6 +139,8 @@ class Average:
         return {"n_updates": self.n_updates, "weights": self.potential.state_dict() if self.decay else None}
 
     def restore(self, state: dict[str, Any]) -> None:
+        if (state["weights"] is None) is not (self.decay == 0):
+            raise ValueError("an average begins or ends with a run")
         self.n_updates = state["n_updates"]
         if self.decay:
             self.potential.load_state_dict(state["weights"])

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+
+from equiforce.graph import Structure
+from equiforce.models.nequip import NequIP, NequIPConfig
+from equiforce.neighbors import build_graph
+from tests.systems import ethanol, graph_of, potential_of
+
+
+def star(angle):
+    """Two arms of 1 Å about a centre, their ends out of each other's reach: no distance tells the angle."""
+    arms = [[1.0, 0, 0], [np.cos(angle), np.sin(angle), 0]]
+    return Structure(
+        atomic_numbers=np.array([8, 1, 1]),
+        positions=np.array([[0.0, 0, 0], *arms]),
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, bool),
+    )
+
+
+@pytest.mark.parametrize(("l_max", "sees_angles"), [(0, False), (1, True), (2, True)])
+def test_only_equivariant_features_see_angles(l_max, sees_angles):
+    potential = potential_of(l_max=l_max, n_layers=3, channels=8, cutoff=1.5)
+    energies = [potential(graph_of(star(np.radians(a)), cutoff=1.5)).energy.item() for a in (100.0, 150.0)]
+    difference = abs(energies[0] - energies[1])
+    assert difference > 1e-6 if sees_angles else difference < 1e-10
+
+
+OPTIONS = [
+    {"cutoff": 3.0},
+    {"n_layers": 2},
+    {"l_max": 2},
+    {"parity": True},
+    {"channels": 6},
+    {"channels": [4, 2]},
+    {"embedding_channels": 7},
+    {"n_bessel": 6},
+    {"bessel_trainable": True},
+    {"envelope_p": 2},
+    {"radial_depth": 1},
+    {"radial_width": 32},
+    {"self_connection": False},
+    {"first_self_connection": True},
+    {"residual": True},
+    {"readout_depth": 1},
+    {"readout_depth": 1, "readout_width": 8},
+    {"mean_neighbors": 4.0},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_has_an_effect(options):
+    graph = graph_of(ethanol())
+
+    def of(**changed):
+        potential = potential_of(**{"l_max": 1, "n_layers": 4, "channels": 4, **changed})
+        n_trainable = sum(p.numel() for p in potential.model.parameters() if p.requires_grad)
+        return n_trainable, potential(graph).energy.item()
+
+    assert of(**options) != of()
+
+
+def test_channels_of_each_degree():
+    assert NequIPConfig(l_max=2, channels=8).channels_of_degree == (8, 8, 8)
+    assert NequIPConfig(l_max=2, channels=[8, 4, 2]).channels_of_degree == (8, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"l_max": 2, "channels": [8, 4]}, "lists 2 numbers, but l_max=2 has 3 degrees"),
+        ({"n_layers": 1, "l_max": 1}, "changes nothing with model.n_layers=1"),
+        ({"channels": 0}, "at least one scalar channel"),
+        ({"l_max": 1, "channels": [4, -1]}, "none below 0"),
+    ],
+)
+def test_shapes_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        NequIPConfig(**options)
+
+
+def test_layers_hold_what_can_be_reached_and_what_the_energy_can_depend_on():
+    model = NequIP(NequIPConfig(l_max=2, channels=4, parity=True, n_layers=4, mean_neighbors=8.0), 2)
+    irreps = [str(layer.irreps_out) for layer in model.layers]
+    assert irreps[0] == "4x0e+4x1o+4x2e"  # from scalars, harmonics give natural parity only
+    assert irreps[1] == "4x0e+4x1o+4x1e+4x2e+4x2o"
+    assert irreps[2] == "4x0e+4x1o+4x2e"  # the other parity cannot give a scalar in one more step
+    assert irreps[-1] == "4x0e"
+
+
+def test_isolated_atoms_are_zero_by_construction():
+    torch.manual_seed(0)
+    model = NequIP(NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0), 3)
+    assert not model.isolated().any()
+    with_self = NequIP(NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0, first_self_connection=True), 3)
+    assert with_self.isolated().abs().min() > 0
+
+
+def test_energies_start_at_the_order_of_the_scale():
+    torch.manual_seed(0)
+    graph = build_graph(ethanol(), ["H", "C", "O"], 5.0)
+    model = NequIP(NequIPConfig(mean_neighbors=8.0), 3)
+    energies = model(graph, graph.edge_vectors().float())
+    assert 0.01 < energies.abs().mean().item() < 3.0

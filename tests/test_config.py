@@ -1,0 +1,207 @@
+"""Every option is explained, checked, and survives its own YAML."""
+
+import json
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from equiforce.config import SECTIONS, RunConfig, configured, json_schema, load_config, schema_of, to_dict, to_yaml
+from equiforce.errors import InputError
+from equiforce.models import MODELS
+
+CHANGED = {
+    "model.l_max": 1,
+    "model.n_layers": 4,
+    "model.parity": True,
+    "model.channels": [8, 4],
+    "model.mean_neighbors": 12.345678901234567,
+    "data.energy_key": "dft: energy # 'quoted'",
+    "data.energy_unit": "kcal/mol",
+    "split.train_file": ["a b.xyz@0:10", "ö/c.xyz"],
+    "split.train": 0.5,
+    "split.validation": 3,
+    "potential.reference_energies": {"H": -13.6, "O": -2041.0},
+    "potential.scale": {"H": 1.0, "O": 2.5e-7},
+    "loss.forces": [(0.0, 1.0), (0.5, 1e-5)],
+    "loss.kind": "huber",
+    "loss.huber_delta": 0.02,
+    "optimizer.name": "adamw",
+    "optimizer.weight_decay": 1e-6,
+    "optimizer.clip_gradient": None,
+    "training.time": "1h30m",
+    "training.wandb": "no",
+}
+
+
+@pytest.mark.parametrize("options", [{}, CHANGED], ids=["defaults", "changed"])
+def test_yaml_comes_back_as_it_was(tmp_path, options):
+    config = configured({}, options)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "config.yaml") == config
+    assert configured(to_dict(config)) == config
+    assert configured(config) == config
+    for key, value in options.items():
+        section, _, name = key.partition(".")
+        assert getattr(getattr(config, section), name) == value
+
+
+def test_numbers_may_be_written_as_people_write_them(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "optimizer:\n  learning_rate: 1e-3\nloss:\n  energy: 1e2\nsplit:\n  train_file: a.xyz\n"
+    )
+    config = load_config(tmp_path / "c.yaml")
+    assert (config.optimizer.learning_rate, config.loss.energy) == (0.001, 100.0)
+    assert config.split.train_file == ["a.xyz"]
+
+
+def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
+    (tmp_path / "c.yaml").write_text("model:\n  l_max: 3\n  channels: 8\ntraining:\n")
+    config = load_config(tmp_path / "c.yaml", {"model.l_max": 1, "training.seed": 5})
+    assert (config.model.l_max, config.model.channels, config.training.seed) == (1, 8, 5)
+    assert load_config() == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"modle.l_max": 1}, "there is no section modle: did you mean model?"),
+        ({"model.lmax": 1}, "there is no option model.lmax: did you mean model.l_max?"),
+        ({"training.": 1}, "there is no option training."),
+        ({"l_max": 1}, "l_max=1: write options as section.option=value"),
+        ({"model.kind": "nequipp"}, "model.kind='nequipp' does not exist: choose one of"),
+        ({"model.kind": ["nequip"]}, "model.kind=['nequip'] does not exist"),
+        ({"model.l_max": "two"}, "model.l_max='two' will not do, it should be a valid integer"),
+        ({"model.l_max": None}, "model.l_max=None will not do, it should be a valid integer"),
+        ({"model.channels": "two"}, "model.channels='two' will not do, it should be a valid integer or a valid list"),
+        ({"model.channels": [4, 2, "x"]}, "entry 2: a valid integer"),
+        ({"model.channels": [4, 2]}, "model.channels lists 2 numbers, but l_max=2 has 3 degrees"),
+        ({"model.cutoff": float("nan")}, "model.cutoff=nan will not do, it should be a finite number"),
+        ({"model.cutoff": 0}, "model.cutoff=0 will not do, it should be greater than 0"),
+        ({"model.embedding_channels": 0}, "model.embedding_channels=0 will not do"),
+        ({"data.energy_unit": "parsec"}, "data.energy_unit: 'parsec' is not a unit of energy"),
+        ({"data.stress_positive_under": "sun"}, "data.stress_positive_under is 'sun'"),
+        ({"split.train_file": 3}, "split.train_file=3 will not do, it should be a valid list"),
+        ({"split.validation": -0.1}, "split.validation=-0.1 will not do"),
+        ({"potential.scale": 0}, "potential.scale=0.0 will not do: a scale is above 0"),
+        ({"potential.scale": {"H": -1.0}}, "potential.scale={'H': -1.0} will not do"),
+        ({"potential.scale": {"H": "x"}}, "potential.scale={'H': 'x'} will not do"),
+        ({"loss.forces": []}, "loss.forces=[] is no weight"),
+        ({"loss.forces": -1}, "loss.forces=-1.0 is no weight"),
+        ({"loss.stress": [[0, 1], [1, -2]]}, "loss.stress=[(0.0, 1.0), (1.0, -2.0)] is no weight"),
+        ({"loss.forces": [[0, 1], [1]]}, "loss.forces=[[0, 1], [1]] will not do"),
+        ({"loss.kind": "l2"}, "loss.kind='l2' will not do, it should be 'mse', 'mae' or 'huber'"),
+        ({"optimizer.beta2": 1}, "optimizer.beta2=1 will not do, it should be less than 1"),
+        ({"training.time": "5x"}, "training.time='5x' is not a duration: write it as 90s"),
+        ({"training.time": "0s"}, "training.time='0s' is not a duration"),
+        ({"training.device": "gpu"}, "training.device='gpu' will not do, it should be 'auto', 'cpu' or 'cuda'"),
+        ({"training.batch_size": 0}, "training.batch_size=0 will not do"),
+        ({"training.batch_size": 5, "training.max_edges": 9}, "training.batch_size and training.max_edges exclude"),
+        ({"training.time": "5m", "training.deterministic": True}, "training.time makes results depend on"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_will_not_do_is_named(options, sentence):
+    with pytest.raises(InputError) as caught:
+        configured({}, options)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model.parity": True, "model.n_layers": 3},
+        {"model.parity": True, "model.l_max": 0},
+        {"model.radial_width": 32, "model.radial_depth": 0},
+        {"model.readout_width": 32},
+        {"model.self_connection": False, "model.n_layers": 1, "model.l_max": 0},
+        {"model.first_self_connection": True, "model.self_connection": False},
+        {"model.n_layers": 1},
+        {"split.seed": 3, "split.split_file": "split.json"},
+        {"split.test": 3, "split.test_file": ["test.xyz"]},
+        {"loss.huber_delta": 0.1},
+        {"optimizer.weight_decay": 0.1},
+        {"optimizer.final_fraction": 0.1, "optimizer.schedule": "constant"},
+        {"optimizer.plateau_factor": 0.5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_without_effect_is_an_error(options):
+    with pytest.raises(InputError, match="changes nothing"):
+        configured({}, options)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("model:\n  l_max: [1\n", "c.yaml, line 3 is not valid YAML"),
+        ("model:\n\tl_max: 1\n", "c.yaml, line 2 is not valid YAML"),
+        ("- model\n", "c.yaml must hold sections"),
+        ("model: 3\n", "c.yaml must hold sections"),
+        ("nonsense\n", "c.yaml must hold sections"),
+        ("Model:\n  l_max: 1\n", "c.yaml: there is no section Model: did you mean model?"),
+        ("model:\n  1: 2\n", "c.yaml: there is no option model.1"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(tmp_path, content, sentence):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(InputError) as caught:
+        load_config(tmp_path / "c.yaml")
+    assert sentence in str(caught.value)
+
+
+def test_files_that_are_no_text_or_not_there_are_refused(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"c\.yaml is not valid YAML"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(InputError, match=r"there is no configuration file .*no\.yaml"):
+        load_config(tmp_path / "no.yaml")
+    with pytest.raises(InputError, match="there is no configuration file"):
+        load_config(tmp_path)
+
+
+def test_sections_from_python_must_be_sections():
+    with pytest.raises(InputError, match="must hold sections"):
+        configured({"model": 3})
+    assert configured({"model": None}) == RunConfig()
+
+
+def options_of():
+    classes = {**SECTIONS, **{f"model ({kind})": cls for kind, (cls, _) in MODELS.items()}}
+    return [(name, entry) for name, cls in classes.items() for entry in fields(cls)]
+
+
+@pytest.mark.parametrize(("section", "entry"), options_of(), ids=lambda v: v if isinstance(v, str) else v.name)
+def test_every_option_has_a_reason(section, entry):
+    reason = entry.metadata["reason"]
+    assert len(reason.split()) >= 2
+    assert not reason.endswith(".")
+    assert f"  {entry.name}: " in to_yaml(RunConfig())
+    assert reason in to_yaml(RunConfig())
+
+
+def test_the_schema_knows_every_option_with_its_description():
+    schema = json_schema()
+    json.dumps(schema)
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == ["model", *SECTIONS]
+    for name, part in schema["properties"].items():
+        assert part["additionalProperties"] is False
+        known = {"kind"} if name == "model" else set()
+        cls = SECTIONS.get(name, MODELS["nequip"][0])
+        assert set(part["properties"]) == known | {f.name for f in fields(cls)}
+        assert all(len(value["description"]) > 5 for value in part["properties"].values())
+        assert all("default" in value for value in part["properties"].values())
+
+
+def test_the_schema_accepts_and_refuses_what_is_right_and_wrong():
+    """Through pydantic, which writes the schema: what a model's own validation takes, and its default."""
+    assert schema_of(SECTIONS["training"]).model_json_schema()["properties"]["seed"]["minimum"] == 0
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.check_schema(json_schema())
+    assert validator.is_valid(yaml.safe_load(to_yaml(RunConfig())))
+    assert validator.is_valid(yaml.safe_load(to_yaml(configured({}, CHANGED))))
+    for wrong in ({"modle": {}}, {"model": {"lmax": 1}}, {"model": {"l_max": -1}}, {"training": {"device": "gpu"}}):
+        assert not validator.is_valid(wrong)

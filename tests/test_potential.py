@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from equiforce.errors import InputError
+from equiforce.potential import Potential
+from tests.systems import SHIFT, SPECIES, atom, crystal, ethanol, graph_of, potential_of, slab
+
+
+def test_trainable_shift_and_scale_have_gradients():
+    for trainable in (True, False):
+        potential = potential_of(l_max=0, n_layers=1, channels=4)
+        potential.shift.requires_grad_(trainable)
+        potential.scale.requires_grad_(trainable)
+        potential.train()
+        potential(graph_of(ethanol())).energy.sum().backward()
+        if trainable:
+            assert potential.shift.grad.tolist() == [6.0, 2.0, 1.0]  # H, C and O atoms of ethanol
+            assert potential.scale.grad.abs().min() > 0
+        else:
+            assert potential.shift.grad is None
+
+
+def test_scale_of_a_species_scales_its_atoms():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(ethanol())
+    before = potential(graph).energies
+    potential.scale[0] *= 3  # hydrogen
+    after = potential(graph).energies
+    hydrogen = graph.species == 0
+    torch.testing.assert_close(after[hydrogen] - SHIFT[0], 3 * (before[hydrogen] - SHIFT[0]))
+    assert torch.equal(after[~hydrogen], before[~hydrogen])
+
+
+def test_nothing_is_computed_that_was_not_asked_for():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(crystal())
+    energy_only = potential(graph, forces=False)
+    assert energy_only[2:] == (None, None, None)
+    stress_only = potential(graph, forces=False, stress=True)
+    assert stress_only.forces is None
+    assert stress_only.stress.shape == (1, 3, 3)
+    assert torch.equal(energy_only.energy, stress_only.energy)
+
+
+def test_evaluation_leaves_no_graph_behind():
+    prediction = potential_of(l_max=1, n_layers=2, channels=4)(graph_of(crystal()), stress=True)
+    assert not any(value.requires_grad for value in prediction)
+
+
+def test_stress_exists_where_every_structure_has_a_volume():
+    potential = potential_of(l_max=0, n_layers=1, channels=2)
+    assert potential(graph_of(crystal(), slab()), stress=True).stress.shape == (2, 3, 3)
+    mixed = potential(graph_of(crystal(), atom()), stress=True)
+    assert mixed.stress is None
+    assert mixed.virial.shape == (2, 3, 3)
+
+
+def test_float32_weights_give_float64_results():
+    potential = potential_of(dtype="float32", l_max=1, n_layers=2, channels=4)
+    prediction = potential(graph_of(ethanol()))
+    assert potential.dtype == torch.float32
+    assert {value.dtype for value in prediction[:3]} == {torch.float64}
+    exact = potential_of(l_max=1, n_layers=2, channels=4)
+    exact.load_state_dict(potential.state_dict())
+    torch.testing.assert_close(prediction.forces, exact(graph_of(ethanol())).forces, rtol=0, atol=1e-4)
+
+
+def test_shifts_and_scales_must_match_the_species():
+    with pytest.raises(InputError, match="3 species have 2 shifts"):
+        Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, shift=[0.0, 0.0], scale=[1.0] * 3)

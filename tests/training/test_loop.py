@@ -1,0 +1,359 @@
+"""The training loop: its gradients, what it keeps, when it stops."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from equiforce.data.dataset import Batches
+from equiforce.errors import InputError
+from equiforce.evaluate import ValidationErrors
+from equiforce.training.limits import TrainingConfig
+from equiforce.training.loop import backward, due, fit, validation_loss
+from equiforce.training.loss import LossConfig
+from equiforce.training.processes import make_fabric
+from equiforce.training.trackers import CsvLog
+from tests.training.plans import LOSS, SPECIES, mixed, plan_of, tiny_potential
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def one_batch(structures):
+    return next(Batches(structures, SPECIES, 3.5, batch_size=len(structures)).epoch(0))
+
+
+def loss_and_gradients(potential, structures, loss, progress=0.0):
+    potential.zero_grad()
+    value = backward(potential, *one_batch(structures), progress, loss, make_fabric(TrainingConfig(device="cpu")))
+    return value, {name: p.grad.clone() for name, p in potential.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", ["mse", "huber"])
+def test_gradients_are_those_of_finite_differences(kind):
+    """Energy, forces and stress, in a batch of a crystal and a molecule."""
+    potential, structures = tiny_potential("float64"), mixed(1, 1)
+    loss = LossConfig(energy=0.7, forces=1.3, stress=30.0, kind=kind, huber_delta=0.3)
+    _, gradients = loss_and_gradients(potential, structures, loss)
+    weights = dict(potential.named_parameters())
+    for name in [n for n in gradients if n.startswith(("model.embed", "model.layers.0", "model.readout"))]:
+        index, step = int(gradients[name].abs().argmax()), 1e-5
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                weights[name].view(-1)[index] += sign * step
+            values.append(loss_and_gradients(potential, structures, loss)[0])
+            with torch.no_grad():
+                weights[name].view(-1)[index] -= sign * step
+        slope = (values[0] - values[1]) / (2 * step)
+        assert gradients[name].view(-1)[index].item() == pytest.approx(slope, rel=1e-6)
+        assert slope != 0
+
+
+def test_the_loss_of_a_batch_is_made_of_means_over_its_labels():
+    potential, structures = tiny_potential("float64"), mixed(2, 1)
+    value, _ = loss_and_gradients(potential, structures, LossConfig(energy=2.0, forces=3.0, stress=5.0))
+    graph, _ = one_batch(structures)
+    prediction = potential.eval()(graph, stress=True)
+    forces = np.concatenate([s.forces for s in structures])
+    energies = [(e - s.energy) / len(s) for e, s in zip(prediction.energy.tolist(), structures, strict=True)]
+    stress = [-prediction.virial[i].numpy() / np.linalg.det(s.cell) - s.stress for i, s in enumerate(structures[:2])]
+    expected = 2 * np.mean(np.square(energies)) + 5 * np.mean(np.square(stress))
+    assert value == pytest.approx(expected + 3 * np.mean((prediction.forces.numpy() - forces) ** 2))
+
+
+def test_loss_weights_follow_their_schedule():
+    potential, structures = tiny_potential("float64"), mixed(1, 1)
+    energy, forces = (
+        loss_and_gradients(potential, structures, LossConfig(energy=e, forces=f))[0]
+        for e, f in ((1.0, 0.0), (0.0, 1.0))
+    )
+    schedule = LossConfig(energy=1.0, forces=[(0.0, 1.0), (1.0, 5.0)])
+    for progress, weight in ((0.0, 1.0), (0.5, 3.0), (1.0, 5.0)):
+        value, _ = loss_and_gradients(potential, structures, schedule, progress)
+        assert value == pytest.approx(energy + weight * forces)
+
+
+def test_a_batch_without_labels_has_no_gradient():
+    potential, structures = tiny_potential(), mixed(1, 1, energy=None, forces=None, stress=None)
+    value, gradients = loss_and_gradients(potential, structures, LOSS)
+    assert value == 0
+    assert all((g == 0).all() for g in gradients.values())
+
+
+def test_training_learns_and_keeps_the_best(tmp_path):
+    kept = []
+    state, plan = plan_of(
+        tmp_path,
+        max_steps=30,
+        validate_every=3,
+        trackers=[CsvLog(tmp_path / "log.csv")],
+        on_best=lambda potential: kept.append([p.clone() for p in potential.parameters()]),
+    )
+    outcome = fit(state, plan)
+    assert outcome == ("30 steps are done", False)
+    log = rows(tmp_path / "log.csv")
+    assert list(log[0]) == [
+        "epoch",
+        "step",
+        "seconds",
+        "learning_rate",
+        "loss",
+        "validation_loss",
+        *ValidationErrors._fields,
+    ]
+    assert [int(row["step"]) for row in log] == list(range(3, 31, 3))
+    losses = [float(row["loss"]) for row in log]
+    assert np.mean(losses[-3:]) < 0.5 * losses[0]
+    validation = [float(row["validation_loss"]) for row in log]
+    assert validation[-1] < 0.7 * validation[0]
+    best = min(range(len(log)), key=validation.__getitem__)
+    assert (state.best_step, state.best_loss) == (int(log[best]["step"]), pytest.approx(validation[best]))
+    assert len(kept) == sum(v == min(validation[: i + 1]) for i, v in enumerate(validation))
+    names = [name for name, _ in state.potential.named_parameters()]
+    assert all(torch.equal(state.best_weights[name], value) for name, value in zip(names, kept[-1], strict=True))
+
+
+def test_the_log_says_what_evaluation_says(tmp_path):
+    """The errors in the log are those of the averaged weights on the validation structures."""
+    from equiforce.evaluate import errors, predict
+
+    validation = mixed(seed=7)
+    state, plan = plan_of(tmp_path, None, validation, max_steps=4, trackers=[CsvLog(tmp_path / "log.csv")])
+    fit(state, plan)
+    total = errors(validation, predict(state.average.potential, validation)).total
+    row = rows(tmp_path / "log.csv")[-1]
+    assert float(row["energy_mae_meV_per_atom"]) == pytest.approx(total.energy_per_atom.mae)
+    assert float(row["forces_rmse_meV_per_A"]) == pytest.approx(total.forces.rmse)
+    assert float(row["stress_mae_meV_per_A3"]) == pytest.approx(total.stress.mae)
+
+
+@pytest.mark.parametrize(
+    ("absent", "terms"), [(("forces", "stress"), [0]), (("energy", "stress"), [1]), ((), [0, 1, 2])]
+)
+def test_validation_loss_counts_the_terms_that_have_labels(absent, terms):
+    errors = ValidationErrors(100.0, 200.0, 300.0, 400.0, 5.0, 6.0)
+    errors = errors._replace(**{n: None for n in errors._fields for label in absent if n.startswith(label)})
+    loss = LossConfig(energy=1.0, forces=[(0.0, 1.0), (1.0, 3.0)], stress=100.0)
+    squared, absolute = (0.2**2, 3 * 0.4**2, 100 * 0.006**2), (0.1, 3 * 0.3, 100 * 0.005)
+    assert validation_loss(errors, loss) == pytest.approx(sum(squared[i] for i in terms))
+    assert validation_loss(errors, replace(loss, kind="mae")) == pytest.approx(sum(absolute[i] for i in terms))
+
+
+def test_there_is_no_validation_loss_without_labels_that_count():
+    none = ValidationErrors(None, None, None, None, None, None)
+    assert validation_loss(none, LOSS) is None
+    assert (
+        validation_loss(
+            none._replace(energy_mae_meV_per_atom=1.0, energy_rmse_meV_per_atom=1.0), LossConfig(forces=1.0)
+        )
+        is None
+    )
+
+
+def test_without_validation_structures_the_last_weights_are_kept(tmp_path):
+    state, plan = plan_of(tmp_path, None, [], max_steps=6, validate_every=2)
+    fit(state, plan)
+    assert state.best_step == 6
+    last = dict(state.average.potential.named_parameters())
+    assert all(torch.equal(state.best_weights[name], value) for name, value in last.items())
+
+
+@pytest.mark.parametrize(
+    "absent", [{"forces": None, "stress": None}, {"energy": None, "stress": None}], ids=["energies", "forces"]
+)
+def test_data_with_one_kind_of_label_train(tmp_path, absent):
+    state, plan = plan_of(
+        tmp_path,
+        mixed(**absent),
+        mixed(seed=7, **absent),
+        loss=LossConfig(energy=float("energy" not in absent), forces=float("forces" not in absent), stress=0.0),
+        max_steps=20,
+        validate_every=5,
+        trackers=[CsvLog(tmp_path / "log.csv")],
+    )
+    fit(state, plan)
+    log = rows(tmp_path / "log.csv")
+    assert float(log[-1]["loss"]) < 0.7 * float(log[0]["loss"])
+    assert float(log[-1]["validation_loss"]) > 0
+    absent_columns = {n for n in log[0] for label in absent if n.startswith(label)}
+    assert absent_columns
+    assert all(log[0][name] == "" for name in absent_columns)
+
+
+def test_data_with_partial_labels_train(tmp_path):
+    training = [*mixed(1, 1), *mixed(1, 1, seed=1, forces=None, stress=None), *mixed(1, 1, seed=2, energy=None)]
+    state, plan = plan_of(
+        tmp_path, training, batch_size=1, max_steps=24, trackers=[CsvLog(tmp_path / "log.csv")], validate_every=6
+    )
+    fit(state, plan)
+    log = rows(tmp_path / "log.csv")
+    assert float(log[-1]["loss"]) < 0.7 * float(log[0]["loss"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dtype": "float64"}, {"bf16": True}, {"max_edges": 60}],
+    ids=["float64", "bf16", "max_edges"],
+)
+def test_option_trains(tmp_path, options):
+    losses, sizes = [], []
+
+    def note(report):
+        losses.append(report.loss)
+
+    state, plan = plan_of(tmp_path, mixed(3, 3), max_steps=16, on_step=note, **options)
+    sizes = [graph.n_edges for graph, _ in plan.training.epoch(0)]
+    fit(state, plan)
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+    assert state.potential.dtype == getattr(torch, options.get("dtype", "float32"))
+    if "max_edges" in options:
+        assert max(sizes) <= 60
+        assert plan.training.count(0) < 6
+
+
+def test_bf16_changes_the_numbers_a_little():
+    structures, fabric = mixed(1, 1), make_fabric(TrainingConfig(device="cpu"))
+    exact, rough = (
+        backward(tiny_potential(), *one_batch(structures), 0.0, LOSS, fabric, bf16=bf16) for bf16 in (False, True)
+    )
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"ema_decay": 0.0},
+        {"amsgrad": True},
+        {"name": "adamw", "weight_decay": 0.5},
+        {"clip_gradient": 1e-3},
+        {"beta2": 0.5},
+        {"schedule": "constant"},
+        {"warmup_steps": 5},
+        {"final_fraction": 0.5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
+    def weights(options):
+        state, plan = plan_of(tmp_path, max_steps=4, optimizer=options)
+        fit(state, plan)
+        return torch.cat([p.flatten().detach() for p in state.average.potential.parameters() if p.is_floating_point()])
+
+    changed = weights(optimizer)
+    assert not torch.equal(changed, weights({}))
+    assert changed.isfinite().all()
+
+
+def test_without_an_average_the_weights_themselves_are_judged(tmp_path):
+    state, plan = plan_of(tmp_path, max_steps=3, optimizer={"ema_decay": 0.0})
+    fit(state, plan)
+    assert state.average.potential is state.potential
+    assert state.best_weights["model.embed.weight"].data_ptr() != state.potential.model.embed.weight.data_ptr()
+
+
+def test_early_stopping_ends_the_run(tmp_path):
+    state, plan = plan_of(
+        tmp_path, max_steps=50, validate_every=2, early_stopping=3, optimizer={"learning_rate": 1e-30}
+    )
+    assert fit(state, plan).why == "3 validations brought no gain"
+    assert state.step == 8  # the first validation is a gain
+    assert state.best_step == 2
+
+
+def test_plateaus_lower_the_rate_and_end_the_run(tmp_path):
+    rates = []
+    state, plan = plan_of(
+        tmp_path,
+        max_steps=50,
+        validate_every=1,
+        optimizer={
+            "schedule": "plateau", "learning_rate": 1e-30, "plateau_patience": 1, "plateau_factor": 0.5,
+            "plateau_stop": 3e-31,
+        },
+        on_step=lambda report: rates.append(report.state.optimizer.param_groups[0]["lr"] / 1e-30),
+    )  # fmt: skip
+    assert fit(state, plan).why == "the learning rate has fallen to its end"
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0.5])
+
+
+def test_a_low_rate_ends_nothing_but_a_plateau(tmp_path):
+    state, plan = plan_of(tmp_path, max_steps=3, validate_every=1, optimizer={"learning_rate": 1e-9})
+    assert fit(state, plan).why == "3 steps are done"
+
+
+def test_epochs_end_the_run(tmp_path):
+    state, plan = plan_of(tmp_path, max_epochs=3, batch_size=3)
+    assert fit(state, plan) == ("3 epochs are done", False)
+    assert (state.epoch, state.batch, state.step) == (3, 0, 6)  # 4 structures are 2 batches
+    assert state.best_step == 6  # a validation ends the run
+
+
+def test_time_ends_the_run_at_a_low_rate(tmp_path):
+    reports = []
+    state, plan = plan_of(
+        tmp_path,
+        time="1.5s",
+        on_step=lambda r: reports.append((r.state.seconds, r.state.optimizer.param_groups[0]["lr"])),
+    )
+    outcome = fit(state, plan)
+    assert outcome == ("the time is up", False)
+    seconds, rates = np.array(reports).T
+    assert seconds[-2] < 1.5  # no step is begun after the time
+    assert seconds[-1] > 1.5 - np.diff(seconds).max() - 1.0
+    longest = np.diff(seconds).max() / 1.5
+    assert rates[-1] < 0.01 * (0.02 + (np.pi * (2 * longest)) ** 2 / 4)  # the cosine, at most two steps from its end
+    assert state.best_weights is not None
+
+
+@pytest.mark.parametrize(
+    ("where", "n_batches", "every", "expected"),
+    [
+        ({"step": 40, "epoch": 1, "batch": 0}, 40, None, True),
+        ({"step": 10, "epoch": 1, "batch": 0}, 10, None, False),  # two short epochs
+        ({"step": 20, "epoch": 2, "batch": 0}, 10, None, True),
+        ({"step": 1000, "epoch": 0, "batch": 1000}, 5000, None, True),
+        ({"step": 999, "epoch": 0, "batch": 999}, 5000, None, False),
+        ({"step": 6, "epoch": 0, "batch": 6}, 40, 3, True),
+        ({"step": 7, "epoch": 1, "batch": 0}, 7, 3, False),
+    ],
+)
+def test_when_a_validation_is_due(tmp_path, where, n_batches, every, expected):
+    state, plan = plan_of(tmp_path, **({"validate_every": every} if every else {}))
+    for name, value in where.items():
+        setattr(state, name, value)
+    assert due(state, n_batches, plan.config) is expected
+
+
+@pytest.mark.parametrize("clip", [None, 10.0])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, clip):
+    state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "clip_gradient": clip}, max_steps=30)
+    with pytest.raises(InputError, match=r"is not finite at step \d+, epoch \d+: lower optimizer.learning_rate"):
+        fit(state, plan)
+
+
+def test_weights_that_went_astray_in_the_last_step_are_no_model(tmp_path):
+    state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "ema_decay": 0.0}, max_steps=1)
+    with pytest.raises(InputError, match="the validation loss is not finite at step 1"):
+        fit(state, plan)
+
+
+def test_larger_batches_after_a_resume_begin_the_next_epoch(tmp_path):
+    state, plan = plan_of(tmp_path, batch_size=4, max_steps=3)
+    state.batch = 3  # of four batches, before there was one an epoch
+    assert fit(state, plan).why == "3 steps are done"
+    assert (state.epoch, state.batch) == (4, 0)
+
+
+def test_a_run_that_was_stopped_before_any_validation_still_gets_one(tmp_path):
+    state, plan = plan_of(tmp_path, max_steps=2)
+    state.step, state.batch = 2, 1
+    fit(state, plan)
+    assert state.best_weights is not None
+    assert fit(state, plan) == ("2 steps are done", False)
+    assert state.step == 3
