@@ -292,9 +292,7 @@ def compute(work, shard, shards):
     for done, (frame_set, index) in enumerate(todo, start=1):
         atoms = frames[frame_set][index]
         energy, forces = energy_and_forces(atoms)
-        write_frames(
-            frame_path(work, frame_set, index), [label(atoms, energy, forces, frame_set.config_type)]
-        )
+        write_frames(frame_path(work, frame_set, index), [label(atoms, energy, forces, frame_set.config_type)])
         pace = (time.time() - started) / done
         print(
             f"{done}/{len(todo)} {frame_path(work, frame_set, index).stem} E={energy:.4f} eV "
@@ -344,9 +342,7 @@ def check(work):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="cache of finished frames")
     parser.add_argument("--shard", default="0/1", help="I/N: compute only every N-th frame, starting at I")
     parser.add_argument("--collect", action="store_true", help="write the files from the frames done so far")

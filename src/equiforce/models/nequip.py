@@ -30,9 +30,7 @@ class NequIPConfig:
         only_if=("model.l_max is at least 1 and model.n_layers 4", lambda m: m.l_max >= 1 and m.n_layers >= 4),
     )
     channels: int | list[int] = option(32, "one number, or one for each degree 0..l_max; 64 is more accurate")
-    embedding_channels: int | None = option(
-        None, "features of the species embedding; as many as scalar channels", ge=1
-    )
+    embedding_channels: int | None = option(None, "features of the species embedding; as many as scalar channels", ge=1)
     n_bessel: int = option(8, "the paper's; resolves distances to a fraction of 0.1 Å after the network", ge=1)
     bessel_trainable: bool = option(False, "the paper trained the roots; today's networks do as well without")
     envelope_p: int = option(6, "the paper's; 2 for the smoothest potentials, larger to use more of the cutoff", ge=2)
