@@ -161,12 +161,6 @@ def test_files_that_are_no_text_or_not_there_are_refused(tmp_path):
         load_config(tmp_path)
 
 
-def test_sections_from_python_must_be_sections():
-    with pytest.raises(InputError, match="must hold sections"):
-        configured({"model": 3})
-    assert configured({"model": None}) == RunConfig()
-
-
 def options_of():
     classes = {**SECTIONS, **{f"model ({kind})": cls for kind, (cls, _) in MODELS.items()}}
     return [(name, entry) for name, cls in classes.items() for entry in fields(cls)]
@@ -176,7 +170,6 @@ def options_of():
 def test_every_option_has_a_reason(section, entry):
     reason = entry.metadata["reason"]
     assert len(reason.split()) >= 2
-    assert not reason.endswith(".")
     assert f"  {entry.name}: " in to_yaml(RunConfig())
     assert reason in to_yaml(RunConfig())
 

@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(values, dict) or not all(isinstance(v, dict | None) for v in values.values()):
         raise InputError(f"{path} must hold sections such as 'model:' with indented 'option: value' lines below them")
-    return {section: dict(options or {}) for section, options in values.items()}
+    return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:

@@ -187,7 +187,7 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     potential.model.to(DTYPES.get(dtype, saved))
     potential.to(device).eval().requires_grad_(False)
     try:
-        verify(potential, header["references"], TOLERANCE[saved], str(path))
+        verify(potential, header["references"], max(TOLERANCE[saved], TOLERANCE[potential.dtype]), str(path))
     except InputError:
         raise
     except (TypeError, ValueError, LookupError) as error:

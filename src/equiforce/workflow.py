@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,9 +25,10 @@ from equiforce.evaluate import Errors, errors, predict
 from equiforce.graph import Structure
 from equiforce.potential import Potential
 from equiforce.report import parity_plot, training_plot
+from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.limits import DEFAULT_BATCH
-from equiforce.training.loop import Outcome, Plan, fit, new_state
+from equiforce.training.loop import Outcome, Plan, backward, fit, new_state
 from equiforce.training.loss import DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS, highest
 from equiforce.training.processes import Fabric, make_fabric
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
@@ -95,7 +96,18 @@ def train(
     fabric = make_fabric(settings.training)
     console = console if fabric.is_global_zero else Console(quiet=True)
     prepared = prepare(settings, folder, resumed=resume is not None, console=console)
-    return _run(prepared, folder, fabric, console)
+    with fastest_threads(_first_step(prepared, fabric)):
+        return _run(prepared, folder, fabric, console)
+
+
+def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | None:
+    """What to time threads with; None where they are torch's own choice, or must be the same every time."""
+    if fabric.world_size > 1 or fabric.device.type != "cpu" or prepared.config.training.deterministic:
+        return None
+    settings, potential = prepared.config, prepared.potential
+    n_structures = settings.training.batch_size or DEFAULT_BATCH
+    first = Batches(prepared.parts.train[:n_structures], potential.species, potential.cutoff, batch_size=n_structures)
+    return lambda: backward(potential, *next(first.epoch(0)), 0.0, settings.loss, fabric)
 
 
 def _existing(path: Path, folder: Path) -> Path:

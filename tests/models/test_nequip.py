@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.neighbors import build_graph
-from tests.systems import ethanol, graph_of, potential_of
+from tests.systems import crystal, ethanol, graph_of, potential_of
 
 
 def star(angle):
@@ -73,6 +74,7 @@ def test_channels_of_each_degree():
         ({"n_layers": 1, "l_max": 1}, "changes nothing with model.n_layers=1"),
         ({"channels": 0}, "at least one scalar channel"),
         ({"l_max": 1, "channels": [4, -1]}, "none below 0"),
+        ({"l_max": 1, "channels": [4, 0]}, "leaves only scalars"),
     ],
 )
 def test_shapes_that_cannot_be(options, message):
@@ -87,6 +89,31 @@ def test_layers_hold_what_can_be_reached_and_what_the_energy_can_depend_on():
     assert irreps[1] == "4x0e+4x1o+4x1e+4x2e+4x2o"
     assert irreps[2] == "4x0e+4x1o+4x2e"  # the other parity cannot give a scalar in one more step
     assert irreps[-1] == "4x0e"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"l_max": 0, "n_layers": 1},
+        {"l_max": 2, "n_layers": 2, "channels": [4, 3, 2]},
+        {"l_max": 2, "n_layers": 3, "channels": [4, 0, 2], "first_self_connection": True},
+        {"l_max": 1, "n_layers": 4, "parity": True},
+        {"l_max": 2, "n_layers": 5, "channels": [4, 3, 2], "parity": True, "bessel_trainable": True},
+    ],
+    ids=str,
+)
+def test_no_weight_is_idle(options):
+    potential = potential_of(**{"channels": 4, **options}).train()
+    prediction = potential(graph_of(ethanol(), crystal()))
+    (prediction.energy.sum() + prediction.forces.square().sum()).backward()
+    weights = {name: p for name, p in potential.named_parameters() if p.requires_grad}
+    assert not [name for name, p in weights.items() if p.grad is None or (p.grad == 0).any()]
+
+
+@pytest.mark.parametrize("options", [{"n_layers": 2}, {"n_layers": 4, "parity": True}], ids=str)
+def test_a_residual_connection_that_joins_nothing_is_refused(options):
+    with pytest.raises(InputError, match=r"model\.residual changes nothing"):
+        NequIP(NequIPConfig(l_max=1, channels=4, residual=True, **options), 1)
 
 
 def test_isolated_atoms_are_zero_by_construction():

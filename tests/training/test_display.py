@@ -1,23 +1,63 @@
-import io
+from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from equiforce.evaluate import ValidationErrors
-from equiforce.training.display import Display
-from equiforce.training.loop import Report, new_state
-from equiforce.training.optimizer import OptimizerConfig
-from tests.systems import potential_of
+from equiforce.training.display import LINES, Display
+from equiforce.training.loop import Report
+from tests.training.plans import plan_of
 
 
-def test_errors_are_shown_with_units_and_the_best_is_marked():
-    state = new_state(potential_of(l_max=0, n_layers=1, channels=2), OptimizerConfig())
-    text = io.StringIO()
-    with Display(Console(file=text, width=100)) as display:
-        for step in range(1, 11):
-            state.step = step
-            errors = ValidationErrors(1.25, 2.0, 31.5, 40.0, None, None) if step == 10 else None
-            display(Report(state, step / 10, 0.5, errors, improved=True))
-    lines = text.getvalue().splitlines()
+@pytest.fixture
+def state(tmp_path):
+    state, _ = plan_of(tmp_path)
+    state.step, state.epoch = 12, 3
+    return state
+
+
+def shown(reports, terminal=False):
+    console = Console(file=StringIO(), width=120, force_terminal=terminal)
+    with Display(console) as display:
+        for report in reports:
+            display(report)
+        bar = display.bar.tasks[0]
+    return console.file.getvalue().splitlines(), bar
+
+
+@pytest.mark.parametrize(
+    ("errors", "cells", "beside_bar"),
+    [
+        ((1.5, 2.0, 30.0, 40.0, 5.0, 6.0), ["1.5", "30", "5"], "E 1.50 meV/atom  F 30.0 meV/Å"),
+        ((1.5, 2.0, None, None, None, None), ["1.5", "-", "-"], "E 1.50 meV/atom"),
+        ((None, None, 30.0, 40.0, None, None), ["-", "30", "-"], "F 30.0 meV/Å"),
+        ((None,) * 6, ["-", "-", "-"], ""),
+    ],
+    ids=["all", "energies", "forces", "none"],
+)
+def test_errors_are_shown_with_units_and_the_best_is_marked(state, errors, cells, beside_bar):
+    lines, bar = shown([Report(state, 0.5, 0.25, ValidationErrors(*errors), True)])
     assert lines[0].split() == ["epoch", "step", "loss", "energy", "MAE", "forces", "MAE", "stress", "MAE", "rate"]
     assert lines[1].split() == ["meV/atom", "meV/Å", "meV/Å³"]
-    assert lines[2].split() == ["0", "10", "0.5", "1.25", "31.5", "-", "1.0e-01", "*"]
+    assert lines[2].split() == ["3", "12", "0.25", *cells, "1.0e-02", "*"]
+    assert bar.fields["errors"].strip() == beside_bar
+
+
+def test_a_long_run_has_few_lines_and_always_a_last_one(state):
+    errors = ValidationErrors(1.0, 1.0, 1.0, 1.0, None, None)
+    lines, bar = shown([Report(state, (i + 1) / 500, 1.0, errors, False) for i in range(500)])
+    lines = [line for line in lines[2:] if line.strip()]
+    assert LINES - 2 <= len(lines) <= LINES + 2
+    assert bar.completed == 1.0
+
+
+def test_steps_without_validation_only_move_the_bar(state):
+    lines, bar = shown([Report(state, 0.1 * i, loss, None, False) for i, loss in enumerate((4.0, 2.0), 1)])
+    assert not [line for line in lines[2:] if line.strip()]
+    assert bar.completed == pytest.approx(0.2)
+    assert bar.fields["loss"] == "3.9"  # smoothed
+
+
+def test_the_bar_says_the_time_that_is_left(state):
+    lines, _ = shown([Report(state, p, 1.0, None, False) for p in (0.1, 0.5)], terminal=True)
+    assert any("left" in line and "50.0 %" in line for line in lines)

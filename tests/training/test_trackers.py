@@ -1,3 +1,4 @@
+import csv
 import sys
 
 import pytest
@@ -6,37 +7,43 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from equiforce.errors import InputError
 from equiforce.training.trackers import CsvLog, TensorBoardLog, check_installed
 
-ROWS = [{"step": 10 * n, "loss": 1.0 / n, "stress": None} for n in (1, 2, 3)]
+ROW = {"step": 1, "loss": 0.1 + 0.2, "stress": None}
 
 
-def test_csv_has_a_row_a_validation_and_is_empty_where_nothing_is(tmp_path):
+def test_csv_has_a_heading_exact_numbers_and_is_empty_where_nothing_is(tmp_path):
     log = CsvLog(tmp_path / "log.csv")
-    for row in ROWS:
-        log.write(row)
-    lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines == ["step,loss,stress", "10,1.0,", "20,0.5,", "30,0.3333333333333333,"]
+    log.write(ROW)
+    log.write({**ROW, "step": 2})
+    log.close()
+    assert (tmp_path / "log.csv").read_bytes() == b"step,loss,stress\n1,0.30000000000000004,\n2,0.30000000000000004,\n"
 
 
 def test_rows_that_will_be_computed_again_are_cut_off(tmp_path):
-    log = CsvLog(tmp_path / "log.csv")
-    for row in ROWS:
-        log.write(row)
-    resumed = CsvLog(tmp_path / "log.csv", n_rows=1)
-    resumed.write({"step": 20, "loss": 7.0, "stress": 1.0})
-    assert (tmp_path / "log.csv").read_text().splitlines() == ["step,loss,stress", "10,1.0,", "20,7.0,1.0"]
+    path = tmp_path / "log.csv"
+    for n_rows, step in ((0, 1), (1, 2), (1, 3), (2, 4)):
+        CsvLog(path, n_rows).write({**ROW, "step": step})
+    assert [row["step"] for row in csv.DictReader(path.read_text().splitlines())] == ["1", "3", "4"]
+    CsvLog(path).write(ROW)
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_log_that_was_lost_begins_with_a_heading_again(tmp_path):
+    CsvLog(tmp_path / "log.csv", n_rows=7).write(ROW)
+    assert (tmp_path / "log.csv").read_text().startswith("step,loss,stress\n1,")
+
+
+def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # makes its import fail
+    check_installed(tensorboard=True, wandb=False)
+    with pytest.raises(InputError, match=r'training\.wandb needs another package: pip install "equiforce\[wandb\]"'):
+        check_installed(tensorboard=False, wandb=True)
 
 
 def test_tensorboard_can_read_the_log(tmp_path):
     log = TensorBoardLog(tmp_path)
-    for row in ROWS:
-        log.write(row)
+    for step in (5, 10):
+        log.write({**ROW, "step": step})
     log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("loss")] == [(10, 1.0), (20, 0.5), (30, 1 / 3)]
     assert events.Tags()["scalars"] == ["step", "loss"]
-
-
-def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"equiforce\[wandb\]"):
-        check_installed(tensorboard=True, wandb=True)
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("loss")] == [(5, 0.3), (10, 0.3)]

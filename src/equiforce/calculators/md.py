@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,6 +32,7 @@ from equiforce.data.write import extxyz
 from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.potential import Potential
+from equiforce.threads import fastest_threads
 
 TRAJECTORY, THERMO, LAST = "trajectory.xyz", "thermo.csv", "last.xyz"
 NS_PER_DAY = 86_400 * 1e-6  # from fs per second
@@ -167,7 +169,8 @@ def run_md(
     atoms.calc = Calculator(model, device=device, skin=options.skin, always_stress=options.ensemble == "npt")
     # Everything that can be wrong with the start is found before a file is touched, for it may lie in that folder.
     run = _Run(atoms, options)
-    with _Output(folder, options, console or Console(quiet=True), in_bulk=run.in_bulk) as output:
+    shown = console or Console(quiet=True)
+    with fastest_threads(partial(atoms.calc.calculate, atoms)), _Output(folder, options, shown, run.in_bulk) as output:
         problem = run.play(output)
     if problem is not None:
         raise InputError(problem)
@@ -342,7 +345,7 @@ class _Run:
 class _Output:
     """The files and the terminal of a run."""
 
-    def __init__(self, folder: Path, options: MDOptions, console: Console, *, in_bulk: bool):
+    def __init__(self, folder: Path, options: MDOptions, console: Console, in_bulk: bool):
         self.folder, self.options = folder, options
         self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
         self.progress = Progress(

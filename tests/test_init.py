@@ -1,0 +1,48 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import equiforce
+
+HEAVY = ("torch", "e3nn", "matplotlib", "lightning_fabric", "ase", "numpy")
+PROGRAM = f"""
+import sys
+import equiforce
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+from equiforce.cli import main
+sys.argv = ["equiforce", "train", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+after = {{name.partition(".")[0] for name in sys.modules}}
+heavy = set({HEAVY!r})
+print("loaded:", sorted(loaded & heavy), sorted(after & heavy))
+"""
+
+
+def test_neither_import_nor_help_loads_what_is_heavy():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=True)
+    assert "--energy-key" in done.stdout
+    assert "loaded: [] []" in done.stdout
+
+
+@pytest.mark.parametrize("name", equiforce.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(equiforce, name) is not None
+    assert name in dir(equiforce)
+
+
+def test_an_unknown_name_is_said():
+    with pytest.raises(AttributeError, match=r"equiforce has no 'trian'; it has .*train"):
+        _ = equiforce.trian
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(equiforce.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"equiforce.{home}" for name, home in equiforce._HOMES.items()}

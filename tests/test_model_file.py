@@ -1,0 +1,267 @@
+"""A model file gives the same numbers back, or is refused in a sentence; and it never executes code."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from equiforce.errors import InputError
+from equiforce.model_file import build_potential, describe, load, read_header, save, small_pieces, summary, verify
+from tests.systems import atom, crystal, ethanol, graph_of, potential_of
+
+ABOUT = {
+    "training": {"steps": 10, "best_step": 5, "seconds": 1.5},
+    "test_errors": {"units": {"forces": "meV/Å"}, "total": {"forces": {"mae": 12.5, "rmse": 20.0}}},
+    "made": {"date": "2026-01-01"},
+}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def saved(request, tmp_path):
+    potential = potential_of(dtype=request.param, zbl=True, l_max=1, n_layers=2, channels=4)
+    save(tmp_path / "model.eqf", potential, [ethanol(), crystal()], ABOUT)
+    return potential.requires_grad_(
+        False
+    ), tmp_path / "model.eqf"  # torch's rounding differs where it records gradients
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.eqf"
+    save(path, potential_of(dtype="float32", l_max=1, n_layers=2, channels=4), [ethanol()], ABOUT)
+    return path
+
+
+def content(path):
+    with safe_open(path, framework="pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        return weights, json.loads(opened.metadata()["equiforce"])
+
+
+def rewritten(file, path, change):
+    """A copy of a model file whose weights or header were tampered with."""
+    weights, header = content(file)
+    header = change(weights, header) or header
+    save_file(weights, path, metadata={"equiforce": json.dumps(header)})
+    return path
+
+
+def test_a_model_comes_back_with_the_same_numbers(saved):
+    potential, path = saved
+    back, graph = load(path), graph_of(ethanol(), crystal())
+    assert describe(back) == describe(potential)
+    assert not back.training
+    assert not any(p.requires_grad for p in back.parameters())
+    for mine, other in zip(back(graph, stress=True)[:4], potential(graph, stress=True)[:4], strict=True):
+        assert torch.equal(mine, other)
+    assert [p.name for p in path.parent.iterdir()] == ["model.eqf"]  # nothing unfinished stays
+
+
+def test_a_model_can_be_loaded_in_another_precision(saved):
+    potential, path = saved
+    for dtype in ("float64", "float32"):
+        back = load(path, dtype=dtype)
+        assert back.dtype == getattr(torch, dtype)
+        torch.testing.assert_close(
+            back(graph_of(ethanol())).forces, potential(graph_of(ethanol())).forces, rtol=0, atol=2e-4
+        )
+
+
+def test_saving_replaces_an_older_file_in_one_piece(file, tmp_path):
+    path = tmp_path / "model.eqf"
+    path.write_text("older")
+    potential = load(file)
+    save(path, potential, [ethanol()], {})
+    assert [p.name for p in tmp_path.iterdir()] == ["model.eqf"]
+    assert torch.equal(load(path)(graph_of(ethanol())).energy, potential(graph_of(ethanol())).energy)
+
+
+def test_a_failure_while_saving_leaves_the_older_file(file, tmp_path):
+    path = tmp_path / "model.eqf"
+    path.write_bytes(file.read_bytes())
+    with pytest.raises(TypeError):
+        save(path, load(file), [ethanol()], {"not JSON": object()})
+    load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("truncated", lambda whole: whole[: len(whole) // 2]),
+        ("stub", lambda whole: whole[:20]),
+        ("empty", lambda whole: b""),
+        ("text", lambda whole: b"3\n\nH 0 0 0\n"),
+        ("longer", lambda whole: whole + b"x"),
+        ("pickle", lambda whole: pickle.dumps({"potential": 1})),
+    ],
+)
+def test_other_files_are_no_model_files(file, tmp_path, name, make):
+    path = tmp_path / "model.eqf"
+    path.write_bytes(make(file.read_bytes()))
+    for read in (load, read_header):
+        with pytest.raises(InputError, match=r"model\.eqf is not an equiforce model file, or is damaged"):
+            read(path)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    (tmp_path / "model.eqf").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(InputError, match="is not an equiforce model file"):
+        load(tmp_path / "model.eqf")
+    torch.save({"model": Payload()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="is not an equiforce model file"):
+        load(tmp_path / "model.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_missing_file_and_a_folder_are_said(tmp_path):
+    for path in (tmp_path / "none.eqf", tmp_path):
+        with pytest.raises(InputError, match=r"there is no model file .*: give the \.eqf file"):
+            load(path)
+
+
+def test_a_file_of_safetensors_from_elsewhere_is_no_model(tmp_path):
+    save_file({"w": torch.ones(1)}, tmp_path / "other.safetensors")
+    save_file({"w": torch.ones(1)}, tmp_path / "list.safetensors", metadata={"equiforce": "[1]"})
+    for name in ("other", "list"):
+        with pytest.raises(InputError, match="is not an equiforce model file"):
+            load(tmp_path / f"{name}.safetensors")
+
+
+def without(key, *path):
+    def change(_, header):
+        part = header
+        for name in path:
+            part = part[name]
+        del part[key]
+
+    return change
+
+
+def with_value(value, *path):
+    def change(_, header):
+        part = header
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (with_value(2, "format"), r"was written by a newer equiforce \(file format 2\): upgrade equiforce"),
+        (without("format"), "is not an equiforce model file, or is damaged"),
+        (with_value("x", "format"), "is not an equiforce model file, or is damaged"),
+        (lambda *_: [1], "is not an equiforce model file, or is damaged"),
+        (without("references"), "its header has no proper references"),
+        (without("about"), "its header has no proper about"),
+        (with_value([], "potential"), "its header has no proper potential"),
+        (without("species", "potential"), "its header has no proper species"),
+        (with_value(None, "potential", "config"), "its header has no proper config"),
+        (with_value("allegro9", "potential", "kind"), "there is no model of kind 'allegro9'"),
+        (with_value(1, "potential", "config", "newest_option"), "newest_option.*upgrade equiforce"),
+        (with_value(-3, "potential", "config", "l_max"), "cannot build"),
+        (with_value([4, 4, 4], "potential", "config", "channels"), "lists 3 numbers"),
+        (with_value("load", "potential", "dtype"), "weights cannot be of dtype 'load'"),
+        (with_value(["H", "C", "O", "N"], "potential", "species"), "4 species have 3 shifts"),
+        (with_value(5, "potential", "config", "channels"), "the weights do not fit the model"),
+        (with_value([{}], "references"), "its reference structures are none"),
+        (with_value([1], "references"), "its reference structures are none"),
+    ],
+)  # fmt: skip
+def test_a_header_that_cannot_be_right_is_refused(file, tmp_path, change, sentence):
+    path = rewritten(file, tmp_path / "model.eqf", change)
+    with pytest.raises(InputError, match=sentence) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_option_that_an_older_version_did_not_know_has_its_default(file, tmp_path):
+    path = rewritten(file, tmp_path / "model.eqf", without("envelope_p", "potential", "config"))
+    assert load(path).model.config.envelope_p == 6
+
+
+@pytest.mark.parametrize("name", ["model.embed.weight", "model.readout.weights.0", "shift", "scale"])
+def test_weights_that_were_tampered_with_do_not_reproduce_the_references(file, tmp_path, name):
+    def change(weights, _):
+        weights[name] = weights[name] * 1.01
+
+    with pytest.raises(InputError, match=r"this machine gives another (energy|forces|stress) for reference structure"):
+        load(rewritten(file, tmp_path / "model.eqf", change))
+
+
+@pytest.mark.parametrize("change", ["lacking", "excessive", "misshapen"])
+def test_weights_that_do_not_fit_are_refused(file, tmp_path, change):
+    def tamper(weights, _):
+        if change == "lacking":
+            del weights["shift"]
+        else:
+            weights["another" if change == "excessive" else "shift"] = torch.ones(7)
+
+    with pytest.raises(InputError, match="the weights do not fit the model"):
+        load(rewritten(file, tmp_path / "model.eqf", tamper))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"dtype": "float16"}, "weights cannot be of dtype 'float16'"),
+        ({"device": "gpu"}, "torch cannot compute on 'gpu'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(file, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(file, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said(file):
+    with pytest.raises(InputError, match="torch cannot compute on 'cuda' here: say cpu"):
+        load(file, device="cuda")
+
+
+def test_references_that_are_not_numbers_are_refused(file):
+    potential, (_, header) = load(file), content(file)
+    broken = {**header["references"][0], "energy": float("nan")}
+    with pytest.raises(InputError, match="another energy for reference structure 0"):
+        verify(potential, [broken], 1e-4, "model.eqf")
+
+
+def test_pieces_hold_the_nearest_atoms_alone_and_in_a_cell():
+    positions = np.random.default_rng(0).normal(scale=4, size=(36, 3))
+    large = replace(ethanol(), atomic_numbers=np.tile(ethanol().atomic_numbers, 4), positions=positions)
+    pieces = small_pieces([large, atom()])
+    assert [len(p) for p in pieces] == [12, 12, 1, 1]
+    assert [bool(p.pbc.any()) for p in pieces] == [False, True, False, True]
+    away = np.linalg.norm(large.positions - large.positions[0], axis=1)
+    assert np.linalg.norm(pieces[0].positions - large.positions[0], axis=1).max() <= np.sort(away)[11] + 1e-12
+
+
+def test_the_summary_says_what_it_is(file):
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(summary(file, read_header(file)))
+    text = captured.get()
+    for part in ("nequip, float32", "H, C, O", "3.5 Å", "l_max 1", "-13.600000", "10 steps", "MAE 12.5", "meV/Å", "2 "):
+        assert part in text
+
+
+def test_a_description_makes_the_same_shape_again():
+    potential = potential_of(l_max=1, n_layers=2, channels=[4, 2], zbl=True)
+    again = build_potential(describe(potential))
+    assert describe(again) == describe(potential)
+    assert {n: v.shape for n, v in again.state_dict().items()} == {
+        n: v.shape for n, v in potential.state_dict().items()
+    }
