@@ -169,8 +169,8 @@ def run_md(
     atoms.calc = Calculator(model, device=device, skin=options.skin, always_stress=options.ensemble == "npt")
     # Everything that can be wrong with the start is found before a file is touched, for it may lie in that folder.
     run = _Run(atoms, options)
-    shown = console or Console(quiet=True)
-    with fastest_threads(partial(atoms.calc.calculate, atoms)), _Output(folder, options, shown, run.in_bulk) as output:
+    output = _Output(folder, options, console or Console(quiet=True), run.in_bulk)
+    with fastest_threads(partial(atoms.calc.calculate, atoms)), output:
         problem = run.play(output)
     if problem is not None:
         raise InputError(problem)
@@ -384,8 +384,7 @@ class _Output:
 
     def frame(self, frame: Atoms) -> None:
         """Append to the trajectory; in one piece, so that an interrupt leaves no half frame."""
-        self.trajectory.write(extxyz(frame))
-        self.trajectory.flush()
+        print(extxyz(frame), end="", file=self.trajectory, flush=True)
 
     def last(self, frame: Atoms) -> None:
         """Write the structure from which a further run can start."""
