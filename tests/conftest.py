@@ -19,3 +19,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}")
     return folder
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Leaves out the figures of a training run, most of a tiny one's time; test_report.py and others draw them."""
+    for name in ("training_plot", "parity_plot"):
+        monkeypatch.setattr(f"equiforce.workflow.{name}", lambda path, *_: path.touch())

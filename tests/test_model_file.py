@@ -61,6 +61,8 @@ def test_a_model_comes_back_with_the_same_numbers(saved):
     for mine, other in zip(back(graph, stress=True)[:4], potential(graph, stress=True)[:4], strict=True):
         assert torch.equal(mine, other)
     assert [p.name for p in path.parent.iterdir()] == ["model.eqf"]  # nothing unfinished stays
+    (path.parent / "other").touch()
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode  # colleagues may read it
 
 
 def test_a_model_can_be_loaded_in_another_precision(saved):
@@ -239,14 +241,18 @@ def test_references_that_are_not_numbers_are_refused(file):
         verify(potential, [broken], 1e-4, "model.eqf")
 
 
-def test_pieces_hold_the_nearest_atoms_alone_and_in_a_cell():
+def test_pieces_hold_the_surroundings_of_every_element():
+    """Alone and in a cell; an element far from the others has a piece of its own."""
     positions = np.random.default_rng(0).normal(scale=4, size=(36, 3))
-    large = replace(ethanol(), atomic_numbers=np.tile(ethanol().atomic_numbers, 4), positions=positions)
-    pieces = small_pieces([large, atom()])
-    assert [len(p) for p in pieces] == [12, 12, 1, 1]
-    assert [bool(p.pbc.any()) for p in pieces] == [False, True, False, True]
-    away = np.linalg.norm(large.positions - large.positions[0], axis=1)
-    assert np.linalg.norm(pieces[0].positions - large.positions[0], axis=1).max() <= np.sort(away)[11] + 1e-12
+    numbers = np.full(36, 6)
+    numbers[np.linalg.norm(positions - positions[0], axis=1).argmax()] = 8
+    large = replace(ethanol(), atomic_numbers=numbers, positions=positions)
+    pieces = small_pieces([large, crystal(), atom("H")])
+    assert [len(p) for p in pieces] == [12, 12, 12, 12, 1, 1]
+    assert [bool(p.pbc.any()) for p in pieces] == [False, True] * 3
+    assert [set(p.atomic_numbers) for p in pieces[::2]] == [{6}, {6, 8}, {1}]
+    away = np.linalg.norm(positions - positions[0], axis=1)
+    assert np.linalg.norm(pieces[0].positions - positions[0], axis=1).max() == pytest.approx(np.sort(away)[11])
 
 
 def test_the_summary_says_what_it_is(file):

@@ -25,6 +25,8 @@ from equiforce.workflow import reference_structures
 from tests.data_sets import TINY, crystals, labelled, molecules, write
 from tests.systems import atom, crystal, ethanol
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 OPTIONS = {
     **{f"model.{name}": value for name, value in TINY.items()},
     "training.max_steps": 4,
@@ -210,6 +212,8 @@ def test_files_of_their_own_for_validation_and_test(place, tmp_path, monkeypatch
     assert config.split.test_file == [str(place / "even_more.xyz"), f"{place / 'more.xyz'}@2:"]
     statistics = json.loads((tmp_path / "run" / "statistics.json").read_text())
     assert statistics["n_structures"] == 10
+    again = equiforce.train(resume=tmp_path / "run", options={"training.max_steps": 5})
+    assert (again.test.n_structures, again.outcome.why) == (3, "5 steps are done")
 
 
 def test_a_split_can_be_used_again(run, place, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -79,15 +80,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise InputError(
-            f"{path}{where} is not valid YAML: write sections with indented 'option: value' lines"
+            f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is no text'}): "
+            "write sections with indented 'option: value' lines"
         ) from None
     if not isinstance(values, dict) or not all(isinstance(v, dict | None) for v in values.values()):
         raise InputError(f"{path} must hold sections such as 'model:' with indented 'option: value' lines below them")
     return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, where a key that is there twice is an error and not the last one's value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
@@ -138,6 +152,7 @@ def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) ->
     return f"{section}.{name}={values[name]!r} will not do, it should be {' or '.join(dict.fromkeys(wanted))}"
 
 
+@cache
 def schema_of(cls: type) -> type[BaseModel]:
     """The pydantic model that checks a dataclass of options."""
     hints = get_type_hints(cls)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
@@ -98,7 +98,8 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
     unfinished = target.with_name(target.name + ".part")
-    save_file(weights, unfinished, metadata={"equiforce": json.dumps(header)})
+    # not safetensors' own save_file, whose files nobody but their owner may read
+    unfinished.write_bytes(to_bytes(weights, metadata={"equiforce": json.dumps(header)}))
     unfinished.replace(target)
 
 
@@ -248,12 +249,17 @@ def structure_of(reference: dict[str, Any]) -> Structure:
 
 
 def small_pieces(structures: Sequence[Structure]) -> list[Structure]:
-    """The first atoms' surroundings in each structure, once alone and once in a small periodic cell."""
-    pieces = []
-    for structure in structures:
-        away = np.linalg.norm(structure.positions - structure.positions[0], axis=1)
+    """The surroundings of an atom of each element, once alone and once in a small periodic cell."""
+    pieces: list[Structure] = []
+    found: set[int] = set()
+    firsts = ((s, i, z) for s in structures for i, z in enumerate(s.atomic_numbers.tolist()))
+    for structure, center, element in firsts:
+        if element in found:
+            continue
+        away = np.linalg.norm(structure.positions - structure.positions[center], axis=1)
         nearest = np.sort(np.argsort(away, kind="stable")[:REFERENCE_ATOMS])
         numbers, positions = structure.atomic_numbers[nearest], structure.positions[nearest]
+        found.update(numbers.tolist())
         box = np.diag(np.ptp(positions, axis=0) + MARGIN)
         for cell, periodic in ((np.zeros((3, 3)), False), (box, True)):
             pbc = np.full(3, periodic)

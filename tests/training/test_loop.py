@@ -1,6 +1,7 @@
 """The training loop: its gradients, what it keeps, when it stops."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -357,3 +358,9 @@ def test_a_run_that_was_stopped_before_any_validation_still_gets_one(tmp_path):
     assert state.best_weights is not None
     assert fit(state, plan) == ("2 steps are done", False)
     assert state.step == 3
+
+
+def test_a_thread_of_a_larger_program_can_train(tmp_path):
+    state, plan = plan_of(tmp_path, max_steps=1)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit, state, plan).result().why == "1 steps are done"

@@ -56,5 +56,5 @@ def test_penalties():
 def test_weights_change_during_the_run():
     schedule = [(0.0, 1.0), (0.5, 1.0), (0.75, 9.0)]
     assert [weight_at(schedule, p) for p in (0.0, 0.5, 0.625, 0.75, 1.0)] == pytest.approx([1, 1, 5, 9, 9])
-    assert weight_at(2, 0.3) == 2.0
+    assert weight_at(2.0, 0.3) == 2.0
     assert (highest(schedule), highest(None), highest(3.0)) == (9.0, 0.0, 3.0)

@@ -70,6 +70,7 @@ def test_two_processes_have_the_gradients_of_one(folder):
             assert gradient.abs().max() > 1e-6
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_two_processes_train_the_model_of_one(folder):
     equiforce.train(folder / "copper.xyz", folder / "one", options=OPTIONS)
     one, two = (torch.load(folder / name / "last.pt", weights_only=True) for name in ("one", "two"))

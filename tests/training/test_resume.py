@@ -11,6 +11,8 @@ import equiforce
 from equiforce.training.display import Display
 from tests.data_sets import TINY, crystals, write
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 OPTIONS = {
     **{f"model.{name}": value for name, value in TINY.items()},
     "training.max_steps": 14,
@@ -79,7 +81,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(data, uninterrupted, tmp_path, mo
         assert trained.outcome.interrupted
         assert torch.load(folder / "last.pt", weights_only=True)["step"] == step + 1
         assert (trained.model is not None) == (step + 1 >= 4)
-    monkeypatch.undo()
+    monkeypatch.setattr("equiforce.workflow.Display", Display)
     trained = equiforce.train(resume=folder)
     assert trained.outcome == ("14 steps are done", False)
     assert log_without_seconds(folder) == log_without_seconds(uninterrupted)

@@ -21,7 +21,9 @@ from equiforce.options import option
 class NequIPConfig:
     """The shape of a NequIP network."""
 
-    cutoff: float = option(5.0, "reaches the second shell of most materials; 4 does for molecules", unit="Å", gt=0)
+    cutoff: float = option(
+        5.0, "reaches the second shell of most materials; 4 does for molecules", unit="Å", gt=0, le=50
+    )
     n_layers: int = option(4, "3 to 5 work best; each layer widens what an atom sees by one cutoff", ge=1)
     l_max: int = option(2, "2 is accurate for its time, 3 costs more than it gives; 0 is invariant", ge=0)
     parity: bool = option(

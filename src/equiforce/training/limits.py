@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Literal
 
 from equiforce.options import option
@@ -48,6 +49,8 @@ class TrainingConfig:
                 raise ValueError(f"training.time={error}") from None
         if self.batch_size is not None and self.max_edges is not None:
             raise ValueError("training.batch_size and training.max_edges exclude one another: set one of them")
+        if self.bf16 and self.dtype == "float64":
+            raise ValueError("training.bf16 changes nothing with training.dtype=float64: leave one of them out")
         if self.deterministic and self.time is not None:
             raise ValueError(
                 "training.time makes results depend on the machine's speed: with training.deterministic, set max_steps"
@@ -108,7 +111,10 @@ class Limits:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask for a stop after the step at hand; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM ask for a stop after the step at hand; a second Ctrl-C stops at once.
+
+    Python gives signals to its main thread alone, so that elsewhere nothing is caught.
+    """
     caught: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -116,7 +122,8 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield caught
     finally:
