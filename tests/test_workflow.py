@@ -20,6 +20,7 @@ import equiforce
 from equiforce import model_file
 from equiforce.config import configured, load_config
 from equiforce.errors import InputError
+from equiforce.evaluate import errors
 from equiforce.training.display import Display
 from equiforce.workflow import reference_structures
 from tests.data_sets import TINY, crystals, labelled, molecules, write
@@ -81,9 +82,9 @@ def test_a_run_leaves_everything(run):
     assert sorted(p.name for p in folder.iterdir()) == FILES
     assert all(p.stat().st_size > 0 for p in folder.iterdir())
     assert trained.outcome == ("4 steps are done", False)
-    errors = json.loads((folder / "test_errors.json").read_text())
-    assert errors["total"]["forces"]["mae"] == pytest.approx(trained.test.total.forces.mae)
-    assert set(errors["total"]) == {"energy", "energy_per_atom", "forces", "stress", "stress_GPa"}
+    written = json.loads((folder / "test_errors.json").read_text())
+    assert written["total"]["forces"]["mae"] == pytest.approx(trained.test.total.forces.mae)
+    assert set(written["total"]) == {"energy", "energy_per_atom", "forces", "stress", "stress_GPa"}
     assert [row["step"] for row in csv.DictReader((folder / "log.csv").read_text().splitlines())] == ["2", "4"]
     predictions = ase.io.read(folder / "test_predictions.xyz", ":")
     assert len(predictions) == 1
@@ -103,6 +104,27 @@ def test_what_was_decided_is_said(run):
         "model: run/model.eqf",
     ):
         assert part in said
+
+
+def test_the_model_is_the_best_one_and_not_the_last(place, tmp_path):
+    options = {
+        **OPTIONS,
+        "training.max_steps": 100,
+        "training.validate_every": 1,
+        "training.early_stopping": 1,  # at the first validation that is worse than the best
+        "optimizer.schedule": "constant",
+        "optimizer.learning_rate": 0.3,
+        "optimizer.warmup_steps": 0,
+        "optimizer.ema_decay": 0.0,
+        "split.validation_file": str(place / "more.xyz"),
+    }
+    trained = equiforce.train(place / "copper.xyz", tmp_path / "run", options=options)
+    assert trained.outcome.why == "1 validations brought no gain"
+    best = list(csv.DictReader((trained.folder / "log.csv").read_text().splitlines()))[-2]
+    potential = model_file.load(trained.model)
+    structures, _ = equiforce.read(place / "more.xyz")
+    found = errors(structures, equiforce.predict(potential, structures)).total
+    assert found.forces.rmse == pytest.approx(float(best["forces_rmse_meV_per_A"]), rel=1e-4)
 
 
 def test_the_model_is_the_best_one_and_tells_of_its_origin(run):

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     process = subprocess.Popen(
         [*torchrun, "-m", "tests.training.two_processes", "train", "copper.xyz", "-o", "two", *sets],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
