@@ -21,22 +21,24 @@ from equiforce.options import option
 class NequIPConfig:
     """The shape of a NequIP network."""
 
-    cutoff: float = option(
-        5.0, "reaches the second shell of most materials; 4 does for molecules", unit="Å", gt=0, le=50
+    cutoff: float = option(5.0, "as in most equivariant models; the paper took 4 for molecules", unit="Å", gt=0, le=50)
+    n_layers: int = option(
+        4, "nequip's default, the paper has 5 or 6; each layer widens what an atom sees by one cutoff", ge=1
     )
-    n_layers: int = option(4, "3 to 5 work best; each layer widens what an atom sees by one cutoff", ge=1)
-    l_max: int = option(2, "2 is accurate for its time, 3 costs more than it gives; 0 is invariant", ge=0)
+    l_max: int = option(2, "in the paper 3 gains little over 2 for molecules; 0 is invariant", ge=0)
     parity: bool = option(
         False,
-        "features of unnatural parity double the cost and rarely lower the error",
+        "twice the features at twice the cost; nequip's authors often find no gain (not measured here)",
         only_if=("model.l_max is at least 1 and model.n_layers 4", lambda m: m.l_max >= 1 and m.n_layers >= 4),
     )
-    channels: int | list[int] = option(32, "one number, or one for each degree 0..l_max; 64 is more accurate")
+    channels: int | list[int] = option(
+        32, "nequip's default; one number, or one for each degree 0..l_max; the paper took 64 for molecules"
+    )
     embedding_channels: int | None = option(None, "features of the species embedding; as many as scalar channels", ge=1)
-    n_bessel: int = option(8, "the paper's; resolves distances to a fraction of 0.1 Å after the network", ge=1)
-    bessel_trainable: bool = option(False, "the paper trained the roots; today's networks do as well without")
-    envelope_p: int = option(6, "the paper's; 2 for the smoothest potentials, larger to use more of the cutoff", ge=2)
-    radial_depth: int = option(2, "hidden layers of the radial network; the paper's three bring no more", ge=0)
+    n_bessel: int = option(8, "the paper's", ge=1)
+    bessel_trainable: bool = option(False, "nequip's default; the paper trained the roots")
+    envelope_p: int = option(6, "the paper's; smaller decays earlier, larger uses more of the cutoff", ge=2)
+    radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
     radial_width: int = option(
         64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
     )
@@ -50,8 +52,8 @@ class NequIPConfig:
         "the paper has one in the first layer too; its isolated-atom energies are then subtracted",
         only_if=("model.self_connection is true", lambda model: model.self_connection),
     )
-    residual: bool = option(False, "adds a layer's input to its output; the self-connection does the same better")
-    readout_depth: int = option(0, "hidden layers of the read-out; a linear read-out extrapolates best", ge=0)
+    residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
+    readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0)
     readout_width: int = option(
         16, "the paper's", ge=1, only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0)
     )

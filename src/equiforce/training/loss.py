@@ -29,7 +29,7 @@ class LossConfig:
     stress: Weight | None = option(
         None, f"of residuals in eV/Å³, by component; {DEFAULT_STRESS:g} where the data have stress"
     )
-    kind: Literal["mse", "mae", "huber"] = option("mse", "mse learns fastest; huber forgives outliers")
+    kind: Literal["mse", "mae", "huber"] = option("mse", "the paper's; huber forgives outliers")
     huber_delta: float = option(
         0.01,
         "where huber goes from square to absolute",

@@ -25,9 +25,11 @@ class OptimizerConfig:
     learning_rate: float = option(
         0.1, "weights are of order 1, and a cosine forgives; the paper's 0.01 learns slower", gt=0
     )
-    amsgrad: bool = option(False, "the paper's; but it never forgets the huge gradients of the first steps")
+    amsgrad: bool = option(
+        False, "the paper's; it keeps the largest gradient for ever, and was not needed in short runs"
+    )
     beta2: float = option(
-        0.99, "memory of the squared gradients: 100 steps, for those of the first steps are huge", ge=0, lt=1
+        0.99, "memory of squared gradients: 100 steps; learned faster than 0.999 (docs/training.md)", ge=0, lt=1
     )
     weight_decay: float = option(0.0, "small data sets are regularised by equivariance already", ge=0, only_if=ADAMW)
     schedule: Literal["cosine", "plateau", "constant"] = option(
