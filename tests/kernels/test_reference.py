@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
 from e3nn.o3 import Irreps
+from scipy.interpolate import BSpline
 
 from equiforce.geometry.irreps import blocks, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
@@ -99,16 +101,15 @@ def test_first_and_second_derivatives(name):
     assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
-def test_radial_table_is_read_row_by_row():
+def test_radial_table_is_a_cubic_spline():
     graph = random_graph()
     table, x, harmonics, _ = random_case("l2", graph)
     values = torch.randn(10, table.n_weights, dtype=torch.float64)
-    first_row = torch.randint(0, 7, (graph.n_edges,))
-    basis = torch.rand(graph.n_edges, 4, dtype=torch.float64)
-    written_out = torch.stack([basis[e] @ values[first_row[e] : first_row[e] + 4] for e in range(graph.n_edges)])
+    positions = 7 * torch.rand(graph.n_edges, dtype=torch.float64)
+    spline = BSpline(np.arange(-3.0, 11.0), values.numpy(), 3)
     torch.testing.assert_close(
-        convolve(x, harmonics, Radial(values, first_row, basis), graph, table),
-        convolve(x, harmonics, Radial(written_out), graph, table),
+        convolve(x, harmonics, Radial(values, positions), graph, table),
+        convolve(x, harmonics, Radial(torch.from_numpy(spline(positions.numpy()))), graph, table),
     )
 
 

@@ -12,15 +12,14 @@ from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
 
 
 class Radial(NamedTuple):
-    """The radial weights of every edge: ``weights[e] = sum_b basis[e, b] * values[first_row[e] + b]``.
+    """The radial weights of every edge.
 
-    A cubic spline has a table of knots and four basis values an edge; a network that was evaluated on every edge has
-    one row an edge, and neither ``first_row`` nor ``basis``.
+    With ``positions``, ``values`` are the coefficients of cubic B-splines on knots that lie 1 apart, and the weights of
+    an edge are those splines at its position, a number between 0 and rows - 3. Without, each edge has a row of its own.
     """
 
     values: Float[Tensor, "rows weights"]
-    first_row: Int[Tensor, " edges"] | None = None
-    basis: Float[Tensor, "edges order"] | None = None
+    positions: Float[Tensor, " edges"] | None = None
 
 
 class Path(NamedTuple):

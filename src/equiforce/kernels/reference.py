@@ -52,11 +52,22 @@ def convolve(
 
 def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:
     """The radial weights written out edge by edge."""
-    if radial.first_row is None or radial.basis is None:
+    if radial.positions is None:
         return radial.values
-    order = torch.arange(radial.basis.shape[1], device=radial.basis.device)
-    rows = radial.values[radial.first_row.unsqueeze(1) + order]
-    return torch.einsum("eb,ebw->ew", radial.basis, rows)
+    first_row, basis = cubic_basis(radial.positions, radial.values.shape[0])
+    rows = radial.values[first_row.unsqueeze(1) + torch.arange(4, device=first_row.device)]
+    return torch.einsum("eb,ebw->ew", basis, rows)
+
+
+def cubic_basis(
+    positions: Float[Tensor, " edges"], n_rows: int
+) -> tuple[Int[Tensor, " edges"], Float[Tensor, "edges 4"]]:
+    """The first of the four B-splines that are not zero at each position, and the values of all four."""
+    first_row = positions.detach().floor().clamp(0, n_rows - 4)
+    u = (positions - first_row).clamp(max=1.0)
+    v = 1 - u
+    basis = torch.stack([v**3, 3 * u**3 - 6 * u**2 + 4, 3 * v**3 - 6 * v**2 + 4, u**3], dim=1) / 6
+    return first_row.long(), basis
 
 
 @lru_cache(maxsize=256)
