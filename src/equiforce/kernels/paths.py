@@ -33,6 +33,23 @@ class Path(NamedTuple):
     coupling: tuple[tuple[int, int, int, float], ...]  # non-zero (m1, m2, m3, C), sqrt(2 l3 + 1) times Wigner's 3j
 
 
+class Group(NamedTuple):
+    """The paths that couple the same degrees and as many channels: they differ in where they read and write."""
+
+    l1: int
+    l2: int
+    l3: int
+    channels: int
+    coupling: tuple[tuple[int, int, int, float], ...]  # of each of them
+    paths: tuple[Path, ...]
+
+
+class Combination(NamedTuple):
+    """A sum of harmonics times constants, up to its sign: what couples component m1 with m3 on one edge."""
+
+    terms: tuple[tuple[int, float], ...]  # (column of the harmonics, constant)
+
+
 @dataclass(frozen=True)
 class PathTable:
     """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
@@ -77,6 +94,14 @@ class PathTable:
             weight += source.channels
         return tuple(paths)
 
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The paths, gathered by what they compute, so that a kernel holds the code of each kind once."""
+        kinds: dict[tuple[int, int, int, int], list[Path]] = {}
+        for path in self.paths:
+            kinds.setdefault((path.source.l, path.l2, path.target.l, path.source.channels), []).append(path)
+        return tuple(Group(*kind, paths[0].coupling, tuple(paths)) for kind, paths in kinds.items())
+
     @property
     def n_weights(self) -> int:
         """Radial weights of an edge: one a path and channel."""
@@ -87,3 +112,12 @@ def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, flo
     """The non-zero terms of a coupling, scaled so that unit-variance inputs give unit-variance outputs."""
     dense = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3)
     return tuple((*index, dense[tuple(index)].item()) for index in (dense.abs() > 1e-12).nonzero().tolist())
+
+
+def combination(group: Group, m1: int, m3: int) -> tuple[int, Combination] | None:
+    """The sign and the combination of harmonics that takes component m1 to m3; None where nothing does."""
+    terms = tuple((group.l2**2 + m2, c) for a, m2, b, c in group.coupling if (a, b) == (m1, m3))
+    if not terms:
+        return None
+    sign = 1 if terms[0][1] > 0 else -1
+    return sign, Combination(tuple((column, round(sign * c, 15)) for column, c in terms))
