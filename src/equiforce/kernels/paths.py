@@ -22,6 +22,22 @@ class Radial(NamedTuple):
     positions: Float[Tensor, " edges"] | None = None
 
 
+class Tangents(NamedTuple):
+    """A direction in which features, harmonics and positions change together."""
+
+    x: Float[Tensor, "atoms features"]
+    harmonics: Float[Tensor, "edges harmonics"]
+    positions: Float[Tensor, " edges"]
+
+
+class Wanted(NamedTuple):
+    """Which gradients of a convolution are asked for."""
+
+    x: bool
+    geometry: bool  # harmonics and positions
+    values: bool
+
+
 class Path(NamedTuple):
     """One product (l1 of the features) x (l2 of the harmonics) -> (l3 of the message)."""
 

@@ -1,0 +1,94 @@
+"""The convolution as differentiable functions, whichever backend computes it."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from equiforce.graph import AtomicGraph
+from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
+
+
+def convolve(
+    x: Tensor, harmonics: Tensor, radial: Radial, graph: AtomicGraph, table: PathTable, backend: ModuleType
+) -> Tensor:
+    """sum_j R(r_ij) (Y(r_ij) x x_j) by a backend's ``gather`` and ``scatter``; twice differentiable."""
+    values = radial.values.to(x.dtype)
+    return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, harmonics, values, positions, graph, table, backend) -> Tensor:
+        ctx.save_for_backward(x, harmonics, values, positions)
+        ctx.rest = graph, table, backend
+        return backend.gather(x, harmonics, values, positions, graph, table)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor):
+        inputs = ctx.saved_tensors
+        x, harmonics, values, positions = _continues(ctx, 4)
+        wanted = Wanted(x, harmonics or positions, values)
+        gradients = _Scatter.apply(g.contiguous(), *inputs, *ctx.rest, wanted)
+        return *gradients, None, None, None
+
+
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, g, x, harmonics, values, positions, graph, table, backend, wanted):
+        ctx.save_for_backward(g, x, harmonics, values, positions)
+        ctx.rest = graph, table, backend
+        ctx.set_materialize_grads(False)
+        return backend.scatter(g, x, harmonics, values, positions, graph, table, wanted)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dx, dharmonics, dvalues, dpositions):
+        """The gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
+        g, x, harmonics, values, positions = ctx.saved_tensors
+        graph, table, backend = ctx.rest
+        for_g, for_x, for_harmonics, for_values, for_positions = _continues(ctx, 5)
+        wanted = Wanted(for_x, for_harmonics or for_positions, for_values)
+        along = (dx, dharmonics, dpositions)
+        total: list[Tensor | None] = [None] * 5
+        if any(tangent is not None for tangent in along):
+            pairs = zip(along, (x, harmonics, positions), strict=True)
+            tangents = Tangents(*(torch.zeros_like(of) if t is None else t.contiguous() for t, of in pairs))
+            if for_g:
+                total[0] = backend.gather(x, harmonics, values, positions, graph, table, tangents)
+            if any(wanted):
+                total[1:] = backend.scatter(g, x, harmonics, values, positions, graph, table, wanted, tangents)
+        if dvalues is not None:  # the form is linear in the table: its tangent takes the table's place
+            dvalues = dvalues.contiguous()
+            if for_g:
+                total[0] = _sum(total[0], backend.gather(x, harmonics, dvalues, positions, graph, table))
+            if wanted.x or wanted.geometry:
+                others = Wanted(wanted.x, wanted.geometry, values=False)
+                more = backend.scatter(g, x, harmonics, dvalues, positions, graph, table, others)
+                total[1:] = [_sum(a, b) for a, b in zip(total[1:], more, strict=True)]
+        return *total, None, None, None, None
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _continues(ctx: Any, n_inputs: int) -> list[bool]:
+    """For each input, whether this backward pass goes on beyond it.
+
+    Autograd asks a function for all gradients, also those that nothing in this pass will use: forces do not need those
+    of the weights, nor weights those of the positions. What the engine will visit is known to it alone.
+    """
+    return [
+        needed and (node is None or _will_visit(node))
+        for needed, (node, _) in zip(ctx.needs_input_grad[:n_inputs], ctx.next_functions[:n_inputs], strict=True)
+    ]
+
+
+def _will_visit(node: Any) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)  # noqa: SLF001 - what checkpointing in torch uses
+    except (AttributeError, RuntimeError):  # no such function, or a leaf of autograd.grad, which is not answered
+        return True

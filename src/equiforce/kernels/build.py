@@ -1,0 +1,192 @@
+"""From the C source of a kernel to a function: compiled once on a machine, kept on disk, loaded when needed."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from equiforce.kernels import generate, paths
+from equiforce.kernels.generate import TARGETS, Kernel, Target
+
+log = logging.getLogger("equiforce")
+
+PREBUILT = Path(__file__).parent / "prebuilt"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-w", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
+ANNOUNCED = 1  # kernels; where more must be compiled, the user is told
+
+
+class NoCompilerError(RuntimeError):
+    """There is no C compiler, or it fails."""
+
+
+class Arguments(ctypes.Structure):
+    """What every kernel is given; the C side is ``generate.SIGNATURE``."""
+
+    _fields_ = tuple((name, ctypes.c_long) for name in ("n_parts", "n_edges", "n_rows")) + tuple(
+        (name, ctypes.c_void_p)
+        for name in (
+            *("centers", "neighbors", "order", "x", "y", "table", "t", "g", "dx", "dy", "dt"),
+            *("out", "gx", "gy", "gt", "gtable"),
+        )
+    )
+
+
+Function = Callable[[Any], None]
+_loaded: dict[Kernel, Function] = {}
+
+
+def function(kernel: Kernel) -> Function:
+    """The function of a kernel, compiled if this machine has never needed it."""
+    found = _loaded.get(kernel)
+    if found is None:
+        prepare([kernel])
+        found = _loaded[kernel]
+    return found
+
+
+def prepare(kernels: Sequence[Kernel]) -> None:
+    """Compiles what is missing, side by side, and loads everything.
+
+    Raises:
+        NoCompilerError: something must be compiled, and cannot be.
+    """
+    wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in _loaded]
+    missing = []
+    for kernel in wanted:
+        if (found := _load_first(kernel)) is not None:
+            _loaded[kernel] = found
+        else:
+            missing.append(kernel)
+    if not missing:
+        return
+    compiler()
+    folder, began = cache_folder(), time.perf_counter()
+    if len(missing) > ANNOUNCED:
+        log.warning("compiling %d kernels for this model, once on this machine (kept in %s)", len(missing), folder)
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        for kernel, path in zip(missing, pool.map(lambda k: compile_into(folder, k, target()), missing), strict=True):
+            _loaded[kernel] = _load(path)
+    if len(missing) > ANNOUNCED:
+        log.warning("compiled %d kernels in %.1f s", len(missing), time.perf_counter() - began)
+
+
+@cache
+def target() -> Target:
+    """The family of this machine's processor."""
+    family = {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "portable")
+    return TARGETS[family]
+
+
+@cache
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: the user's cache, or for this process alone where that cannot be written."""
+    folder = Path(platformdirs.user_cache_dir("equiforce")) / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="equiforce-kernels-"))
+
+
+def file_name(kernel: Kernel, family: Target) -> str:
+    """What a compiled kernel is called: the same for what is compiled from the same source with the same options."""
+    described = f"{kernel} {family} {FLAGS} {_generator()}"
+    return f"{kernel.kind}-{family.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}.so"
+
+
+@cache
+def _generator() -> str:
+    """What the source of a kernel depends on, beside the kernel."""
+    texts = (Path(module.__file__).read_bytes() for module in (generate, paths))
+    return hashlib.sha256(b"".join(texts)).hexdigest() + ("openmp" if _openmp() else "")
+
+
+def compile_into(folder: Path, kernel: Kernel, family: Target) -> Path:
+    """Compiles a kernel; processes that do so at the same time do not disturb one another."""
+    path = folder / file_name(kernel, family)
+    text = path.with_suffix(".c")
+    with tempfile.TemporaryDirectory(dir=folder) as workshop:
+        draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
+        draft.write_text(generate.source(kernel, family))
+        # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
+        openmp = ("-fopenmp",) if _openmp() else ()
+        steps = (
+            [*compiler(), *FLAGS, *family.flags, *openmp, "-c", str(draft), "-o", f"{binary}.o"],
+            [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
+        )
+        for command in steps:
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise NoCompilerError(f"{command[0]} fails: {result.stderr.strip()[-500:]}")
+        draft.replace(text)
+        binary.replace(path)
+    return path
+
+
+@cache
+def compiler() -> tuple[str, ...]:
+    """The command of a C compiler: the system's, or the one from PyPI that ``equiforce[compiler]`` installs."""
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    if find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "cc")
+    raise NoCompilerError("there is no C compiler")
+
+
+@cache
+def _openmp() -> str | None:
+    """The OpenMP runtime that torch has loaded into this process, whose threads the kernels share."""
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
+    return found[0] if len(found) == 1 and "gcc" in _family_of_compiler() else None
+
+
+@cache
+def _family_of_compiler() -> str:
+    try:
+        command = compiler()
+    except NoCompilerError:
+        return ""
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return "gcc" if "Free Software Foundation" in result.stdout else result.stdout
+
+
+def _load_first(kernel: Kernel) -> Function | None:
+    name = file_name(kernel, target())
+    for folder in (PREBUILT, cache_folder()):
+        if (folder / name).exists():
+            try:
+                return _load(folder / name)
+            except OSError:  # a damaged file is compiled again
+                continue
+    return None
+
+
+def _load(path: Path) -> Function:
+    if runtime := _openmp():
+        ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
+    run = ctypes.CDLL(str(path)).run
+    run.argtypes, run.restype = [ctypes.POINTER(Arguments)], None
+    return run
