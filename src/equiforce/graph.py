@@ -32,7 +32,7 @@ class Structure:
         return len(self.atomic_numbers)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class AtomicGraph:
     """A batch of structures and the pairs closer than the cutoff. Lengths in Å."""
 
@@ -73,6 +73,21 @@ class AtomicGraph:
             cell=self.cell + self.cell @ strain,
         )
 
+    def sorted_by_center(self) -> tuple["AtomicGraph", Int[Tensor, " edges"]] | None:
+        """The same graph with its edges in order, and that order; None where they are in order already."""
+        centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
+        if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
+            return None
+        order = centers.argsort(stable=True)
+        ordered = replace(
+            self,
+            centers=centers[order],
+            neighbors=self.neighbors[order],
+            shifts=self.shifts[order],
+            by_neighbor=self.neighbors[order].argsort(stable=True),
+        )
+        return ordered, order
+
     def volumes(self) -> Float[Tensor, " structures"]:
         """Volume of each cell in Å³, zero where there is none."""
         return torch.linalg.det(self.cell).abs()
@@ -107,6 +122,20 @@ class Prediction(NamedTuple):
     forces: Float[Tensor, "atoms 3"] | None  # eV/Å
     virial: Float[Tensor, "structures 3 3"] | None  # eV, −dE/dε
     stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³; None unless every structure has a volume
+
+
+def without_edges(species: Int[Tensor, " atoms"]) -> AtomicGraph:
+    """Atoms of these species, each alone."""
+    return AtomicGraph(
+        positions=species.new_zeros(len(species), 3, dtype=torch.float64),
+        species=species,
+        cell=species.new_zeros(1, 3, 3, dtype=torch.float64),
+        structure_of_atom=torch.zeros_like(species),
+        centers=species[:0],
+        neighbors=species[:0],
+        shifts=species.new_zeros(0, 3, dtype=torch.float64),
+        by_neighbor=species[:0],
+    )
 
 
 def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:

@@ -36,6 +36,6 @@ def test_only_trainable_roots_are_trained():
 def test_radial_weights_vanish_at_and_beyond_the_cutoff():
     torch.manual_seed(0)
     basis, network = BesselBasis(8, 4.0, 6, trainable=False), RadialNetwork(8, 2, 16, 10)
-    weights = network(basis(torch.tensor([3.0, 4.0, 4.5]))).values
+    weights = network(basis(torch.tensor([3.0, 4.0, 4.5])))
     assert weights[0].abs().min() > 0
     assert not weights[1:].any()

@@ -11,15 +11,20 @@ from equiforce.geometry.irreps import wigner_3j
 
 
 @cache
-def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:
-    """The matrix that takes Y_{l-1} ⊗ n to Y_l; scaled so that |Y_l|² = 2l+1 on the unit sphere."""
+def recursion(l: int) -> Float[Tensor, "lower 3 components"]:
+    """What takes Y_{l-1} ⊗ n to Y_l, float64; scaled so that |Y_l|² = 2l+1 on the unit sphere."""
     coupling = wigner_3j(l - 1, 1, l)
     north = torch.zeros(3, dtype=torch.float64)
     north[1] = 1.0  # e3nn's axis of quantisation is y
     lower = _harmonics(north[None], l - 1)[0, (l - 1) ** 2 :]
     value = torch.einsum("a,b,abc->c", lower, north, coupling)
     scale = math.sqrt(2 * l + 1) / value[l]  # along the axis only m = 0 is not zero, and it is positive
-    return (scale * coupling).flatten(0, 1).to(device=device, dtype=dtype)
+    return scale * coupling
+
+
+@cache
+def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:
+    return recursion(l).flatten(0, 1).to(device=device, dtype=dtype)
 
 
 def _harmonics(unit: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "vectors harmonics"]:

@@ -1,15 +1,38 @@
 """One operation, several implementations, one signature."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
 from typing import Literal
+from weakref import WeakKeyDictionary
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import reference
+from equiforce.kernels import autograd, build, cpu, reference
 from equiforce.kernels.paths import PathTable, Radial
 
-Backend = Literal["auto", "reference"]
+Backend = Literal["auto", "reference", "cpu", "gpu"]
+_preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
+
+
+def edges(
+    vectors: Float[Tensor, "edges 3"], l_max: int, scale: float = 1.0, backend: Backend = "auto"
+) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
+    """Spherical harmonics of each vector's direction, and ``scale`` times its length.
+
+    Args:
+        vectors: of any length but zero, in Å.
+        l_max: the highest degree; there are (l_max+1)² harmonics, as in :mod:`equiforce.geometry.spherical_harmonics`.
+        scale: in 1/Å; the number of knots in an Å gives positions along a spline.
+        backend: as in :func:`convolve`.
+    """
+    chosen = _choose(backend, vectors, lambda: cpu.edge_kernels(l_max, vectors.dtype))
+    return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
 
 
 def convolve(
@@ -26,16 +49,65 @@ def convolve(
         x: features of each atom, irreps ``table.irreps_in``.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
         radial: R of each edge, ``table.n_weights`` columns.
-        graph: says which edges end at which centre.
+        graph: says which edges end at which centre, in any order.
         table: the paths of the product.
-        backend: ``auto`` takes the fastest that serves these tensors.
+        backend: ``auto`` takes the fastest that serves these tensors, unless :func:`using` says otherwise; radial
+            weights without positions are always the reference's.
 
     Returns:
         The sum over the neighbours of each atom, irreps ``table.irreps_out``.
     """
-    return IMPLEMENTATIONS[backend](x, harmonics, radial, graph, table)
+    x = x.to(harmonics.dtype)
+    training = radial.values.requires_grad
+    spline = radial.positions is not None
+    chosen = _choose(backend, x, lambda: cpu.kernels(table, x.dtype, training)) if spline else reference
+    if chosen is reference:
+        return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), graph, table)
+    graph, order = _sorted(graph)
+    if order is not None:
+        harmonics, radial = harmonics[order], Radial(radial.values, radial.positions[order])
+    return autograd.convolve(x, harmonics, radial, graph, table, chosen)
 
 
-IMPLEMENTATIONS = {"auto": reference.convolve, "reference": reference.convolve}
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Makes ``auto`` mean this backend for a while: an oracle for tests, and a way round a kernel under suspicion."""
+    token = _preferred.set(backend)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
 
-__all__ = ["Backend", "PathTable", "Radial", "convolve"]
+
+def describe(device: torch.device | str) -> str:
+    """Which implementation serves tensors on a device, in words."""
+    if torch.device(device).type == "cpu" and _preferred.get() != "reference" and cpu.usable():
+        return f"generated C, {build.target().name}"
+    return "plain torch"
+
+
+def _choose(backend: Backend, example: Tensor, needed: Callable[[], list[build.Kernel]]) -> ModuleType:
+    wanted = _preferred.get() if backend == "auto" else backend
+    if wanted == "reference":
+        return reference
+    if wanted in ("auto", "cpu") and example.device.type == "cpu" and example.dtype in cpu.SCALARS and build.ready(needed()):
+        return cpu
+    if wanted != "auto":
+        raise InputError(
+            f"the kernels of backend {wanted!r} cannot compute {example.dtype} on {example.device} here: choose auto"
+        )
+    return reference
+
+
+_orders: WeakKeyDictionary[AtomicGraph, tuple[AtomicGraph, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
+
+
+def _sorted(graph: AtomicGraph) -> tuple[AtomicGraph, Int[Tensor, " edges"] | None]:
+    """The graph with its edges sorted by centre, and the order that did it; None where they were."""
+    if graph not in _orders:
+        _orders[graph] = graph.sorted_by_center()
+    found = _orders[graph]
+    return (graph, None) if found is None else found
+
+
+__all__ = ["Backend", "PathTable", "Radial", "convolve", "describe", "edges", "using"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from equiforce.graph import AtomicGraph
+from equiforce.kernels import reference
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 
 
@@ -17,6 +18,53 @@ def convolve(
     """sum_j R(r_ij) (Y(r_ij) x x_j) by a backend's ``gather`` and ``scatter``; twice differentiable."""
     values = radial.values.to(x.dtype)
     return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
+
+
+def edges(vectors: Tensor, l_max: int, scale: float, backend: ModuleType) -> tuple[Tensor, Tensor]:
+    """Harmonics and positions of edges by a backend; twice differentiable."""
+    return _Edges.apply(vectors, l_max, scale, backend)
+
+
+class _Edges(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors, l_max, scale, backend) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(vectors)
+        ctx.rest = l_max, scale, backend
+        return backend.edges(vectors, l_max, scale)
+
+    @staticmethod
+    def backward(ctx: Any, g_harmonics: Tensor, g_positions: Tensor):
+        (vectors,) = ctx.saved_tensors
+        return _EdgesTranspose.apply(vectors, g_harmonics, g_positions, *ctx.rest), None, None, None
+
+
+class _EdgesTranspose(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors, g_harmonics, g_positions, l_max, scale, backend) -> Tensor:
+        ctx.save_for_backward(vectors, g_harmonics, g_positions)
+        ctx.rest = l_max, scale, backend
+        return backend.edges_transpose(vectors, g_harmonics, g_positions, l_max, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, tangent: Tensor):
+        vectors, g_harmonics, g_positions = ctx.saved_tensors
+        l_max, scale, backend = ctx.rest
+        for_vectors, *for_gradients = _continues(ctx, 3)
+        along = backend.edges_tangent(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
+        bent = _curvature(vectors, tangent, g_harmonics, g_positions, l_max, scale) if for_vectors else None
+        return bent, *along, None, None, None
+
+
+def _curvature(vectors, tangent, g_harmonics, g_positions, l_max: int, scale: float) -> Tensor:
+    """The second derivative along ``tangent``, which Hessians need: too seldom for a kernel of its own."""
+
+    def slope(v: Tensor) -> Tensor:
+        _, pull = torch.func.vjp(lambda w: reference.edges(w, l_max, scale), v)
+        (gradient,) = pull((g_harmonics, g_positions))
+        return (gradient * tangent).sum()
+
+    return torch.func.grad(slope)(vectors)
 
 
 class _Gather(torch.autograd.Function):

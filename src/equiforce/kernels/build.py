@@ -9,19 +9,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import platformdirs
 import torch
 
-from equiforce.kernels import generate, paths
-from equiforce.kernels.generate import TARGETS, Kernel, Target
+from equiforce.geometry import spherical_harmonics
+from equiforce.kernels import generate, generate_edges, paths
+from equiforce.kernels.generate import TARGETS, Target
 
 log = logging.getLogger("equiforce")
 
@@ -29,23 +29,20 @@ PREBUILT = Path(__file__).parent / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-w", "-fno-math-errno", "-fno-trapping-math", "-pthread")
 OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
-ANNOUNCED = 1  # kernels; where more must be compiled, the user is told
 
 
 class NoCompilerError(RuntimeError):
     """There is no C compiler, or it fails."""
 
 
-class Arguments(ctypes.Structure):
-    """What every kernel is given; the C side is ``generate.SIGNATURE``."""
+@runtime_checkable
+class Kernel(Protocol):
+    """Something to compile; its repr says all that its source depends on."""
 
-    _fields_ = tuple((name, ctypes.c_long) for name in ("n_parts", "n_edges", "n_rows")) + tuple(
-        (name, ctypes.c_void_p)
-        for name in (
-            *("centers", "neighbors", "order", "x", "y", "table", "t", "g", "dx", "dy", "dt"),
-            *("out", "gx", "gy", "gt", "gtable"),
-        )
-    )
+    kind: str
+
+    def source(self, target: Target) -> str:
+        """The C source, whose one function ``run`` takes a pointer to its arguments."""
 
 
 Function = Callable[[Any], None]
@@ -59,6 +56,26 @@ def function(kernel: Kernel) -> Function:
         prepare([kernel])
         found = _loaded[kernel]
     return found
+
+
+def ready(kernels: list[Kernel]) -> bool:
+    """Whether these kernels can be had; compiles what is missing, and says once why it cannot."""
+    if all(kernel in _loaded for kernel in kernels):
+        return True
+    try:
+        prepare(kernels)
+    except NoCompilerError as error:
+        _tell_once(
+            f"equiforce computes with plain torch, many times slower, because {error}: install gcc or clang, or "
+            "pip install 'equiforce[compiler]'"
+        )
+        return False
+    return True
+
+
+@cache
+def _tell_once(message: str) -> None:
+    log.warning(message)
 
 
 def prepare(kernels: Sequence[Kernel]) -> None:
@@ -77,14 +94,11 @@ def prepare(kernels: Sequence[Kernel]) -> None:
     if not missing:
         return
     compiler()
-    folder, began = cache_folder(), time.perf_counter()
-    if len(missing) > ANNOUNCED:
-        log.warning("compiling %d kernels for this model, once on this machine (kept in %s)", len(missing), folder)
+    folder = cache_folder()
+    _tell_once(f"compiling kernels for this model, once on this machine (kept in {folder})")
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
         for kernel, path in zip(missing, pool.map(lambda k: compile_into(folder, k, target()), missing), strict=True):
             _loaded[kernel] = _load(path)
-    if len(missing) > ANNOUNCED:
-        log.warning("compiled %d kernels in %.1f s", len(missing), time.perf_counter() - began)
 
 
 @cache
@@ -115,7 +129,8 @@ def file_name(kernel: Kernel, family: Target) -> str:
 @cache
 def _generator() -> str:
     """What the source of a kernel depends on, beside the kernel."""
-    texts = (Path(module.__file__).read_bytes() for module in (generate, paths))
+    modules = (generate, generate_edges, paths, spherical_harmonics)
+    texts = (Path(module.__file__).read_bytes() for module in modules)
     return hashlib.sha256(b"".join(texts)).hexdigest() + ("openmp" if _openmp() else "")
 
 
@@ -125,7 +140,7 @@ def compile_into(folder: Path, kernel: Kernel, family: Target) -> Path:
     text = path.with_suffix(".c")
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
-        draft.write_text(generate.source(kernel, family))
+        draft.write_text(kernel.source(family))
         # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
         openmp = ("-fopenmp",) if _openmp() else ()
         steps = (
@@ -188,5 +203,5 @@ def _load(path: Path) -> Function:
     if runtime := _openmp():
         ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
     run = ctypes.CDLL(str(path)).run
-    run.argtypes, run.restype = [ctypes.POINTER(Arguments)], None
+    run.argtypes, run.restype = [ctypes.c_void_p], None
     return run

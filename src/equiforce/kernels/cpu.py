@@ -1,6 +1,7 @@
 """The convolution and its derivatives on the CPU, by generated C."""
 
 import ctypes
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -9,10 +10,63 @@ from torch import Tensor
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import build
 from equiforce.kernels.generate import Kernel
+from equiforce.kernels.generate_edges import EdgeKernel
 from equiforce.kernels.paths import PathTable, Tangents, Wanted
 
 EDGES_OF_A_THREAD = 128  # fewer are not worth waking one
 SCALARS = {torch.float32: "float", torch.float64: "double"}
+POINTERS = ("centers", "neighbors", "order", "x", "y", "table", "t", "g", "dx", "dy", "dt")
+RESULTS = ("out", "gx", "gy", "gt", "gtable")
+
+
+class Arguments(ctypes.Structure):
+    """``generate.SIGNATURE``."""
+
+    _fields_ = tuple((name, ctypes.c_long) for name in ("n_parts", "n_edges", "n_rows")) + tuple(
+        (name, ctypes.c_void_p) for name in (*POINTERS, *RESULTS)
+    )
+
+
+class EdgeArguments(ctypes.Structure):
+    """``generate_edges.SIGNATURE``, for each precision."""
+
+    _fields_ = tuple((name, ctypes.c_long) for name in ("n_parts", "n_edges")) + tuple(
+        (name, ctypes.c_void_p) for name in ("v", "dv", "gy", "gt", "y", "t", "gv")
+    )
+
+
+class _Edges32(EdgeArguments):
+    _fields_ = (("scale", ctypes.c_float),)
+
+
+class _Edges64(EdgeArguments):
+    _fields_ = (("scale", ctypes.c_double),)
+
+
+def usable() -> bool:
+    """Whether kernels can be compiled here at all."""
+    return build.ready(edge_kernels(0, torch.float32))
+
+
+@cache
+def kernels(table: PathTable, dtype: torch.dtype, training: bool) -> list[Kernel]:
+    """What a convolution needs for energies and forces, and to be trained on them."""
+    scalar = SCALARS[dtype]
+    inference = [Kernel(table, scalar, "gather"), Kernel(table, scalar, "scatter", x=True, geometry=True)]
+    if not training:
+        return inference
+    return [
+        *inference,
+        Kernel(table, scalar, "scatter", x=True, weights=True),
+        Kernel(table, scalar, "gather", dual=True),
+        Kernel(table, scalar, "scatter", dual=True, x=True, weights=True),
+    ]
+
+
+@cache
+def edge_kernels(l_max: int, dtype: torch.dtype) -> list[EdgeKernel]:
+    """What edges need for energies and forces, and to be trained on them."""
+    return [EdgeKernel(l_max, SCALARS[dtype], kind) for kind in ("forward", "transpose", "tangent")]
 
 
 def gather(
@@ -43,8 +97,10 @@ def scatter(
     tangents: Tangents | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """The gradients with respect to x, harmonics, values and positions of <g, gather>, those that are wanted."""
+    # where the geometry is wanted so is x, but in a first layer, which is not worth a kernel of its own
+    wanted = wanted._replace(x=wanted.x or wanted.geometry or wanted.values)
     kernel = Kernel(table, SCALARS[x.dtype], "scatter", tangents is not None, *wanted)
-    n_parts = _n_parts(graph)
+    n_parts = _n_parts(graph.n_edges)
     gx = torch.zeros_like(x) if wanted.x else None
     gy = torch.empty_like(harmonics) if wanted.geometry else None
     gt = torch.empty_like(positions) if wanted.geometry else None
@@ -53,8 +109,41 @@ def scatter(
     return gx, gy, None if gtable is None else gtable[0], gt
 
 
-def _n_parts(graph: AtomicGraph) -> int:
-    return max(1, min(torch.get_num_threads(), graph.n_edges // EDGES_OF_A_THREAD))
+def edges(vectors: Float[Tensor, "edges 3"], l_max: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Y of each vector's direction [edges, harmonics], and ``scale`` times its length [edges]."""
+    y, t = vectors.new_empty(len(vectors), (l_max + 1) ** 2), vectors.new_empty(len(vectors))
+    _run_edges("forward", l_max, scale, v=vectors, y=y, t=t)
+    return y, t
+
+
+def edges_transpose(vectors: Tensor, g_harmonics: Tensor, g_positions: Tensor, l_max: int, scale: float) -> Tensor:
+    """The gradient of the vectors, from those of what :func:`edges` gives."""
+    gv = torch.empty_like(vectors)
+    _run_edges("transpose", l_max, scale, v=vectors, gy=g_harmonics, gt=g_positions, gv=gv)
+    return gv
+
+
+def edges_tangent(vectors: Tensor, tangent: Tensor, l_max: int, scale: float) -> tuple[Tensor, Tensor]:
+    """How what :func:`edges` gives changes with the vectors, along ``tangent``."""
+    y, t = vectors.new_empty(len(vectors), (l_max + 1) ** 2), vectors.new_empty(len(vectors))
+    _run_edges("tangent", l_max, scale, v=vectors, dv=tangent, y=y, t=t)
+    return y, t
+
+
+def _n_parts(n_edges: int) -> int:
+    return max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
+
+
+def _run_edges(kind: str, l_max: int, scale: float, **tensors: Tensor) -> None:
+    n_edges, dtype = len(tensors["v"]), tensors["v"].dtype
+    kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    arguments = (_Edges32 if dtype == torch.float32 else _Edges64)(
+        n_parts=_n_parts(n_edges // 8),
+        n_edges=n_edges,
+        scale=scale,
+        **{name: tensor.data_ptr() for name, tensor in kept.items()},
+    )
+    build.function(EdgeKernel(l_max, SCALARS[dtype], kind))(ctypes.byref(arguments))
 
 
 def _run(
@@ -75,8 +164,8 @@ def _run(
         "x": x, "y": harmonics, "table": values, "t": positions, "dx": dx, "dy": dy, "dt": dt, **others,
     }  # fmt: skip
     kept = {name: tensor.contiguous() for name, tensor in pointers.items() if tensor is not None}
-    arguments = build.Arguments(
-        n_parts=_n_parts(graph),
+    arguments = Arguments(
+        n_parts=_n_parts(graph.n_edges),
         n_edges=graph.n_edges,
         n_rows=values.shape[0],
         **{name: tensor.data_ptr() for name, tensor in kept.items()},

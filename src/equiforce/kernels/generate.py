@@ -64,10 +64,9 @@ class Kernel:
     geometry: bool = False
     weights: bool = False
 
-
-def source(kernel: Kernel, target: Target) -> str:
-    """The C source of a kernel, whose one function ``run`` takes a pointer to its arguments."""
-    return "\n".join(_Writer(kernel, target).lines()) + "\n"
+    def source(self, target: Target) -> str:
+        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        return "\n".join(_Writer(self, target).lines()) + "\n"
 
 
 class _Writer:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.geometry.irreps import Block, blocks
+from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.kernels.paths import Path, PathTable, Radial
 
@@ -48,6 +49,13 @@ def convolve(
         total = products.new_zeros(graph.n_atoms, *products.shape[1:])
         results += total.index_add(0, graph.centers, products * scale).split(components, dim=1)
     return torch.cat([torch.cat([results[path] for path in paths], dim=2).flatten(1) for paths in order], dim=1)
+
+
+def edges(
+    vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
+) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
+    """Y of each vector's direction, and ``scale`` times its length."""
+    return spherical_harmonics(vectors, l_max), scale * vectors.norm(dim=1)
 
 
 def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:

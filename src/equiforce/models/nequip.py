@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
-from equiforce.geometry.spherical_harmonics import spherical_harmonics
-from equiforce.graph import AtomicGraph
+from equiforce.graph import AtomicGraph, without_edges
+from equiforce.kernels import Radial, edges
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate
 from equiforce.nn.mlp import ScalarMLP
-from equiforce.nn.radial import BesselBasis
+from equiforce.nn.radial import BesselBasis, Frozen, Knots
 from equiforce.options import option
 
 
@@ -41,6 +41,12 @@ class NequIPConfig:
     radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
     radial_width: int = option(
         64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
+    )
+    radial_knots: int | None = option(
+        128,
+        "the radial network is sampled on so many knots, and splines through them are the model's radial functions; "
+        "none: the network itself on every edge, slow",
+        ge=8,
     )
     self_connection: bool = option(
         True,
@@ -102,8 +108,8 @@ class NequIPLayer(nn.Module):
         self.residual = config.residual and irreps_in == reached and not first
         self.irreps_out = reached
 
-    def forward(self, h, harmonics, basis, graph):
-        updated = self.gate(self.convolution(h, harmonics, basis, graph.species, graph))
+    def forward(self, h, harmonics, radial, graph):
+        updated = self.gate(self.convolution(h, harmonics, radial, graph.species, graph))
         return h + updated if self.residual else updated
 
 
@@ -119,10 +125,12 @@ class NequIP(nn.Module):
         self.radial_basis = BesselBasis(
             config.n_bessel, config.cutoff, config.envelope_p, trainable=config.bessel_trainable
         )
+        self.knots = None if config.radial_knots is None else Knots(config.radial_knots, config.cutoff)
         irreps = Irreps([(n_embedding, "0e")])
         targets = [hidden_irreps(channels[:1], odd=False)]
         for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
             targets.insert(0, reachable(targets[0], config.l_max, hidden_irreps(channels, odd=config.parity)))
+        self.frozen = Frozen()
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
             layer = NequIPLayer(config, n_species, irreps, target, first=number == 0)
@@ -139,32 +147,38 @@ class NequIP(nn.Module):
             graph: the atoms and their neighbours.
             vectors: r_ij of each edge in Å, in the precision of the weights.
         """
-        harmonics = spherical_harmonics(vectors, self.config.l_max)
-        basis = self.radial_basis(vectors.norm(dim=1))
-        h = self.embed(graph.species)
-        for layer in self.layers:
-            h = layer(h, harmonics, basis, graph)
+        h = self.propagate(graph, vectors)
         energies = self.readout(h).squeeze(1)
         if self.config.first_self_connection:
             energies = energies - self.isolated()[graph.species]
         return energies
 
+    def propagate(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "atoms channels"]:
+        """The features of each atom after the last layer."""
+        per_length = 1.0 if self.knots is None else self.knots.per_length
+        harmonics, positions = edges(vectors, self.config.l_max, per_length)
+        h = self.embed(graph.species)
+        for layer, radial in zip(self.layers, self.radial_weights(positions), strict=True):
+            h = layer(h, harmonics, radial, graph)
+        return h
+
+    def radial_weights(self, positions: Float[Tensor, " edges"]) -> list[Radial]:
+        """R of each layer, from positions along its spline, or from lengths in Å where there is none."""
+        if self.knots is None:
+            basis = self.radial_basis(positions)
+            return [Radial(layer.convolution.radial(basis)) for layer in self.layers]
+        sources = [self.knots.solve, *self.radial_basis.parameters()]
+        for layer in self.layers:
+            sources += layer.convolution.radial.parameters()
+        return [Radial(table, positions) for table in self.frozen(self.tables, sources)]
+
+    def tables(self) -> list[Float[Tensor, "rows weights"]]:
+        """The coefficients of each layer's splines."""
+        with torch.autocast(self.knots.lengths.device.type, enabled=False):  # a knot's rounding is a bump in the energy
+            basis = self.radial_basis(self.knots.lengths)
+            return [layer.convolution.radial.spline(basis, self.knots) for layer in self.layers]
+
     def isolated(self) -> Float[Tensor, " species"]:
         """What the network gives an atom of each species without neighbours: zero, unless every layer sees itself."""
         species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
-        alone = AtomicGraph(
-            positions=species.new_zeros(len(species), 3, dtype=torch.float64),
-            species=species,
-            cell=species.new_zeros(1, 3, 3, dtype=torch.float64),
-            structure_of_atom=torch.zeros_like(species),
-            centers=species[:0],
-            neighbors=species[:0],
-            shifts=species.new_zeros(0, 3, dtype=torch.float64),
-            by_neighbor=species[:0],
-        )
-        vectors = self.embed.weight.new_zeros(0, 3)
-        harmonics, basis = spherical_harmonics(vectors, self.config.l_max), self.radial_basis(vectors.norm(dim=1))
-        h = self.embed(species)
-        for layer in self.layers:
-            h = layer(h, harmonics, basis, alone)
-        return self.readout(h).squeeze(1)
+        return self.readout(self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))).squeeze(1)

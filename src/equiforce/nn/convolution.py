@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import PathTable, convolve
+from equiforce.kernels import PathTable, Radial, convolve
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.radial import RadialNetwork
 
@@ -40,10 +40,10 @@ class Convolution(nn.Module):
         self,
         h: Float[Tensor, "atoms inputs"],
         harmonics: Float[Tensor, "edges harmonics"],
-        basis: Float[Tensor, "edges basis"],
+        radial: Radial,
         species: Int[Tensor, " atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "atoms outputs"]:
-        messages = convolve(self.linear_in(h), harmonics, self.radial(basis), graph, self.table)
+        messages = convolve(self.linear_in(h), harmonics, radial, graph, self.table)
         mixed = self.linear_out(self.norm * messages)
         return mixed if self.self_connection is None else mixed + self.self_connection(h, species)

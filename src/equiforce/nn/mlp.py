@@ -39,8 +39,18 @@ class ScalarMLP(nn.Module):
         self.weights = nn.ParameterList([torch.randn(a, b) for a, b in pairwise(widths)])
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-        for layer, weight in enumerate(self.weights):
-            if layer:
-                x = silu(x)
-            x = x @ (weight / math.sqrt(weight.shape[0]))
+        return self.last(self.hidden(x))
+
+    def hidden(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows width"]:
+        """What the last matrix is given."""
+        for weight in self.weights[:-1]:
+            x = silu(self._times(x, weight))
         return x
+
+    def last(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "rows outputs"]:
+        """The last matrix, which is linear."""
+        return self._times(x, self.weights[-1])
+
+    @staticmethod
+    def _times(x: Tensor, weight: Tensor) -> Tensor:
+        return x @ (weight / math.sqrt(weight.shape[0]))

@@ -1,12 +1,12 @@
-"""Functions of the distance: Bessel basis, polynomial envelope, the learned radial weights."""
+"""Functions of the distance: Bessel basis, polynomial envelope, the learned radial weights and their splines."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiforce.kernels.paths import Radial
 from equiforce.nn.mlp import ScalarMLP
 
 
@@ -42,15 +42,66 @@ class BesselBasis(nn.Module):
 
     def forward(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
         x = (lengths / self.cutoff).unsqueeze(1)
-        return torch.sin(self.roots * x) / x * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
+        waves = self.roots * torch.sinc(self.roots * x / math.pi)  # sin(k x) / x, also at 0
+        return waves * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
+
+
+class Knots(nn.Module):
+    """Where radial functions are sampled: K intervals between 0 and the cutoff, and splines through the samples.
+
+    A function f becomes the cubic spline sum_k c_k B_k(r) with two continuous derivatives, equal to f on the knots 0 to
+    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff; the third derivative
+    is continuous at the first inner knot, which keeps the order of the approximation down to r = 0.
+    """
+
+    def __init__(self, n_knots: int, cutoff: float):
+        super().__init__()
+        self.per_length = n_knots / cutoff  # 1/Å
+        self.register_buffer("lengths", torch.linspace(0, cutoff, n_knots + 1)[: n_knots - 1], persistent=False)
+        self.register_buffer("solve", self._interpolation(n_knots).float(), persistent=False)
+
+    @staticmethod
+    def _interpolation(n_knots: int) -> Float[Tensor, "rows samples"]:
+        """The matrix from samples to coefficients: the inverse of a banded one, constant."""
+        sampled = torch.zeros(n_knots, n_knots + 3, dtype=torch.float64)
+        for knot in range(n_knots - 1):
+            sampled[knot, knot : knot + 3] = torch.tensor([1.0, 4.0, 1.0]) / 6
+        sampled[-1, :5] = torch.tensor([1.0, -4.0, 6.0, -4.0, 1.0])
+        inverse = torch.linalg.inv(sampled[:, :n_knots])[:, : n_knots - 1]
+        return torch.cat([inverse, inverse.new_zeros(3, n_knots - 1)])
 
 
 class RadialNetwork(nn.Module):
-    """R(r): a perceptron of the radial basis, evaluated on every edge (arXiv 2101.03164, equation 9)."""
+    """R(r): a perceptron of the radial basis (arXiv 2101.03164, equation 9)."""
 
     def __init__(self, n_basis: int, depth: int, width: int, n_weights: int):
         super().__init__()
         self.mlp = ScalarMLP(n_basis, [width] * depth, n_weights)
 
-    def forward(self, basis: Float[Tensor, "edges basis"]) -> Radial:
-        return Radial(self.mlp(basis))
+    def forward(self, basis: Float[Tensor, "rows basis"]) -> Float[Tensor, "rows weights"]:
+        return self.mlp(basis)
+
+    def spline(self, basis: Float[Tensor, "samples basis"], knots: Knots) -> Float[Tensor, "rows weights"]:
+        """The coefficients of the splines through R, from the radial basis on the knots."""
+        return self.mlp.last(knots.solve @ self.mlp.hidden(basis))  # the last layer is linear, and so is the solution
+
+
+class Frozen:
+    """Tensors made of weights, made again only when a weight has changed since.
+
+    Weights count as changed when torch counts them so: by every operation on them, but not through ``weight.data``.
+    """
+
+    def __init__(self) -> None:
+        self._state: tuple | None = None
+        self._tensors: list[Tensor] = []
+
+    def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:
+        weights = list(weights)
+        trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        if trained or any(weight.is_inference() for weight in weights):
+            return make()
+        state = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
+        if state != self._state:
+            self._state, self._tensors = state, make()
+        return self._tensors

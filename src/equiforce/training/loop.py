@@ -144,11 +144,12 @@ def backward(
         sums, counts = (torch.stack(column) for column in zip(*parts, strict=True))
     counts = total_over_processes(counts, fabric).clamp(min=1.0)
     local = (sums.new_tensor(weights) * sums / counts).sum()
-    for parameter in potential.parameters():
-        if parameter.requires_grad and parameter.grad is None:
+    trained = [parameter for parameter in potential.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     if local.requires_grad:
-        local.backward()
+        local.backward(inputs=trained)  # by name, or torch would differentiate by the positions too
     add_gradients(potential, fabric)
     return total_over_processes(local.detach(), fabric).item()
 
