@@ -1,6 +1,6 @@
-"""One operation, several implementations, one signature."""
+"""Each operation has several implementations and one signature."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import autograd, build, cpu, reference
+from equiforce.kernels import autograd, build, cpu, cpu_nodes, reference
 from equiforce.kernels.paths import PathTable, Radial
+from equiforce.kernels.plans import GatePlan, MixPlan
+from equiforce.kernels.targets import SCALARS, Source
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
 _preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
@@ -69,6 +71,47 @@ def convolve(
     return autograd.convolve(x, harmonics, radial, graph, table, chosen)
 
 
+def mix(
+    x: Float[Tensor, "atoms inputs"],
+    weights: Float[Tensor, "species weights"],
+    species: Int[Tensor, " atoms"] | None,
+    plan: MixPlan,
+    backend: Backend = "auto",
+) -> Float[Tensor, "atoms outputs"]:
+    """y_i = x_i W(species_i), irrep by irrep.
+
+    Args:
+        x: features of each atom, irreps ``plan.irreps_in``.
+        weights: ``plan.n_weights`` of each species.
+        species: of each atom; None where there is one set of weights.
+        plan: which blocks are multiplied.
+        backend: as in :func:`convolve`.
+    """
+    if torch.is_autocast_enabled(x.device.type):  # these are what lower precision is for
+        return reference.mix(x, weights, species, plan)
+    chosen = _choose(backend, x, lambda: cpu_nodes.kernels(x.dtype))
+    if chosen is reference:
+        return reference.mix(x, weights, species, plan)
+    return autograd.mix(x, weights, species, plan, cpu_nodes)
+
+
+def gate(
+    x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float, backend: Backend = "auto"
+) -> Float[Tensor, "atoms outputs"]:
+    """SiLU of even scalars, tanh of odd ones, and other irreps times the SiLU of their gates (equation 11).
+
+    Args:
+        x: features of each atom, irreps ``plan.irreps_in``.
+        plan: which scalars gate what.
+        silu, tanh: factors of the activations.
+        backend: as in :func:`convolve`.
+    """
+    chosen = _choose(backend, x, lambda: cpu_nodes.kernels(x.dtype))
+    if chosen is reference:
+        return reference.gate(x, plan, silu, tanh)
+    return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
+
+
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
     """Makes ``auto`` mean this backend for a while: an oracle for tests, and a way round a kernel under suspicion."""
@@ -86,11 +129,11 @@ def describe(device: torch.device | str) -> str:
     return "plain torch"
 
 
-def _choose(backend: Backend, example: Tensor, needed: Callable[[], list[build.Kernel]]) -> ModuleType:
+def _choose(backend: Backend, example: Tensor, needed: Callable[[], Sequence[Source]]) -> ModuleType:
     wanted = _preferred.get() if backend == "auto" else backend
     if wanted == "reference":
         return reference
-    if wanted in ("auto", "cpu") and example.device.type == "cpu" and example.dtype in cpu.SCALARS and build.ready(needed()):
+    if wanted in ("auto", "cpu") and example.device.type == "cpu" and example.dtype in SCALARS and build.ready(needed()):
         return cpu
     if wanted != "auto":
         raise InputError(
@@ -110,4 +153,16 @@ def _sorted(graph: AtomicGraph) -> tuple[AtomicGraph, Int[Tensor, " edges"] | No
     return (graph, None) if found is None else found
 
 
-__all__ = ["Backend", "PathTable", "Radial", "convolve", "describe", "edges", "using"]
+__all__ = [
+    "Backend",
+    "GatePlan",
+    "MixPlan",
+    "PathTable",
+    "Radial",
+    "convolve",
+    "describe",
+    "edges",
+    "gate",
+    "mix",
+    "using",
+]

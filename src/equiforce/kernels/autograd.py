@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import reference
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
+from equiforce.kernels.plans import GatePlan, MixPlan
 
 
 def convolve(
@@ -35,7 +36,7 @@ class _Edges(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_harmonics: Tensor, g_positions: Tensor):
         (vectors,) = ctx.saved_tensors
-        return _EdgesTranspose.apply(vectors, g_harmonics, g_positions, *ctx.rest), None, None, None
+        return _apply(_EdgesTranspose, vectors, g_harmonics, g_positions, *ctx.rest), None, None, None
 
 
 class _EdgesTranspose(torch.autograd.Function):
@@ -79,7 +80,7 @@ class _Gather(torch.autograd.Function):
         inputs = ctx.saved_tensors
         x, harmonics, values, positions = _continues(ctx, 4)
         wanted = Wanted(x, harmonics or positions, values)
-        gradients = _Scatter.apply(g.contiguous(), *inputs, *ctx.rest, wanted)
+        gradients = _apply(_Scatter, g.contiguous(), *inputs, *ctx.rest, wanted)
         return *gradients, None, None, None
 
 
@@ -140,3 +141,78 @@ def _will_visit(node: Any) -> bool:
         return torch._C._will_engine_execute_node(node)  # noqa: SLF001 - what checkpointing in torch uses
     except (AttributeError, RuntimeError):  # no such function, or a leaf of autograd.grad, which is not answered
         return True
+
+
+def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: MixPlan, backend: ModuleType) -> Tensor:
+    """y_i = x_i W(species_i) by a backend; differentiable to any order."""
+    return _Mix.apply(x, weights, "y", (species, plan), backend)
+
+
+class _Mix(torch.autograd.Function):
+    """Given two of x, w and y, the derivative of the form <y, x W> with respect to the third.
+
+    The form is linear in each, so that the derivatives of such a function are functions of the same kind.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, first, second, result, rest, backend) -> Tensor:
+        ctx.save_for_backward(first, second)
+        ctx.rest = result, rest, backend
+        return backend.mix(result, first, second, *rest)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor):
+        result, rest, backend = ctx.rest
+        names = [name for name in ("x", "w", "y") if name != result]
+        known = {**dict(zip(names, ctx.saved_tensors, strict=True)), result: gradient}
+        gradients: list[Tensor | None] = []
+        for name, goes_on in zip(names, _continues(ctx, 2), strict=True):
+            pair = (known[other] for other in ("x", "w", "y") if other != name)
+            gradients.append(_apply(_Mix, *pair, name, rest, backend) if goes_on else None)
+        return *gradients, None, None, None
+
+
+def gate(x: Tensor, plan: GatePlan, gains: tuple[float, float], backend: ModuleType) -> Tensor:
+    """The gate by a backend; twice differentiable."""
+    return _Gate.apply(x, plan, gains, backend)
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, plan, gains, backend) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = plan, gains, backend
+        return backend.gate(x, plan, *gains)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor):
+        return _apply(_GateGradient, *ctx.saved_tensors, g, *ctx.rest), None, None, None
+
+
+class _GateGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, g, plan, gains, backend) -> Tensor:
+        ctx.save_for_backward(x, g)
+        ctx.rest = plan, gains, backend
+        return backend.gate_gradient(x, g, plan, *gains)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, tangent: Tensor):
+        plan, gains, backend = ctx.rest
+        return *backend.gate_curvature(*ctx.saved_tensors, tangent, plan, *gains), None, None, None
+
+
+class _Unrecorded:
+    """Stands in for the context of a function whose own derivative nobody will ask for."""
+
+    def save_for_backward(self, *_: Tensor) -> None: ...
+
+    def set_materialize_grads(self, _: bool) -> None: ...
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``function.apply``, without its cost where no derivative is recorded."""
+    if torch.is_grad_enabled():
+        return function.apply(*arguments)
+    return function.forward(_Unrecorded(), *arguments)

@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import platformdirs
 import torch
 
 from equiforce.geometry import spherical_harmonics
-from equiforce.kernels import generate, generate_edges, paths
-from equiforce.kernels.generate import TARGETS, Target
+from equiforce.kernels import generate, generate_edges, generate_nodes, paths, targets
+from equiforce.kernels.targets import TARGETS, Source, Target
 
 log = logging.getLogger("equiforce")
 
@@ -35,21 +35,11 @@ class NoCompilerError(RuntimeError):
     """There is no C compiler, or it fails."""
 
 
-@runtime_checkable
-class Kernel(Protocol):
-    """Something to compile; its repr says all that its source depends on."""
-
-    kind: str
-
-    def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
-
-
 Function = Callable[[Any], None]
-_loaded: dict[Kernel, Function] = {}
+_loaded: dict[Source, Function] = {}
 
 
-def function(kernel: Kernel) -> Function:
+def function(kernel: Source) -> Function:
     """The function of a kernel, compiled if this machine has never needed it."""
     found = _loaded.get(kernel)
     if found is None:
@@ -58,7 +48,7 @@ def function(kernel: Kernel) -> Function:
     return found
 
 
-def ready(kernels: list[Kernel]) -> bool:
+def ready(kernels: Sequence[Source]) -> bool:
     """Whether these kernels can be had; compiles what is missing, and says once why it cannot."""
     if all(kernel in _loaded for kernel in kernels):
         return True
@@ -78,7 +68,7 @@ def _tell_once(message: str) -> None:
     log.warning(message)
 
 
-def prepare(kernels: Sequence[Kernel]) -> None:
+def prepare(kernels: Sequence[Source]) -> None:
     """Compiles what is missing, side by side, and loads everything.
 
     Raises:
@@ -120,7 +110,7 @@ def cache_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="equiforce-kernels-"))
 
 
-def file_name(kernel: Kernel, family: Target) -> str:
+def file_name(kernel: Source, family: Target) -> str:
     """What a compiled kernel is called: the same for what is compiled from the same source with the same options."""
     described = f"{kernel} {family} {FLAGS} {_generator()}"
     return f"{kernel.kind}-{family.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}.so"
@@ -129,12 +119,12 @@ def file_name(kernel: Kernel, family: Target) -> str:
 @cache
 def _generator() -> str:
     """What the source of a kernel depends on, beside the kernel."""
-    modules = (generate, generate_edges, paths, spherical_harmonics)
-    texts = (Path(module.__file__).read_bytes() for module in modules)
+    modules = (generate, generate_edges, generate_nodes, paths, targets, spherical_harmonics)
+    texts = [generate_nodes.TEXT.read_bytes(), *(Path(module.__file__).read_bytes() for module in modules)]
     return hashlib.sha256(b"".join(texts)).hexdigest() + ("openmp" if _openmp() else "")
 
 
-def compile_into(folder: Path, kernel: Kernel, family: Target) -> Path:
+def compile_into(folder: Path, kernel: Source, family: Target) -> Path:
     """Compiles a kernel; processes that do so at the same time do not disturb one another."""
     path = folder / file_name(kernel, family)
     text = path.with_suffix(".c")
@@ -188,7 +178,7 @@ def _family_of_compiler() -> str:
     return "gcc" if "Free Software Foundation" in result.stdout else result.stdout
 
 
-def _load_first(kernel: Kernel) -> Function | None:
+def _load_first(kernel: Source) -> Function | None:
     name = file_name(kernel, target())
     for folder in (PREBUILT, cache_folder()):
         if (folder / name).exists():

@@ -12,9 +12,9 @@ from equiforce.kernels import build
 from equiforce.kernels.generate import Kernel
 from equiforce.kernels.generate_edges import EdgeKernel
 from equiforce.kernels.paths import PathTable, Tangents, Wanted
+from equiforce.kernels.targets import SCALARS
 
 EDGES_OF_A_THREAD = 128  # fewer are not worth waking one
-SCALARS = {torch.float32: "float", torch.float64: "double"}
 POINTERS = ("centers", "neighbors", "order", "x", "y", "table", "t", "g", "dx", "dy", "dt")
 RESULTS = ("out", "gx", "gy", "gt", "gtable")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equiforce.kernels.paths import Combination, Group, PathTable, combination
+from equiforce.kernels.targets import Scalar, Target
 
 LANES = 16
 SIGNATURE = """\
@@ -25,23 +26,6 @@ typedef struct {
   S *out, *gx, *gy, *gt, *gtable;
 } Arguments;
 """
-
-
-@dataclass(frozen=True)
-class Target:
-    """A family of processors: its vectors and the compiler's options for them."""
-
-    name: str
-    vector_bytes: int
-    n_registers: int
-    flags: tuple[str, ...]
-
-
-TARGETS = {
-    "avx512": Target("avx512", 64, 32, ("-march=x86-64-v4", "-mprefer-vector-width=512")),
-    "avx2": Target("avx2", 32, 16, ("-march=x86-64-v3",)),
-    "portable": Target("portable", 16, 16, ()),
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class Kernel:
     """
 
     table: PathTable
-    scalar: Literal["float", "double"]
+    scalar: Scalar
     kind: Literal["gather", "scatter"]
     dual: bool = False
     x: bool = False
@@ -72,7 +56,7 @@ class Kernel:
 class _Writer:
     def __init__(self, kernel: Kernel, target: Target):
         self.kernel, self.table = kernel, kernel.table
-        self.width = target.vector_bytes // (4 if kernel.scalar == "float" else 8)
+        self.width = target.width(kernel.scalar)
         self.n_registers = target.n_registers
         self.n_harmonics = (kernel.table.l_max + 1) ** 2
         self.dim_in, self.dim_out = kernel.table.irreps_in.dim, kernel.table.irreps_out.dim

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equiforce.geometry.spherical_harmonics import recursion
-from equiforce.kernels.generate import LANES, Target
+from equiforce.kernels.generate import LANES
+from equiforce.kernels.targets import Scalar, Target
 
 SIGNATURE = """\
 typedef struct { long n_parts, n_edges; const S *v, *dv, *gy, *gt; S *y, *t, *gv; S scale; } Arguments;
@@ -22,7 +23,7 @@ class EdgeKernel:
     """The three maps for harmonics up to ``l_max``."""
 
     l_max: int
-    scalar: Literal["float", "double"]
+    scalar: Scalar
     kind: Literal["forward", "transpose", "tangent"]
 
     def source(self, target: Target) -> str:  # noqa: ARG002 - the compiler splits the vectors of a chunk

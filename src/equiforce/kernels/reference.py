@@ -11,6 +11,7 @@ from equiforce.geometry.irreps import Block, blocks
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.kernels.paths import Path, PathTable, Radial
+from equiforce.kernels.plans import GatePlan, MixPlan
 
 
 class Group(NamedTuple):
@@ -56,6 +57,44 @@ def edges(
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
     """Y of each vector's direction, and ``scale`` times its length."""
     return spherical_harmonics(vectors, l_max), scale * vectors.norm(dim=1)
+
+
+def mix(
+    x: Float[Tensor, "atoms inputs"],
+    weights: Float[Tensor, "species weights"],
+    species: Int[Tensor, " atoms"] | None,
+    plan: MixPlan,
+) -> Float[Tensor, "atoms outputs"]:
+    """x_i W(species_i), irrep by irrep."""
+    products = {product.target: product for product in plan.products}
+    mixed = []
+    for target in blocks(plan.irreps_out):
+        if (product := products.get(target)) is None:
+            mixed.append(x.new_zeros(x.shape[0], target.stop - target.start))
+            continue
+        n_in, n_out = product.source.channels, target.channels
+        matrices = product.scale * weights[:, product.weight : product.weight + n_in * n_out]
+        every = product.source.of(x) @ matrices.unflatten(1, (n_in, n_out)).transpose(0, 1).flatten(1)
+        if species is not None:
+            index = species.view(-1, 1, 1, 1).expand(-1, every.shape[1], 1, n_out)
+            every = every.unflatten(2, (plan.n_species, n_out)).gather(2, index)
+        mixed.append(every.flatten(1))
+    return torch.cat(mixed, dim=1)
+
+
+def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Float[Tensor, "atoms outputs"]:
+    """The gate, with activations scaled by ``silu`` and ``tanh``."""
+    gated = []
+    for source, target, gates in plan.parts:
+        values = source.of(x)[..., : target.channels]
+        if target.l:
+            values = silu * torch.nn.functional.silu(x[:, gates : gates + target.channels]).unsqueeze(1) * values
+        elif target.parity > 0:
+            values = silu * torch.nn.functional.silu(values)
+        else:
+            values = tanh * torch.tanh(values)
+        gated.append(values.flatten(1))
+    return torch.cat(gated, dim=1)
 
 
 def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:

@@ -30,10 +30,9 @@ class Convolution(nn.Module):
     ):
         super().__init__()
         self.table = PathTable(irreps_in, l_max, irreps_out)
-        self.norm = 1 / math.sqrt(mean_neighbors)
         self.linear_in = Linear(irreps_in, irreps_in)
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
-        self.linear_out = Linear(self.table.irreps_out, irreps_out)
+        self.linear_out = Linear(self.table.irreps_out, irreps_out, scale=1 / math.sqrt(mean_neighbors))
         self.self_connection = SpeciesLinear(irreps_in, irreps_out, n_species) if self_connection else None
 
     def forward(
@@ -45,5 +44,5 @@ class Convolution(nn.Module):
         graph: AtomicGraph,
     ) -> Float[Tensor, "atoms outputs"]:
         messages = convolve(self.linear_in(h), harmonics, radial, graph, self.table)
-        mixed = self.linear_out(self.norm * messages)
+        mixed = self.linear_out(messages)
         return mixed if self.self_connection is None else mixed + self.self_connection(h, species)

@@ -1,0 +1,147 @@
+"""What happens on each atom, on the CPU, by the C of ``nodes.c``."""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from equiforce.kernels import build
+from equiforce.kernels.generate_nodes import NodeKernel
+from equiforce.kernels.plans import GatePlan, MixPlan
+from equiforce.kernels.targets import SCALARS
+
+ATOMS_OF_A_THREAD = 64  # fewer are not worth waking one
+KINDS = {"y": 0, "x": 1, "w": 2}
+
+
+class _Product(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("rows", "n_in", "n_out", "x", "y", "w")),
+        ("scale", ctypes.c_double),
+    )
+
+
+class _Mix(ctypes.Structure):
+    _fields_ = (
+        *((n, ctypes.c_long) for n in ("kind", "n_parts", "n_atoms", "n_species", "n_blocks", "n_weights")),
+        *((n, ctypes.c_long) for n in ("dim_x", "dim_y")),
+        *((n, ctypes.c_void_p) for n in ("blocks", "species", "x", "w", "y")),
+    )
+
+
+class _Part(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_long) for name in ("kind", "rows", "channels", "x", "y", "gate"))
+
+
+class _Gate(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("order", "n_parts", "n_atoms", "n_blocks", "dim_x", "dim_y")),
+        *((name, ctypes.c_double) for name in ("silu", "tanh")),
+        *((name, ctypes.c_void_p) for name in ("blocks", "x", "g", "dx", "y", "gx", "dg")),
+    )
+
+
+@cache
+def kernels(dtype: torch.dtype) -> list[NodeKernel]:
+    """What atoms need."""
+    return [NodeKernel(SCALARS[dtype], kind) for kind in ("mix", "gate")]
+
+
+def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms"] | None, plan: MixPlan) -> Tensor:
+    """Of y_i = x_i W(species_i), and its two other derivatives, the one called ``result``.
+
+    Args:
+        result: ``y`` from x and w, ``x`` from w and y, or ``w`` from x and y.
+        first, second: the other two, x [atoms, inputs], w [species, weights], y [atoms, outputs], in this order.
+        species: of each atom; None where there is one.
+        plan: which blocks are multiplied.
+    """
+    others = [name for name in ("x", "w", "y") if name != result]
+    given = dict(zip(others, (first.contiguous(), second.contiguous()), strict=True))
+    n_atoms = given["y" if result == "x" else "x"].shape[0]
+    n_parts = max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD))
+    shape = {
+        "x": (n_atoms, plan.irreps_in.dim),
+        "y": (n_atoms, plan.irreps_out.dim),
+        "w": (n_parts, plan.n_species, plan.n_weights),
+    }[result]
+    given[result] = first.new_zeros(shape)
+    arguments = _Mix(
+        kind=KINDS[result],
+        n_parts=n_parts,
+        n_atoms=n_atoms,
+        n_species=plan.n_species,
+        n_blocks=len(plan.products),
+        n_weights=plan.n_weights,
+        dim_x=plan.irreps_in.dim,
+        dim_y=plan.irreps_out.dim,
+        blocks=ctypes.addressof(_products(plan)),
+        species=None if species is None else species.contiguous().data_ptr(),
+        **{name: tensor.data_ptr() for name, tensor in given.items()},
+    )
+    build.function(kernels(first.dtype)[0])(ctypes.byref(arguments))
+    return given[result][0] if result == "w" else given[result]
+
+
+def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Float[Tensor, "atoms outputs"]:
+    """The gate, with activations scaled by ``silu`` and ``tanh``."""
+    y = x.new_empty(x.shape[0], plan.irreps_out.dim)
+    _run_gate(0, plan, silu, tanh, x=x.contiguous(), y=y)
+    return y
+
+
+def gate_gradient(x: Tensor, g: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
+    """The gradient of x, from that of the gate's result."""
+    gx = torch.empty_like(x)
+    _run_gate(1, plan, silu, tanh, x=x.contiguous(), g=g.contiguous(), gx=gx)
+    return gx
+
+
+def gate_curvature(
+    x: Tensor, g: Tensor, dx: Tensor, plan: GatePlan, silu: float, tanh: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to x and g of <dx, gate_gradient>."""
+    gx, dg = torch.empty_like(x), torch.empty_like(g)
+    _run_gate(2, plan, silu, tanh, x=x.contiguous(), g=g.contiguous(), dx=dx.contiguous(), gx=gx, dg=dg)
+    return gx, dg
+
+
+def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, **tensors: Tensor) -> None:
+    n_atoms, _ = tensors["x"].shape
+    arguments = _Gate(
+        order=order,
+        n_parts=max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD)),
+        n_atoms=n_atoms,
+        n_blocks=len(plan.parts),
+        dim_x=plan.irreps_in.dim,
+        dim_y=plan.irreps_out.dim,
+        silu=silu,
+        tanh=tanh,
+        blocks=ctypes.addressof(_parts(plan)),
+        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+    )
+    build.function(kernels(tensors["x"].dtype)[1])(ctypes.byref(arguments))
+
+
+@cache
+def _products(plan: MixPlan) -> Any:
+    described = [
+        _Product(2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale)
+        for a, b, weight, scale in plan.products
+    ]
+    return (_Product * len(described))(*described)
+
+
+@cache
+def _parts(plan: GatePlan) -> Any:
+    described = [
+        _Part(2 if b.l else int(b.parity < 0), 2 * a.l + 1, a.channels, a.start, b.start, gate)
+        for a, b, gate in plan.parts
+    ]
+    # even scalars of the input that are no gates are as many as those of the output
+    for part, (_, b, _) in zip(described, plan.parts, strict=True):
+        part.channels = b.channels
+    return (_Part * len(described))(*described)

@@ -1,0 +1,257 @@
+/* What happens on each atom: features times the matrices of their species, and the gate.
+
+   Compiled with S (float or double), DOUBLE (0 or 1), W (numbers in a vector) and R (rows that are multiplied together) defined.
+   Features are flat; a block of an irrep is [2l+1, channels] within them, channels last. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
+#define LD(p) (*(const V *)(p))
+#define ST(p, v) (*(V *)(p) = (v))
+
+static inline V load(const S *p, long n) {
+  if (n >= W) return LD(p);
+  V v = {0};
+  memcpy(&v, p, n * sizeof(S));
+  return v;
+}
+
+static inline void store(S *p, V v, long n) {
+  if (n >= W) ST(p, v);
+  else memcpy(p, &v, n * sizeof(S));
+}
+
+/* ---- y_i = x_i W(species_i): one matrix for each irrep and species */
+
+typedef struct { long rows, n_in, n_out, x, y, w; double scale; } Block;
+
+typedef struct {
+  long kind; /* 0: y from x and w; 1: x from y and w, the transpose; 2: w from x and y */
+  long n_parts, n_atoms, n_species, n_blocks, n_weights, dim_x, dim_y;
+  const Block *blocks;
+  const long *species; /* null where there is one */
+  S *x, *w, *y;        /* of w there are n_parts copies where it is the result */
+} Mix;
+
+#define CHUNK 96 /* rows whose addresses are listed at once; a multiple of R */
+
+#define TILE(NAME, ROWS, VECTORS)                                                                     \
+  static inline void NAME(S *const *a, S *const *b, const S *w, long n_in, long n_out, S scale) {     \
+    V sum[ROWS][VECTORS] = {{{0}}};                                                                   \
+    for (long c = 0; c < n_in; c++, w += n_out)                                                       \
+      for (int r = 0; r < ROWS; r++)                                                                  \
+        for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r][c] * LD(w + v * W);                       \
+    for (int r = 0; r < ROWS; r++)                                                                    \
+      for (int v = 0; v < VECTORS; v++) ST(b[r] + v * W, scale * sum[r][v]);                          \
+  }
+TILE(tile_many_2, R, 2)
+TILE(tile_many_1, R, 1)
+TILE(tile_one_2, 1, 2)
+TILE(tile_one_1, 1, 1)
+
+/* b[r] = scale a[r] w for every row, w [n_in, n_out] */
+static void multiply(S **a, S **b, long rows, const S *w, long n_in, long n_out, S scale) {
+  S *to[R];
+  long n = 0;
+  for (; n + W <= n_out; ) {
+    const int two = n + 2 * W <= n_out;
+    long r = 0;
+    for (; r + R <= rows; r += R) {
+      for (int k = 0; k < R; k++) to[k] = b[r + k] + n;
+      (two ? tile_many_2 : tile_many_1)(a + r, to, w + n, n_in, n_out, scale);
+    }
+    for (; r < rows; r++) {
+      to[0] = b[r] + n;
+      (two ? tile_one_2 : tile_one_1)(a + r, to, w + n, n_in, n_out, scale);
+    }
+    n += two ? 2 * W : W;
+  }
+  for (; n < n_out; n++)
+    for (long r = 0; r < rows; r++) {
+      S sum = 0;
+      for (long c = 0; c < n_in; c++) sum += a[r][c] * w[c * n_out + n];
+      b[r][n] = scale * sum;
+    }
+}
+
+/* w += scale a^T b over the rows, w [n_in, n_out] */
+static void outer(S **a, S **b, long rows, S *w, long n_in, long n_out, S scale) {
+  for (long n = 0; n < n_out; n += 2 * W) {
+    const long first = n_out - n, second = n_out - n - W;
+    long c = 0;
+    for (; c + R <= n_in; c += R) {
+      V sum[R][2] = {{{0}}};
+      for (long r = 0; r < rows; r++) {
+        const V b0 = load(b[r] + n, first), b1 = second > 0 ? load(b[r] + n + W, second) : (V){0};
+        for (int k = 0; k < R; k++) { sum[k][0] += a[r][c + k] * b0; sum[k][1] += a[r][c + k] * b1; }
+      }
+      for (int k = 0; k < R; k++) {
+        S *to = w + (c + k) * n_out + n;
+        store(to, load(to, first) + scale * sum[k][0], first);
+        if (second > 0) store(to + W, load(to + W, second) + scale * sum[k][1], second);
+      }
+    }
+    for (; c < n_in; c++)
+      for (long r = 0; r < rows; r++) {
+        S *to = w + c * n_out + n;
+        store(to, load(to, first) + scale * a[r][c] * load(b[r] + n, first), first);
+        if (second > 0) store(to + W, load(to + W, second) + scale * a[r][c] * load(b[r] + n + W, second), second);
+      }
+  }
+}
+
+/* atoms order[first..last) are of one species, whose matrices are w (transposed for kind 1) */
+static void mix_some(const Mix *m, const long *order, long first, long last, S *w) {
+  S *a[CHUNK], *b[CHUNK];
+  for (long k = 0; k < m->n_blocks; k++) {
+    const Block t = m->blocks[k];
+    for (long row = first * t.rows; row < last * t.rows; row += CHUNK) {
+      const long n = last * t.rows - row < CHUNK ? last * t.rows - row : CHUNK;
+      for (long r = 0; r < n; r++) {
+        const long atom = order[(row + r) / t.rows], component = (row + r) % t.rows;
+        a[r] = m->x + atom * m->dim_x + t.x + component * t.n_in;
+        b[r] = m->y + atom * m->dim_y + t.y + component * t.n_out;
+      }
+      if (m->kind == 0) multiply(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
+      if (m->kind == 1) multiply(b, a, n, w + t.w, t.n_out, t.n_in, t.scale);
+      if (m->kind == 2) outer(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
+    }
+  }
+}
+
+void mix(const Mix *m) {
+  const long total = m->n_species * m->n_weights;
+  long *order = malloc(m->n_atoms * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
+  S *w = m->w;
+  for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
+  for (long s = 0; s < m->n_species; s++) start[s + 2] += start[s + 1];
+  for (long i = 0; i < m->n_atoms; i++) order[start[(m->species ? m->species[i] : 0) + 1]++] = i;
+  if (m->kind == 1) {
+    w = malloc(total * sizeof(S));
+    for (long s = 0; s < m->n_species; s++)
+      for (long k = 0; k < m->n_blocks; k++) {
+        const Block t = m->blocks[k];
+        const S *from = m->w + s * m->n_weights + t.w;
+        S *to = w + s * m->n_weights + t.w;
+        for (long c = 0; c < t.n_in; c++)
+          for (long n = 0; n < t.n_out; n++) to[n * t.n_in + c] = from[c * t.n_out + n];
+      }
+  }
+  #pragma omp parallel for num_threads(m->n_parts) schedule(static, 1)
+  for (long p = 0; p < m->n_parts; p++) {
+    const long low = m->n_atoms * p / m->n_parts, high = m->n_atoms * (p + 1) / m->n_parts;
+    for (long s = 0; s < m->n_species; s++) {
+      const long first = start[s] > low ? start[s] : low, last = start[s + 1] < high ? start[s + 1] : high;
+      if (first < last) mix_some(m, order, first, last, w + (m->kind == 2 ? p * total : 0) + s * m->n_weights);
+    }
+  }
+  if (m->kind == 2)
+    for (long p = 1; p < m->n_parts; p++)
+      for (long k = 0; k < total; k++) m->w[k] += m->w[p * total + k];
+  if (m->kind == 1) free(w);
+  free(order);
+  free(start);
+}
+
+/* ---- the gate: SiLU of even scalars, tanh of odd ones, other irreps times the SiLU of their gates */
+
+typedef struct { long kind, rows, channels, x, y, gate; } Part; /* kind 0: SiLU, 1: tanh, 2: gated */
+
+typedef struct {
+  long order; /* 0: y; 1: gx from g; 2: from dx, the tangent of gx, those of g (in dg) and x (in gx) */
+  long n_parts, n_atoms, n_blocks, dim_x, dim_y;
+  double silu, tanh;
+  const Part *blocks;
+  const S *x, *g, *dx;
+  S *y, *gx, *dg;
+} Gate;
+
+typedef struct { V f, f1, f2; } Value; /* a function and its first two derivatives */
+
+#if DOUBLE
+static inline V exponential(V x) {
+  V y;
+  for (int k = 0; k < W; k++) y[k] = exp(x[k]);
+  return y;
+}
+#else
+typedef int I __attribute__((vector_size(W * sizeof(int)), aligned(sizeof(int)), may_alias));
+
+static inline V smaller(V a, V b) {
+  const I first = a < b;
+  return (V)(((I)a & first) | ((I)b & ~first));
+}
+
+/* 2^n e^r with |r| <= ln 2 / 2, and for e^r the polynomial of Cephes' expf (S. Moshier) */
+static inline V exponential(V x) {
+  const V limit = (V){0} + 87, y = -smaller(-smaller(x, limit), limit);
+  const V magic = (V){0} + 12582912, n = (y * 1.44269504f + magic) - magic;
+  const V r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = (V){0} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1;
+  return p * (V)((__builtin_convertvector(n, I) + 127) << 23);
+}
+#endif
+
+static inline Value silu(V x, S gain) {
+  const V s = 1 / (1 + exponential(-x)), slope = s * (1 - s);
+  return (Value){gain * x * s, gain * (s + x * slope), gain * slope * (2 + x * (1 - 2 * s))};
+}
+
+static inline Value hyperbolic(V x, S gain) {
+  const V t = 2 / (1 + exponential(-2 * x)) - 1, slope = 1 - t * t;
+  return (Value){gain * t, gain * slope, -2 * gain * t * slope};
+}
+
+static void gate_scalars(const Gate *a, const Part p, long atom) {
+  const S *x = a->x + atom * a->dim_x + p.x;
+  const long to = atom * a->dim_x + p.x, from = atom * a->dim_y + p.y;
+  for (long c = 0; c < p.channels; c += W) {
+    const long n = p.channels - c;
+    const Value v = p.kind ? hyperbolic(load(x + c, n), a->tanh) : silu(load(x + c, n), a->silu);
+    if (a->order == 0) { store(a->y + from + c, v.f, n); continue; }
+    const V g = load(a->g + from + c, n);
+    if (a->order == 1) { store(a->gx + to + c, v.f1 * g, n); continue; }
+    const V dx = load(a->dx + to + c, n);
+    store(a->dg + from + c, v.f1 * dx, n);
+    store(a->gx + to + c, v.f2 * g * dx, n);
+  }
+}
+
+static void gate_block(const Gate *a, const Part p, long atom) {
+  const long in = atom * a->dim_x, out = atom * a->dim_y;
+  for (long c = 0; c < p.channels; c += W) {
+    const long n = p.channels - c, gate = in + p.gate + c;
+    const Value v = silu(load(a->x + gate, n), a->silu);
+    const V dt = a->order == 2 ? load(a->dx + gate, n) : (V){0};
+    V along = {0}, across = {0};
+    for (long m = 0; m < p.rows; m++) {
+      const long i = in + p.x + m * p.channels + c, o = out + p.y + m * p.channels + c;
+      const V x = load(a->x + i, n);
+      if (a->order == 0) { store(a->y + o, v.f * x, n); continue; }
+      const V g = load(a->g + o, n);
+      along += g * x;
+      if (a->order == 1) { store(a->gx + i, v.f * g, n); continue; }
+      const V dx = load(a->dx + i, n);
+      across += g * dx;
+      store(a->dg + o, v.f1 * dt * x + v.f * dx, n);
+      store(a->gx + i, v.f1 * dt * g, n);
+    }
+    if (a->order == 1) store(a->gx + gate, v.f1 * along, n);
+    if (a->order == 2) store(a->gx + gate, v.f2 * dt * along + v.f1 * across, n);
+  }
+}
+
+void gate(const Gate *a) {
+  #pragma omp parallel for num_threads(a->n_parts) schedule(static)
+  for (long atom = 0; atom < a->n_atoms; atom++)
+    for (long k = 0; k < a->n_blocks; k++)
+      if (a->blocks[k].kind == 2) gate_block(a, a->blocks[k], atom);
+      else gate_scalars(a, a->blocks[k], atom);
+}
