@@ -1,6 +1,6 @@
 """Each operation has several implementations and one signature."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -16,7 +16,6 @@ from equiforce.graph import AtomicGraph
 from equiforce.kernels import autograd, build, cpu, cpu_nodes, reference
 from equiforce.kernels.paths import PathTable, Radial
 from equiforce.kernels.plans import GatePlan, MixPlan
-from equiforce.kernels.targets import SCALARS, Source
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
 _preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
@@ -33,7 +32,7 @@ def edges(
         scale: in 1/Å; the number of knots in an Å gives positions along a spline.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, vectors, lambda: cpu.edge_kernels(l_max, vectors.dtype))
+    chosen = _choose(backend, vectors, lambda: cpu.edges_ready(l_max, vectors.dtype))
     return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
 
 
@@ -62,7 +61,7 @@ def convolve(
     x = x.to(harmonics.dtype)
     training = radial.values.requires_grad
     spline = radial.positions is not None
-    chosen = _choose(backend, x, lambda: cpu.kernels(table, x.dtype, training)) if spline else reference
+    chosen = _choose(backend, x, lambda: cpu.ready(table, x.dtype, training)) if spline else reference
     if chosen is reference:
         return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), graph, table)
     graph, order = _sorted(graph)
@@ -89,7 +88,7 @@ def mix(
     """
     if torch.is_autocast_enabled(x.device.type):  # these are what lower precision is for
         return reference.mix(x, weights, species, plan)
-    chosen = _choose(backend, x, lambda: cpu_nodes.kernels(x.dtype))
+    chosen = _choose(backend, x, lambda: cpu_nodes.ready(x.dtype))
     if chosen is reference:
         return reference.mix(x, weights, species, plan)
     return autograd.mix(x, weights, species, plan, cpu_nodes)
@@ -106,7 +105,7 @@ def gate(
         silu, tanh: factors of the activations.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, x, lambda: cpu_nodes.kernels(x.dtype))
+    chosen = _choose(backend, x, lambda: cpu_nodes.ready(x.dtype))
     if chosen is reference:
         return reference.gate(x, plan, silu, tanh)
     return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
@@ -124,16 +123,16 @@ def using(backend: Backend) -> Iterator[None]:
 
 def describe(device: torch.device | str) -> str:
     """Which implementation serves tensors on a device, in words."""
-    if torch.device(device).type == "cpu" and _preferred.get() != "reference" and cpu.usable():
+    if torch.device(device).type == "cpu" and _preferred.get() != "reference" and cpu.edges_ready(0, torch.float32):
         return f"generated C, {build.target().name}"
     return "plain torch"
 
 
-def _choose(backend: Backend, example: Tensor, needed: Callable[[], Sequence[Source]]) -> ModuleType:
+def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool]) -> ModuleType:
     wanted = _preferred.get() if backend == "auto" else backend
     if wanted == "reference":
         return reference
-    if wanted in ("auto", "cpu") and example.device.type == "cpu" and example.dtype in SCALARS and build.ready(needed()):
+    if wanted in ("auto", "cpu") and example.device.type == "cpu" and ready():
         return cpu
     if wanted != "auto":
         raise InputError(

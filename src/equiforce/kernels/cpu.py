@@ -2,6 +2,7 @@
 
 import ctypes
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -43,30 +44,27 @@ class _Edges64(EdgeArguments):
     _fields_ = (("scale", ctypes.c_double),)
 
 
-def usable() -> bool:
-    """Whether kernels can be compiled here at all."""
-    return build.ready(edge_kernels(0, torch.float32))
-
-
 @cache
-def kernels(table: PathTable, dtype: torch.dtype, training: bool) -> list[Kernel]:
-    """What a convolution needs for energies and forces, and to be trained on them."""
+def ready(table: PathTable, dtype: torch.dtype, training: bool) -> bool:
+    """Whether there is all that a convolution needs for energies and forces, and to be trained on them."""
+    if dtype not in SCALARS:
+        return False
     scalar = SCALARS[dtype]
-    inference = [Kernel(table, scalar, "gather"), Kernel(table, scalar, "scatter", x=True, geometry=True)]
-    if not training:
-        return inference
-    return [
-        *inference,
-        Kernel(table, scalar, "scatter", x=True, weights=True),
-        Kernel(table, scalar, "gather", dual=True),
-        Kernel(table, scalar, "scatter", dual=True, x=True, weights=True),
-    ]
+    kernels = [Kernel(table, scalar, "gather"), Kernel(table, scalar, "scatter", x=True, geometry=True)]
+    if training:
+        kernels += [
+            Kernel(table, scalar, "scatter", x=True, weights=True),
+            Kernel(table, scalar, "gather", dual=True),
+            Kernel(table, scalar, "scatter", dual=True, x=True, weights=True),
+        ]
+    return build.ready(kernels)
 
 
 @cache
-def edge_kernels(l_max: int, dtype: torch.dtype) -> list[EdgeKernel]:
-    """What edges need for energies and forces, and to be trained on them."""
-    return [EdgeKernel(l_max, SCALARS[dtype], kind) for kind in ("forward", "transpose", "tangent")]
+def edges_ready(l_max: int, dtype: torch.dtype) -> bool:
+    """Whether there is all that edges need."""
+    kinds = ("forward", "transpose", "tangent")
+    return dtype in SCALARS and build.ready([EdgeKernel(l_max, SCALARS[dtype], kind) for kind in kinds])
 
 
 def gather(
@@ -79,7 +77,7 @@ def gather(
     tangents: Tangents | None = None,
 ) -> Float[Tensor, "atoms messages"]:
     """The convolution, or with tangents its derivative along them. Edges are sorted by centre."""
-    kernel = Kernel(table, SCALARS[x.dtype], "gather", dual=tangents is not None)
+    kernel = _kernel(table, x.dtype, "gather", tangents is not None)
     out = x.new_zeros(x.shape[0], table.irreps_out.dim)
     _run(kernel, graph, x, harmonics, values, positions, tangents, out=out)
     return out
@@ -99,7 +97,7 @@ def scatter(
     """The gradients with respect to x, harmonics, values and positions of <g, gather>, those that are wanted."""
     # where the geometry is wanted so is x, but in a first layer, which is not worth a kernel of its own
     wanted = wanted._replace(x=wanted.x or wanted.geometry or wanted.values)
-    kernel = Kernel(table, SCALARS[x.dtype], "scatter", tangents is not None, *wanted)
+    kernel = _kernel(table, x.dtype, "scatter", tangents is not None, *wanted)
     n_parts = _n_parts(graph.n_edges)
     gx = torch.zeros_like(x) if wanted.x else None
     gy = torch.empty_like(harmonics) if wanted.geometry else None
@@ -107,6 +105,16 @@ def scatter(
     gtable = values.new_zeros(n_parts, *values.shape) if wanted.values else None
     _run(kernel, graph, x, harmonics, values, positions, tangents, g=g, gx=gx, gy=gy, gt=gt, gtable=gtable)
     return gx, gy, None if gtable is None else gtable[0], gt
+
+
+@cache
+def _kernel(table: PathTable, dtype: torch.dtype, *which: Any) -> build.Function:
+    return build.function(Kernel(table, SCALARS[dtype], *which))
+
+
+@cache
+def _edge_kernel(*which: Any) -> build.Function:
+    return build.function(EdgeKernel(*which))
 
 
 def edges(vectors: Float[Tensor, "edges 3"], l_max: int, scale: float) -> tuple[Tensor, Tensor]:
@@ -143,11 +151,11 @@ def _run_edges(kind: str, l_max: int, scale: float, **tensors: Tensor) -> None:
         scale=scale,
         **{name: tensor.data_ptr() for name, tensor in kept.items()},
     )
-    build.function(EdgeKernel(l_max, SCALARS[dtype], kind))(ctypes.byref(arguments))
+    _edge_kernel(l_max, SCALARS[dtype], kind)(ctypes.byref(arguments))
 
 
 def _run(
-    kernel: Kernel,
+    run: build.Function,
     graph: AtomicGraph,
     x: Tensor,
     harmonics: Tensor,
@@ -170,4 +178,4 @@ def _run(
         n_rows=values.shape[0],
         **{name: tensor.data_ptr() for name, tensor in kept.items()},
     )
-    build.function(kernel)(ctypes.byref(arguments))
+    run(ctypes.byref(arguments))

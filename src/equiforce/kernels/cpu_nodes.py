@@ -2,7 +2,6 @@
 
 import ctypes
 from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -45,9 +44,14 @@ class _Gate(ctypes.Structure):
 
 
 @cache
-def kernels(dtype: torch.dtype) -> list[NodeKernel]:
-    """What atoms need."""
-    return [NodeKernel(SCALARS[dtype], kind) for kind in ("mix", "gate")]
+def ready(dtype: torch.dtype) -> bool:
+    """Whether there is all that atoms need."""
+    return dtype in SCALARS and build.ready([NodeKernel(SCALARS[dtype], kind) for kind in ("mix", "gate")])
+
+
+@cache
+def _kernel(dtype: torch.dtype, kind: str) -> build.Function:
+    return build.function(NodeKernel(SCALARS[dtype], kind))
 
 
 def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms"] | None, plan: MixPlan) -> Tensor:
@@ -78,11 +82,11 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
         n_weights=plan.n_weights,
         dim_x=plan.irreps_in.dim,
         dim_y=plan.irreps_out.dim,
-        blocks=ctypes.addressof(_products(plan)),
+        blocks=_products(plan),
         species=None if species is None else species.contiguous().data_ptr(),
         **{name: tensor.data_ptr() for name, tensor in given.items()},
     )
-    build.function(kernels(first.dtype)[0])(ctypes.byref(arguments))
+    _kernel(first.dtype, "mix")(ctypes.byref(arguments))
     return given[result][0] if result == "w" else given[result]
 
 
@@ -120,23 +124,23 @@ def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, **tensors: T
         dim_y=plan.irreps_out.dim,
         silu=silu,
         tanh=tanh,
-        blocks=ctypes.addressof(_parts(plan)),
+        blocks=_parts(plan),
         **{name: tensor.data_ptr() for name, tensor in tensors.items()},
     )
-    build.function(kernels(tensors["x"].dtype)[1])(ctypes.byref(arguments))
+    _kernel(tensors["x"].dtype, "gate")(ctypes.byref(arguments))
 
 
 @cache
-def _products(plan: MixPlan) -> Any:
+def _products(plan: MixPlan) -> int:
     described = [
         _Product(2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale)
         for a, b, weight, scale in plan.products
     ]
-    return (_Product * len(described))(*described)
+    return _address((_Product * len(described))(*described))
 
 
 @cache
-def _parts(plan: GatePlan) -> Any:
+def _parts(plan: GatePlan) -> int:
     described = [
         _Part(2 if b.l else int(b.parity < 0), 2 * a.l + 1, a.channels, a.start, b.start, gate)
         for a, b, gate in plan.parts
@@ -144,4 +148,12 @@ def _parts(plan: GatePlan) -> Any:
     # even scalars of the input that are no gates are as many as those of the output
     for part, (_, b, _) in zip(described, plan.parts, strict=True):
         part.channels = b.channels
-    return (_Part * len(described))(*described)
+    return _address((_Part * len(described))(*described))
+
+
+_kept: list[ctypes.Array] = []
+
+
+def _address(array: ctypes.Array) -> int:
+    _kept.append(array)  # what C points to must not be collected
+    return ctypes.addressof(array)

@@ -34,45 +34,46 @@ typedef struct {
   S *x, *w, *y;        /* of w there are n_parts copies where it is the result */
 } Mix;
 
+#define UNROLL _Pragma("GCC unroll 8") /* sums stay in registers only where no index is left */
 #define CHUNK 96 /* rows whose addresses are listed at once; a multiple of R */
 
-#define TILE(NAME, ROWS, VECTORS)                                                                     \
+#define TILE(NAME, VECTORS)                                                                           \
   static inline void NAME(S *const *a, S *const *b, const S *w, long n_in, long n_out, S scale) {     \
-    V sum[ROWS][VECTORS] = {{{0}}};                                                                   \
-    for (long c = 0; c < n_in; c++, w += n_out)                                                       \
-      for (int r = 0; r < ROWS; r++)                                                                  \
-        for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r][c] * LD(w + v * W);                       \
-    for (int r = 0; r < ROWS; r++)                                                                    \
-      for (int v = 0; v < VECTORS; v++) ST(b[r] + v * W, scale * sum[r][v]);                          \
+    V sum[R][VECTORS] = {{{0}}};                                                                      \
+    const S *from[R];                                                                                 \
+    UNROLL for (int r = 0; r < R; r++) from[r] = a[r];                                                \
+    for (long c = 0; c < n_in; c++, w += n_out) {                                                     \
+      V right[VECTORS];                                                                               \
+      UNROLL for (int v = 0; v < VECTORS; v++) right[v] = LD(w + v * W);                              \
+      UNROLL for (int r = 0; r < R; r++) {                                                            \
+        const S left = from[r][c];                                                                    \
+        UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += left * right[v];                        \
+      }                                                                                               \
+    }                                                                                                 \
+    UNROLL for (int r = 0; r < R; r++)                                                                \
+      UNROLL for (int v = 0; v < VECTORS; v++) ST(b[r] + v * W, scale * sum[r][v]);                   \
   }
-TILE(tile_many_2, R, 2)
-TILE(tile_many_1, R, 1)
-TILE(tile_one_2, 1, 2)
-TILE(tile_one_1, 1, 1)
+TILE(tile_2, 2)
+TILE(tile_1, 1)
 
-/* b[r] = scale a[r] w for every row, w [n_in, n_out] */
+/* b[r] = scale a[r] w for every row, w [n_in, n_out]; rows are a multiple of R, the last ones may be repeated */
 static void multiply(S **a, S **b, long rows, const S *w, long n_in, long n_out, S scale) {
   S *to[R];
-  long n = 0;
-  for (; n + W <= n_out; ) {
-    const int two = n + 2 * W <= n_out;
-    long r = 0;
-    for (; r + R <= rows; r += R) {
+  for (long r = 0; r < rows; r += R) {
+    long n = 0;
+    while (n + W <= n_out) {
+      const int two = n + 2 * W <= n_out;
       for (int k = 0; k < R; k++) to[k] = b[r + k] + n;
-      (two ? tile_many_2 : tile_many_1)(a + r, to, w + n, n_in, n_out, scale);
+      (two ? tile_2 : tile_1)(a + r, to, w + n, n_in, n_out, scale);
+      n += two ? 2 * W : W;
     }
-    for (; r < rows; r++) {
-      to[0] = b[r] + n;
-      (two ? tile_one_2 : tile_one_1)(a + r, to, w + n, n_in, n_out, scale);
-    }
-    n += two ? 2 * W : W;
+    for (; n < n_out; n++)
+      for (int k = 0; k < R; k++) {
+        S sum = 0;
+        for (long c = 0; c < n_in; c++) sum += a[r + k][c] * w[c * n_out + n];
+        b[r + k][n] = scale * sum;
+      }
   }
-  for (; n < n_out; n++)
-    for (long r = 0; r < rows; r++) {
-      S sum = 0;
-      for (long c = 0; c < n_in; c++) sum += a[r][c] * w[c * n_out + n];
-      b[r][n] = scale * sum;
-    }
 }
 
 /* w += scale a^T b over the rows, w [n_in, n_out] */
@@ -84,9 +85,10 @@ static void outer(S **a, S **b, long rows, S *w, long n_in, long n_out, S scale)
       V sum[R][2] = {{{0}}};
       for (long r = 0; r < rows; r++) {
         const V b0 = load(b[r] + n, first), b1 = second > 0 ? load(b[r] + n + W, second) : (V){0};
-        for (int k = 0; k < R; k++) { sum[k][0] += a[r][c + k] * b0; sum[k][1] += a[r][c + k] * b1; }
+        const S *left = a[r] + c;
+        UNROLL for (int k = 0; k < R; k++) { sum[k][0] += left[k] * b0; sum[k][1] += left[k] * b1; }
       }
-      for (int k = 0; k < R; k++) {
+      UNROLL for (int k = 0; k < R; k++) {
         S *to = w + (c + k) * n_out + n;
         store(to, load(to, first) + scale * sum[k][0], first);
         if (second > 0) store(to + W, load(to + W, second) + scale * sum[k][1], second);
@@ -113,8 +115,10 @@ static void mix_some(const Mix *m, const long *order, long first, long last, S *
         a[r] = m->x + atom * m->dim_x + t.x + component * t.n_in;
         b[r] = m->y + atom * m->dim_y + t.y + component * t.n_out;
       }
-      if (m->kind == 0) multiply(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
-      if (m->kind == 1) multiply(b, a, n, w + t.w, t.n_out, t.n_in, t.scale);
+      long whole = n;
+      for (; whole % R; whole++) { a[whole] = a[n - 1]; b[whole] = b[n - 1]; }
+      if (m->kind == 0) multiply(a, b, whole, w + t.w, t.n_in, t.n_out, t.scale);
+      if (m->kind == 1) multiply(b, a, whole, w + t.w, t.n_out, t.n_in, t.scale);
       if (m->kind == 2) outer(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
     }
   }

@@ -1,7 +1,7 @@
 """What a convolution couples with what: the sparse table of a tensor product's paths."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -77,6 +77,13 @@ class PathTable:
     irreps_in: Irreps
     l_max: int
     targets: Irreps
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
 
     @cached_property
     def _couplings(self) -> list[tuple[Block, int, str]]:

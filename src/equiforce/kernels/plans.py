@@ -1,7 +1,7 @@
 """What is done with the features of each atom: which blocks are multiplied, and how they are gated."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -33,6 +33,13 @@ class MixPlan:
     n_species: int = 1
     scale: float = 1.0
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
+
     @cached_property
     def products(self) -> tuple[Product, ...]:
         """The matrices, in the order of the weights."""
@@ -58,6 +65,13 @@ class GatePlan:
     """
 
     irreps_out: Irreps
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
 
     @cached_property
     def irreps_in(self) -> Irreps:
