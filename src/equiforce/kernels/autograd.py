@@ -138,7 +138,7 @@ def _continues(ctx: Any, n_inputs: int) -> list[bool]:
 
 def _will_visit(node: Any) -> bool:
     try:
-        return torch._C._will_engine_execute_node(node)  # noqa: SLF001 - what checkpointing in torch uses
+        return torch._C._will_engine_execute_node(node)
     except (AttributeError, RuntimeError):  # no such function, or a leaf of autograd.grad, which is not answered
         return True
 

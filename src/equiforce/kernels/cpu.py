@@ -120,21 +120,21 @@ def _edge_kernel(*which: Any) -> build.Function:
 def edges(vectors: Float[Tensor, "edges 3"], l_max: int, scale: float) -> tuple[Tensor, Tensor]:
     """Y of each vector's direction [edges, harmonics], and ``scale`` times its length [edges]."""
     y, t = vectors.new_empty(len(vectors), (l_max + 1) ** 2), vectors.new_empty(len(vectors))
-    _run_edges("forward", l_max, scale, v=vectors, y=y, t=t)
+    _run_edges("forward", l_max, scale, vectors, y=y, t=t)
     return y, t
 
 
 def edges_transpose(vectors: Tensor, g_harmonics: Tensor, g_positions: Tensor, l_max: int, scale: float) -> Tensor:
     """The gradient of the vectors, from those of what :func:`edges` gives."""
     gv = torch.empty_like(vectors)
-    _run_edges("transpose", l_max, scale, v=vectors, gy=g_harmonics, gt=g_positions, gv=gv)
+    _run_edges("transpose", l_max, scale, vectors, gy=g_harmonics, gt=g_positions, gv=gv)
     return gv
 
 
 def edges_tangent(vectors: Tensor, tangent: Tensor, l_max: int, scale: float) -> tuple[Tensor, Tensor]:
     """How what :func:`edges` gives changes with the vectors, along ``tangent``."""
     y, t = vectors.new_empty(len(vectors), (l_max + 1) ** 2), vectors.new_empty(len(vectors))
-    _run_edges("tangent", l_max, scale, v=vectors, dv=tangent, y=y, t=t)
+    _run_edges("tangent", l_max, scale, vectors, dv=tangent, y=y, t=t)
     return y, t
 
 
@@ -142,11 +142,11 @@ def _n_parts(n_edges: int) -> int:
     return max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
 
 
-def _run_edges(kind: str, l_max: int, scale: float, **tensors: Tensor) -> None:
-    n_edges, dtype = len(tensors["v"]), tensors["v"].dtype
-    kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+def _run_edges(kind: str, l_max: int, scale: float, vectors: Tensor, **others: Tensor) -> None:
+    n_edges, dtype = len(vectors), vectors.dtype
+    kept = {name: tensor.contiguous() for name, tensor in (("v", vectors), *others.items())}
     arguments = (_Edges32 if dtype == torch.float32 else _Edges64)(
-        n_parts=_n_parts(n_edges // 8),
+        n_parts=_n_parts(n_edges // 8),  # they are quick
         n_edges=n_edges,
         scale=scale,
         **{name: tensor.data_ptr() for name, tensor in kept.items()},

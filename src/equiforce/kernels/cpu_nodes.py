@@ -63,18 +63,18 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
         species: of each atom; None where there is one.
         plan: which blocks are multiplied.
     """
-    others = [name for name in ("x", "w", "y") if name != result]
-    given = dict(zip(others, (first.contiguous(), second.contiguous()), strict=True))
-    n_atoms = given["y" if result == "x" else "x"].shape[0]
-    n_parts = max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD))
+    role, (a, b) = KINDS[result], (first.contiguous(), second.contiguous())
+    n_atoms = (b if result == "x" else a).shape[0]
+    n_parts = _n_parts(n_atoms)
     shape = {
-        "x": (n_atoms, plan.irreps_in.dim),
         "y": (n_atoms, plan.irreps_out.dim),
+        "x": (n_atoms, plan.irreps_in.dim),
         "w": (n_parts, plan.n_species, plan.n_weights),
     }[result]
-    given[result] = first.new_zeros(shape)
+    out = a.new_zeros(shape)
+    x, w, y = {"y": (a, b, out), "x": (out, a, b), "w": (a, out, b)}[result]
     arguments = _Mix(
-        kind=KINDS[result],
+        kind=role,
         n_parts=n_parts,
         n_atoms=n_atoms,
         n_species=plan.n_species,
@@ -84,40 +84,41 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
         dim_y=plan.irreps_out.dim,
         blocks=_products(plan),
         species=None if species is None else species.contiguous().data_ptr(),
-        **{name: tensor.data_ptr() for name, tensor in given.items()},
+        x=x.data_ptr(),
+        w=w.data_ptr(),
+        y=y.data_ptr(),
     )
-    _kernel(first.dtype, "mix")(ctypes.byref(arguments))
-    return given[result][0] if result == "w" else given[result]
+    _kernel(a.dtype, "mix")(ctypes.byref(arguments))
+    return out[0] if result == "w" else out
 
 
 def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Float[Tensor, "atoms outputs"]:
     """The gate, with activations scaled by ``silu`` and ``tanh``."""
     y = x.new_empty(x.shape[0], plan.irreps_out.dim)
-    _run_gate(0, plan, silu, tanh, x=x.contiguous(), y=y)
+    _run_gate(0, plan, silu, tanh, x, y=y)
     return y
 
 
 def gate_gradient(x: Tensor, g: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
     """The gradient of x, from that of the gate's result."""
     gx = torch.empty_like(x)
-    _run_gate(1, plan, silu, tanh, x=x.contiguous(), g=g.contiguous(), gx=gx)
+    _run_gate(1, plan, silu, tanh, x, g=g, gx=gx)
     return gx
 
 
-def gate_curvature(
-    x: Tensor, g: Tensor, dx: Tensor, plan: GatePlan, silu: float, tanh: float
-) -> tuple[Tensor, Tensor]:
+def gate_curvature(x: Tensor, g: Tensor, dx: Tensor, plan: GatePlan, silu: float, tanh: float) -> tuple[Tensor, Tensor]:
     """The gradients with respect to x and g of <dx, gate_gradient>."""
     gx, dg = torch.empty_like(x), torch.empty_like(g)
-    _run_gate(2, plan, silu, tanh, x=x.contiguous(), g=g.contiguous(), dx=dx.contiguous(), gx=gx, dg=dg)
+    _run_gate(2, plan, silu, tanh, x, g=g, dx=dx, gx=gx, dg=dg)
     return gx, dg
 
 
-def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, **tensors: Tensor) -> None:
-    n_atoms, _ = tensors["x"].shape
+def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, x: Tensor, **others: Tensor) -> None:
+    n_atoms = x.shape[0]
+    kept = {name: tensor.contiguous() for name, tensor in (("x", x), *others.items())}
     arguments = _Gate(
         order=order,
-        n_parts=max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD)),
+        n_parts=_n_parts(n_atoms),
         n_atoms=n_atoms,
         n_blocks=len(plan.parts),
         dim_x=plan.irreps_in.dim,
@@ -125,9 +126,13 @@ def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, **tensors: T
         silu=silu,
         tanh=tanh,
         blocks=_parts(plan),
-        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        **{name: tensor.data_ptr() for name, tensor in kept.items()},
     )
-    _kernel(tensors["x"].dtype, "gate")(ctypes.byref(arguments))
+    _kernel(x.dtype, "gate")(ctypes.byref(arguments))
+
+
+def _n_parts(n_atoms: int) -> int:
+    return max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD))
 
 
 @cache

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equiforce.geometry.spherical_harmonics import recursion
-from equiforce.kernels.generate import LANES
+from equiforce.kernels.generate_groups import LANES
 from equiforce.kernels.targets import Scalar, Target
 
 SIGNATURE = """\
@@ -83,9 +83,7 @@ def _tangent(l_max: int, h: int) -> Iterator[str]:
     yield "const L dy0_0 = r*0;"
     for l in range(1, l_max + 1):
         for m in range(2 * l + 1):
-            terms = [
-                f"(S){k!r}*(dy{l - 1}_{a}*n{b} + y{l - 1}_{a}*dn{b})" for a, b, c, k in _terms(l) if c == m
-            ]
+            terms = [f"(S){k!r}*(dy{l - 1}_{a}*n{b} + y{l - 1}_{a}*dn{b})" for a, b, c, k in _terms(l) if c == m]
             yield f"const L dy{l}_{m} = {' + '.join(terms)};"
     names = ", ".join(f"dy{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
     yield f"const L all[{h}] = {{{names}}};"

@@ -50,8 +50,8 @@ class Knots(nn.Module):
     """Where radial functions are sampled: K intervals between 0 and the cutoff, and splines through the samples.
 
     A function f becomes the cubic spline sum_k c_k B_k(r) with two continuous derivatives, equal to f on the knots 0 to
-    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff; the third derivative
-    is continuous at the first inner knot, which keeps the order of the approximation down to r = 0.
+    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff; at the first inner
+    knot the third derivative is continuous too, which keeps the order of the approximation down to r = 0.
     """
 
     def __init__(self, n_knots: int, cutoff: float):
