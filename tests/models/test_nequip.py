@@ -41,6 +41,8 @@ OPTIONS = [
     {"envelope_p": 2},
     {"radial_depth": 1},
     {"radial_width": 32},
+    {"radial_knots": 32},
+    {"radial_knots": None},
     {"self_connection": False},
     {"first_self_connection": True},
     {"residual": True},
@@ -130,3 +132,23 @@ def test_energies_start_at_the_order_of_the_scale():
     model = NequIP(NequIPConfig(mean_neighbors=8.0), 3)
     energies = model(graph, graph.edge_vectors().float())
     assert 0.01 < energies.abs().mean().item() < 3.0
+
+
+def test_many_knots_are_the_network_on_every_edge():
+    def energy(knots):
+        return potential_of(l_max=2, n_layers=3, channels=4, radial_knots=knots)(graph_of(crystal())).energy.item()
+
+    exact = energy(None)
+    assert abs(energy(1024) - exact) < 1e-8
+    assert abs(energy(128) - exact) < 1e-4
+
+
+def test_tables_are_kept_while_weights_rest_and_made_anew_when_they_move():
+    potential = potential_of(l_max=1, n_layers=2, channels=4).requires_grad_(False)
+    graph = graph_of(ethanol())
+    before = potential(graph).energy.item()
+    first = potential.model.radial_weights(torch.zeros(1, dtype=torch.float64))[0].values
+    assert potential.model.radial_weights(torch.zeros(1, dtype=torch.float64))[0].values is first
+    with torch.no_grad():
+        potential.model.layers[0].convolution.radial.mlp.weights[0].mul_(1.5)
+    assert potential(graph).energy.item() != before

@@ -2,7 +2,9 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from equiforce.nn.radial import BesselBasis, RadialNetwork, envelope
+from equiforce.kernels import Radial
+from equiforce.kernels.reference import weights_on_edges
+from equiforce.nn.radial import BesselBasis, Frozen, Knots, RadialNetwork, envelope
 
 
 @pytest.mark.parametrize("p", [2, 6, 48])
@@ -39,3 +41,82 @@ def test_radial_weights_vanish_at_and_beyond_the_cutoff():
     weights = network(basis(torch.tensor([3.0, 4.0, 4.5])))
     assert weights[0].abs().min() > 0
     assert not weights[1:].any()
+
+
+def splined(network, basis, n_knots, cutoff=4.0):
+    """The spline's function of r, and the network's own."""
+    knots = Knots(n_knots, cutoff).double()
+    table = network.spline(basis(knots.lengths), knots)
+    return (lambda r: weights_on_edges(Radial(table, r * knots.per_length))), (lambda r: network(basis(r)))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return RadialNetwork(8, 2, 64, 10).double(), BesselBasis(8, 4.0, 6, trainable=True).double()
+
+
+def test_splines_come_closer_with_the_fourth_power_of_the_knots(network):
+    r = torch.linspace(0.0, 4.0, 3001, dtype=torch.float64)[:-1]
+    errors = []
+    for n_knots in (64, 128, 256):
+        spline, exact = splined(*network, n_knots)
+        errors.append(((spline(r) - exact(r)).square().mean().sqrt() / exact(r).square().mean().sqrt()).item())
+    assert errors[0] / errors[1] > 12
+    assert errors[1] / errors[2] > 12
+    assert errors[1] < 1e-4
+
+
+def test_splines_are_smooth_and_vanish_smoothly_at_the_cutoff(network):
+    """Value, slope and curvature: equal on both sides of every knot, zero at the cutoff."""
+    spline, _ = splined(*network, 16)
+    knots = torch.arange(1, 17, dtype=torch.float64) * 4.0 / 16
+
+    def expansion(r):
+        r = r.clone().requires_grad_()
+        found, value = [], spline(r)[:, 3]
+        for _ in range(3):
+            found.append(value.detach())
+            (value,) = torch.autograd.grad(value.sum(), r, create_graph=True)
+        return torch.stack(found)
+
+    below, above = expansion(knots - 1e-9), expansion(knots + 1e-9)
+    torch.testing.assert_close(below[:, :-1], above[:, :-1], rtol=0, atol=1e-5 * below.abs().max().item())
+    assert below[:, -1].abs().max() < 1e-5 * below.abs().max()
+    assert not expansion(torch.tensor([4.0, 5.0], dtype=torch.float64)).any()
+
+
+def test_splines_are_defined_down_to_zero(network):
+    spline, exact = splined(*network, 128)
+    r = torch.tensor([0.0, 1e-6, 0.01], dtype=torch.float64)
+    torch.testing.assert_close(spline(r), exact(r), rtol=1e-3, atol=1e-3)
+
+
+def test_gradients_reach_the_network_through_the_spline(network):
+    radial, basis = network
+    r = torch.rand(200, dtype=torch.float64) * 3 + 0.8
+    weights = [*radial.parameters(), basis.roots]
+    gradients = []
+    for function in splined(radial, basis, 512):
+        loss = (function(r).sin()).sum()
+        gradients.append(torch.autograd.grad(loss, weights))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
+
+
+def test_frozen_tensors_follow_the_weights():
+    weight, made = torch.nn.Parameter(torch.ones(2)), []
+
+    def make():
+        made.append(1)
+        return [2 * weight]
+
+    frozen = Frozen()
+    assert frozen(make, [weight])[0].requires_grad  # in training nothing is kept
+    with torch.no_grad():
+        assert frozen(make, [weight])[0] is frozen(make, [weight])[0]
+        weight.mul_(3)
+        assert frozen(make, [weight])[0].tolist() == [6.0, 6.0]
+        weight.copy_(torch.zeros(2))
+        assert frozen(make, [weight])[0].tolist() == [0.0, 0.0]
+    assert len(made) == 4

@@ -5,10 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import reference
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from equiforce.kernels.plans import GatePlan, MixPlan
 
@@ -47,25 +45,15 @@ class _EdgesTranspose(torch.autograd.Function):
         return backend.edges_transpose(vectors, g_harmonics, g_positions, l_max, scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, tangent: Tensor):
+        _refuse_third_derivative()
         vectors, g_harmonics, g_positions = ctx.saved_tensors
         l_max, scale, backend = ctx.rest
         for_vectors, *for_gradients = _continues(ctx, 3)
         along = backend.edges_tangent(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
-        bent = _curvature(vectors, tangent, g_harmonics, g_positions, l_max, scale) if for_vectors else None
+        given = (vectors, tangent, g_harmonics, g_positions, l_max, scale)
+        bent = backend.edges_curvature(*given) if for_vectors else None
         return bent, *along, None, None, None
-
-
-def _curvature(vectors, tangent, g_harmonics, g_positions, l_max: int, scale: float) -> Tensor:
-    """The second derivative along ``tangent``, which Hessians need: too seldom for a kernel of its own."""
-
-    def slope(v: Tensor) -> Tensor:
-        _, pull = torch.func.vjp(lambda w: reference.edges(w, l_max, scale), v)
-        (gradient,) = pull((g_harmonics, g_positions))
-        return (gradient * tangent).sum()
-
-    return torch.func.grad(slope)(vectors)
 
 
 class _Gather(torch.autograd.Function):
@@ -93,9 +81,9 @@ class _Scatter(torch.autograd.Function):
         return backend.scatter(g, x, harmonics, values, positions, graph, table, wanted)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dx, dharmonics, dvalues, dpositions):
         """The gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
+        _refuse_third_derivative()
         g, x, harmonics, values, positions = ctx.saved_tensors
         graph, table, backend = ctx.rest
         for_g, for_x, for_harmonics, for_values, for_positions = _continues(ctx, 5)
@@ -197,10 +185,19 @@ class _GateGradient(torch.autograd.Function):
         return backend.gate_gradient(x, g, plan, *gains)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, tangent: Tensor):
+        _refuse_third_derivative()
         plan, gains, backend = ctx.rest
         return *backend.gate_curvature(*ctx.saved_tensors, tangent, plan, *gains), None, None, None
+
+
+def _refuse_third_derivative() -> None:
+    """Called in second derivatives; not torch's own way, which fails to notice where the inputs are named."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the fused kernels have two derivatives and no third: leave out create_graph for the last one, or compute "
+            'within equiforce.kernels.using("reference")'
+        )
 
 
 class _Unrecorded:

@@ -138,6 +138,15 @@ def edges_tangent(vectors: Tensor, tangent: Tensor, l_max: int, scale: float) ->
     return y, t
 
 
+def edges_curvature(
+    vectors: Tensor, tangent: Tensor, g_harmonics: Tensor, g_positions: Tensor, l_max: int, scale: float
+) -> Tensor:
+    """How :func:`edges_transpose` changes with the vectors, along ``tangent``; Hessians need it."""
+    gv = torch.empty_like(vectors)
+    _run_edges("curvature", l_max, scale, vectors, dv=tangent, gy=g_harmonics, gt=g_positions, gv=gv)
+    return gv
+
+
 def _n_parts(n_edges: int) -> int:
     return max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
 

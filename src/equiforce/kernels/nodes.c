@@ -209,7 +209,17 @@ static inline Value silu(V x, S gain) {
 }
 
 static inline Value hyperbolic(V x, S gain) {
-  const V t = 2 / (1 + exponential(-2 * x)) - 1, slope = 1 - t * t;
+#if DOUBLE
+  V t;
+  for (int k = 0; k < W; k++) t[k] = tanh(x[k]);
+#else
+  /* the difference of two numbers near 1 is worthless where x is small */
+  const V x2 = x * x, far = 2 / (1 + exponential(-2 * x)) - 1;
+  const V near = x * (1 - x2 * (1.f / 3 - x2 * (2.f / 15 - x2 * (17.f / 315))));
+  const I small = x2 < 0.02f;
+  const V t = (V)(((I)near & small) | ((I)far & ~small));
+#endif
+  const V slope = 1 - t * t;
   return (Value){gain * t, gain * slope, -2 * gain * t * slope};
 }
 
