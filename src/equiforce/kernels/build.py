@@ -121,7 +121,7 @@ def _generator() -> str:
     """What the source of a kernel depends on, beside the kernel."""
     modules = (generate, generate_edges, generate_groups, generate_nodes, paths, targets, spherical_harmonics)
     texts = [generate_nodes.TEXT.read_bytes(), *(Path(module.__file__).read_bytes() for module in modules)]
-    return hashlib.sha256(b"".join(texts)).hexdigest() + ("openmp" if _openmp() else "")
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def compile_into(folder: Path, kernel: Source, family: Target) -> Path:
@@ -132,7 +132,7 @@ def compile_into(folder: Path, kernel: Source, family: Target) -> Path:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
         draft.write_text(kernel.source(family))
         # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
-        openmp = ("-fopenmp",) if _openmp() else ()
+        openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
             [*compiler(), *FLAGS, *family.flags, *openmp, "-c", str(draft), "-o", f"{binary}.o"],
             [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
@@ -165,17 +165,14 @@ def _openmp() -> str | None:
     except OSError:
         return None
     found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
-    return found[0] if len(found) == 1 and "gcc" in _family_of_compiler() else None
+    return found[0] if len(found) == 1 else None
 
 
 @cache
-def _family_of_compiler() -> str:
-    try:
-        command = compiler()
-    except NoCompilerError:
-        return ""
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
-    return "gcc" if "Free Software Foundation" in result.stdout else result.stdout
+def _is_gcc() -> bool:
+    """Whether the compiler calls OpenMP as torch's runtime, gcc's, expects it."""
+    result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
+    return "Free Software Foundation" in result.stdout
 
 
 def _load_first(kernel: Source) -> Function | None:

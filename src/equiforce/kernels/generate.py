@@ -12,11 +12,9 @@ paths runs over the chunk with its sums in registers (:mod:`equiforce.kernels.ge
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from equiforce.kernels.generate_groups import LANES, GroupWriter, spline_bases
-from equiforce.kernels.paths import PathTable
-from equiforce.kernels.targets import Scalar, Target
+from equiforce.kernels.generate_groups import LANES, Derivative, GroupWriter, spline_bases
+from equiforce.kernels.targets import PARALLEL, Target
 
 SIGNATURE = """\
 typedef struct {
@@ -29,24 +27,8 @@ typedef struct {
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """Which derivative of the form a kernel computes.
-
-    Args:
-        kind: ``gather`` sums over the edges of each centre, ``scatter`` over those of each neighbour.
-        dual: whether tangents of x, Y and positions are given.
-        x: scatter only: whether the gradient of x is wanted.
-        geometry: scatter only: whether the gradients of Y and of the positions are wanted.
-        weights: scatter only: whether the gradient of the spline table is wanted.
-    """
-
-    table: PathTable
-    scalar: Scalar
-    kind: Literal["gather", "scatter"]
-    dual: bool = False
-    x: bool = False
-    geometry: bool = False
-    weights: bool = False
+class Kernel(Derivative):
+    """A derivative of the form, as something to compile."""
 
     def source(self, target: Target) -> str:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
@@ -67,6 +49,7 @@ class _Writer:
     def lines(self) -> Iterator[str]:
         yield f"typedef {self.kernel.scalar} S;"
         yield SIGNATURE
+        yield PARALLEL
         yield from self._vectors()
         yield from self._chunk()
         yield from self._prepare()
@@ -166,13 +149,20 @@ class _Writer:
         yield f"  while (e > 0 && e < a->n_edges && {self.key.format('e')} == {self.key.format('e - 1')}) e++;"
         yield "  return e;"
         yield "}"
-        yield "void run(const Arguments *a) {"
-        yield "  #pragma omp parallel for num_threads(a->n_parts) schedule(static, 1)"
-        yield f"  for (long p = 0; p < a->n_parts; p++) part(a, a->gtable + p*{size}, start(a, p), start(a, p + 1));"
+        yield "static void compute(const void *given, long p) {"
+        yield "  const Arguments *a = given;"
+        yield f"  part(a, a->gtable + p*{size}, start(a, p), start(a, p + 1));"
+        yield "}"
         if self.kernel.weights:
-            yield "  #pragma omp parallel for num_threads(a->n_parts)"
-            yield f"  for (long w = 0; w < {size}; w++)"
-            yield f"    for (long p = 1; p < a->n_parts; p++) a->gtable[w] += a->gtable[p*{size} + w];"
+            yield "static void reduce(const void *given, long p) {"
+            yield f"  const Arguments *a = given; const long n = {size}, n_parts = a->n_parts;"
+            yield "  for (long w = n*p/n_parts; w < n*(p + 1)/n_parts; w++)"
+            yield "    for (long q = 1; q < n_parts; q++) a->gtable[w] += a->gtable[q*n + w];"
+            yield "}"
+        yield "void run(const Arguments *a) {"
+        yield "  each_part(compute, a, a->n_parts);"
+        if self.kernel.weights:
+            yield "  if (a->n_parts > 1) each_part(reduce, a, a->n_parts);"
         yield "}"
 
 

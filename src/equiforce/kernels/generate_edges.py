@@ -11,7 +11,7 @@ from typing import Literal
 
 from equiforce.geometry.spherical_harmonics import recursion
 from equiforce.kernels.generate_groups import LANES
-from equiforce.kernels.targets import Scalar, Target
+from equiforce.kernels.targets import PARALLEL, Scalar, Target
 
 SIGNATURE = """\
 typedef struct { long n_parts, n_edges; const S *v, *dv, *gy, *gt; S *y, *t, *gv; S scale; } Arguments;
@@ -34,6 +34,7 @@ class EdgeKernel:
         lines = [
             f"typedef {self.scalar} S;",
             SIGNATURE,
+            PARALLEL,
             "#include <math.h>",
             f"typedef S L __attribute__((vector_size({LANES} * sizeof(S)), may_alias));",
             "#define AT(a, k) (((S *)&(a))[k])",
@@ -45,11 +46,13 @@ class EdgeKernel:
             "const L n0 = v[0]/r, n1 = v[1]/r, n2 = v[2]/r;",
             *bodies[self.kind](self.l_max, h),
             "}",
-            "void run(const Arguments *a) {",
-            "  #pragma omp parallel for num_threads(a->n_parts) schedule(static)",
-            f"  for (long e = 0; e < a->n_edges; e += {LANES})",
+            "static void compute(const void *given, long p) {",
+            "  const Arguments *a = given;",
+            f"  const long n = (a->n_edges + {LANES - 1})/{LANES}, last = n*(p + 1)/a->n_parts*{LANES};",
+            f"  for (long e = n*p/a->n_parts*{LANES}; e < last; e += {LANES})",
             f"    chunk(a, e, a->n_edges - e < {LANES} ? (int)(a->n_edges - e) : {LANES});",
             "}",
+            "void run(const Arguments *a) { each_part(compute, a, a->n_parts); }",
         ]
         return "\n".join(lines) + "\n"
 

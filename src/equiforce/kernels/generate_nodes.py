@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from equiforce.kernels.targets import Scalar, Target
+from equiforce.kernels.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "nodes.c"
 
@@ -25,4 +25,4 @@ class NodeKernel:
             "R": 8 if target.n_registers == 32 else 4,
             self.kind: "run",
         }
-        return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + TEXT.read_text()
+        return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + PARALLEL + TEXT.read_text()

@@ -124,36 +124,45 @@ static void mix_some(const Mix *m, const long *order, long first, long last, S *
   }
 }
 
+typedef struct { const Mix *m; const long *order, *start; S *w; } Sorted; /* atoms species by species */
+
+static void mix_part(const void *given, long p) {
+  const Sorted *sorted = given;
+  const Mix *m = sorted->m;
+  const long low = m->n_atoms * p / m->n_parts, high = m->n_atoms * (p + 1) / m->n_parts;
+  S *w = sorted->w + (m->kind == 2 ? p * m->n_species * m->n_weights : 0);
+  for (long s = 0; s < m->n_species; s++, w += m->n_weights) {
+    const long first = sorted->start[s] > low ? sorted->start[s] : low;
+    const long last = sorted->start[s + 1] < high ? sorted->start[s + 1] : high;
+    if (first < last) mix_some(m, sorted->order, first, last, w);
+  }
+}
+
+static S *transposed(const Mix *m) {
+  S *w = malloc(m->n_species * m->n_weights * sizeof(S));
+  for (long s = 0; s < m->n_species; s++)
+    for (long k = 0; k < m->n_blocks; k++) {
+      const Block t = m->blocks[k];
+      const S *from = m->w + s * m->n_weights + t.w;
+      S *to = w + s * m->n_weights + t.w;
+      for (long c = 0; c < t.n_in; c++)
+        for (long n = 0; n < t.n_out; n++) to[n * t.n_in + c] = from[c * t.n_out + n];
+    }
+  return w;
+}
+
 void mix(const Mix *m) {
   const long total = m->n_species * m->n_weights;
-  long *order = malloc(m->n_atoms * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
-  S *w = m->w;
+  long *order = malloc((m->n_atoms + 1) * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
   for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
   for (long s = 0; s < m->n_species; s++) start[s + 2] += start[s + 1];
   for (long i = 0; i < m->n_atoms; i++) order[start[(m->species ? m->species[i] : 0) + 1]++] = i;
-  if (m->kind == 1) {
-    w = malloc(total * sizeof(S));
-    for (long s = 0; s < m->n_species; s++)
-      for (long k = 0; k < m->n_blocks; k++) {
-        const Block t = m->blocks[k];
-        const S *from = m->w + s * m->n_weights + t.w;
-        S *to = w + s * m->n_weights + t.w;
-        for (long c = 0; c < t.n_in; c++)
-          for (long n = 0; n < t.n_out; n++) to[n * t.n_in + c] = from[c * t.n_out + n];
-      }
-  }
-  #pragma omp parallel for num_threads(m->n_parts) schedule(static, 1)
-  for (long p = 0; p < m->n_parts; p++) {
-    const long low = m->n_atoms * p / m->n_parts, high = m->n_atoms * (p + 1) / m->n_parts;
-    for (long s = 0; s < m->n_species; s++) {
-      const long first = start[s] > low ? start[s] : low, last = start[s + 1] < high ? start[s + 1] : high;
-      if (first < last) mix_some(m, order, first, last, w + (m->kind == 2 ? p * total : 0) + s * m->n_weights);
-    }
-  }
+  const Sorted sorted = {m, order, start, m->kind == 1 ? transposed(m) : m->w};
+  each_part(mix_part, &sorted, m->n_parts);
   if (m->kind == 2)
     for (long p = 1; p < m->n_parts; p++)
       for (long k = 0; k < total; k++) m->w[k] += m->w[p * total + k];
-  if (m->kind == 1) free(w);
+  if (m->kind == 1) free(sorted.w);
   free(order);
   free(start);
 }
@@ -262,10 +271,12 @@ static void gate_block(const Gate *a, const Part p, long atom) {
   }
 }
 
-void gate(const Gate *a) {
-  #pragma omp parallel for num_threads(a->n_parts) schedule(static)
-  for (long atom = 0; atom < a->n_atoms; atom++)
+static void gate_part(const void *given, long p) {
+  const Gate *a = given;
+  for (long atom = a->n_atoms * p / a->n_parts; atom < a->n_atoms * (p + 1) / a->n_parts; atom++)
     for (long k = 0; k < a->n_blocks; k++)
       if (a->blocks[k].kind == 2) gate_block(a, a->blocks[k], atom);
       else gate_scalars(a, a->blocks[k], atom);
 }
+
+void gate(const Gate *a) { each_part(gate_part, a, a->n_parts); }

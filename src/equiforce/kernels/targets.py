@@ -30,6 +30,32 @@ TARGETS = {
 }
 
 
+PARALLEL = """\
+#if defined(_OPENMP)
+static void each_part(void (*body)(const void *, long), const void *a, long n_parts) {
+  #pragma omp parallel for num_threads(n_parts) schedule(static, 1)
+  for (long p = 0; p < n_parts; p++) body(a, p);
+}
+#else
+#include <pthread.h>
+typedef struct { void (*body)(const void *, long); const void *a; long p; } Job;
+static void *run_job(void *job) { const Job *j = job; j->body(j->a, j->p); return 0; }
+static void each_part(void (*body)(const void *, long), const void *a, long n_parts) {
+  pthread_t threads[n_parts];
+  Job jobs[n_parts];
+  char started[n_parts];
+  for (long p = 1; p < n_parts; p++) {
+    jobs[p] = (Job){body, a, p};
+    started[p] = !pthread_create(&threads[p], 0, run_job, &jobs[p]);
+    if (!started[p]) body(a, p);
+  }
+  body(a, 0);
+  for (long p = 1; p < n_parts; p++) if (started[p]) pthread_join(threads[p], 0);
+}
+#endif
+"""  # what C needs to share its work out: torch's OpenMP threads, or threads of its own where it has no OpenMP
+
+
 @runtime_checkable
 class Source(Protocol):
     """Something to compile; its repr says all that its text depends on."""
