@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint wheel clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(DEMO)
@@ -20,6 +20,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 
+# with the kernels of common models compiled; needs gcc and objdump
+wheel: $(READY)
+	$(BIN)/python tools/wheel.py
+
 # torch by itself and first, so that the CPU build of constraints.txt is taken and no other
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,4 +33,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo dist

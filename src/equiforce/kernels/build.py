@@ -134,7 +134,7 @@ def compile_into(folder: Path, kernel: Source, family: Target) -> Path:
         # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
         openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
-            [*compiler(), *FLAGS, *family.flags, *openmp, "-c", str(draft), "-o", f"{binary}.o"],
+            [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
             [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
         )
         for command in steps:
@@ -155,6 +155,12 @@ def compiler() -> tuple[str, ...]:
     if find_spec("ziglang") is not None:
         return (sys.executable, "-m", "ziglang", "cc")
     raise NoCompilerError("there is no C compiler")
+
+
+def _spelled(flags: tuple[str, ...]) -> list[str]:
+    """zig takes the hyphens in the name of a processor for minus signs."""
+    zig = "ziglang" in compiler()
+    return [flag.replace("x86-64-v", "x86_64_v") if zig else flag for flag in flags]
 
 
 @cache

@@ -44,11 +44,8 @@ class _Edges64(EdgeArguments):
     _fields_ = (("scale", ctypes.c_double),)
 
 
-@cache
-def ready(table: PathTable, dtype: torch.dtype, training: bool) -> bool:
-    """Whether there is all that a convolution needs for energies and forces, and to be trained on them."""
-    if dtype not in SCALARS:
-        return False
+def needed(table: PathTable, dtype: torch.dtype, training: bool) -> list[Kernel]:
+    """What a convolution needs for energies and forces, and to be trained on them."""
     scalar = SCALARS[dtype]
     kernels = [Kernel(table, scalar, "gather"), Kernel(table, scalar, "scatter", x=True, geometry=True)]
     if training:
@@ -57,14 +54,24 @@ def ready(table: PathTable, dtype: torch.dtype, training: bool) -> bool:
             Kernel(table, scalar, "gather", dual=True),
             Kernel(table, scalar, "scatter", dual=True, x=True, weights=True),
         ]
-    return build.ready(kernels)
+    return kernels
+
+
+def needed_for_edges(l_max: int, dtype: torch.dtype) -> list[EdgeKernel]:
+    """What edges need."""
+    return [EdgeKernel(l_max, SCALARS[dtype], kind) for kind in ("forward", "transpose", "tangent")]
+
+
+@cache
+def ready(table: PathTable, dtype: torch.dtype, training: bool) -> bool:
+    """Whether there is all that a convolution needs; compiles what is missing."""
+    return dtype in SCALARS and build.ready(needed(table, dtype, training))
 
 
 @cache
 def edges_ready(l_max: int, dtype: torch.dtype) -> bool:
-    """Whether there is all that edges need."""
-    kinds = ("forward", "transpose", "tangent")
-    return dtype in SCALARS and build.ready([EdgeKernel(l_max, SCALARS[dtype], kind) for kind in kinds])
+    """Whether there is all that edges need; compiles what is missing."""
+    return dtype in SCALARS and build.ready(needed_for_edges(l_max, dtype))
 
 
 def gather(

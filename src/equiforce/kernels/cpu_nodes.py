@@ -43,10 +43,15 @@ class _Gate(ctypes.Structure):
     )
 
 
+def needed(dtype: torch.dtype) -> list[NodeKernel]:
+    """What atoms need."""
+    return [NodeKernel(SCALARS[dtype], kind) for kind in ("mix", "gate")]
+
+
 @cache
 def ready(dtype: torch.dtype) -> bool:
-    """Whether there is all that atoms need."""
-    return dtype in SCALARS and build.ready([NodeKernel(SCALARS[dtype], kind) for kind in ("mix", "gate")])
+    """Whether there is all that atoms need; compiles what is missing."""
+    return dtype in SCALARS and build.ready(needed(dtype))
 
 
 @cache

@@ -6,25 +6,37 @@ its tangent; ``sw`` and ``cw`` are the first and second derivatives of w by the 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal
 
 from equiforce.kernels.paths import Combination, Group, PathTable, combination
+from equiforce.kernels.targets import Scalar
 
 LANES = 16  # edges of a chunk
 MOST_VECTORS = 4  # of channels, side by side
 SPARE_REGISTERS = 2
 
 
-class Derivative(Protocol):
-    """Which derivative is computed; :class:`equiforce.kernels.generate.Kernel`."""
+@dataclass(frozen=True)
+class Derivative:
+    """Which derivative of the form a kernel computes.
+
+    Args:
+        kind: ``gather`` sums over the edges of each centre, ``scatter`` over those of each neighbour.
+        dual: whether tangents of x, Y and positions are given.
+        x: scatter only: whether the gradient of x is wanted.
+        geometry: scatter only: whether the gradients of Y and of the positions are wanted.
+        weights: scatter only: whether the gradient of the spline table is wanted.
+    """
 
     table: PathTable
-    kind: str
-    dual: bool
-    x: bool
-    geometry: bool
-    weights: bool
+    scalar: Scalar
+    kind: Literal["gather", "scatter"]
+    dual: bool = False
+    x: bool = False
+    geometry: bool = False
+    weights: bool = False
 
 
 def spline_bases(kernel: Derivative) -> dict[str, tuple[str, ...]]:

@@ -13,17 +13,9 @@ then all have one layout, and the compiler has no reason to pass anything throug
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
 
-from equiforce.geometry.irreps import Block
 from equiforce.kernels.paths import Combination, Group, Path, PathTable, combination
-
-Family = Literal["gather", "scatter", "knots"]
-FAMILIES: tuple[Family, ...] = ("gather", "scatter", "knots")
-WARP = 32  # threads, and the most channels of a tile
-# Not yet measured: what a program may keep in registers over its loop, a number a lane each. A thread has 255 registers
-# at most, and half of that lets a multiprocessor hold 16 warps, which its latency of memory asks for.
-MOST_SUMS = 32
+from equiforce.kernels.programs import FAMILIES, Family, Work, works
 
 PRELUDE = '''\
 import triton
@@ -75,82 +67,6 @@ FLAGS: dict[Family, tuple[str, ...]] = {
 }
 
 
-class Work(NamedTuple):
-    """What one program does for one atom, or between one pair of knots.
-
-    ``twins`` are one or two lists of paths that have the same code, as those of the two parities have: they differ in
-    where they read and write.
-    """
-
-    twins: tuple[tuple[Path, ...], ...]
-    width: int  # channels of a tile
-    n_blocks: int  # tiles that cover all channels
-
-    @property
-    def n_parts(self) -> int:
-        """How many programs share it."""
-        return len(self.twins) * self.n_blocks
-
-
-def works(table: PathTable, family: Family) -> tuple[Work, ...]:
-    """The paths of a table, dealt out to programs, the longest work first."""
-    units: list[tuple[Path, ...]] = list(_of_parities(table)) if family == "scatter" else list(_chunks(table, family))
-    alike: dict[tuple, list[tuple[Path, ...]]] = {}
-    for unit in units:
-        sources = list(dict.fromkeys(path.source for path in unit))
-        kind = tuple((p.source.l, p.l2, p.target.l, p.source.channels, sources.index(p.source)) for p in unit)
-        alike.setdefault(kind, []).append(unit)
-    found = []
-    for same in alike.values():
-        width, n_blocks = _tile(same[0][0].source)
-        found += [Work(tuple(same[k : k + 2]), width, n_blocks) for k in range(0, len(same), 2)]
-    return tuple(sorted(found, key=lambda work: -sum(len(path.coupling) for path in work.twins[0])))
-
-
-def n_parts(table: PathTable, family: Family) -> int:
-    """Programs for each atom, or each pair of knots."""
-    return sum(work.n_parts for work in works(table, family))
-
-
-def _chunks(table: PathTable, family: Family) -> Iterator[tuple[Path, ...]]:
-    """The paths of each source, so many at a time that their sums stay in registers."""
-    for source in _sources(table):
-        chunk, size = [], 0
-        for path in _paths_of(table, source):
-            sums = 2 * path.target.l + 1 if family == "gather" else 4
-            if chunk and size + sums > MOST_SUMS:
-                yield tuple(chunk)
-                chunk, size = [], 0
-            chunk, size = [*chunk, path], size + sums
-        if chunk:
-            yield tuple(chunk)
-
-
-def _of_parities(table: PathTable) -> Iterator[tuple[Path, ...]]:
-    """The paths of one source of each degree, then those of the others: sums over channels are then seldom split."""
-    seen: dict[tuple[int, int], int] = {}
-    units: dict[tuple, list[Path]] = {}
-    for source in _sources(table):
-        kind = source.l, source.channels
-        seen[kind] = seen.get(kind, -1) + 1
-        units.setdefault((seen[kind], *_tile(source)), []).extend(_paths_of(table, source))
-    return (tuple(unit) for unit in units.values() if unit)
-
-
-def _sources(table: PathTable) -> list[Block]:
-    return list(dict.fromkeys(path.source for path in table.paths))
-
-
-def _paths_of(table: PathTable, source: Block) -> list[Path]:
-    return [path for path in table.paths if path.source == source]
-
-
-def _tile(source: Block) -> tuple[int, int]:
-    """How many channels lie side by side, and how many such tiles cover them all."""
-    width = min(WARP, 1 << (source.channels - 1).bit_length())
-    return width, -(-source.channels // width)
-
-
 def source(table: PathTable) -> str:
     """The Python source of a module with the kernels ``gather``, ``scatter`` and ``knots`` of a table."""
     title = f"{table.irreps_in} x harmonics up to {table.l_max} -> {table.irreps_out}"
@@ -183,8 +99,8 @@ def _entry(family: Family, found: tuple[Work, ...]) -> Iterator[str]:
         first += work.n_parts
 
 
-def _sum(terms: list[tuple[int, str]]) -> str:
-    return " ".join(f"{'+' if sign > 0 else '-'} {term}" for sign, term in terms).removeprefix("+ ")
+def _signed(terms: list[tuple[int, str]]) -> str:
+    return " ".join(f"{'+' if sign > 0 else '-'} {term}" for sign, term in terms)
 
 
 class _Writer:
@@ -198,7 +114,8 @@ class _Writer:
         self.started: set[str] = set()
 
     def function(self, name: str) -> Iterator[str]:
-        yield "@triton.jit"
+        # a function by itself: the time of Triton's passes grows much faster than what they are given
+        yield "@triton.jit(noinline=True)"
         yield f"def {name}({_signature(self.family, 'part, ')}):"
         body = {"gather": self._gather, "scatter": self._scatter, "knots": self._knots}[self.family]
         yield from (f"    {line}" for line in self._tile_lines())
@@ -305,7 +222,7 @@ class _Writer:
             for sign, a, b in pairs
             if m1 in (None, a) and m3 in (None, b)
         ]
-        return _sum(terms)
+        return _signed(terms)
 
     def _add(self, name: str, value: str) -> str:
         """Adds to a sum within a tile, which its first term creates."""
@@ -313,10 +230,15 @@ class _Writer:
         self.started.add(name)
         return f"{name} = {value}" if fresh else f"{name} += {value}"
 
-    def _messages(self, index: int, path: Path) -> Iterator[str]:
+    def _messages(self, index: int, path: Path, group: Group) -> Iterator[str]:
+        """Loads the message's gradients, and couples them with harmonics to what a feature is multiplied by."""
         for m3 in range(2 * path.target.l + 1):
             at = self._number(lambda p, m=m3: p.target.start + p.channel + m * p.target.channels, index)
             yield f"g{m3} = {self._load(f'received + {at}', path.source.channels)}"
+        yield from self._coefficients(group)
+        for m1 in range(2 * group.l1 + 1):
+            yield f"h{m1} = {self._coupled(group, 'c', 'g', m1=m1).removeprefix('+ ')}"
+            yield f"if DUAL: k{m1} = {self._coupled(group, 'd', 'g', m1=m1).removeprefix('+ ')}"
 
     def _sums(self, name: str, count: int, flag: str = "") -> Iterator[str]:
         for k in range(count):
@@ -345,7 +267,8 @@ class _Writer:
                 yield self._store(f"target + {at}", f"a{index}_{m3}", path.source.channels)
 
     def _gather_tile(self) -> Iterator[str]:
-        yield "after = tl.minimum(first + EDGES + lane, last).to(tl.int64)"  # the next tile's indices are under way during this one
+        # the next tile's indices are under way during this one
+        yield "after = tl.minimum(first + EDGES + lane, last).to(tl.int64)"
         yield "next_sender = tl.load(neighbors + after)"
         yield "next_position = tl.load(t + after)"
         yield from self._geometry({"b": ("", "splines(beyond, valid)"), "s": ("DUAL", "slopes(beyond, along)")})
@@ -358,9 +281,10 @@ class _Writer:
             yield from (f"z{m1} = w * x{s}_{m1}" for m1 in n1)
             yield from (self._if("DUAL", f"dz{m1} = w * dx{s}_{m1} + p * x{s}_{m1}") for m1 in n1)
             for m3 in range(2 * path.target.l + 1):
-                here = self._coupled(group, "c", "z", m3=m3)
-                there = f"{self._coupled(group, 'c', 'dz', m3=m3)} + {self._coupled(group, 'd', 'z', m3=m3)}"
-                yield f"a{index}_{m3} += ({there}) if DUAL else ({here})"
+                total, here = f"a{index}_{m3}", self._coupled(group, "c", "z", m3=m3)
+                there = f"{self._coupled(group, 'c', 'dz', m3=m3)} {self._coupled(group, 'd', 'z', m3=m3)}"
+                # terms from the left, so that each becomes one fused multiplication and addition
+                yield f"{total} = {total} {there} if DUAL else {total} {here}"
         yield "edge, sender, position = after, next_sender, next_position"
 
     def _scatter(self) -> Iterator[str]:
@@ -398,12 +322,10 @@ class _Writer:
             needed = {"w": ("", "b"), "p": ("DUAL or GEOMETRY", "s"), "q": ("DUAL and GEOMETRY", "e")}
             yield from self._weights(index, path.source.channels, needed)
             yield "if DUAL: v = along * p"
-            yield from self._messages(index, path)
-            yield from self._coefficients(group)
+            yield from self._messages(index, path, group)
             for m1 in n1:
-                yield f"h{m1} = {self._coupled(group, 'c', 'g', m1=m1)}"
-                yield f"if DUAL: k{m1} = {self._coupled(group, 'd', 'g', m1=m1)}"
-                yield f"if X: gx{s}_{m1} += (v * h{m1} + w * k{m1}) if DUAL else w * h{m1}"
+                total = f"gx{s}_{m1}"
+                yield f"if X: {total} = {total} + v * h{m1} + w * k{m1} if DUAL else {total} + w * h{m1}"
             yield "if GEOMETRY:"
             yield from (f"    {line}" for line in self._for_geometry(s, group))
         yield "if GEOMETRY:"
@@ -418,7 +340,7 @@ class _Writer:
         yield self._add("gt", f"(p * ({there}) + q * here) if DUAL else p * here")
         yield from (f"z{m1} = (w * dx{s}_{m1} + v * x{s}_{m1}) if DUAL else w * x{s}_{m1}" for m1 in n1)
         for terms, pairs in self._combinations(group).items():
-            yield f"f = {_sum([(sign, f'z{m1} * g{m3}') for sign, m1, m3 in pairs])}"
+            yield f"f = {_signed([(sign, f'z{m1} * g{m3}') for sign, m1, m3 in pairs]).removeprefix('+ ')}"
             yield from (self._add(f"gy{column}", f"{value!r} * f") for column, value in terms.terms)
 
     def _store_geometry(self) -> Iterator[str]:
@@ -448,7 +370,9 @@ class _Writer:
         yield from (f"    {line}" for line in self._knots_tile())
         for b in range(4):
             # row k + b of copy b, cyclic: what no pair of knots belongs to gets the zeros of the last three programs
-            yield f"copy = (tl.program_id(2) * 4 + {b}).to(tl.int64) * n_rows + (owner + {b}) % n_rows"
+            yield f"row = tl.program_id(0) + {b}"
+            yield "row = tl.where(row < n_rows, row, row - n_rows)"
+            yield f"copy = (tl.program_id(2) * 4 + {b}).to(tl.int64) * n_rows + row"
             yield f"target = out + copy * {self.table.n_weights} + u"
             for index, path, _ in self._paths():
                 at = self._number(lambda path: path.weight, index)
@@ -462,11 +386,7 @@ class _Writer:
         for index, path, group in self._paths():
             s, n1 = self.sources.index(path.source), range(2 * path.source.l + 1)
             yield f"# {path.source.name} x {path.l2} -> {path.target.name}"
-            yield from self._messages(index, path)
-            yield from self._coefficients(group)
-            for m1 in n1:
-                yield f"h{m1} = {self._coupled(group, 'c', 'g', m1=m1)}"
-                yield f"if DUAL: k{m1} = {self._coupled(group, 'd', 'g', m1=m1)}"
+            yield from self._messages(index, path, group)
             yield f"here = {' + '.join(f'x{s}_{m1} * h{m1}' for m1 in n1)}"
             yield f"if DUAL: there = {' + '.join(f'dx{s}_{m1} * h{m1} + x{s}_{m1} * k{m1}' for m1 in n1)}"
             yield from (f"a{index}_{b} += (b{b} * there + s{b} * here) if DUAL else b{b} * here" for b in range(4))

@@ -17,18 +17,18 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import generate_triton
 from equiforce.kernels.build import cache_folder
-from equiforce.kernels.generate_triton import Family
 from equiforce.kernels.paths import PathTable, Tangents, Wanted
+from equiforce.kernels.programs import WARP, Family, n_parts
 
 try:
-    import triton
-except ImportError:  # torch brings it along on Linux with CUDA only
-    triton = None
+    from triton import knobs
+except ImportError:  # torch for CUDA brings Triton along, this since torch 2.8
+    knobs = None
 
 # Not yet measured. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
 # warps works on four edges at once and sums over them at its end. The first is best where there are enough programs to
@@ -70,15 +70,12 @@ class Traffic(NamedTuple):
 
 def available() -> bool:
     """Whether these kernels can run here: on a GPU, or in Triton's interpreter (``TRITON_INTERPRET=1``), for tests."""
-    return triton is not None and (torch.cuda.is_available() or interpreted())
+    return knobs is not None and (torch.cuda.is_available() or interpreted())
 
 
 def interpreted() -> bool:
     """Whether Triton does not compile, but interprets, slowly and on any tensor."""
-    return triton is not None and not isinstance(triton.jit(_nothing), triton.JITFunction)
-
-
-def _nothing() -> None: ...
+    return knobs is not None and bool(knobs.runtime.interpret)
 
 
 def gather(
@@ -91,16 +88,16 @@ def gather(
     tangents: Tangents | None = None,
 ) -> Float[Tensor, "atoms messages"]:
     """The convolution [atoms, irreps_out], or with tangents its derivative along them. Edges are sorted by centre."""
-    n_atoms, n_parts = x.shape[0], generate_triton.n_parts(table, "gather")
-    if not (graph.n_edges and n_parts):
+    n_atoms, parts = x.shape[0], n_parts(table, "gather")
+    if not (graph.n_edges and parts):
         return x.new_zeros(n_atoms, table.irreps_out.dim)
     out = x.new_empty(n_atoms, table.irreps_out.dim)
-    edges, n_warps = _edges(graph), _n_warps(n_atoms * n_parts)
+    edges, n_warps = _edges(graph), _n_warps(n_atoms * parts)
     x, harmonics, values, positions, *along = _contiguous(x, harmonics, values, positions, *(tangents or (None,) * 3))
     arguments = (x, harmonics, values, positions, *along, edges.neighbors, edges.center_starts, out, values.shape[0])
     with torch.cuda.device_of(x):
-        kernel = load(table, interpreted()).gather[n_atoms, n_parts]
-        kernel(*arguments, LANES=32 * n_warps, DUAL=tangents is not None, num_warps=n_warps)
+        kernel = load(table, interpreted()).gather[n_atoms, parts]
+        kernel(*arguments, LANES=WARP * n_warps, DUAL=tangents is not None, num_warps=n_warps)
     return out
 
 
@@ -140,34 +137,34 @@ def scatter(
 
 def _scatter(g, x, harmonics, values, positions, graph, table, wanted, along) -> tuple[Tensor | None, Tensor | None]:
     """The gradient of x, and those of harmonics and position side by side [edges, harmonics + 1]."""
-    n_atoms, n_parts = x.shape[0], generate_triton.n_parts(table, "scatter")
-    edges, n_warps = _edges(graph), _n_warps(n_atoms * n_parts)
+    n_atoms, parts = x.shape[0], n_parts(table, "scatter")
+    edges, n_warps = _edges(graph), _n_warps(n_atoms * parts)
     gx = torch.zeros_like(x) if wanted.x else None  # some features may go nowhere
-    geometry = x.new_empty(n_parts, graph.n_edges, harmonics.shape[1] + 1) if wanted.geometry else None
-    load(table, interpreted()).scatter[n_atoms, n_parts](
+    geometry = x.new_empty(parts, graph.n_edges, harmonics.shape[1] + 1) if wanted.geometry else None
+    load(table, interpreted()).scatter[n_atoms, parts](
         *(g, x, harmonics, values, positions, *along),
         *(edges.order, edges.ordered_centers, edges.neighbor_starts, gx, geometry, graph.n_edges, values.shape[0]),
-        LANES=32 * n_warps,
+        LANES=WARP * n_warps,
         DUAL=along[0] is not None,
         X=wanted.x,
         GEOMETRY=wanted.geometry,
         num_warps=n_warps,
     )
     if geometry is not None:
-        geometry = geometry[0] if n_parts == 1 else geometry.sum(0)
+        geometry = geometry[0] if parts == 1 else geometry.sum(0)
     return gx, geometry
 
 
 def _knots(g, x, harmonics, values, positions, graph, table, along) -> Float[Tensor, "rows weights"]:
     """The gradient of the values of the table."""
-    n_rows, n_parts = values.shape[0], generate_triton.n_parts(table, "knots")
+    n_rows, parts = values.shape[0], n_parts(table, "knots")
     n_slices = max(1, min(MOST_SLICES, graph.n_edges // (n_rows * EDGES_OF_A_SLICE)))
     edges, knots, n_warps = _edges(graph), _knots_of(positions, n_rows), WARPS_OF_FEW
     copies = values.new_empty(4 * n_slices, n_rows, values.shape[1])
-    load(table, interpreted()).knots[n_rows, n_parts, n_slices](
+    load(table, interpreted()).knots[n_rows, parts, n_slices](
         *(g, x, harmonics, positions, *along),
         *(knots.order, edges.centers, edges.neighbors, knots.starts, copies, n_rows),
-        LANES=32 * n_warps,
+        LANES=WARP * n_warps,
         DUAL=along[0] is not None,
         num_warps=n_warps,
     )
@@ -183,7 +180,7 @@ def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
 
 
 _edges_of: WeakKeyDictionary[AtomicGraph, Edges] = WeakKeyDictionary()
-_knots_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # of tensors: Knots
+_knots_kept = WeakTensorKeyDictionary()  # positions: Knots
 
 
 def _edges(graph: AtomicGraph) -> Edges:
@@ -233,7 +230,8 @@ def load(table: PathTable, interpret: bool, folder: Path | None = None) -> Modul
             draft.write_text(text)
             draft.replace(path)
     spec = spec_from_file_location(f"{name}_{interpret}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -250,22 +248,22 @@ def traffic(
     n_bytes: int = 4,
 ) -> Traffic:
     """An estimate of the bytes that a kernel moves: ``gather``, ``scatter`` with all it can give, or ``knots``."""
-    n_parts, n_harmonics = generate_triton.n_parts(table, family), (table.l_max + 1) ** 2
+    parts, n_harmonics = n_parts(table, family), (table.l_max + 1) ** 2
     given = 2 if dual else 1
     features, messages, weights = given * table.irreps_in.dim, table.irreps_out.dim, table.n_weights
     of_edge = given * (n_harmonics + 1)
     if family == "gather":
         kept = n_atoms * (features + messages) + n_edges * of_edge + n_rows * weights
-        asked = n_edges * (features + 4 * weights + n_parts * of_edge) + n_atoms * messages
-        n_indices, n_index_reads = n_edges, n_parts * n_edges
+        asked = n_edges * (features + 4 * weights + parts * of_edge) + n_atoms * messages
+        n_indices, n_index_reads = n_edges, parts * n_edges
     elif family == "scatter":
         results = n_edges * (n_harmonics + 1)
         kept = n_atoms * (features + messages + table.irreps_in.dim) + n_edges * of_edge + results + n_rows * weights
-        asked = n_edges * (messages + 4 * weights + n_parts * of_edge) + n_parts * results
+        asked = n_edges * (messages + 4 * weights + parts * of_edge) + parts * results
         asked += n_atoms * (features + table.irreps_in.dim)
-        n_indices, n_index_reads = 2 * n_edges, 2 * n_parts * n_edges
+        n_indices, n_index_reads = 2 * n_edges, 2 * parts * n_edges
     else:
         kept = n_atoms * (features + messages) + n_edges * of_edge + 4 * n_rows * weights
-        asked = n_edges * (features + messages + n_parts * of_edge) + 4 * n_rows * weights
-        n_indices, n_index_reads = 3 * n_edges, 3 * n_parts * n_edges
+        asked = n_edges * (features + messages + parts * of_edge) + 4 * n_rows * weights
+        n_indices, n_index_reads = 3 * n_edges, 3 * parts * n_edges
     return Traffic(memory=n_bytes * kept + 4 * n_indices, caches=n_bytes * asked + 4 * n_index_reads)
