@@ -23,10 +23,10 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
     monkeypatch.setattr(build, "_loaded", {})
     caches = (cpu.ready, cpu.edges_ready, cpu._kernel, cpu._edge_kernel, cpu_nodes.ready, cpu_nodes._kernel)
-    for cached in (*caches, build._tell_once):
+    for cached in (*caches, build.tell_once):
         cached.cache_clear()
     yield tmp_path
-    for cached in (*caches, build._tell_once):
+    for cached in (*caches, build.tell_once):
         cached.cache_clear()
 
 

@@ -9,7 +9,7 @@ import torch
 from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import gpu, reference
+from equiforce.kernels import convolve, gpu, reference
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from tests.kernels.test_reference import random_graph
 
@@ -218,3 +218,18 @@ def test_traffic_grows_with_what_is_read():
     assert gather.memory < scatter.memory
     for found in (gather, dual, scatter, knots):
         assert found.memory < found.caches
+
+
+def test_training_on_forces_through_the_public_operation():
+    """The gradient of a loss of forces by ``convolve``, against the reference."""
+    made = case("unequal-channels")
+
+    def gradients(backend):
+        x, harmonics, values, positions = (tensor.detach().clone().requires_grad_() for tensor in made.inputs)
+        out = convolve(2 * x, 2 * harmonics, Radial(2 * values, 2 * positions), made.graph, made.table, backend)
+        pull = torch.autograd.grad(out.square().sum(), (harmonics, positions), create_graph=True)
+        loss = out.sum() + sum(part.square().sum() for part in pull)
+        return torch.autograd.grad(loss, (x, values))
+
+    for actual, wanted in zip(gradients("gpu"), gradients("reference"), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-10)

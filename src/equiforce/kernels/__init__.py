@@ -61,7 +61,7 @@ def convolve(
     x = x.to(harmonics.dtype)
     training = radial.values.requires_grad
     spline = radial.positions is not None
-    chosen = _choose(backend, x, lambda: cpu.ready(table, x.dtype, training)) if spline else reference
+    chosen = _choose(backend, x, lambda: cpu.ready(table, x.dtype, training), in_triton=True) if spline else reference
     if chosen is reference:
         return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), graph, table)
     graph, order = _sorted(graph)
@@ -125,20 +125,37 @@ def describe(device: torch.device | str) -> str:
     """Which implementation serves tensors on a device, in words."""
     if torch.device(device).type == "cpu" and _preferred.get() != "reference" and cpu.edges_ready(0, torch.float32):
         return f"generated C, {build.target().name}"
+    if torch.device(device).type == "cuda" and _gpu(torch.zeros(1, device=device), _preferred.get()) is not None:
+        return "generated Triton"
     return "plain torch"
 
 
-def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool]) -> ModuleType:
+def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_triton: bool = False) -> ModuleType:
+    """The implementation for tensors like an example; ``in_triton`` says whether there is one for GPUs."""
     wanted = _preferred.get() if backend == "auto" else backend
     if wanted == "reference":
         return reference
     if wanted in ("auto", "cpu") and example.device.type == "cpu" and ready():
         return cpu
-    if wanted != "auto":
+    if wanted in ("auto", "gpu") and in_triton and (found := _gpu(example, wanted)) is not None:
+        return found
+    if wanted != "auto" and in_triton:
         raise InputError(
             f"the kernels of backend {wanted!r} cannot compute {example.dtype} on {example.device} here: choose auto"
         )
     return reference
+
+
+def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
+    """The kernels in Triton, where they can compute; on the CPU only by name, for tests in Triton's interpreter."""
+    if example.device.type != "cuda" and wanted != "gpu":
+        return None
+    from equiforce.kernels import gpu  # noqa: PLC0415 - an optional backend
+
+    usable = example.dtype in gpu.DTYPES and gpu.available() and (example.is_cuda or gpu.interpreted())
+    if not usable and example.is_cuda:
+        build.tell_once("equiforce computes with plain torch on the GPU, many times slower: pip install triton")
+    return gpu if usable else None
 
 
 _orders: WeakKeyDictionary[AtomicGraph, tuple[AtomicGraph, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()

@@ -55,7 +55,7 @@ def ready(kernels: Sequence[Source]) -> bool:
     try:
         prepare(kernels)
     except NoCompilerError as error:
-        _tell_once(
+        tell_once(
             f"equiforce computes with plain torch, many times slower, because {error}: install gcc or clang, or "
             "pip install 'equiforce[compiler]'"
         )
@@ -64,7 +64,8 @@ def ready(kernels: Sequence[Source]) -> bool:
 
 
 @cache
-def _tell_once(message: str) -> None:
+def tell_once(message: str) -> None:
+    """Writes to the log, once in a process."""
     log.warning(message)
 
 
@@ -85,7 +86,7 @@ def prepare(kernels: Sequence[Source]) -> None:
         return
     compiler()
     folder = cache_folder()
-    _tell_once(f"compiling kernels for this model, once on this machine (kept in {folder})")
+    tell_once(f"compiling kernels for this model, once on this machine (kept in {folder})")
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
         for kernel, path in zip(missing, pool.map(lambda k: compile_into(folder, k, target()), missing), strict=True):
             _loaded[kernel] = _load(path)

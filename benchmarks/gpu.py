@@ -1,0 +1,215 @@
+"""equiforce on a GPU in one command, within ten minutes and without a network. Not yet run on a GPU.
+
+python benchmarks/gpu.py              # results into benchmarks/results/ and docs/benchmarks.md
+
+First the GPU must give what the CPU gives: energies, forces, and the gradient of a training loss. Then inference,
+training, the largest system that fits, and the share of the card's memory bandwidth; last the peers that are installed.
+"""
+
+import argparse
+import copy
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from cases import ENVIRONMENTS, HERE, MODELS, SHARED, add_settings, message, settings_of
+from machine import commit, machine, slug, today
+from process import FailedError, Worker
+from report import RESULTS, provenance, quartiles, replace_between, save
+from rich.console import Console
+from structures import SPECIES, make
+
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.model_file import DTYPES, build_potential
+from equiforce.neighbors import build_graph
+from equiforce.potential import Potential
+
+BUDGET = 540  # seconds
+PEERS_NEED = 150  # seconds that must be left for them
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest value
+COPIED = 2**31  # bytes
+REPEATS = 9
+console = Console()
+
+
+def graph_of(name: str) -> AtomicGraph:
+    """The batch of a named structure, on the CPU."""
+    frames = make(name)
+    structures = [
+        Structure(atomic_numbers=a.numbers, positions=a.positions, cell=a.cell.array, pbc=a.pbc) for a in frames
+    ]
+    return batch([build_graph(s, SPECIES, SHARED["cutoff"]) for s in structures])
+
+
+def answers(potential: Potential, graph: AtomicGraph) -> dict[str, torch.Tensor]:
+    """What must not depend on the device: the last one contains second derivatives of every kernel."""
+    potential.eval()
+    prediction = potential(graph)
+    found = {"energies": prediction.energies, "forces": prediction.forces}
+    potential.train()
+    prediction = potential(graph)
+    loss = prediction.energies.square().mean() + prediction.forces.square().mean()
+    weights = [p for p in potential.parameters() if p.requires_grad]
+    found["training gradient"] = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
+    return {name: value.detach().double().cpu() for name, value in found.items()}
+
+
+def compare() -> list[dict[str, Any]]:
+    """The largest differences between GPU and CPU, as a share of the largest value."""
+    rows = []
+    for model in ("nequip", "nequip-parity"):
+        for dtype, tolerance in TOLERANCE.items():
+            for name in ("acac5", "water64"):
+                torch.manual_seed(0)
+                fixed = {"zbl": False, "shift_trainable": False, "scale_trainable": False}
+                config = {"cutoff": SHARED["cutoff"], "mean_neighbors": SHARED["mean_neighbors"]}
+                described = {"kind": "nequip", "config": config | MODELS[model]["model"], "species": SPECIES}
+                potential = build_potential(described | fixed | {"dtype": dtype})
+                graph = graph_of(name)
+                on_gpu = copy.deepcopy(potential).to("cuda")
+                wanted, got = answers(potential, graph), answers(on_gpu, graph.to("cuda"))
+                for quantity, value in wanted.items():
+                    error = float((got[quantity] - value).abs().max() / value.abs().max())
+                    row = {"model": model, "dtype": dtype, "structure": name, "quantity": quantity, "error": error}
+                    rows.append(row | {"passed": error <= tolerance})
+    return rows
+
+
+def bandwidth() -> float:
+    """GB/s of a large copy on the card, reading and writing counted."""
+    source = torch.zeros(COPIED, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(REPEATS):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        target.copy_(source)
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop))
+    return 2 * COPIED / 1e6 / quartiles(times)[1]
+
+
+def gathered(n_edges: int, model: dict[str, Any], dtype: str) -> float:
+    """Bytes that the convolutions of one call gather, were nothing cached.
+
+    Forward, each layer reads the features of the sending atom of every pair; backward it reads them again, and the
+    gradient at the receiving atom. The first layer has scalars only.
+    """
+    scalars = model["channels"]
+    features = scalars * (model["l_max"] + 1) ** 2 * (2 if model["parity"] else 1)
+    inputs = [scalars] + [features] * (model["n_layers"] - 1)
+    outputs = [features] * (model["n_layers"] - 1) + [scalars]
+    width = DTYPES[dtype].itemsize
+    return n_edges * width * sum(2 * i + o for i, o in zip(inputs, outputs, strict=True))
+
+
+def measure(model: str, structure: str, task: str, copied: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Time, memory and rates of one task in a fresh process."""
+    entry = {"model": model, "structure": structure, "task": task, "dtype": options.dtype, "commit": commit()}
+    try:
+        told = message("equiforce", model, structure, task, settings_of(options))
+        worker = Worker("equiforce", told, f"gpu-{model}-{structure}-{task}", options.timeout)
+        ms = [worker.go() for _ in range(REPEATS)]
+        entry |= worker.ready | {"ms": ms} | worker.end()
+    except FailedError as error:
+        console.print(f"[yellow]{model}, {structure}, {task}: {error}")
+        return entry | {"failed": str(error)}
+    middle = quartiles(ms)[1]
+    entry["atoms_per_s"] = 1e3 * entry["atoms"] / middle
+    if task == "energy_forces":
+        gb_per_s = gathered(entry["edges"], MODELS[model]["model"], options.dtype) / 1e6 / middle
+        entry["share_of_bandwidth"] = gb_per_s / copied
+    console.print(f"{model}, {structure}, {task}: {middle:,.2f} ms, {entry['atoms_per_s']:,.0f} atoms/s")
+    return entry
+
+
+def growing(copied: float, options: argparse.Namespace, deadline: float) -> list[dict[str, Any]]:
+    """Boxes of water from 96 atoms on, each twice the one before, until one does not fit or the time is up."""
+    entries: list[dict[str, Any]] = []
+    n_molecules = 32
+    while time.monotonic() < deadline and not (entries and "failed" in entries[-1]):
+        entries.append(measure("nequip", f"water{n_molecules}", "energy_forces", copied, options))
+        n_molecules *= 2
+    return entries
+
+
+def peers(deadline: float) -> None:
+    """The eager peers that are installed here, side by side with equiforce, into their own table."""
+    installed = [name for name in ("nequip", "mace") if (ENVIRONMENTS / name / "bin" / "python").exists()]
+    left = deadline - time.monotonic()
+    if not installed or left < PEERS_NEED:
+        console.print("no peers: none is installed here, or the time is up")
+        return
+    command = [sys.executable, str(HERE / "run.py"), "nequip/water512/energy_forces", "mace/water512/energy_forces"]
+    command += ["nequip/water64/training_step", "--device", "cuda", "--eager", "--seconds", "15", "--peers", *installed]
+    try:
+        subprocess.run(command, check=False, timeout=left)
+    except subprocess.TimeoutExpired:
+        console.print("[yellow]the time is up before the peers were done")
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """What was compared, and a row for each measurement."""
+    worst = {dtype: max(row["error"] for row in result["compared"] if row["dtype"] == dtype) for dtype in TOLERANCE}
+    words = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in worst.items())
+    rows = [
+        f"Largest difference from the CPU, as a share of the largest value: {words}. "
+        f"A large copy moves {result['copy_gb_per_s']:,.0f} GB/s.",
+        "",
+        "| model | structure | task | atoms | median ms | atoms/s | GPU MB | gathered bytes/s over the copy's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for e in result["entries"]:
+        start = f"| {e['model']} | {e['structure']} | {e['task']} "
+        if "failed" in e:
+            rows.append(f"{start}| | {e['failed']} | | | |")
+            continue
+        share = f"{e['share_of_bandwidth']:.2f}" if "share_of_bandwidth" in e else ""
+        rows.append(
+            f"{start}| {e['atoms']:,} | {quartiles(e['ms'])[1]:,.2f} | {e['atoms_per_s']:,.0f} "
+            f"| {e['gpu_mb']:,.0f} | {share} |"
+        )
+    return rows
+
+
+def main() -> None:
+    """Compares, measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_settings(parser)
+    parser.set_defaults(device="cuda", timeout=120)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("There is no GPU here that torch can use: run this on a machine with one and a CUDA build of torch.")
+    deadline = time.monotonic() + BUDGET
+    compared = compare()
+    if failed := [row for row in compared if not row["passed"]]:
+        sys.exit("The GPU does not give what the CPU gives:\n" + "\n".join(map(str, failed)))
+    copied = bandwidth()
+    torch.cuda.empty_cache()
+    entries = [
+        measure(model, structure, "energy_forces", copied, options)
+        for model in ("nequip", "nequip-parity")
+        for structure in ("water343", "water3375")
+    ]
+    entries += [measure("nequip", name, "training_step", copied, options) for name in ("acac5", "water64")]
+    entries += growing(copied, options, deadline - PEERS_NEED)
+    result = {
+        "date": today(),
+        "machine": machine(),
+        "commands": [shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]])],
+        "compared": compared,
+        "copy_gb_per_s": copied,
+        "entries": entries,
+    }
+    save(RESULTS / f"{today()}-{slug(result['machine'])}-gpu.json", result)
+    told = provenance({**result, "entries": [{"commit": e["commit"], "runners": {"": e}} for e in entries]})
+    replace_between("gpu", "\n".join([*told, "", *table(result)]))
+    peers(deadline)
+
+
+if __name__ == "__main__":
+    main()

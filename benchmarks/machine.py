@@ -1,0 +1,55 @@
+"""Where and of what a result was measured."""
+
+import os
+import platform
+import re
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, GPU and how busy it is."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the package, marked where its source has been changed since."""
+    return git("rev-parse", "--short", "HEAD") + (", changed" if git("status", "--porcelain", "--", "src") else "")
+
+
+def git(*arguments: str) -> str:
+    """What git says, or nothing where this is no repository."""
+    answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
+
+
+def slug(described: dict[str, Any]) -> str:
+    """The machine as a part of a file name."""
+    name = described["gpu"] or f"{described['cpu']} {described['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def today() -> str:
+    """The date as in file names."""
+    return datetime.now().astimezone().strftime("%Y-%m-%d")

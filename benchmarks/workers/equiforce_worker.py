@@ -1,0 +1,62 @@
+"""Times equiforce: see protocol.py."""
+
+from dataclasses import replace
+
+import torch
+from lightning_fabric import Fabric
+from protocol import Work, count_weights, random_labels, serve
+
+from equiforce.graph import AtomicGraph, Labels, Structure, batch
+from equiforce.model_file import build_potential
+from equiforce.neighbors import build_graph
+from equiforce.training.loop import backward
+from equiforce.training.loss import LossConfig
+from equiforce.training.optimizer import OptimizerConfig, build_optimizer
+
+
+def inputs(case: dict, frames: list) -> tuple[AtomicGraph, Labels]:
+    """One graph of all frames, and labels."""
+    structures = [
+        Structure(atomic_numbers=a.numbers, positions=a.positions, cell=a.cell.array, pbc=a.pbc) for a in frames
+    ]
+    graph = batch([build_graph(s, case["species"], case["cutoff"]) for s in structures])
+    energies, forces = random_labels(frames)
+    known = torch.ones(len(frames), dtype=torch.bool)
+    return graph.to(case["device"]), Labels(energies, forces, None, known, known, ~known).to(case["device"])
+
+
+def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:
+    """The untrained potential and the call that is timed."""
+    graph, labels = prepared
+    torch.manual_seed(0)
+    shared = {"cutoff": case["cutoff"], "mean_neighbors": case["mean_neighbors"]}
+    potential = build_potential(
+        {
+            "kind": case["kind"],
+            "config": shared | case["model"] | case["options"],
+            "species": case["species"],
+            "dtype": case["dtype"],
+            "zbl": False,
+            "shift_trainable": False,
+            "scale_trainable": False,
+        }
+    ).to(case["device"])
+    n_weights = count_weights(potential)
+    if case["task"] == "energy_forces":
+        potential.eval().requires_grad_(False)
+        # a new object for each call, as a simulation has one for each step: what is kept by object must not help here
+        return Work(lambda: potential(replace(graph)), graph.n_edges, n_weights)
+    fabric = Fabric(accelerator="cpu" if case["device"] == "cpu" else "cuda", devices=1)
+    loss = LossConfig(energy=1.0, forces=1.0, stress=0.0)
+    optimizer = build_optimizer(potential.parameters(), OptimizerConfig(learning_rate=1e-3))
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        backward(potential, replace(graph), labels, 0.0, loss, fabric)
+        optimizer.step()
+
+    return Work(step, graph.n_edges, n_weights)
+
+
+if __name__ == "__main__":
+    serve(inputs, build, ["equiforce"])
