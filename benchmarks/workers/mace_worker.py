@@ -18,7 +18,7 @@ READOUT = "16x0e"
 
 def inputs(case: dict, frames: list) -> tuple[Batch, tuple[torch.Tensor, torch.Tensor]]:
     """MACE's batch of all frames with neighbours, and labels."""
-    torch.set_default_dtype(getattr(torch, case["dtype"]))  # noqa: TID251 - MACE asks for it
+    torch.set_default_dtype(getattr(torch, case["dtype"]))
     table = AtomicNumberTable(sorted(atomic_numbers[name] for name in case["species"]))
     graphs = [AtomicData.from_config(config_from_atoms(a), z_table=table, cutoff=case["cutoff"]) for a in frames]
     return Batch.from_data_list(graphs).to(case["device"]), random_labels(frames)
