@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from equiforce.kernels import build, cpu, cpu_nodes
+from equiforce.kernels import build, cpu, cpu_nodes, cpu_pairs
 from equiforce.kernels.targets import TARGETS, Source
 from equiforce.model_file import build_potential
 
@@ -29,7 +29,7 @@ COMMON = (
 
 def common_kernels() -> list[Source]:
     """What the common models need in float32, and what every model needs."""
-    wanted: list[Source] = []
+    wanted: list[Source] = list(cpu_pairs.needed())
     for dtype in (torch.float32, torch.float64):
         wanted += cpu_nodes.needed(dtype)
         for l_max in range(4):

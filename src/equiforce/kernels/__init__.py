@@ -13,12 +13,39 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import autograd, build, cpu, cpu_nodes, reference
+from equiforce.kernels import autograd, build, cpu, cpu_nodes, cpu_pairs, reference
 from equiforce.kernels.paths import PathTable, Radial
 from equiforce.kernels.plans import GatePlan, MixPlan
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
 _preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
+
+
+def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor, "edges 3"]:
+    """r_ij = r_j + S·cell − r_i of each edge, in Å, without a derivative.
+
+    Args:
+        graph: positions, cells and edges.
+        backend: as in :func:`convolve`.
+    """
+    chosen = _choose(backend, graph.positions, cpu_pairs.ready)
+    return graph.edge_vectors().detach() if chosen is reference else cpu_pairs.vectors(graph)
+
+
+def pair_forces(
+    pull: Float[Tensor, "edges 3"], graph: AtomicGraph, backend: Backend = "auto"
+) -> Float[Tensor, "atoms 3"]:
+    """F_i = sum_j dE/dr_ij - sum_j dE/dr_ji, as r_ij points from centre i to neighbour j.
+
+    Args:
+        pull: dE/dr_ij of each edge, in eV/Å.
+        graph: says between which atoms the edges are.
+        backend: as in :func:`convolve`.
+    """
+    chosen = _choose(backend, pull, cpu_pairs.ready)
+    if chosen is reference or _sorted(graph)[1] is not None:
+        return reference.forces(pull, graph)
+    return autograd.forces(pull, graph, cpu_pairs)
 
 
 def edges(
@@ -180,5 +207,7 @@ __all__ = [
     "edges",
     "gate",
     "mix",
+    "pair_forces",
+    "pair_vectors",
     "using",
 ]

@@ -19,6 +19,33 @@ def convolve(
     return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
 
 
+def forces(pull: Tensor, graph: AtomicGraph, backend: ModuleType) -> Tensor:
+    """Forces from dE/dr_ij by a backend; differentiable to any order."""
+    return _Forces.apply(pull, graph, backend)
+
+
+class _Forces(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pull, graph, backend) -> Tensor:
+        ctx.rest = graph, backend
+        return backend.forces(pull, graph)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor):
+        return _apply(_Spread, gradient, *ctx.rest), None, None
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient, graph, backend) -> Tensor:
+        ctx.rest = graph, backend
+        return backend.spread(gradient, graph)
+
+    @staticmethod
+    def backward(ctx: Any, tangent: Tensor):
+        return _apply(_Forces, tangent, *ctx.rest), None, None
+
+
 def edges(vectors: Tensor, l_max: int, scale: float, backend: ModuleType) -> tuple[Tensor, Tensor]:
     """Harmonics and positions of edges by a backend; twice differentiable."""
     return _Edges.apply(vectors, l_max, scale, backend)

@@ -52,6 +52,12 @@ def convolve(
     return torch.cat([torch.cat([results[path] for path in paths], dim=2).flatten(1) for paths in order], dim=1)
 
 
+def forces(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
+    """F_i = sum_j dE/dr_ij - sum_j dE/dr_ji."""
+    total = pull.new_zeros(graph.n_atoms, 3)
+    return total.index_add(0, graph.centers, pull).index_add(0, graph.neighbors, pull, alpha=-1)
+
+
 def edges(
     vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
