@@ -85,7 +85,7 @@ def gather(
 ) -> Float[Tensor, "atoms messages"]:
     """The convolution, or with tangents its derivative along them. Edges are sorted by centre."""
     kernel = _kernel(table, x.dtype, "gather", tangents is not None)
-    out = x.new_zeros(x.shape[0], table.irreps_out.dim)
+    out = x.new_zeros(x.shape[0], table.dims[1])
     _run(kernel, graph, x, harmonics, values, positions, tangents, out=out)
     return out
 

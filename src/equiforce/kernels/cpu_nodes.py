@@ -70,10 +70,10 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
     """
     role, (a, b) = KINDS[result], (first.contiguous(), second.contiguous())
     n_atoms = (b if result == "x" else a).shape[0]
-    n_parts = _n_parts(n_atoms)
+    n_parts, (dim_x, dim_y) = _n_parts(n_atoms), plan.dims
     shape = {
-        "y": (n_atoms, plan.irreps_out.dim),
-        "x": (n_atoms, plan.irreps_in.dim),
+        "y": (n_atoms, dim_y),
+        "x": (n_atoms, dim_x),
         "w": (n_parts, plan.n_species, plan.n_weights),
     }[result]
     out = a.new_zeros(shape)
@@ -85,8 +85,8 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
         n_species=plan.n_species,
         n_blocks=len(plan.products),
         n_weights=plan.n_weights,
-        dim_x=plan.irreps_in.dim,
-        dim_y=plan.irreps_out.dim,
+        dim_x=dim_x,
+        dim_y=dim_y,
         blocks=_products(plan),
         species=None if species is None else species.contiguous().data_ptr(),
         x=x.data_ptr(),
@@ -99,7 +99,7 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
 
 def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Float[Tensor, "atoms outputs"]:
     """The gate, with activations scaled by ``silu`` and ``tanh``."""
-    y = x.new_empty(x.shape[0], plan.irreps_out.dim)
+    y = x.new_empty(x.shape[0], plan.dims[1])
     _run_gate(0, plan, silu, tanh, x, y=y)
     return y
 
@@ -126,8 +126,8 @@ def _run_gate(order: int, plan: GatePlan, silu: float, tanh: float, x: Tensor, *
         n_parts=_n_parts(n_atoms),
         n_atoms=n_atoms,
         n_blocks=len(plan.parts),
-        dim_x=plan.irreps_in.dim,
-        dim_y=plan.irreps_out.dim,
+        dim_x=plan.dims[0],
+        dim_y=plan.dims[1],
         silu=silu,
         tanh=tanh,
         blocks=_parts(plan),

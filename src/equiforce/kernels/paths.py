@@ -125,7 +125,12 @@ class PathTable:
             kinds.setdefault((path.source.l, path.l2, path.target.l, path.source.channels), []).append(path)
         return tuple(Group(*kind, paths[0].coupling, tuple(paths)) for kind, paths in kinds.items())
 
-    @property
+    @cached_property
+    def dims(self) -> tuple[int, int]:
+        """Numbers of an atom, in and out."""
+        return self.irreps_in.dim, self.irreps_out.dim
+
+    @cached_property
     def n_weights(self) -> int:
         """Radial weights of an edge: one a path and channel."""
         return sum(path.source.channels for path in self.paths)

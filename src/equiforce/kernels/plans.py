@@ -52,6 +52,11 @@ class MixPlan:
         return tuple(products)
 
     @cached_property
+    def dims(self) -> tuple[int, int]:
+        """Numbers of an atom, in and out."""
+        return self.irreps_in.dim, self.irreps_out.dim
+
+    @cached_property
     def n_weights(self) -> int:
         """Weights of each species."""
         return sum(p.source.channels * p.target.channels for p in self.products)
@@ -79,6 +84,11 @@ class GatePlan:
         n_gates = sum(mul for mul, ir in self.irreps_out if ir.l > 0)
         others = [(mul, ir) for mul, ir in self.irreps_out if str(ir) != "0e"]
         return Irreps([(self.irreps_out.count("0e") + n_gates, "0e"), *others]).remove_zero_multiplicities()
+
+    @cached_property
+    def dims(self) -> tuple[int, int]:
+        """Numbers of an atom, in and out."""
+        return self.irreps_in.dim, self.irreps_out.dim
 
     @cached_property
     def parts(self) -> tuple[tuple[Block, Block, int], ...]:
