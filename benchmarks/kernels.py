@@ -27,7 +27,7 @@ from equiforce.kernels.paths import PathTable, Tangents, Wanted, combination
 from equiforce.kernels.targets import Target
 from equiforce.neighbors import build_graph
 
-N_KNOTS = 128
+N_KNOTS = 64
 REPEATS = 50
 SUMS = 24  # independent, more than the latency of a multiply-add hides behind
 CACHED = 256 * 1024  # bytes: a table of l = 2, beyond the first level of cache and within the second

@@ -11,8 +11,10 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 import torch
+from report import replace_between
 
 import equiforce
 from equiforce.kernels import Radial
@@ -87,6 +89,28 @@ def distance(model: torch.nn.Module, n_knots: int) -> dict:
     return {f"spline_{what}_error": (off[what] / size[what]) ** 0.5 for what in off}
 
 
+def table(rows: list[dict]) -> str:
+    """Means over seeds, a row for each set and number of knots."""
+    lines = [
+        "| set | steps | knots | seeds | energy MAE, meV/atom | forces MAE, meV/Å | off in value | off in slope |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in SETS:
+        of_set = [row for row in rows if row["set"] == name]
+        for knots in sorted({row["knots"] for row in of_set}, key=lambda k: k or 10**9):
+            same = [row for row in of_set if row["knots"] == knots]
+
+            def mean(key: str, same=same) -> float:
+                return fmean(row[key] for row in same)
+
+            off = (f"{mean(f'spline_{what}_error'):.0e}" if knots else "0" for what in ("value", "slope"))
+            lines.append(
+                f"| {name} | {same[0]['steps']:,} | {knots or 'every edge'} | {len(same)} "
+                f"| {mean('energy_mae_meV_per_atom'):.3f} | {mean('forces_mae_meV_per_A'):.1f} | {' | '.join(off)} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """All runs that are not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -106,6 +130,7 @@ def main() -> None:
                 rows.append(train(arguments.folder, name, knots, arguments.steps, seed))
                 RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
                 print(json.dumps(rows[-1]), flush=True)
+    replace_between("knots", table(rows))
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ class NequIPConfig:
         64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
     )
     radial_knots: int | None = option(
-        128,
-        "the radial network is sampled on so many knots, and splines through them are the model's radial functions; "
-        "none: the network itself on every edge, slow",
+        64,
+        "radial functions are splines on so many knots, sampled from the radial network; 32 cost no accuracy "
+        "(docs/benchmarks.md); null: the network itself on every edge, slow",
         ge=8,
     )
     self_connection: bool = option(
