@@ -84,6 +84,10 @@ def test_evaluate_measures(equiforce, model, place):
     assert sorted(p.name for p in (place / "measured").iterdir()) == [
         "copper_errors.json", "copper_parity.png", "copper_predictions.xyz",
     ]  # fmt: skip
+    assert "memory: about" in out
+    status, _, err = equiforce("evaluate", model, "copper.xyz", "--max-memory", "1e-9")
+    assert status == 1
+    assert "even in chunks" in err
     status, out, _ = equiforce("evaluate", model, "copper.xyz@:2", "--json")
     assert json.loads(out)["n_structures"] == 2
     assert (place / "evaluate-copper").is_dir()
@@ -183,6 +187,8 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("md run/model.eqf none.xyz", "no start structure can be read from none.xyz"),
         ("md run/model.eqf water.xyz", "element O that the model does not know"),
         ("md run/model.eqf copper.xyz --steps -1", "md.steps=-1 will not do"),
+        ("evaluate run/model.eqf copper.xyz --max-memory 0", "max_memory=0.0 GB leaves no memory"),
+        ("md run/model.eqf copper.xyz --set max_memory=-1", "md.max_memory=-1 will not do"),
         ("md run/model.eqf copper.xyz --set skn=1", "there is no option md.skn: did you mean md.skin?"),
         ("md run/model.eqf copper.xyz --ensemble nvt", "md.ensemble='nvt' will not do"),
         ("info none.eqf", "there is no model file none.eqf"),

@@ -14,7 +14,9 @@ import equiforce
 from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, errors, predict, validate, validation_sums
 from equiforce.graph import Structure, batch, batch_labels
+from equiforce.memory import footprint
 from equiforce.neighbors import build_graph
+from tests.systems import structure_of
 
 
 def structure(name: str = "H2O", cell: float = 0.0, pbc: bool = False, group: str = "") -> Structure:
@@ -75,6 +77,19 @@ def test_batches_change_nothing(max_edges, potential, mixed):
         if one.pbc.any():
             torch.testing.assert_close(prediction.stress, alone.stress, atol=1e-7, rtol=1e-6)
             torch.testing.assert_close(prediction.virial, alone.virial, atol=1e-6, rtol=1e-6)
+
+
+def test_what_does_not_fit_into_memory_is_computed_in_chunks(potential, mixed, capsys):
+    long = structure_of(molecule("H2O", cell=[3.2, 3.3, 3.4], pbc=True).repeat((20, 1, 1)))
+    graph = build_graph(long, potential.species, potential.cutoff)
+    max_memory = 0.5e-9 * footprint(potential).bytes(graph.n_atoms, graph.n_edges)
+    console = Console(width=200)
+    *_, found = predict(potential, [*mixed, long], max_edges=1, max_memory=max_memory, console=console)
+    assert "for energy and forces of 60 atoms" in (said := capsys.readouterr().out)
+    assert "computed in" in said
+    exact = potential(graph, stress=True)
+    torch.testing.assert_close(found.forces, exact.forces, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found.stress, exact.stress, atol=1e-7, rtol=1e-6)
 
 
 def test_predicting_nothing_gives_nothing(potential):

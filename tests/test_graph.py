@@ -1,10 +1,27 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from equiforce.graph import batch, batch_labels
 from tests.systems import atom, crystal, ethanol, graph_of
+
+
+@contextmanager
+def largest_tensor():
+    """How many elements the largest tensor has that torch makes meanwhile."""
+    sizes = [0]
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watching():
+        yield lambda: max(sizes)
 
 
 def test_a_batch_is_its_structures_side_by_side():
@@ -30,6 +47,30 @@ def test_strain_deforms_positions_and_cell_alike():
     strain[0, 0, 1] = 0.02  # its symmetric part counts
     deformation = torch.eye(3, dtype=torch.float64) + 0.5 * (strain[0] + strain[0].T)
     torch.testing.assert_close(graph.strained(strain).edge_vectors(), graph.edge_vectors() @ deformation)
+
+
+def test_a_part_keeps_the_edges_and_their_order():
+    graph = graph_of(ethanol(), crystal(), atom())
+    atoms = torch.arange(graph.n_atoms) % 4 > 0
+    edges = atoms[graph.centers] & atoms[graph.neighbors] & (graph.shifts.sum(dim=1) >= 0)
+    part = graph.part(atoms, edges)
+    assert (part.n_atoms, part.n_edges, part.n_structures) == (int(atoms.sum()), int(edges.sum()), 3)
+    assert torch.equal(part.edge_vectors(), graph.edge_vectors()[edges])
+    assert torch.equal(part.species[part.neighbors], graph.species[graph.neighbors[edges]])
+    assert (part.centers.diff() >= 0).all()
+    assert torch.equal(part.by_neighbor, part.neighbors.argsort(stable=True))
+
+
+def test_a_cell_is_not_written_out_for_each_edge():
+    one, several = graph_of(crystal()), graph_of(crystal(), ethanol(), crystal(1))
+    for graph in (one, several):
+        cell = graph.cell[graph.structure_of_atom[graph.centers]]
+        expected = graph.positions[graph.neighbors] - graph.positions[graph.centers]
+        expected = expected + torch.einsum("ea,eab->eb", graph.shifts, cell)
+        torch.testing.assert_close(graph.edge_vectors(), expected, rtol=0, atol=1e-14)
+        with largest_tensor() as seen:
+            graph.edge_vectors()
+        assert seen() == 3 * graph.n_edges
 
 
 def test_labels_know_what_is_absent():

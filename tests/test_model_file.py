@@ -12,7 +12,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from equiforce.errors import InputError
-from equiforce.model_file import build_potential, describe, load, read_header, save, small_pieces, summary, verify
+from equiforce.model_file import (
+    build_potential,
+    describe,
+    load,
+    read_header,
+    reference_structures,
+    save,
+    small_pieces,
+    summary,
+    verify,
+)
 from tests.systems import atom, crystal, ethanol, graph_of, potential_of
 
 ABOUT = {
@@ -239,6 +249,11 @@ def test_references_that_are_not_numbers_are_refused(file):
     broken = {**header["references"][0], "energy": float("nan")}
     with pytest.raises(InputError, match="another energy for reference structure 0"):
         verify(potential, [broken], 1e-4, "model.eqf")
+
+
+def test_references_hold_every_element():
+    chosen = reference_structures([atom("C"), ethanol(), crystal(), ethanol(1)])
+    assert [len(s) for s in chosen] == [1, 9]
 
 
 def test_pieces_hold_the_surroundings_of_every_element():

@@ -53,6 +53,24 @@ def test_stress_exists_where_every_structure_has_a_volume():
     assert mixed.virial.shape == (2, 3, 3)
 
 
+def test_parts_that_share_out_the_atoms_add_up():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4, zbl=True), graph_of(crystal(), ethanol())
+    mask = torch.arange(graph.n_atoms) % 3 == 0
+    whole = potential(graph, stress=True)
+    one, other = (potential(graph, stress=True, counted=counted) for counted in (mask, ~mask))
+    assert torch.equal(one.energies, torch.where(mask, whole.energies, 0.0))
+    for quantity in ("energy", "energies", "forces", "virial"):
+        total = getattr(one, quantity) + getattr(other, quantity)
+        torch.testing.assert_close(total, getattr(whole, quantity), rtol=0, atol=1e-10)
+
+
+def test_the_virial_of_a_batch_is_that_of_each_structure():
+    potential = potential_of(l_max=1, n_layers=2, channels=4)
+    structures = (crystal(), slab(), crystal(1))
+    alone = torch.cat([potential(graph_of(s), stress=True).virial for s in structures])
+    torch.testing.assert_close(potential(graph_of(*structures), stress=True).virial, alone, rtol=0, atol=1e-10)
+
+
 def test_float32_weights_give_float64_results():
     potential = potential_of(dtype="float32", l_max=1, n_layers=2, channels=4)
     prediction = potential(graph_of(ethanol()))

@@ -22,9 +22,8 @@ from equiforce.config import configured, load_config
 from equiforce.errors import InputError
 from equiforce.evaluate import errors
 from equiforce.training.display import Display
-from equiforce.workflow import reference_structures
 from tests.data_sets import TINY, crystals, labelled, molecules, write
-from tests.systems import atom, crystal, ethanol
+from tests.systems import atom
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 
@@ -100,6 +99,7 @@ def test_what_was_decided_is_said(run):
         "reference energies from least squares: Cu ",
         "nequip: 2 layers, l_max 1, channels 4",
         "loss weights: energy 1.0 per (eV/atom)², forces 1.0 per (eV/Å)², stress 100.0 per (eV/Å³)²",
+        " MB a step for the largest batch, ",
         "4 steps are done",
         "model: run/model.eqf",
     ):
@@ -358,9 +358,11 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(run, tmp_
     assert same(weights(tmp_path), weights(run[0]))
 
 
-def test_references_hold_every_element():
-    chosen = reference_structures([labelled(crystals(1)[0]), ethanol(), crystal(), ethanol(1)])
-    assert [len(s) for s in chosen] == [4, 9]
+def test_a_batch_that_does_not_fit_into_memory_is_refused_before_anything_is_written(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("equiforce.memory.available", lambda device: 1e4)
+    with pytest.raises(InputError, match=r"20 atoms, .* pairs\) needs about .* lower training\.batch_size"):
+        equiforce.train(place / "copper.xyz", tmp_path / "run", options=OPTIONS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_configuration_may_come_from_python(place, tmp_path):

@@ -87,6 +87,9 @@ def evaluate(
     virial_key: VirialKey = None,
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
+    max_memory: Annotated[
+        float | None, typer.Option(help="In GB; what needs more is computed in chunks. What is free, if left out.")
+    ] = None,
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
 ) -> None:
@@ -101,7 +104,7 @@ def evaluate(
     structures = workflow.read_and_tell(data, reading, console)
     name = Path(data[0].partition("@")[0]).stem
     folder = output or Path(f"evaluate-{name}")
-    result = workflow.assess(potential, structures, folder, name, console)
+    result = workflow.assess(potential, structures, folder, name, console, max_memory)
     if as_json:
         print(json.dumps(result.as_dict(), indent=1))
     else:

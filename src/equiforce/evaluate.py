@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from equiforce.chunks import ChunkedPotential
 from equiforce.elements import SYMBOLS
 from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
 from equiforce.neighbors import build_graph
@@ -30,7 +31,12 @@ UNITS = {
 
 
 def predict(
-    potential: Potential, structures: Sequence[Structure], *, max_edges: int = 20_000, console: Console | None = None
+    potential: Potential,
+    structures: Sequence[Structure],
+    *,
+    max_edges: int = 20_000,
+    max_memory: float | None = None,
+    console: Console | None = None,
 ) -> list[Prediction]:
     """Energy, forces and stress of each structure, in the order given.
 
@@ -42,15 +48,22 @@ def predict(
         potential: the model; evaluated on its own device.
         structures: what to evaluate; their graphs are built a batch at a time.
         max_edges: the most pairs of atoms in a batch, which bounds the memory; a larger structure is its own batch.
-        console: shows a progress bar where given.
+        max_memory: in GB; what would take more is computed in chunks. None is what is available.
+        console: shows what memory is needed, and a progress bar, where given.
 
     Raises:
-        InputError: a structure holds an element that the potential does not know.
+        InputError: a structure holds an element that the potential does not know, or does not fit even in chunks.
     """
     predictions: dict[int, Prediction] = {}
+    compute = ChunkedPotential(potential, max_memory)
+    if console is not None and structures:
+        largest = build_graph(max(structures, key=len), potential.species, potential.cutoff)
+        side_by_side = max(1, min(len(structures), max_edges // (largest.n_edges + largest.n_atoms)))
+        plan = compute.plan(batch([largest] * side_by_side))
+        console.print(f"memory: {plan.words()}", highlight=False, soft_wrap=True)
     with evaluating(potential):
         for indices, graph, stressed in _batches(potential, structures, max_edges, console):
-            prediction = potential(graph.to(potential.device), forces=True, stress=stressed)
+            prediction = compute(graph.to(potential.device), stress=stressed)
             predictions.update(zip(indices, _split(prediction, graph.atoms_per_structure().tolist()), strict=True))
     return [predictions[index] for index in range(len(structures))]
 
@@ -280,10 +293,10 @@ class ErrorSums:
 
 def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ErrorSums:
     """The error sums of one process's share of the validation set; see :func:`validate`."""
-    sums, device = ErrorSums(), potential.device
+    sums, device, compute = ErrorSums(), potential.device, ChunkedPotential(potential)
     with evaluating(potential):
         for graph, labels in ((graph.to(device), labels.to(device)) for graph, labels in batches):
-            prediction = potential(graph, forces=labels.forces is not None, stress=labels.stress is not None)
+            prediction = compute(graph, forces=labels.forces is not None, stress=labels.stress is not None)
             sums.add(graph, prediction, labels)
     return sums
 

@@ -59,9 +59,13 @@ class AtomicGraph:
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """r_ij = r_j + S·cell − r_i, from centre to neighbour, in Å."""
-        cell = self.cell[self.structure_of_atom[self.centers]]
-        translation = torch.einsum("ea,eab->eb", self.shifts, cell)
-        return self.positions[self.neighbors] - self.positions[self.centers] + translation
+        vectors = self.positions[self.neighbors] - self.positions[self.centers]
+        if self.n_structures == 1:
+            return torch.addmm(vectors, self.shifts, self.cell[0])
+        structure = self.structure_of_atom[self.centers]
+        for axis in range(3):  # one by one: a cell for each edge would be the largest thing in memory
+            vectors = torch.addcmul(vectors, self.shifts[:, axis : axis + 1], self.cell[structure, axis])
+        return vectors
 
     def strained(self, strain: Float[Tensor, "structures 3 3"]) -> "AtomicGraph":
         """The graph deformed by 1 + ε, with ε the symmetric part of ``strain``."""
@@ -71,6 +75,20 @@ class AtomicGraph:
             self,
             positions=self.positions + torch.einsum("na,nab->nb", self.positions, per_atom),
             cell=self.cell + self.cell @ strain,
+        )
+
+    def part(self, atoms: Bool[Tensor, " atoms"], edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
+        """Some of the atoms and some of the edges between them, in the order that they have here; every cell."""
+        place_of_atom, place_of_edge = atoms.cumsum(0) - 1, edges.cumsum(0) - 1
+        return AtomicGraph(
+            positions=self.positions[atoms],
+            species=self.species[atoms],
+            cell=self.cell,
+            structure_of_atom=self.structure_of_atom[atoms],
+            centers=place_of_atom[self.centers[edges]],
+            neighbors=place_of_atom[self.neighbors[edges]],
+            shifts=self.shifts[edges],
+            by_neighbor=place_of_edge[self.by_neighbor[edges[self.by_neighbor]]],
         )
 
     def sorted_by_center(self) -> tuple["AtomicGraph", Int[Tensor, " edges"]] | None:

@@ -248,6 +248,18 @@ def structure_of(reference: dict[str, Any]) -> Structure:
     )
 
 
+def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
+    """A few structures that together hold every element."""
+    chosen: list[Structure] = []
+    missing = {int(z) for s in structures for z in s.atomic_numbers}
+    for structure in structures:
+        found = missing & set(structure.atomic_numbers.tolist())
+        if found:
+            chosen.append(structure)
+            missing -= found
+    return chosen
+
+
 def small_pieces(structures: Sequence[Structure]) -> list[Structure]:
     """The surroundings of an atom of each element, once alone and once in a small periodic cell."""
     pieces: list[Structure] = []

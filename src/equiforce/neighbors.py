@@ -117,9 +117,9 @@ class VerletList:
         pbc = np.array(pbc, dtype=bool)
         cell = np.where(pbc.any(), np.array(cell, dtype=np.float64), 0.0)
         if self.skin <= 0 or self._built is None or not self._holds(self._built, positions, cell, pbc):
-            pairs = find_pairs(positions, cell, pbc, self.cutoff + max(self.skin, 0.0), self.source)
-            by_neighbor = _order_by(pairs.neighbors, len(positions))
-            self._built = _Built(positions, cell, pbc, pairs, pairs.shifts @ cell, by_neighbor)
+            found = find_pairs(positions, cell, pbc, self.cutoff + max(self.skin, 0.0), self.source)
+            by_neighbor = _order_by(found.neighbors, len(positions))
+            self._built = _Built(positions, cell, pbc, *found[:3], found.shifts @ cell, by_neighbor)
             self.n_builds += 1
         return self._within_cutoff(self._built, positions, cell)
 
@@ -137,7 +137,7 @@ class VerletList:
         return bool(self.cutoff + 2 * moved <= contraction * (self.cutoff + self.skin))
 
     def _within_cutoff(self, built: "_Built", positions: np.ndarray, cell: np.ndarray) -> AtomicGraph:
-        centers, neighbors, shifts, _ = built.pairs
+        centers, neighbors, shifts = built.centers, built.neighbors, built.shifts
         # numpy's take is several times faster than indexing
         vectors = positions.take(neighbors, axis=0)
         vectors -= positions.take(centers, axis=0)
@@ -156,7 +156,9 @@ class _Built(NamedTuple):
     positions: Float[np.ndarray, "atoms 3"]
     cell: Float[np.ndarray, "3 3"]
     pbc: Bool[np.ndarray, "3"]
-    pairs: Pairs  # within cutoff + skin
+    centers: Int[np.ndarray, " edges"]  # of the pairs within cutoff + skin
+    neighbors: Int[np.ndarray, " edges"]
+    shifts: Float[np.ndarray, "edges 3"]
     translations: Float[np.ndarray, "edges 3"]  # Å
     by_neighbor: Int[np.ndarray, " edges"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
@@ -84,18 +84,28 @@ class Potential(nn.Module):
         energies = self.scale[graph.species] * own + self.shift[graph.species]
         return energies if self.zbl is None else energies + self.zbl(vectors, graph)
 
-    def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
+    def forward(
+        self,
+        graph: AtomicGraph,
+        forces: bool = True,
+        stress: bool = False,
+        counted: Bool[Tensor, " atoms"] | None = None,
+    ) -> Prediction:
         """Energy, forces, virial and stress of a batch; differentiable once more while in training mode.
 
         Args:
             graph: one structure or several, with every pair closer than the cutoff.
             forces: whether forces are wanted.
             stress: whether virial and stress are wanted; stress is None unless every structure has a volume.
+            counted: the atoms whose energies count; those of others are zero, so that the predictions of parts that
+                share out the atoms between them add up. All count if None.
         """
         derivatives = forces or stress
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
             vectors = graph.edge_vectors().detach().requires_grad_(derivatives)
             energies = self.atomic_energies(graph, vectors)
+            if counted is not None:
+                energies = torch.where(counted, energies, 0.0)
             if not derivatives:
                 return Prediction(self._total(energies, graph), energies, None, None, None)
             (pull,) = torch.autograd.grad(
@@ -127,9 +137,13 @@ class Potential(nn.Module):
         pull: Float[Tensor, "edges 3"], vectors: Float[Tensor, "edges 3"], graph: AtomicGraph
     ) -> Float[Tensor, "structures 3 3"]:
         """-dE/dε = -sum_ij dE/dr_ij ⊗ r_ij, symmetric because the energy is invariant under rotation."""
-        edges = pull.unsqueeze(2) * vectors.unsqueeze(1)
-        structure = graph.structure_of_atom[graph.centers]
-        total = pull.new_zeros(graph.n_structures, 3, 3).index_add(0, structure, edges)
+        if graph.n_structures == 1:
+            total = (pull.mT @ vectors).unsqueeze(0)
+        else:
+            structure, rows = graph.structure_of_atom[graph.centers], pull.new_zeros(graph.n_structures, 3)
+            # row by row: a tensor for each edge would be the largest thing in memory
+            products = (pull[:, axis : axis + 1] * vectors for axis in range(3))
+            total = torch.stack([rows.index_add(0, structure, row) for row in products], dim=1)
         return -0.5 * (total + total.mT)
 
     @staticmethod

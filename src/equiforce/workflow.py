@@ -23,6 +23,7 @@ from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, errors, predict
 from equiforce.graph import Structure
+from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.report import parity_plot, training_plot
 from equiforce.threads import fastest_threads
@@ -96,8 +97,18 @@ def train(
     fabric = make_fabric(settings.training)
     console = console if fabric.is_global_zero else Console(quiet=True)
     prepared = prepare(settings, folder, resumed=resume is not None, console=console)
+    potential, portions = prepared.potential.to(fabric.device), prepared.config.training
+    limits = {"batch_size": portions.batch_size, "max_edges": portions.max_edges, "seed": portions.seed}
+    batches = _batches(prepared.parts.train, potential, fabric, **limits)
+    console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
     with fastest_threads(_first_step(prepared, fabric)):
-        return _run(prepared, folder, fabric, console)
+        return _run(prepared, batches, folder, fabric, console)
+
+
+def _batches(structures: Sequence[Structure], potential: Potential, fabric: Fabric, **limits: int | None) -> Batches:
+    """This process's share of the batches of some structures."""
+    ranks = {"rank": fabric.global_rank, "n_ranks": fabric.world_size}
+    return Batches(structures, potential.species, potential.cutoff, **ranks, **limits)
 
 
 def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | None:
@@ -267,9 +278,8 @@ def _write_preparations(prepared: Prepared, folder: Path) -> None:
     prepared.parts.save(folder / "split.json")
 
 
-def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> Trained:
-    settings, parts = prepared.config, prepared.parts
-    potential = prepared.potential.to(fabric.device)
+def _run(prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, console: Console) -> Trained:
+    settings, parts, potential = prepared.config, prepared.parts, prepared.potential
     state = new_state(potential, settings.optimizer)
     if (folder / "last.pt").exists():
         state.restore(folder / "last.pt")
@@ -277,14 +287,7 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
     fabric.barrier()  # every process has read what the first one writes now
     if fabric.is_global_zero:
         _write_preparations(prepared, folder)
-    common = {
-        "species": potential.species,
-        "cutoff": potential.cutoff,
-        "rank": fabric.global_rank,
-        "n_ranks": fabric.world_size,
-    }
-    chunk = {"batch_size": settings.training.batch_size, "max_edges": settings.training.max_edges}
-    references = reference_structures(parts.train)
+    references = model_file.reference_structures(parts.train)
 
     def keep(best: Potential, test: Errors | None = None) -> None:
         about = describe_run(prepared, state.step, state.seconds, state.best_step, test)
@@ -295,8 +298,8 @@ def _run(prepared: Prepared, folder: Path, fabric: Fabric, console: Console) -> 
         outcome = fit(
             state,
             Plan(
-                training=Batches(parts.train, **common, **chunk, seed=settings.training.seed),
-                validation=Batches(parts.validation, **common, max_edges=EVALUATION_EDGES),
+                training=batches,
+                validation=_batches(parts.validation, potential, fabric, max_edges=EVALUATION_EDGES),
                 config=settings.training,
                 loss=settings.loss,
                 optimizer=settings.optimizer,
@@ -331,18 +334,6 @@ def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:
     return trackers
 
 
-def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
-    """A few structures that together hold every element."""
-    chosen: list[Structure] = []
-    missing = {int(z) for s in structures for z in s.atomic_numbers}
-    for structure in structures:
-        found = missing & set(structure.atomic_numbers.tolist())
-        if found:
-            chosen.append(structure)
-            missing -= found
-    return chosen
-
-
 def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None) -> dict[str, Any]:
     """What ``equiforce info`` tells of a model's origin."""
     return {
@@ -367,9 +358,16 @@ def finish(potential: Potential, test: Sequence[Structure], folder: Path, consol
     return assess(potential, test, folder, "test", console)
 
 
-def assess(potential: Potential, structures: Sequence[Structure], folder: Path, name: str, console: Console) -> Errors:
-    """Errors as a table and JSON, predictions as extxyz, and a parity plot, all in ``folder``."""
-    predictions = predict(potential, structures, console=console)
+def assess(
+    potential: Potential,
+    structures: Sequence[Structure],
+    folder: Path,
+    name: str,
+    console: Console,
+    max_memory: float | None = None,
+) -> Errors:
+    """Errors as a table and JSON, predictions as extxyz, and a parity plot, all in ``folder``; ``max_memory`` in GB."""
+    predictions = predict(potential, structures, max_memory=max_memory, console=console)
     result = errors(structures, predictions)
     console.print(result.table())
     folder.mkdir(parents=True, exist_ok=True)

@@ -126,6 +126,17 @@ def test_no_stress_without_a_volume(name, potential):
         atoms.get_stress()
 
 
+def test_what_does_not_fit_into_memory_is_computed_in_chunks(potential):
+    atoms = water_box().repeat((12, 1, 1))
+    need = Calculator(potential).plan(atoms).need
+    atoms.calc = Calculator(potential, max_memory=0.6e-9 * need)
+    assert len(atoms.calc.plan(atoms).chunks) > 1
+    atoms.get_stress()
+    assert_same(atoms, potential)
+    atoms.rattle(0.02)
+    assert_same(atoms, potential)
+
+
 def test_an_unknown_element_is_named(potential):
     atoms = Atoms("OCu", positions=[[0, 0, 0], [2, 0, 0]], calculator=Calculator(potential))
     with pytest.raises(InputError, match=r"Cu.*H, O"):

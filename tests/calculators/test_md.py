@@ -16,6 +16,7 @@ from ase.build import molecule
 from rich.console import Console
 
 import equiforce
+from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md import MDOptions, run_md
 from equiforce.errors import InputError
 
@@ -94,6 +95,18 @@ def test_a_run_can_be_repeated(potential, tmp_path):
     assert one == two != three
 
 
+def test_a_system_that_does_not_fit_into_memory_moves_all_the_same(potential, tmp_path):
+    start, console = water(pbc=True).repeat((20, 1, 1)), Console(record=True, width=200, file=StringIO())
+    need = Calculator(potential).plan(start).need
+    for folder, memory in (("whole", None), ("chunks", 0.5e-9 * need)):
+        run_md(potential, start, MDOptions(steps=2, max_memory=memory), tmp_path / folder, console=console)
+    assert "60 atoms, " in (said := console.export_text())
+    assert said.count(" chunks of at most ") == 1
+    whole, chunks = (ase.io.read(tmp_path / folder / "last.xyz") for folder in ("whole", "chunks"))
+    np.testing.assert_allclose(chunks.positions, whole.positions, atol=1e-7)
+    np.testing.assert_allclose(chunks.get_forces(), whole.get_forces(), atol=1e-6)
+
+
 def test_an_earlier_run_is_not_overwritten_unless_asked(potential, tmp_path):
     options = MDOptions(steps=1)
     run_md(potential, water(), options, tmp_path)
@@ -162,5 +175,5 @@ def test_the_terminal_shows_units(potential, tmp_path):
     summary = run_md(potential, water(pbc=True), MDOptions(steps=2, thermo_every=1), tmp_path, console=console)
     console.print(summary.table())
     shown = console.export_text()
-    for piece in ("E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
+    for piece in ("memory: about", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
         assert piece in shown

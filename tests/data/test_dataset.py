@@ -224,6 +224,19 @@ def test_a_budget_of_edges(molecules):
     assert Batches(mixed, ["H"], 4.0, batch_size=4).too_large() == []
 
 
+def test_the_largest_batch_is_known_beforehand(molecules):
+    mixed = [*molecules, molecule(50, 30)]
+    for limit in ({"batch_size": 3}, {"max_edges": 10}):
+        batches = Batches(mixed, ["H"], 4.0, seed=0, **limit)
+        n_atoms, n_edges = batches.largest()
+        graphs = [graph for number in range(3) for graph, _ in batches.epoch(number)]
+        assert n_atoms >= max(graph.n_atoms for graph in graphs)
+        assert n_edges >= 0.9 * max(graph.n_edges for graph in graphs)  # others of the same size may be denser
+    assert n_atoms == 30
+    assert Batches(mixed, ["H"], 4.0, batch_size=3, n_ranks=3).largest()[0] == 30
+    assert Batches(molecules, ["H"], 4.0, max_edges=24).largest()[1] == 24
+
+
 @pytest.mark.parametrize("limit", [{"batch_size": 7}, {"max_edges": 50}])
 def test_processes_share_each_batch(molecules, limit):
     whole = Batches(molecules, ["H"], 4.0, seed=2, **limit)

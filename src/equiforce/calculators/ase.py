@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce import model_file
+from equiforce.chunks import ChunkedPotential, Plan
 from equiforce.elements import species_index
 from equiforce.evaluate import evaluating
 from equiforce.graph import AtomicGraph
@@ -29,10 +30,12 @@ class Calculator(AseCalculator):
         skin: how much farther than the cutoff, in Å, pairs are listed, so that the list outlives small moves.
         always_stress: compute the stress with every energy, as constant-pressure dynamics needs, rather than when
             it is asked for.
+        max_memory: in GB; a system that would take more is computed in chunks. None is what is available at the first
+            calculation.
 
     Raises:
         InputError: at the first calculation, where the atoms hold an element that the model does not know, or a
-            position that is not a number.
+            position that is not a number, or do not fit into memory even in chunks.
         PropertyNotImplementedError: where the stress of a structure without a volume is asked for.
     """
 
@@ -44,11 +47,13 @@ class Calculator(AseCalculator):
         device: str | torch.device | None = None,
         skin: float = 0.5,
         always_stress: bool = False,
+        max_memory: float | None = None,
     ):
         super().__init__()
         self.potential = model if isinstance(model, Potential) else model_file.load(model, device=device or "cpu")
         if device is not None:
             self.potential.to(device)
+        self._compute = ChunkedPotential(self.potential, max_memory)
         self.skin = skin
         self.always_stress = always_stress
         self.graph: AtomicGraph | None = None  # of the latest calculation
@@ -72,7 +77,7 @@ class Calculator(AseCalculator):
         self.graph = self._graph_of(self.atoms)
         wanted = has_stress and (self.always_stress or "stress" in properties)
         with evaluating(self.potential):
-            prediction = self.potential(self.graph, forces=True, stress=wanted)
+            prediction = self._compute(self.graph, stress=wanted)
         energy = prediction.energy.item()
         self.results = {
             "energy": energy,
@@ -82,6 +87,10 @@ class Calculator(AseCalculator):
         }
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+
+    def plan(self, atoms: Atoms) -> Plan:
+        """The memory that atoms will take, and the chunks if it takes any."""
+        return self._compute.plan(self._graph_of(atoms))
 
     def _graph_of(self, atoms: Atoms) -> AtomicGraph:
         if self._pairs is None or not np.array_equal(atoms.numbers, self._numbers):

@@ -1,14 +1,11 @@
 """Molecular dynamics in one call: ensembles, a trajectory, a thermo table, and a stop before nonsense is written."""
 
-import csv
 import time
 from array import array
-from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import ase.io
 import numpy as np
@@ -22,31 +19,16 @@ from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.guard import Guard
+from equiforce.calculators.md_output import LAST, NS_PER_DAY, THERMO, TRAJECTORY, Output, Thermo
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
-from equiforce.data.write import extxyz
 from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.potential import Potential
 from equiforce.threads import fastest_threads
-
-TRAJECTORY, THERMO, LAST = "trajectory.xyz", "thermo.csv", "last.xyz"
-NS_PER_DAY = 86_400 * 1e-6  # from fs per second
-COLUMNS = (  # name in the CSV, heading, unit, width, format
-    ("step", "step", "", 9, "d"),
-    ("time_ps", "time", "ps", 10, ".4f"),
-    ("temperature_K", "T", "K", 9, ".1f"),
-    ("potential_energy_eV", "E_pot", "eV", 14, ".5f"),
-    ("kinetic_energy_eV", "E_kin", "eV", 11, ".5f"),
-    ("total_energy_eV", "E_tot", "eV", 14, ".5f"),
-    ("largest_force_eV_per_A", "max |F|", "eV/Å", 9, ".3f"),
-    ("pressure_GPa", "pressure", "GPa", 10, ".4f"),
-    ("volume_A3", "volume", "Å³", 11, ".2f"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +69,9 @@ class MDOptions:
     stop_on_escape: bool = option(
         True, "an atom out of everyone's reach mostly means a broken potential; turn it off to study evaporation"
     )
-
-
-class Thermo(NamedTuple):
-    """One line of the thermo table; pressure and volume are None without a fully periodic cell."""
-
-    step: int
-    time_ps: float
-    temperature_K: float  # noqa: N815
-    potential_energy_eV: float  # noqa: N815
-    kinetic_energy_eV: float  # noqa: N815
-    total_energy_eV: float  # noqa: N815
-    largest_force_eV_per_A: float  # noqa: N815
-    pressure_GPa: float | None  # noqa: N815
-    volume_A3: float | None  # noqa: N815
+    max_memory: float | None = option(
+        None, "what is free at the start; a system that needs more is computed in chunks, slowly", unit="GB", gt=0.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +137,14 @@ def run_md(
         raise InputError(f"{earlier[0]} is there from an earlier run: name a new folder, or say --overwrite")
     atoms = start.copy() if isinstance(start, Atoms) else _read(str(start))
     _refuse_unfit(atoms, options)
-    atoms.calc = Calculator(model, device=device, skin=options.skin, always_stress=options.ensemble == "npt")
+    always_stress = options.ensemble == "npt"
+    atoms.calc = Calculator(model, device, options.skin, always_stress, max_memory=options.max_memory)
+    console = console or Console(quiet=True)
+    console.print(f"memory: {atoms.calc.plan(atoms).words()}", highlight=False, soft_wrap=True)
     # Everything that can be wrong with the start is found before a file is touched, for it may lie in that folder.
     run = _Run(atoms, options)
-    output = _Output(folder, options, console or Console(quiet=True), run.in_bulk)
+    title = f"{options.ensemble} {options.temperature:g} K"
+    output = Output(folder, title, options.steps, options.timestep, console, run.in_bulk)
     with fastest_threads(partial(atoms.calc.calculate, atoms)), output:
         problem = run.play(output)
     if problem is not None:
@@ -250,7 +225,7 @@ class _Run:
                 f"the start structure cannot be simulated, {problem}: relax it, and check that its lengths are in Å"
             )
 
-    def play(self, output: "_Output") -> str | None:
+    def play(self, output: Output) -> str | None:
         """All steps; returns what stopped them, if the simulation went wrong."""
         problem, sound = None, self._frame()
         began = time.perf_counter()
@@ -296,7 +271,7 @@ class _Run:
         frame.calc = SinglePointCalculator(frame, energy=results["energy"], forces=results["forces"])
         return frame
 
-    def _record(self, step: int, frame: Atoms, output: "_Output") -> None:
+    def _record(self, step: int, frame: Atoms, output: Output) -> None:
         if step % self.options.thermo_every == 0:
             output.thermo(self._thermo(step))
         if step % self.options.trajectory_every == 0:
@@ -340,61 +315,3 @@ class _Run:
             interrupted=self.interrupted,
             folder=folder,
         )
-
-
-class _Output:
-    """The files and the terminal of a run."""
-
-    def __init__(self, folder: Path, options: MDOptions, console: Console, in_bulk: bool):
-        self.folder, self.options = folder, options
-        self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
-        self.progress = Progress(
-            TextColumn(f"{options.ensemble} {options.temperature:g} K"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> "_Output":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            self.trajectory = stack.enter_context((self.folder / TRAJECTORY).open("w", encoding="utf-8"))
-            table = stack.enter_context((self.folder / THERMO).open("w", encoding="utf-8", newline=""))
-            self.table = csv.writer(table)
-            self.table.writerow(name for name, *_ in self.columns)
-            stack.enter_context(self.progress)
-            self.task = self.progress.add_task("", total=self.options.steps, speed="")
-            for heading in (1, 2):
-                self._print(f"{column[heading]:>{column[3]}}" for column in self.columns)
-            self.thermo_file = table
-            self.open = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.open.close()
-
-    def thermo(self, row: Thermo) -> None:
-        """A line of the table, on the terminal and in the file."""
-        values = [getattr(row, name) for name, *_ in self.columns]
-        self.table.writerow(f"{value:.10g}" for value in values)
-        self.thermo_file.flush()
-        self._print(f"{value:>{width}{form}}" for value, (*_, width, form) in zip(values, self.columns, strict=True))
-
-    def frame(self, frame: Atoms) -> None:
-        """Append to the trajectory; in one piece, so that an interrupt leaves no half frame."""
-        print(extxyz(frame), end="", file=self.trajectory, flush=True)
-
-    def last(self, frame: Atoms) -> None:
-        """Write the structure from which a further run can start."""
-        (self.folder / LAST).write_text(extxyz(frame), encoding="utf-8")
-
-    def advanced(self, step: int) -> None:
-        """Move the progress bar."""
-        speed = self.progress.tasks[0].speed
-        shown = f"{speed:.1f} steps/s · {speed * self.options.timestep * NS_PER_DAY:.3g} ns/day" if speed else ""
-        self.progress.update(self.task, completed=step, speed=shown)
-
-    def _print(self, cells: Iterable[str]) -> None:
-        self.progress.console.print(" ".join(cells), highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,6 +308,16 @@ class Batches:
         if (graph := self._graphs[index]) is None:
             graph = self._graphs[index] = build_graph(self.structures[index], self.species, self.cutoff)
         return graph
+
+    def largest(self) -> tuple[int, int]:
+        """About how many atoms and pairs this process's share of a batch has at most, after the largest structures."""
+        order = sorted(range(len(self.structures)), key=lambda i: len(self.structures[i]), reverse=True)
+        if self.batch_size is not None:
+            share = order[: math.ceil(self.batch_size / self.n_ranks)]
+            return sum(len(self.structures[i]) for i in share), sum(self.graph(i).n_edges for i in share)
+        alone, limit = self.graph(order[0]), (self.max_edges or 0) / self.n_ranks
+        times = min(max(1.0, limit / max(1, alone.n_edges)), len(order))
+        return round(times * alone.n_atoms), round(times * alone.n_edges)
 
     def too_large(self) -> list[Structure]:
         """The structures that alone have more pairs than ``max_edges``."""
