@@ -47,9 +47,10 @@ class Footprint(NamedTuple):
 def footprint(potential: Potential, *, training: bool = False) -> Footprint:
     """What energies and forces take, or with ``training`` the gradient of a loss of both.
 
-    Autograd keeps what each operation needs again: the features before and after a layer's first matrix, its messages,
-    and what its gate is given; in training also the derivatives of the energy with respect to all of these. An edge has
-    its vector, harmonics and position along the splines, and nothing for each channel unless kernels are not fused.
+    Autograd keeps what each operation needs again: the features that are sent to neighbours and what the gate is given;
+    in training also what each matrix multiplies, and the derivatives of the energy with respect to all of these. An
+    edge has its vector, harmonics and position along the splines, and nothing for each channel unless kernels are not
+    fused.
     """
     layers = [_Widths.of(layer) for layer in potential.model.layers]
     number = potential.dtype.itemsize
@@ -83,7 +84,12 @@ class _Widths(NamedTuple):
 
     @property
     def kept(self) -> int:
-        """For the derivative of the layer."""
+        """For the derivative of the layer by the atoms' positions."""
+        return self.features + self.gated
+
+    @property
+    def kept_in_training(self) -> int:
+        """For the derivative by its weights too."""
         return 2 * self.features + self.messages + self.gated
 
     @property
@@ -107,10 +113,12 @@ def _of_forces(layers: list[_Widths]) -> list[tuple[int, int, int]]:
 
 def _of_training(layers: list[_Widths]) -> list[tuple[int, int, int]]:
     """The same as the second derivative goes forward again: what it has used is free, what it has found waits."""
-    kept, again = (sum(column) for column in zip(*((layer.kept, layer.kept_again) for layer in layers), strict=True))
+    kept, again = (
+        sum(column) for column in zip(*((layer.kept_in_training, layer.kept_again) for layer in layers), strict=True)
+    )
     moments = [(kept + again, 2, 4)]  # forces have just given their gradient to edges
     for layer in layers:
-        moments.append((kept + again + layer.kept, 2, 1))
+        moments.append((kept + again + layer.kept_in_training, 2, 1))
         again += layer.features + layer.gated - layer.kept_again
     return moments
 

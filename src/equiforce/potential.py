@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Prediction
+from equiforce.kernels import pair_gradient, pair_vectors
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
@@ -102,7 +103,7 @@ class Potential(nn.Module):
         """
         derivatives = forces or stress
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            vectors = graph.edge_vectors().detach().requires_grad_(derivatives)
+            vectors = pair_vectors(graph).requires_grad_(derivatives)
             energies = self.atomic_energies(graph, vectors)
             if counted is not None:
                 energies = torch.where(counted, energies, 0.0)
@@ -117,7 +118,7 @@ class Potential(nn.Module):
         return Prediction(
             energy=self._total(energies, graph),
             energies=energies,
-            forces=self._forces(pull, graph) if forces else None,
+            forces=-pair_gradient(pull, graph) if forces else None,
             virial=virial,
             stress=self._stress(virial, graph) if virial is not None else None,
         )
@@ -125,12 +126,6 @@ class Potential(nn.Module):
     @staticmethod
     def _total(energies: Float[Tensor, " atoms"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
         return energies.new_zeros(graph.n_structures).index_add(0, graph.structure_of_atom, energies)
-
-    @staticmethod
-    def _forces(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
-        """F_i = -dE/dr_i from dE/dr_ij, where r_ij = r_j - r_i."""
-        total = pull.new_zeros(graph.n_atoms, 3)
-        return total.index_add(0, graph.centers, pull).index_add(0, graph.neighbors, pull, alpha=-1)
 
     @staticmethod
     def _virial(

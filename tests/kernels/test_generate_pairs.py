@@ -3,5 +3,5 @@ from equiforce.kernels.targets import TARGETS
 
 
 def test_each_kind_runs_its_own_function():
-    for kind in ("vectors", "forces", "spread"):
+    for kind in ("vectors", "gradient", "differences"):
         assert PairKernel(kind).source(TARGETS["portable"]).rstrip().endswith(f"{{ {kind}(a); }}")

@@ -32,10 +32,10 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
     return graph.edge_vectors().detach() if chosen is reference else cpu_pairs.vectors(graph)
 
 
-def pair_forces(
+def pair_gradient(
     pull: Float[Tensor, "edges 3"], graph: AtomicGraph, backend: Backend = "auto"
 ) -> Float[Tensor, "atoms 3"]:
-    """F_i = sum_j dE/dr_ij - sum_j dE/dr_ji, as r_ij points from centre i to neighbour j.
+    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, for r_ij points from centre i to neighbour j.
 
     Args:
         pull: dE/dr_ij of each edge, in eV/Å.
@@ -44,8 +44,8 @@ def pair_forces(
     """
     chosen = _choose(backend, pull, cpu_pairs.ready)
     if chosen is reference or _sorted(graph)[1] is not None:
-        return reference.forces(pull, graph)
-    return autograd.forces(pull, graph, cpu_pairs)
+        return reference.pair_gradient(pull, graph)
+    return autograd.pair_gradient(pull, graph, cpu_pairs)
 
 
 def edges(
@@ -207,7 +207,7 @@ __all__ = [
     "edges",
     "gate",
     "mix",
-    "pair_forces",
+    "pair_gradient",
     "pair_vectors",
     "using",
 ]

@@ -19,31 +19,31 @@ def convolve(
     return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
 
 
-def forces(pull: Tensor, graph: AtomicGraph, backend: ModuleType) -> Tensor:
-    """Forces from dE/dr_ij by a backend; differentiable to any order."""
-    return _Forces.apply(pull, graph, backend)
+def pair_gradient(pull: Tensor, graph: AtomicGraph, backend: ModuleType) -> Tensor:
+    """dE/dr_i from dE/dr_ij by a backend; differentiable to any order."""
+    return _PairGradient.apply(pull, graph, backend)
 
 
-class _Forces(torch.autograd.Function):
+class _PairGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pull, graph, backend) -> Tensor:
         ctx.rest = graph, backend
-        return backend.forces(pull, graph)
+        return backend.gradient(pull, graph)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
-        return _apply(_Spread, gradient, *ctx.rest), None, None
+        return _apply(_Differences, gradient, *ctx.rest), None, None
 
 
-class _Spread(torch.autograd.Function):
+class _Differences(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradient, graph, backend) -> Tensor:
         ctx.rest = graph, backend
-        return backend.spread(gradient, graph)
+        return backend.differences(gradient, graph)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
-        return _apply(_Forces, tangent, *ctx.rest), None, None
+        return _apply(_PairGradient, tangent, *ctx.rest), None, None
 
 
 def edges(vectors: Tensor, l_max: int, scale: float, backend: ModuleType) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,9 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, first, second, result, rest, backend) -> Tensor:
-        ctx.save_for_backward(first, second)
+        # each is needed for the derivative by the other: inference keeps weights, and no features
+        for_first, for_second = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(first if for_second else None, second if for_first else None)
         ctx.rest = result, rest, backend
         return backend.mix(result, first, second, *rest)
 
@@ -230,7 +232,9 @@ def _refuse_third_derivative() -> None:
 class _Unrecorded:
     """Stands in for the context of a function whose own derivative nobody will ask for."""
 
-    def save_for_backward(self, *_: Tensor) -> None: ...
+    needs_input_grad = (False,) * 9
+
+    def save_for_backward(self, *_: Tensor | None) -> None: ...
 
     def set_materialize_grads(self, _: bool) -> None: ...
 

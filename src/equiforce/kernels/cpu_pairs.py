@@ -1,4 +1,4 @@
-"""Vectors and forces between atoms, on the CPU, by the C of ``pairs.c``."""
+"""Vectors between atoms and what follows from their gradients, on the CPU, by the C of ``pairs.c``."""
 
 import ctypes
 from functools import cache
@@ -18,13 +18,13 @@ class _Pairs(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_long) for name in ("n_parts", "n_edges")),
         *((name, ctypes.c_void_p) for name in ("centers", "neighbors", "order", "structures")),
-        *((name, ctypes.c_void_p) for name in ("positions", "shifts", "cells", "vectors", "forces")),
+        *((name, ctypes.c_void_p) for name in ("positions", "shifts", "cells", "vectors", "gradient")),
     )
 
 
 def needed() -> list[PairKernel]:
     """What pairs need."""
-    return [PairKernel("vectors"), PairKernel("forces"), PairKernel("spread")]
+    return [PairKernel("vectors"), PairKernel("gradient"), PairKernel("differences")]
 
 
 @cache
@@ -47,17 +47,17 @@ def vectors(graph: AtomicGraph) -> Float[Tensor, "edges 3"]:
     return out
 
 
-def forces(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
-    """F_i from dE/dr_ij. Edges are sorted by centre."""
+def gradient(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
+    """dE/dr_i from dE/dr_ij. Edges are sorted by centre."""
     out = pull.new_zeros(graph.n_atoms, 3)
-    _run("forces", graph, vectors=pull, forces=out, order=graph.by_neighbor)
+    _run("gradient", graph, vectors=pull, gradient=out, order=graph.by_neighbor)
     return out
 
 
-def spread(forces: Float[Tensor, "atoms 3"], graph: AtomicGraph) -> Float[Tensor, "edges 3"]:
-    """The transpose of :func:`forces`."""
-    out = forces.new_empty(graph.n_edges, 3)
-    _run("spread", graph, vectors=out, forces=forces)
+def differences(of_atoms: Float[Tensor, "atoms 3"], graph: AtomicGraph) -> Float[Tensor, "edges 3"]:
+    """The transpose of :func:`gradient`: what neighbour and centre differ by."""
+    out = of_atoms.new_empty(graph.n_edges, 3)
+    _run("differences", graph, vectors=out, gradient=of_atoms)
     return out
 
 

@@ -11,9 +11,9 @@ TEXT = Path(__file__).parent / "pairs.c"
 
 @dataclass(frozen=True)
 class PairKernel:
-    """Vectors between atoms, forces from their gradients, or the transpose of that; in double precision."""
+    """Vectors between atoms, the gradient of positions from theirs, or the transpose of that; in double precision."""
 
-    kind: Literal["vectors", "forces", "spread"]
+    kind: Literal["vectors", "gradient", "differences"]
 
     def source(self, target: Target) -> str:  # noqa: ARG002 - there is nothing to unroll
         """The C source, whose one function ``run`` takes a pointer to its arguments."""

@@ -52,10 +52,10 @@ def convolve(
     return torch.cat([torch.cat([results[path] for path in paths], dim=2).flatten(1) for paths in order], dim=1)
 
 
-def forces(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
-    """F_i = sum_j dE/dr_ij - sum_j dE/dr_ji."""
+def pair_gradient(pull: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, "atoms 3"]:
+    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij."""
     total = pull.new_zeros(graph.n_atoms, 3)
-    return total.index_add(0, graph.centers, pull).index_add(0, graph.neighbors, pull, alpha=-1)
+    return total.index_add(0, graph.neighbors, pull).index_add(0, graph.centers, pull, alpha=-1)
 
 
 def edges(
