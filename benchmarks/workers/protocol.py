@@ -22,6 +22,7 @@ from ase.io import read
 
 PROCESS = Path("/proc/self")
 ENOUGH = 10_000  # ms of warming up
+BRIEF = 100  # ms; calls that take less are repeated for about as long
 
 
 class Work(NamedTuple):
@@ -58,12 +59,23 @@ def serve(inputs: Callable[[dict, list], Any], build: Callable[[dict, Any], Work
     for line in sys.stdin:
         if line.strip() == "end":
             break
-        ms = statistics.median(timed(work.call, on_gpu) for _ in range(case["calls"]))
-        print(json.dumps({"ms": ms}), file=answers)
+        print(json.dumps({"ms": turn(work.call, on_gpu, case["calls"])}), file=answers)
     done = {"peak_mb": peak_mb(), "over_mb": peak_mb() - before, "versions": versions(packages)}
     if on_gpu:
         done["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps({"done": done}), file=answers)
+
+
+def turn(call: Callable[[], Any], on_gpu: bool, n_calls: int) -> float:
+    """The median time in ms of some calls one after another, as simulations and training make them.
+
+    The first of brief calls is left out: other programs have had the caches since this one's last turn, and its threads
+    have gone to sleep.
+    """
+    first = timed(call, on_gpu)
+    if first > BRIEF:
+        return statistics.median([first, *(timed(call, on_gpu) for _ in range(n_calls - 1))])
+    return statistics.median(timed(call, on_gpu) for _ in range(max(n_calls, int(BRIEF / first))))
 
 
 def timed(call: Callable[[], Any], on_gpu: bool) -> float:
