@@ -24,9 +24,6 @@ from equiforce.report import parity_plot
 DATA = Path(__file__).parent / "ethanol"
 TESTS = {"300 K": "test_300K.xyz", "600 K": "test_600K.xyz"}
 OPTIONS = {
-    "model.l_max": 1,  # smaller and faster than the defaults: this is a demo of minutes
-    "model.cutoff": 4.0,
-    "model.n_layers": 3,
     "split.validation": 40,
     "split.test_file": [str(DATA / name) for name in TESTS.values()],
 }

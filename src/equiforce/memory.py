@@ -20,7 +20,6 @@ ALLOCATOR = 1.45
 OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
 OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
 ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
-WITHOUT_KERNELS = "plain torch"  # what the kernels say of themselves where they write messages out edge by edge
 MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
 SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
@@ -134,7 +133,7 @@ def _of_weights(potential: Potential, layers: list[_Widths]) -> float:
 def _written_out(potential: Potential, layers: list[_Widths], training: bool) -> float:
     """Numbers that each edge has for its channels: none where kernels are fused."""
     splines = potential.model.knots is not None
-    if splines and kernels.describe(potential.device) != WITHOUT_KERNELS:
+    if splines and kernels.fused(potential.device):
         return 0.0
     rows = 5 if splines else 1  # an edge's radial weights, and the four rows of the splines that they are read from
     messages = sum(layer.features + 2 * layer.messages + rows * layer.weights for layer in layers)

@@ -23,6 +23,7 @@ from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, errors, predict
 from equiforce.graph import Structure
+from equiforce.kernels import describe
 from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.report import parity_plot, training_plot
@@ -100,6 +101,7 @@ def train(
     potential, portions = prepared.potential.to(fabric.device), prepared.config.training
     limits = {"batch_size": portions.batch_size, "max_edges": portions.max_edges, "seed": portions.seed}
     batches = _batches(prepared.parts.train, potential, fabric, **limits)
+    console.print(f"kernels: {describe(fabric.device)}", highlight=False)
     console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
     with fastest_threads(_first_step(prepared, fabric)):
         return _run(prepared, batches, folder, fabric, console)

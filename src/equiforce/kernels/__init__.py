@@ -150,11 +150,20 @@ def using(backend: Backend) -> Iterator[None]:
 
 def describe(device: torch.device | str) -> str:
     """Which implementation serves tensors on a device, in words."""
-    if torch.device(device).type == "cpu" and _preferred.get() != "reference" and cpu.edges_ready(0, torch.float32):
-        return f"generated C, {build.target().name}"
-    if torch.device(device).type == "cuda" and _gpu(torch.zeros(1, device=device), _preferred.get()) is not None:
-        return "generated Triton"
-    return "plain torch"
+    device = torch.device(device)
+    if not fused(device):
+        return "plain torch"
+    return f"generated C, {build.target().name}" if device.type == "cpu" else "generated Triton"
+
+
+def fused(device: torch.device | str) -> bool:
+    """Whether convolutions on a device write nothing out edge by edge."""
+    device = torch.device(device)
+    if _preferred.get() == "reference":
+        return False
+    if device.type == "cpu":
+        return cpu.edges_ready(0, torch.float32)
+    return device.type == "cuda" and _gpu(torch.zeros(1, device=device), _preferred.get()) is not None
 
 
 def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_triton: bool = False) -> ModuleType:
@@ -205,6 +214,7 @@ __all__ = [
     "convolve",
     "describe",
     "edges",
+    "fused",
     "gate",
     "mix",
     "pair_gradient",
