@@ -23,7 +23,7 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
     learning_rate: float = option(
-        0.1, "weights are of order 1, and a cosine forgives; the paper's 0.01 learns slower", gt=0
+        0.02, "best from some 5,000 steps on, minutes by now; the paper's is 0.01 (docs/training.md)", gt=0
     )
     amsgrad: bool = option(
         False, "the paper's; it keeps the largest gradient for ever, and was not needed in short runs"
