@@ -177,7 +177,8 @@ def _openmp() -> str | None:
     except OSError:
         return None
     found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
-    return found[0] if len(found) == 1 else None
+    # another package may have brought one of its own
+    return next((path for path in found if "/torch/" in path), found[0] if found else None)
 
 
 @cache

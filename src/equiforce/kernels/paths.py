@@ -1,7 +1,7 @@
 """What a convolution couples with what: the sparse table of a tensor product's paths."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
+from equiforce.kernels.layout import Layout
 
 
 class Radial(NamedTuple):
@@ -67,7 +68,7 @@ class Combination(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PathTable:
+class PathTable(Layout):
     """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
 
     Channel u of the features gives channel u of each path ("uvu"); paths to the same irrep lie side by side in one
@@ -78,12 +79,7 @@ class PathTable:
     l_max: int
     targets: Irreps
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
+    __hash__ = Layout.__hash__
 
     @cached_property
     def _couplings(self) -> list[tuple[Block, int, str]]:
@@ -124,11 +120,6 @@ class PathTable:
         for path in self.paths:
             kinds.setdefault((path.source.l, path.l2, path.target.l, path.source.channels), []).append(path)
         return tuple(Group(*kind, paths[0].coupling, tuple(paths)) for kind, paths in kinds.items())
-
-    @cached_property
-    def dims(self) -> tuple[int, int]:
-        """Numbers of an atom, in and out."""
-        return self.irreps_in.dim, self.irreps_out.dim
 
     @cached_property
     def n_weights(self) -> int:

@@ -1,11 +1,12 @@
 """What is done with the features of each atom: which blocks are multiplied, and how they are gated."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from equiforce.geometry.irreps import Block, Irreps, blocks
+from equiforce.kernels.layout import Layout
 
 
 class Product(NamedTuple):
@@ -18,7 +19,7 @@ class Product(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MixPlan:
+class MixPlan(Layout):
     """Mixes the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
 
     Args:
@@ -33,12 +34,7 @@ class MixPlan:
     n_species: int = 1
     scale: float = 1.0
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
+    __hash__ = Layout.__hash__
 
     @cached_property
     def products(self) -> tuple[Product, ...]:
@@ -52,18 +48,13 @@ class MixPlan:
         return tuple(products)
 
     @cached_property
-    def dims(self) -> tuple[int, int]:
-        """Numbers of an atom, in and out."""
-        return self.irreps_in.dim, self.irreps_out.dim
-
-    @cached_property
     def n_weights(self) -> int:
         """Weights of each species."""
         return sum(p.source.channels * p.target.channels for p in self.products)
 
 
 @dataclass(frozen=True)
-class GatePlan:
+class GatePlan(Layout):
     """SiLU on even scalars, tanh on odd ones, and each other irrep times the SiLU of a scalar of its own.
 
     The gates are the last of the even scalars of ``irreps_in``, in the order of the irreps of ``irreps_out``.
@@ -71,12 +62,7 @@ class GatePlan:
 
     irreps_out: Irreps
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
+    __hash__ = Layout.__hash__
 
     @cached_property
     def irreps_in(self) -> Irreps:
@@ -84,11 +70,6 @@ class GatePlan:
         n_gates = sum(mul for mul, ir in self.irreps_out if ir.l > 0)
         others = [(mul, ir) for mul, ir in self.irreps_out if str(ir) != "0e"]
         return Irreps([(self.irreps_out.count("0e") + n_gates, "0e"), *others]).remove_zero_multiplicities()
-
-    @cached_property
-    def dims(self) -> tuple[int, int]:
-        """Numbers of an atom, in and out."""
-        return self.irreps_in.dim, self.irreps_out.dim
 
     @cached_property
     def parts(self) -> tuple[tuple[Block, Block, int], ...]:

@@ -23,7 +23,7 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
     learning_rate: float = option(
-        0.02, "best from some 5,000 steps on, minutes by now; the paper's is 0.01 (docs/training.md)", gt=0
+        0.02, "best in ten minutes, 0.05 in one, higher in less (docs/training.md); the paper took 0.01", gt=0
     )
     amsgrad: bool = option(
         False, "the paper's; it keeps the largest gradient for ever, and was not needed in short runs"
