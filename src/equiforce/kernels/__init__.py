@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import ModuleType
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import autograd, build, cpu, cpu_nodes, cpu_pairs, reference
+from equiforce.kernels import autograd, build, cpu, cpu_local, cpu_nodes, cpu_pairs, reference, reference_local
+from equiforce.kernels.couplings import CouplingTable
 from equiforce.kernels.paths import PathTable, Radial
 from equiforce.kernels.plans import GatePlan, MixPlan
 
@@ -138,6 +140,101 @@ def gate(
     return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
 
 
+def weighted_harmonics(
+    weights: Float[Tensor, "edges degrees_channels"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    backend: Backend = "auto",
+) -> Float[Tensor, "edges features"]:
+    """V_ij = w_ij Y_ij, degree by degree: a tensor for each channel (arXiv 2204.05249, equation 8).
+
+    Args:
+        weights: a row of channels for each degree.
+        harmonics: Y_lm of each edge, (l_max+1)² columns.
+        backend: as in :func:`convolve`.
+    """
+    return _environment(weights, harmonics, None, len(weights), backend)
+
+
+def environment(
+    weights: Float[Tensor, "edges degrees_channels"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    graph: AtomicGraph,
+    backend: Backend = "auto",
+) -> Float[Tensor, "atoms environment"]:
+    """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249, equation 9).
+
+    Args:
+        weights: a row of channels for each degree.
+        harmonics: Y_lm of each edge, (l_max+1)² columns.
+        graph: says which edges end at which centre, sorted by it.
+        backend: as in :func:`convolve`.
+
+    Returns:
+        A row of channels for each harmonic.
+    """
+    return _environment(weights, harmonics, graph.centers, graph.n_atoms, backend)
+
+
+def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, backend: Backend) -> Tensor:
+    l_max = round(harmonics.shape[1] ** 0.5) - 1
+    channels = weights.shape[1] // (l_max + 1)
+    ready = partial(cpu_local.environments_ready, l_max, channels, weights.dtype)
+    chosen = _choose(backend, weights, ready)
+    if chosen is not reference:
+        return autograd.environment(weights, harmonics, centers, n_atoms, l_max, cpu_local)
+    if centers is None:
+        return reference_local.weighted_harmonics(weights, harmonics)
+    return reference_local.environment(weights, harmonics, centers, n_atoms)
+
+
+def contract(
+    features: Float[Tensor, "edges features"],
+    environments: Float[Tensor, "atoms environment"],
+    weights: Float[Tensor, "paths channels"],
+    graph: AtomicGraph,
+    table: CouplingTable,
+    backend: Backend = "auto",
+) -> Float[Tensor, "edges results"]:
+    """V_ij x Γ_i, the product of each edge with what surrounds its centre (arXiv 2204.05249, equation 10).
+
+    Args:
+        features: of each edge, irreps ``table.irreps_in``.
+        environments: of each atom, as :func:`environment` gives them.
+        weights: of each path and channel.
+        graph: says which edges end at which centre, sorted by it.
+        table: the paths of the product.
+        backend: as in :func:`convolve`.
+
+    Returns:
+        Features of each edge, irreps ``table.irreps_out``.
+    """
+    chosen = _choose(backend, features, partial(cpu_local.products_ready, table, features.dtype))
+    if chosen is reference:
+        return reference_local.contract(features, environments, weights, graph.centers, table)
+    return autograd.contract(features, environments, weights, graph.centers, table, cpu_local)
+
+
+def lookup(
+    values: Float[Tensor, "kinds rows columns"],
+    positions: Float[Tensor, " edges"],
+    kinds: Int[Tensor, " edges"],
+    backend: Backend = "auto",
+) -> Float[Tensor, "edges columns"]:
+    """The splines of each edge's kind at its position, written out edge by edge.
+
+    Args:
+        values: coefficients of cubic B-splines, as in :class:`Radial`, for each kind of edge.
+        positions: of each edge, between 0 and rows - 3.
+        kinds: which splines an edge reads.
+        backend: as in :func:`convolve`.
+    """
+    chosen = _choose(backend, positions, partial(cpu_local.lookup_ready, positions.dtype))
+    values = values.to(positions.dtype)
+    if chosen is reference:
+        return reference_local.lookup(values, positions, kinds)
+    return autograd.lookup(values, positions, kinds, cpu_local)
+
+
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
     """Makes ``auto`` mean this backend for a while: an oracle for tests, and a way round a kernel under suspicion."""
@@ -207,17 +304,22 @@ def _sorted(graph: AtomicGraph) -> tuple[AtomicGraph, Int[Tensor, " edges"] | No
 
 __all__ = [
     "Backend",
+    "CouplingTable",
     "GatePlan",
     "MixPlan",
     "PathTable",
     "Radial",
+    "contract",
     "convolve",
     "describe",
     "edges",
+    "environment",
     "fused",
     "gate",
+    "lookup",
     "mix",
     "pair_gradient",
     "pair_vectors",
     "using",
+    "weighted_harmonics",
 ]

@@ -1,5 +1,6 @@
-"""The convolution as differentiable functions, whichever backend computes it."""
+"""The kernels as differentiable functions, whichever backend computes them."""
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from equiforce.graph import AtomicGraph
+from equiforce.kernels.couplings import CouplingTable
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from equiforce.kernels.plans import GatePlan, MixPlan
 
@@ -160,33 +162,96 @@ def _will_visit(node: Any) -> bool:
 
 def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: MixPlan, backend: ModuleType) -> Tensor:
     """y_i = x_i W(species_i) by a backend; differentiable to any order."""
-    return _Mix.apply(x, weights, "y", (species, plan), backend)
+    return _Form.apply(x, weights, "y", ("x", "w", "y"), partial(backend.mix, species=species, plan=plan))
 
 
-class _Mix(torch.autograd.Function):
-    """Given two of x, w and y, the derivative of the form <y, x W> with respect to the third.
+def environment(
+    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, l_max: int, backend: ModuleType
+) -> Tensor:
+    """Γ_i = sum_j w_ij Y_ij by a backend; differentiable to any order."""
+    shape = {"centers": centers, "n_atoms": n_atoms, "l_max": l_max, "channels": weights.shape[1] // (l_max + 1)}
+    names = ("environment", "weights", "harmonics")
+    return _Form.apply(weights, harmonics, names[0], names, partial(backend.environment, **shape))
 
-    The form is linear in each, so that the derivatives of such a function are functions of the same kind.
+
+def contract(
+    features: Tensor,
+    environments: Tensor,
+    weights: Tensor,
+    centers: Tensor,
+    table: CouplingTable,
+    backend: ModuleType,
+) -> Tensor:
+    """V_ij x Γ_i by a backend: the operator of each atom, then each edge by it; differentiable to any order."""
+    names = ("operator", "environment", "weights")
+    operators = _Form.apply(environments, weights, names[0], names, partial(backend.couple, table=table))
+    names = ("result", "operator", "features")
+    compute = partial(backend.act, centers=centers, n_atoms=len(environments), table=table)
+    return _Form.apply(operators, features, names[0], names, compute)
+
+
+class _Form(torch.autograd.Function):
+    """Given two of the three arguments of a form that is linear in each, its derivative with respect to the third.
+
+    The derivatives of such a function are functions of the same kind.
     """
 
     @staticmethod
-    def forward(ctx: Any, first, second, result, rest, backend) -> Tensor:
+    def forward(ctx: Any, first, second, result, names, compute) -> Tensor:
         # each is needed for the derivative by the other: inference keeps weights, and no features
         for_first, for_second = ctx.needs_input_grad[:2]
         ctx.save_for_backward(first if for_second else None, second if for_first else None)
-        ctx.rest = result, rest, backend
-        return backend.mix(result, first, second, *rest)
+        ctx.rest = result, names, compute
+        return compute(result, first, second)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
-        result, rest, backend = ctx.rest
-        names = [name for name in ("x", "w", "y") if name != result]
-        known = {**dict(zip(names, ctx.saved_tensors, strict=True)), result: gradient}
+        result, names, compute = ctx.rest
+        given = [name for name in names if name != result]
+        known = {**dict(zip(given, ctx.saved_tensors, strict=True)), result: gradient}
         gradients: list[Tensor | None] = []
-        for name, goes_on in zip(names, _continues(ctx, 2), strict=True):
-            pair = (known[other] for other in ("x", "w", "y") if other != name)
-            gradients.append(_apply(_Mix, *pair, name, rest, backend) if goes_on else None)
+        for name, goes_on in zip(given, _continues(ctx, 2), strict=True):
+            pair = (known[other] for other in names if other != name)
+            gradients.append(_apply(_Form, *pair, name, names, compute) if goes_on else None)
         return *gradients, None, None, None
+
+
+def lookup(values: Tensor, positions: Tensor, kinds: Tensor, backend: ModuleType) -> Tensor:
+    """Splines at positions by a backend; differentiable to any order."""
+    return _Lookup.apply(values, None, positions, "rows", kinds, tuple(values.shape), 0, backend)
+
+
+class _Lookup(torch.autograd.Function):
+    """Two of rows, table and strengths give the third, in the form sum_e s_e <rows_e, B(t_e) table>.
+
+    It is linear in all but the positions t, whose derivative is the same form with the next derivative of the basis B.
+    """
+
+    NAMES = ("rows", "table", "strengths")
+
+    @staticmethod
+    def forward(ctx: Any, first, second, positions, result, kinds, shape, order, backend) -> Tensor:
+        ctx.save_for_backward(first, second, positions)
+        ctx.rest = result, kinds, shape, order, backend
+        return backend.lookup(result, first, second, positions, kinds, shape, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor):
+        first, second, positions = ctx.saved_tensors
+        result, *rest, order, backend = ctx.rest
+        given = [name for name in _Lookup.NAMES if name != result]
+        known = {given[0]: first, given[1]: second, result: gradient}
+        *for_given, for_positions = _continues(ctx, 3)
+        gradients: list[Tensor | None] = []
+        for name, goes_on in zip(given, for_given, strict=True):
+            pair = (known[other] for other in _Lookup.NAMES if other != name)
+            gradients.append(_apply(_Lookup, *pair, positions, name, *rest, order, backend) if goes_on else None)
+        bent = None
+        if for_positions:
+            along = (known["rows"], known["table"], positions, "strengths", *rest, order + 1, backend)
+            bent = _apply(_Lookup, *along)
+            bent = bent if known["strengths"] is None else bent * known["strengths"]
+        return *gradients, bent, None, None, None, None, None
 
 
 def gate(x: Tensor, plan: GatePlan, gains: tuple[float, float], backend: ModuleType) -> Tensor:

@@ -20,7 +20,18 @@ import platformdirs
 import torch
 
 from equiforce.geometry import spherical_harmonics
-from equiforce.kernels import generate, generate_edges, generate_groups, generate_nodes, generate_pairs, paths, targets
+from equiforce.kernels import (
+    couplings,
+    generate,
+    generate_edges,
+    generate_groups,
+    generate_local,
+    generate_lookup,
+    generate_nodes,
+    generate_pairs,
+    paths,
+    targets,
+)
 from equiforce.kernels.targets import TARGETS, Source, Target
 
 log = logging.getLogger("equiforce")
@@ -120,11 +131,10 @@ def file_name(kernel: Source, family: Target) -> str:
 @cache
 def _generator() -> str:
     """What the source of a kernel depends on, beside the kernel."""
-    modules = (generate, generate_edges, generate_groups, generate_nodes, generate_pairs, paths, targets)
-    modules += (spherical_harmonics,)
+    modules = (generate, generate_edges, generate_groups, generate_local, generate_lookup, generate_nodes)
+    modules += (generate_pairs, couplings, paths, targets, spherical_harmonics)
     texts = [
-        generate_nodes.TEXT.read_bytes(),
-        generate_pairs.TEXT.read_bytes(),
+        *(module.TEXT.read_bytes() for module in (generate_lookup, generate_nodes, generate_pairs)),
         *(Path(module.__file__).read_bytes() for module in modules),
     ]
     return hashlib.sha256(b"".join(texts)).hexdigest()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from equiforce.kernels.generate_groups import LANES, Derivative, GroupWriter, spline_bases
-from equiforce.kernels.targets import PARALLEL, Target
+from equiforce.kernels.targets import PARALLEL, Target, horizontal_sum, vector_types
 
 SIGNATURE = """\
 typedef struct {
@@ -59,17 +59,9 @@ class _Writer:
         yield from self._run()
 
     def _vectors(self) -> Iterator[str]:
-        yield "#include <string.h>"
-        yield f"#define W {self.width}"
-        yield "typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));"
+        yield from vector_types(self.width, {group.channels % self.width for group in self.table.groups} - {0})
         yield f"typedef S L __attribute__((vector_size({LANES} * sizeof(S)), may_alias));"
-        yield "#define LD(p) (*(const V *)(p))"
-        yield "#define ST(p, v) (*(V *)(p) = (v))"
         yield "#define LANE(a, k) (((S *)&(a))[k])"
-        for tail in sorted({group.channels % self.width for group in self.table.groups} - {0}):
-            size = f"{tail} * sizeof(S)"
-            yield f"static inline V LD{tail}(const S *p) {{ V v = {{0}}; memcpy(&v, p, {size}); return v; }}"
-            yield f"static inline void ST{tail}(S *p, V v) {{ memcpy(p, &v, {size}); }}"
 
     def _chunk(self) -> Iterator[str]:
         """What the edges of a chunk are described by."""
@@ -112,7 +104,7 @@ class _Writer:
         """All edges of some atoms."""
         h = self.n_harmonics
         if self.kernel.geometry:
-            yield from _horizontal_sum(self.width)
+            yield from horizontal_sum(self.width)
         yield "static void part(const Arguments *a, S *gtable, long e, long stop_at) {"
         yield "  Chunk chunk; memset(&chunk, 0, sizeof chunk); Chunk *c = &chunk;"
         yield f"  V sums[{LANES}][{h + 1}];"
@@ -164,18 +156,3 @@ class _Writer:
         if self.kernel.weights:
             yield "  if (a->n_parts > 1) each_part(reduce, a, a->n_parts);"
         yield "}"
-
-
-def _horizontal_sum(width: int) -> Iterator[str]:
-    yield "#if defined(__clang__) || __GNUC__ >= 12"
-    yield "static inline S total(V v) {"
-    step = width // 2
-    while step:
-        order = ", ".join(str(lane ^ step) for lane in range(width))
-        yield f"  v += __builtin_shufflevector(v, v, {order});"
-        step //= 2
-    yield "  return v[0];"
-    yield "}"
-    yield "#else"
-    yield "static inline S total(V v) { S s = 0; for (int k = 0; k < W; k++) s += v[k]; return s; }"
-    yield "#endif"

@@ -1,5 +1,6 @@
 """The families of processors that C is compiled for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -54,6 +55,35 @@ static void each_part(void (*body)(const void *, long), const void *a, long n_pa
 }
 #endif
 """  # what C needs to share its work out: torch's OpenMP threads, or threads of its own where it has no OpenMP
+
+
+def vector_types(width: int, tails: set[int]) -> Iterator[str]:
+    """Vectors ``V`` of ``W`` numbers, their loads and stores, and those of the first ``tails`` numbers of one."""
+    yield "#include <string.h>"
+    yield f"#define W {width}"
+    yield "typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));"
+    yield "#define LD(p) (*(const V *)(p))"
+    yield "#define ST(p, v) (*(V *)(p) = (v))"
+    for tail in sorted(tails):
+        size = f"{tail} * sizeof(S)"
+        yield f"static inline V LD{tail}(const S *p) {{ V v = {{0}}; memcpy(&v, p, {size}); return v; }}"
+        yield f"static inline void ST{tail}(S *p, V v) {{ memcpy(p, &v, {size}); }}"
+
+
+def horizontal_sum(width: int) -> Iterator[str]:
+    """The sum of a vector's numbers: ``total``."""
+    yield "#if defined(__clang__) || __GNUC__ >= 12"
+    yield "static inline S total(V v) {"
+    step = width // 2
+    while step:
+        order = ", ".join(str(lane ^ step) for lane in range(width))
+        yield f"  v += __builtin_shufflevector(v, v, {order});"
+        step //= 2
+    yield "  return v[0];"
+    yield "}"
+    yield "#else"
+    yield "static inline S total(V v) { S s = 0; for (int k = 0; k < W; k++) s += v[k]; return s; }"
+    yield "#endif"
 
 
 @runtime_checkable

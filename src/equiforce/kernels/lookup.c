@@ -1,0 +1,70 @@
+/* Splines read on every edge: rows_e = s_e sum_b B_b(t_e) table_b, each edge from the table of its kind.
+
+   Compiled with S (float or double) and W (numbers in a vector) defined. */
+#include <string.h>
+
+typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
+
+static inline V load(const S *p, long n) {
+  V v = {0};
+  if (n >= W) return *(const V *)p;
+  memcpy(&v, p, n * sizeof(S));
+  return v;
+}
+
+static inline void store(S *p, V v, long n) {
+  if (n >= W) *(V *)p = v;
+  else memcpy(p, &v, n * sizeof(S));
+}
+
+typedef struct {
+  long role;  /* 0: rows from the table; 1: strengths from rows and table; 2: the table from rows */
+  long order; /* which derivative of the basis */
+  long n_parts, n_edges, n_knots, n_columns, n_numbers; /* rows of each kind's table, columns, numbers of all tables */
+  const long *kinds;
+  const S *positions, *given; /* given strengths; null is one */
+  S *rows, *table, *strengths; /* of the table there are n_parts copies where it is the result */
+} Lookup;
+
+static void basis(S u, long order, S *b) {
+  const S v = 1 - u;
+  if (order == 0) { b[0] = v*v*v/6; b[1] = (3*u*u*u - 6*u*u + 4)/6; b[2] = (3*v*v*v - 6*v*v + 4)/6; b[3] = u*u*u/6; }
+  else if (order == 1) { b[0] = -v*v/2; b[1] = (3*u*u - 4*u)/2; b[2] = (4*v - 3*v*v)/2; b[3] = u*u/2; }
+  else if (order == 2) { b[0] = v; b[1] = 3*u - 2; b[2] = 3*v - 2; b[3] = u; }
+  else if (order == 3) { b[0] = -1; b[1] = 3; b[2] = -3; b[3] = 1; }
+  else { b[0] = b[1] = b[2] = b[3] = 0; }
+}
+
+static void part(const void *given, long p) {
+  const Lookup *a = given;
+  const long n = a->n_columns;
+  for (long e = a->n_edges*p/a->n_parts; e < a->n_edges*(p + 1)/a->n_parts; e++) {
+    const S t = a->positions[e];
+    long first = t > 0 ? (long)t : 0;
+    if (first > a->n_knots - 4) first = a->n_knots - 4;
+    S b[4];
+    basis(t - first > 1 ? 1 : t - first, a->order, b);
+    S *table = a->table + (a->kinds[e]*a->n_knots + first)*n + (a->role == 2 ? p*a->n_numbers : 0);
+    S *rows = a->rows + e*n;
+    if (a->given) for (int k = 0; k < 4; k++) b[k] *= a->given[e];
+    V total = {0};
+    for (long c = 0; c < n; c += W) {
+      if (a->role == 2) {
+        const V g = load(rows + c, n - c);
+        for (int k = 0; k < 4; k++) store(table + k*n + c, load(table + k*n + c, n - c) + b[k]*g, n - c);
+        continue;
+      }
+      V value = {0};
+      for (int k = 0; k < 4; k++) value += b[k]*load(table + k*n + c, n - c);
+      if (a->role == 0) store(rows + c, value, n - c);
+      else total += value*load(rows + c, n - c);
+    }
+    if (a->role == 1) {
+      S sum = 0;
+      for (int k = 0; k < W; k++) sum += total[k];
+      a->strengths[e] = sum;
+    }
+  }
+}
+
+void run(const Lookup *a) { each_part(part, a, a->n_parts); }
