@@ -91,6 +91,17 @@ class AtomicGraph:
             by_neighbor=place_of_edge[self.by_neighbor[edges[self.by_neighbor]]],
         )
 
+    def with_edges(self, edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
+        """The same atoms with some of the edges."""
+        place = edges.cumsum(0) - 1
+        return replace(
+            self,
+            centers=self.centers[edges],
+            neighbors=self.neighbors[edges],
+            shifts=self.shifts[edges],
+            by_neighbor=place[self.by_neighbor[edges[self.by_neighbor]]],
+        )
+
     def sorted_by_center(self) -> tuple["AtomicGraph", Int[Tensor, " edges"]] | None:
         """The same graph with its edges in order, and that order; None where they are in order already."""
         centers, neighbors = self.centers, self.neighbors[self.by_neighbor]

@@ -52,7 +52,7 @@ def build_potential(description: dict[str, Any]) -> Potential:
     config = config_class(**description["config"])
     zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
     return Potential(
-        model_class(config, len(species)).to(DTYPES[description["dtype"]]),
+        model_class(config, species).to(DTYPES[description["dtype"]]),
         species=species,
         cutoff=config.cutoff,
         shift=description.get("shift", [0.0] * len(species)),

@@ -261,8 +261,7 @@ def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Pot
         f"elements {', '.join(of_data.species)}\n"
         f"reference energies from {of_data.reference_energies_from}: {references} eV\n"
         f"force RMS {of_data.force_rms:.3f} eV/Å; {of_data.mean_neighbors:.1f} neighbours within {model.cutoff:g} Å\n"
-        f"{settings.kind}: {model.n_layers} layers, l_max {model.l_max}, channels {model.channels}, "
-        f"parity {str(model.parity).lower()}, {n_weights:,} weights, {settings.training.dtype}\n"
+        f"{settings.kind}: {model}, {n_weights:,} weights, {settings.training.dtype}\n"
         f"loss weights: energy {loss.energy} per (eV/atom)², forces {loss.forces} per (eV/Å)², "
         f"stress {loss.stress} per (eV/Å³)²",
         highlight=False,

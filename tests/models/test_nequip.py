@@ -85,7 +85,7 @@ def test_shapes_that_cannot_be(options, message):
 
 
 def test_layers_hold_what_can_be_reached_and_what_the_energy_can_depend_on():
-    model = NequIP(NequIPConfig(l_max=2, channels=4, parity=True, n_layers=4, mean_neighbors=8.0), 2)
+    model = NequIP(NequIPConfig(l_max=2, channels=4, parity=True, n_layers=4, mean_neighbors=8.0), SPECIES[:2])
     irreps = [str(layer.irreps_out) for layer in model.layers]
     assert irreps[0] == "4x0e+4x1o+4x2e"  # from scalars, harmonics give natural parity only
     assert irreps[1] == "4x0e+4x1o+4x1e+4x2e+4x2o"
@@ -115,21 +115,23 @@ def test_no_weight_is_idle(options):
 @pytest.mark.parametrize("options", [{"n_layers": 2}, {"n_layers": 4, "parity": True}], ids=str)
 def test_a_residual_connection_that_joins_nothing_is_refused(options):
     with pytest.raises(InputError, match=r"model\.residual changes nothing"):
-        NequIP(NequIPConfig(l_max=1, channels=4, residual=True, **options), 1)
+        NequIP(NequIPConfig(l_max=1, channels=4, residual=True, **options), SPECIES[:1])
 
 
 def test_isolated_atoms_are_zero_by_construction():
     torch.manual_seed(0)
-    model = NequIP(NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0), 3)
+    model = NequIP(NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0), SPECIES[:3])
     assert not model.isolated().any()
-    with_self = NequIP(NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0, first_self_connection=True), 3)
+    with_self = NequIP(
+        NequIPConfig(l_max=1, channels=4, n_layers=2, mean_neighbors=8.0, first_self_connection=True), SPECIES[:3]
+    )
     assert with_self.isolated().abs().min() > 0
 
 
 def test_energies_start_at_the_order_of_the_scale():
     torch.manual_seed(0)
     graph = build_graph(ethanol(), ["H", "C", "O"], 5.0)
-    model = NequIP(NequIPConfig(mean_neighbors=8.0), 3)
+    model = NequIP(NequIPConfig(mean_neighbors=8.0), SPECIES[:3])
     energies = model(graph, graph.edge_vectors().float())
     assert 0.01 < energies.abs().mean().item() < 3.0
 

@@ -291,6 +291,14 @@ def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
     return gpu if usable else None
 
 
+def sorted_by_center(
+    graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]
+) -> tuple[AtomicGraph, Float[Tensor, "edges 3"]]:
+    """The same edges in the order that kernels want, and their vectors."""
+    graph, order = _sorted(graph)
+    return graph, vectors if order is None else vectors[order]
+
+
 _orders: WeakKeyDictionary[AtomicGraph, tuple[AtomicGraph, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
 
 
@@ -320,6 +328,7 @@ __all__ = [
     "mix",
     "pair_gradient",
     "pair_vectors",
+    "sorted_by_center",
     "using",
     "weighted_harmonics",
 ]

@@ -2,9 +2,13 @@
 
 from torch import nn
 
+from equiforce.models.allegro import Allegro, AllegroConfig
 from equiforce.models.nequip import NequIP, NequIPConfig
 
-MODELS: dict[str, tuple[type, type[nn.Module]]] = {"nequip": (NequIPConfig, NequIP)}
+MODELS: dict[str, tuple[type, type[nn.Module]]] = {
+    "nequip": (NequIPConfig, NequIP),
+    "allegro": (AllegroConfig, Allegro),
+}
 
 
 def kind_of(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """NequIP: E(3)-equivariant message passing (Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv 2101.03164)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,10 @@ class NequIPConfig:
         if self.l_max > 0 and not any(self.channels_of_degree[1:]):
             raise ValueError(f"model.channels={self.channels} leaves only scalars: set model.l_max=0, or list others")
 
+    def __str__(self) -> str:
+        parity = str(self.parity).lower()
+        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}"
+
     @property
     def channels_of_degree(self) -> tuple[int, ...]:
         """Channels of l = 0, 1, ..., l_max."""
@@ -116,9 +121,9 @@ class NequIPLayer(nn.Module):
 class NequIP(nn.Module):
     """The energy of each atom from its surroundings, up to ``n_layers`` times the cutoff away."""
 
-    def __init__(self, config: NequIPConfig, n_species: int):
+    def __init__(self, config: NequIPConfig, species: Sequence[str]):
         super().__init__()
-        self.config = config
+        self.config, n_species = config, len(species)
         channels = config.channels_of_degree
         n_embedding = config.embedding_channels or channels[0]
         self.embed = nn.Embedding(n_species, n_embedding)

@@ -1,4 +1,4 @@
-"""Functions of the distance: Bessel basis, polynomial envelope, the learned radial weights and their splines."""
+"""Functions of the distance: bases, polynomial envelope, the learned radial weights and their splines."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -44,6 +44,24 @@ class BesselBasis(nn.Module):
         x = (lengths / self.cutoff).unsqueeze(1)
         waves = self.roots * torch.sinc(self.roots * x / math.pi)  # sin(k x) / x, also at 0
         return waves * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
+
+
+class SplineBasis(nn.Module):
+    """Cubic B-splines on as many intervals between 0 and the cutoff: a local basis.
+
+    The last three are left out, so that what remains and two derivatives vanish at the cutoff. They add up to 1 nearer
+    to the centre, and are about as large as the Bessel functions are at the length of a bond.
+    """
+
+    def __init__(self, n_basis: int, cutoff: float):
+        super().__init__()
+        self.n_basis, self.cutoff = n_basis, cutoff
+
+    def forward(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        positions = (self.n_basis / self.cutoff * lengths).unsqueeze(1)
+        away = (positions - torch.arange(self.n_basis, device=lengths.device) + 1).abs()
+        near, far = (1 - away).clamp(min=0), (2 - away).clamp(min=0)
+        return (far**3 - 4 * near**3) / 6
 
 
 class Knots(nn.Module):

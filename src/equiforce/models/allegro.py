@@ -1,0 +1,197 @@
+"""Allegro: strictly local E(3)-equivariant interactions (Musaelian et al., Nat. Commun. 14, 579 (2023))."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
+from equiforce.graph import AtomicGraph
+from equiforce.kernels import CouplingTable, contract, edges, environment, sorted_by_center, weighted_harmonics
+from equiforce.nn.equivariant import Linear
+from equiforce.nn.mlp import ScalarMLP
+from equiforce.nn.radial import BesselBasis, Knots, SplineBasis, envelope
+from equiforce.nn.two_body import TwoBody
+from equiforce.options import option
+
+RATIO = 0.5  # of a layer's update to what it updates: alpha of arXiv 2204.05249, as the authors' first code fixed it
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllegroConfig:
+    """The shape of an Allegro network."""
+
+    cutoff: float = option(5.0, "nothing beyond it is seen, whatever the number of layers", unit="Å", gt=0, le=50)
+    pair_cutoffs: dict[str, float] | None = option(
+        None,
+        "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs, less time",
+        unit="Å",
+    )
+    n_layers: int = option(2, "nequip-allegro's default; each correlates one more neighbour with an edge", ge=1)
+    l_max: int = option(2, "1 is quick, 3 gains little for molecules; 0 sees no angles", ge=0)
+    parity: bool = option(
+        False,
+        "tensors of both parities, where they can matter",
+        only_if=("model.l_max is at least 1 and model.n_layers 3", lambda m: m.l_max >= 1 and m.n_layers >= 3),
+    )
+    scalar_channels: int = option(64, "of each edge; nequip-allegro's default", ge=1)
+    tensor_channels: int = option(32, "of each edge and irrep; nequip-allegro's default is 16", ge=1)
+    radial_basis: Literal["bessel", "spline"] = option("bessel", "the paper's; spline is a local basis")
+    n_basis: int = option(8, "the paper's", ge=1)
+    bessel_trainable: bool = option(
+        False, "the paper's", only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel")
+    )
+    envelope_p: int = option(
+        6,
+        "the paper's; smaller decays earlier, larger uses more of the cutoff",
+        ge=2,
+        only_if=(
+            "model.radial_basis is bessel or model.residual true",
+            lambda m: m.radial_basis == "bessel" or m.residual,
+        ),
+    )
+    radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1)
+    radial_width: int = option(64, "the paper's grows from 128 to 1024; functions of one number need less", ge=1)
+    radial_knots: int | None = option(
+        64,
+        "two-body functions are splines on so many knots for each ordered pair of species; null: the network itself on "
+        "every edge, for very many species",
+        ge=8,
+    )
+    latent_depth: int = option(1, "hidden layers of the scalars' networks; nequip-allegro's default", ge=0)
+    latent_width: int = option(
+        64,
+        "as many as scalar channels",
+        ge=1,
+        only_if=("model.latent_depth is at least 1", lambda m: m.latent_depth > 0),
+    )
+    channel_mixing: bool = option(
+        False, "the paper mixes channels after each product, at twice the cost; else paths are weighted and added up"
+    )
+    residual: bool = option(False, "the paper adds up scalars of all layers; else each sees those of all before it")
+    readout_depth: int = option(1, "hidden layers of the read-out; the paper's", ge=0)
+    readout_width: int = option(
+        32, "nequip-allegro's", ge=1, only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0)
+    )
+    mean_neighbors: float | None = option(None, "sums over edges are divided by its root; measured on the data", gt=0)
+
+    def __post_init__(self) -> None:
+        for pair, cutoff in (self.pair_cutoffs or {}).items():
+            if not 0 < cutoff <= self.cutoff:
+                raise ValueError(
+                    f"model.pair_cutoffs has {cutoff} Å for {pair}: give a length above 0 and not beyond "
+                    f"model.cutoff={self.cutoff}"
+                )
+
+    def __str__(self) -> str:
+        channels = f"{self.scalar_channels} scalar and {self.tensor_channels} tensor channels"
+        return f"{self.n_layers} layers, l_max {self.l_max}, {channels}, parity {str(self.parity).lower()}"
+
+
+class AllegroLayer(nn.Module):
+    """T_ij = V_ij x Γ_i with Γ_i = sum_k w_ik Y_ik / sqrt<N>; x_ij from x_ij and the scalars of T_ij; V_ij from T_ij."""
+
+    def __init__(self, config: AllegroConfig, irreps_in: Irreps, irreps_out: Irreps, n_scalars: int, *, last: bool):
+        super().__init__()
+        mixes, width = config.channel_mixing, config.latent_width if config.latent_depth else None
+        self.table = CouplingTable(irreps_in, config.l_max, irreps_out, summed=not mixes)
+        n_weights = self.table.n_paths, config.tensor_channels
+        self.weights = nn.Parameter(torch.ones(n_weights) if mixes else torch.randn(n_weights), requires_grad=not mixes)
+        self.mixing = Linear(self.table.irreps_out, irreps_out) if mixes and not last else None
+        self.n_invariants = self.table.irreps_out.count("0e")
+        n_in = n_scalars + self.n_invariants
+        self.latent = ScalarMLP(n_in, [config.latent_width] * config.latent_depth, config.scalar_channels)
+        n_degrees = 0 if last else config.l_max + 1
+        self.for_environment = None if last else ScalarMLP(width or n_in, [], n_degrees * config.tensor_channels)
+        self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
+
+    def forward(self, seen, tensors, weights, harmonics, graph):
+        surroundings = self.normalization * environment(weights, harmonics, graph)
+        products = contract(tensors, surroundings, self.weights, graph, self.table)
+        hidden = self.latent.hidden(torch.cat([*seen, products[:, : self.n_invariants]], dim=1))
+        weights = None if self.for_environment is None else self.for_environment(hidden)
+        return self.latent.last(hidden), products if self.mixing is None else self.mixing(products), weights
+
+
+class Allegro(nn.Module):
+    """The energy of each atom as a sum over its edges, none of which sees beyond the cutoff of their centre."""
+
+    def __init__(self, config: AllegroConfig, species: Sequence[str]):
+        super().__init__()
+        self.config, self.n_species = config, len(species)
+        channels, n_scalars = config.tensor_channels, config.scalar_channels
+        if config.radial_basis == "bessel":
+            basis = BesselBasis(config.n_basis, 1.0, config.envelope_p, trainable=config.bessel_trainable)
+        else:
+            basis = SplineBasis(config.n_basis, 1.0)
+        knots = None if config.radial_knots is None else Knots(config.radial_knots, 1.0)
+        of_degrees = (config.l_max + 1) * channels
+        self.two_body = TwoBody(
+            basis, config.n_basis, knots, self.n_species**2, config.radial_depth, config.radial_width,
+            [n_scalars, of_degrees, of_degrees],
+        )  # fmt: skip
+        self.register_buffer("stretch", pair_stretch(config, species), persistent=False)
+        allowed = hidden_irreps((channels,) * (config.l_max + 1), odd=config.parity)
+        targets = [Irreps([(channels, "0e")])]
+        for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
+            targets.insert(0, reachable(targets[0], config.l_max, allowed))
+        tensors, n_seen = hidden_irreps((channels,) * (config.l_max + 1), odd=False), n_scalars
+        self.layers = nn.ModuleList()
+        for number, target in enumerate(targets):
+            made, last = reachable(tensors, config.l_max, target), number == config.n_layers - 1
+            self.layers.append(AllegroLayer(config, tensors, made, n_seen, last=last))
+            tensors, n_seen = made, n_seen if config.residual else n_seen + n_scalars
+        self.readout = ScalarMLP(n_seen, [config.readout_width] * config.readout_depth, 1)
+        self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
+
+    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+        """The energy of each atom, in units of the potential's scale.
+
+        Args:
+            graph: the atoms and their neighbours.
+            vectors: r_ij of each edge in Å, in the precision of the weights.
+        """
+        graph, vectors = sorted_by_center(graph, vectors)
+        kinds = self.kinds(graph)
+        if self.config.pair_cutoffs is not None:
+            near = vectors.detach().norm(dim=1) * self.stretch[kinds] < self.config.cutoff
+            graph, vectors, kinds = graph.with_edges(near), vectors[near], kinds[near]
+        knots = self.two_body.knots
+        harmonics, positions = edges(
+            vectors, self.config.l_max, (1.0 if knots is None else knots.per_length) / self.config.cutoff
+        )
+        if self.config.pair_cutoffs is not None:
+            positions = positions * self.stretch[kinds]
+        scalars, weights, of_tensors = self.two_body(positions, kinds)
+        tensors, seen = weighted_harmonics(of_tensors, harmonics), [scalars]
+        for layer in self.layers:
+            update, tensors, weights = layer(seen, tensors, weights, harmonics, graph)
+            seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
+        energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
+        return self.normalization * energies.new_zeros(graph.n_atoms).index_add(0, graph.centers, energies)
+
+    def kinds(self, graph: AtomicGraph) -> Int[Tensor, " edges"]:
+        """The ordered pair of species of each edge, centre first."""
+        return self.n_species * graph.species[graph.centers] + graph.species[graph.neighbors]
+
+    def updated(self, x: Tensor, update: Tensor, positions: Tensor) -> Tensor:
+        """The paper's residual form: a fixed share of the update, which fades out at the cutoff."""
+        end = 1.0 if self.two_body.knots is None else self.two_body.knots.per_length
+        fading = envelope(positions, end, self.config.envelope_p).unsqueeze(1)
+        return (x + RATIO * fading * update) / math.sqrt(1 + RATIO**2)
+
+
+def pair_stretch(config: AllegroConfig, species: Sequence[str]) -> Float[Tensor, " kinds"]:
+    """The cutoff over that of each ordered pair of species."""
+    given = dict(config.pair_cutoffs or {})
+    stretch = [config.cutoff / given.pop(f"{a}-{b}", config.cutoff) for a in species for b in species]
+    if given:
+        raise ValueError(
+            f"model.pair_cutoffs has {', '.join(given)}, but the elements are {', '.join(species)}: write a pair as "
+            f"{species[0]}-{species[-1]}, centre first"
+        )
+    return torch.tensor(stretch)
