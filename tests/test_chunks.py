@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from equiforce.chunks import ChunkedPotential, compact, in_chunks, reach, surroundings
+from equiforce.chunks import ChunkedPotential, compact, in_chunks, surroundings
 from equiforce.errors import InputError
 from equiforce.memory import footprint
 from tests.systems import CUTOFF, crystal, ethanol, graph_of, potential_of, slab, structure_of
@@ -36,9 +36,15 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def potential():
-    return potential_of(l_max=1, n_layers=2, channels=4, zbl=True)
+POTENTIALS = {
+    "nequip": {"l_max": 1, "n_layers": 2, "channels": 4},
+    "allegro": {"kind": "allegro", "l_max": 1, "tensor_channels": 4, "scalar_channels": 8, "latent_width": 8},
+}
+
+
+@pytest.fixture(scope="module", params=POTENTIALS)
+def potential(request):
+    return potential_of(**POTENTIALS[request.param], zbl=True)
 
 
 @pytest.mark.parametrize("n_chunks", [2, 3, 5])
@@ -63,7 +69,7 @@ def test_chunks_add_up_to_the_whole(name, n_chunks, potential):
 def test_the_reach_grows_with_the_layers(n_layers, l_max):
     potential, graph = potential_of(l_max=l_max, n_layers=n_layers, channels=4), graph_of(structure_of(box(40, 1, 1)))
     own = compact(graph, 4)[1]
-    atoms, edges = surroundings(graph, own, reach(potential))
+    atoms, edges = surroundings(graph, own, potential.model.reach)
     sure = torch.zeros(graph.n_atoms, dtype=torch.bool)
     sure[own] = True
     assert len(own) < atoms.sum() < graph.n_atoms
@@ -73,7 +79,7 @@ def test_the_reach_grows_with_the_layers(n_layers, l_max):
     torch.testing.assert_close(found[sure[atoms]], exact, rtol=0, atol=1e-10)
     assert not found[~sure[atoms]].any()
     if n_layers > 1:  # surroundings that end one edge earlier are too small
-        atoms, edges = surroundings(graph, own, reach(potential) - 1)
+        atoms, edges = surroundings(graph, own, potential.model.reach - 1)
         found = potential(graph.part(atoms, edges), counted=sure[atoms]).energies
         assert (found[sure[atoms]] - exact).abs().max() > 1e-8
 

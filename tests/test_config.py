@@ -8,7 +8,7 @@ import yaml
 
 from equiforce.config import SECTIONS, RunConfig, configured, json_schema, load_config, schema_of, to_dict, to_yaml
 from equiforce.errors import InputError
-from equiforce.models import MODELS
+from equiforce.models import MODELS, PRESETS
 
 CHANGED = {
     "model.l_max": 1,
@@ -46,6 +46,16 @@ def test_yaml_comes_back_as_it_was(tmp_path, options):
         assert getattr(getattr(config, section), name) == value
 
 
+def test_a_preset_gives_what_is_not_given_itself():
+    config = configured({}, {"model.kind": "allegro", "model.preset": "small", "model.l_max": 2})
+    assert config.model.l_max == 2
+    assert config.model.tensor_channels == PRESETS["allegro"]["small"]["tensor_channels"]
+    assert "preset" not in to_yaml(config)  # what it stood for is written out
+    for kind, presets in PRESETS.items():
+        assert list(presets) == ["small", "standard", "accurate"]
+        assert configured({}, {"model.kind": kind, "model.preset": "standard"}) == configured({}, {"model.kind": kind})
+
+
 def test_numbers_may_be_written_as_people_write_them(tmp_path):
     (tmp_path / "c.yaml").write_text(
         "optimizer:\n  learning_rate: 1e-3\nloss:\n  energy: 1e2\nsplit:\n  train_file: a.xyz\n"
@@ -70,6 +80,16 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
         ({"training.": 1}, "there is no option training."),
         ({"l_max": 1}, "l_max=1: write options as section.option=value"),
         ({"model.kind": "nequipp"}, "model.kind='nequipp' does not exist: choose one of"),
+        (
+            {"model.kind": "allegro", "model.channels": 4},
+            "there is no option model.channels: did you mean model.tensor_",
+        ),
+        ({"model.kind": "allegro", "model.radial_basis": "sine"}, "it should be 'bessel' or 'spline'"),
+        (
+            {"model.kind": "allegro", "model.pair_cutoffs": {"H-O": 6.0}},
+            "model.pair_cutoffs has 6.0 Å for H-O: give a length above 0 and not beyond model.cutoff=5.0",
+        ),
+        ({"model.preset": "tiny"}, "model.preset='tiny' does not exist for nequip: choose one of"),
         ({"model.kind": ["nequip"]}, "model.kind=['nequip'] does not exist"),
         ({"model.l_max": "two"}, "model.l_max='two' will not do, it should be a valid integer"),
         ({"model.l_max": None}, "model.l_max=None will not do, it should be a valid integer"),
@@ -119,6 +139,9 @@ def test_what_will_not_do_is_named(options, sentence):
         {"model.self_connection": False, "model.n_layers": 1, "model.l_max": 0},
         {"model.first_self_connection": True, "model.self_connection": False},
         {"model.n_layers": 1},
+        {"model.kind": "allegro", "model.parity": True},
+        {"model.kind": "allegro", "model.radial_basis": "spline", "model.bessel_trainable": True},
+        {"model.kind": "allegro", "model.latent_depth": 0, "model.latent_width": 32},
         {"training.bf16": True, "training.dtype": "float64"},
         {"split.seed": 3, "split.split_file": "split.json"},
         {"split.test": 3, "split.test_file": ["test.xyz"]},
@@ -176,9 +199,11 @@ def options_of():
 @pytest.mark.parametrize(("section", "entry"), options_of(), ids=lambda v: v if isinstance(v, str) else v.name)
 def test_every_option_has_a_reason(section, entry):
     reason = entry.metadata["reason"]
+    kind = section.partition("(")[2].rstrip(")") or "nequip"
+    written = to_yaml(configured({}, {"model.kind": kind}))
     assert len(reason.split()) >= 2
-    assert f"  {entry.name}: " in to_yaml(RunConfig())
-    assert reason in to_yaml(RunConfig())
+    assert f"  {entry.name}: " in written
+    assert reason in written
 
 
 def test_the_schema_knows_every_option_with_its_description():
@@ -186,10 +211,11 @@ def test_the_schema_knows_every_option_with_its_description():
     json.dumps(schema)
     assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == ["model", *SECTIONS]
-    for name, part in schema["properties"].items():
+    parts = [(schema["properties"][name], cls, set()) for name, cls in SECTIONS.items()]
+    models = zip(schema["properties"]["model"]["anyOf"], MODELS.values(), strict=True)
+    parts += [(part, cls, {"kind", "preset"}) for part, (cls, _) in models]
+    for part, cls, known in parts:
         assert part["additionalProperties"] is False
-        known = {"kind"} if name == "model" else set()
-        cls = SECTIONS.get(name, MODELS["nequip"][0])
         assert set(part["properties"]) == known | {f.name for f in fields(cls)}
         assert all(len(value["description"]) > 5 for value in part["properties"].values())
         assert all("default" in value for value in part["properties"].values())
@@ -203,5 +229,7 @@ def test_the_schema_accepts_and_refuses_what_is_right_and_wrong():
     validator.check_schema(json_schema())
     assert validator.is_valid(yaml.safe_load(to_yaml(RunConfig())))
     assert validator.is_valid(yaml.safe_load(to_yaml(configured({}, CHANGED))))
+    assert validator.is_valid(yaml.safe_load(to_yaml(configured({}, {"model.kind": "allegro"}))))
+    assert validator.is_valid({"model": {"kind": "allegro", "preset": "small", "tensor_channels": 4}})
     for wrong in ({"modle": {}}, {"model": {"lmax": 1}}, {"model": {"l_max": -1}}, {"training": {"device": "gpu"}}):
         assert not validator.is_valid(wrong)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from equiforce.graph import batch, batch_labels
+from equiforce.graph import batch, batch_labels, stars
 from tests.systems import atom, crystal, ethanol, graph_of
 
 
@@ -85,3 +85,34 @@ def test_labels_know_what_is_absent():
     assert torch.equal(labels.stress[1], torch.eye(3, dtype=torch.float64))
     nothing = batch_labels([ethanol()])
     assert nothing[:3] == (None, None, None)
+
+
+def test_stars_share_out_atoms_and_edges_and_keep_species():
+    graph = graph_of(ethanol(), atom("O"), crystal())
+    for most in (1, 20, 10_000):
+        parts = list(stars(graph, 3, most))
+        assert [i for p in parts for i in range(graph.n_atoms)[p.atoms]] == list(range(graph.n_atoms))
+        assert [e for p in parts for e in range(graph.n_edges)[p.edges]] == list(range(graph.n_edges))
+        for part, atoms, edges in parts:
+            assert torch.equal(part.species[part.centers], graph.species[graph.centers[edges]])
+            assert torch.equal(part.species[part.neighbors], graph.species[graph.neighbors[edges]])
+            assert part.n_atoms == atoms.stop - atoms.start + 3
+            assert part.sorted_by_center() is None
+            assert part.n_edges <= most or atoms.stop - atoms.start == 1
+
+
+def test_stars_of_atoms_without_edges():
+    alone = graph_of(atom(), atom("H"))
+    (part,) = stars(alone, 3, 5)
+    assert part.graph.n_edges == 0
+    assert part.graph.species.tolist() == [2, 0, 0, 1, 2]
+
+
+def test_some_edges_of_a_graph():
+    graph = graph_of(ethanol(), crystal())
+    kept = torch.arange(graph.n_edges) % 3 == 0
+    some = graph.with_edges(kept)
+    assert torch.equal(some.centers, graph.centers[kept])
+    assert torch.equal(some.neighbors, graph.neighbors[kept])
+    assert some.n_atoms == graph.n_atoms
+    assert some.sorted_by_center() is None

@@ -8,7 +8,7 @@ from equiforce import kernels
 from equiforce.errors import InputError
 from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, SHARE, available, footprint, in_words, of_machine, require_room
 from equiforce.neighbors import build_graph
-from equiforce.potential import Potential
+from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.calculators.test_ase import water_box
 from tests.systems import CUTOFF, SPECIES, potential_of, structure_of
 
@@ -56,6 +56,40 @@ def test_what_is_predicted_is_measured(backend, training, channels, water):
         assert 0.5 < tensors / measured < 2
     else:
         assert 0.85 < tensors / measured < 1.3
+
+
+ALLEGROS = {
+    "standard": {},
+    "one-layer": {"n_layers": 1},
+    "small": {"l_max": 1, "scalar_channels": 32, "tensor_channels": 8},
+    "parity": {"n_layers": 3, "parity": True, "tensor_channels": 8},
+    "mixing": {"channel_mixing": True},
+    "l3": {"l_max": 3, "tensor_channels": 16},
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", ALLEGROS)
+def test_what_is_predicted_of_a_local_model_is_measured(backend, training, name, water):
+    potential = potential_of("allegro", dtype="float32", **ALLEGROS[name])
+    with kernels.using(backend):
+        measured = peak(step(potential, water, training))
+        predicted = footprint(potential, training=training)
+    tensors = predicted.bytes(water.n_atoms, water.n_edges) / ALLOCATOR
+    if training:
+        tensors -= OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
+    low, high = (0.85, 1.5) if backend == "auto" else (0.5, 2)
+    assert low < tensors / measured < high
+
+
+def test_a_local_model_needs_no_more_for_the_edges_of_a_larger_system(water, monkeypatch):
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 200)
+    potential = potential_of("allegro", dtype="float32")
+    some, many = (footprint(potential).bytes(n * 100, n * 2000) for n in (1, 10))
+    assert some < many < 3 * some
+    measured = peak(step(potential, water, False))
+    assert 0.7 < footprint(potential).bytes(water.n_atoms, water.n_edges) / ALLOCATOR / measured < 2
 
 
 def test_memory_is_proportional_to_atoms_and_precision(water):

@@ -32,9 +32,18 @@ ABOUT = {
 }
 
 
-@pytest.fixture(params=["float32", "float64"])
+POTENTIALS = {
+    "float32": {"dtype": "float32", "l_max": 1, "n_layers": 2, "channels": 4},
+    "float64": {"dtype": "float64", "l_max": 1, "n_layers": 2, "channels": 4},
+    "allegro": {
+        "kind": "allegro", "dtype": "float32", "l_max": 1, "tensor_channels": 4, "pair_cutoffs": {"H-H": 2.0},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(params=POTENTIALS)
 def saved(request, tmp_path):
-    potential = potential_of(dtype=request.param, zbl=True, l_max=1, n_layers=2, channels=4)
+    potential = potential_of(**POTENTIALS[request.param], zbl=True)
     save(tmp_path / "model.eqf", potential, [ethanol(), crystal()], ABOUT)
     return potential.requires_grad_(
         False

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.potential import Potential
+from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.systems import SHIFT, SPECIES, atom, crystal, ethanol, graph_of, potential_of, slab
 
 
@@ -84,3 +86,36 @@ def test_float32_weights_give_float64_results():
 def test_shifts_and_scales_must_match_the_species():
     with pytest.raises(InputError, match="3 species have 2 shifts"):
         Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, shift=[0.0, 0.0], scale=[1.0] * 3)
+
+
+@pytest.mark.parametrize("options", [{"kind": "allegro"}, {"kind": "nequip", "l_max": 0, "n_layers": 1}], ids=str)
+@pytest.mark.parametrize("at_once", [1, 40, 300])
+def test_star_by_star_is_the_whole(options, at_once, monkeypatch):
+    potential = potential_of(**options, zbl=True)
+    graph = graph_of(ethanol(), crystal(), atom(), slab())
+    mask = torch.arange(graph.n_atoms) % 3 > 0
+    order = torch.randperm(graph.n_edges, generator=torch.Generator().manual_seed(0))
+    neighbors = graph.neighbors[order]
+    shuffled = replace(
+        graph,
+        centers=graph.centers[order],
+        neighbors=neighbors,
+        shifts=graph.shifts[order],
+        by_neighbor=neighbors.argsort(stable=True),
+    )
+    whole = [potential(graph, stress=True), potential(graph, counted=mask), potential(shuffled, forces=False)]
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
+    parts = [potential(graph, stress=True), potential(graph, counted=mask), potential(shuffled, forces=False)]
+    for one, other in zip(parts, whole, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    assert not any(value.requires_grad for value in parts[0] if value is not None)
+
+
+def test_a_model_that_sees_further_is_never_computed_star_by_star(monkeypatch):
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(ethanol())
+    before = potential(graph).energies
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 1)
+    assert torch.equal(potential(graph).energies, before)

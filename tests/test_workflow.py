@@ -68,6 +68,23 @@ def run(place, tmp_path_factory):
         os.chdir(before)
 
 
+def test_the_other_model_is_trained_the_same_way(place, tmp_path):
+    tiny = {"scalar_channels": 8, "tensor_channels": 4, "latent_width": 8, "l_max": 1, "cutoff": 3.0}
+    options = {"model.kind": "allegro", **{f"model.{name}": value for name, value in tiny.items()}}
+    options |= {name: value for name, value in OPTIONS.items() if name.startswith("training")}
+    output = StringIO()
+    cutoffs = {"model.pair_cutoffs": {"H-H": 2.0}}
+    trained = equiforce.train(
+        place / "water.xyz", tmp_path / "run", options=options | cutoffs, console=Console(file=output, width=200)
+    )
+    assert "allegro: 2 layers, l_max 1, 8 scalar and 4 tensor channels, parity false" in output.getvalue()
+    assert trained.outcome == ("4 steps are done", False)
+    assert equiforce.load(trained.model).model.config.pair_cutoffs == {"H-H": 2.0}
+    with pytest.raises(InputError, match="pair_cutoffs has H-Cu, but the elements are H, O"):
+        equiforce.train(place / "water.xyz", options=options | {"model.pair_cutoffs": {"H-Cu": 2.0}})
+    assert not (tmp_path / "runs").exists()
+
+
 def weights(folder):
     return model_file.load(folder / "model.eqf").state_dict()
 
@@ -97,7 +114,7 @@ def test_what_was_decided_is_said(run):
         "copper.xyz: 10 structures; energy from 'energy' (10 of 10), forces",
         "train 8, validate 1, test 1 structures; elements Cu",
         "reference energies from least squares: Cu ",
-        "nequip: 2 layers, l_max 1, channels 4",
+        "nequip: 2 layers, l_max 1, 4 channels, parity false",
         "loss weights: energy 1.0 per (eV/atom)², forces 1.0 per (eV/Å)², stress 100.0 per (eV/Å³)²",
         " MB a step for the largest batch, ",
         "4 steps are done",

@@ -13,32 +13,41 @@ from pathlib import Path
 
 import torch
 
-from equiforce.kernels import build, cpu, cpu_nodes, cpu_pairs
+from equiforce.kernels import build, cpu, cpu_local, cpu_nodes, cpu_pairs
 from equiforce.kernels.targets import TARGETS, Source
 from equiforce.model_file import build_potential
+from equiforce.models import PRESETS
 
 GLIBC = (2, 31)
 ROOT = Path(__file__).parents[1]
 COMMON = (
-    {"l_max": 2, "channels": 32},
+    *PRESETS["nequip"].values(),
     {"l_max": 2, "channels": 32, "parity": True},
-    {"l_max": 1, "channels": 32},
     {"l_max": 1, "channels": 64},
 )
+
+
+def untrained(kind: str, config: dict) -> torch.nn.Module:
+    """A network of this shape."""
+    described = {"kind": kind, "config": config, "species": ["H"], "dtype": "float32", "zbl": False}
+    return build_potential({**described, "shift_trainable": False, "scale_trainable": False}).model
 
 
 def common_kernels() -> list[Source]:
     """What the common models need in float32, and what every model needs."""
     wanted: list[Source] = list(cpu_pairs.needed())
     for dtype in (torch.float32, torch.float64):
-        wanted += cpu_nodes.needed(dtype)
+        wanted += [*cpu_nodes.needed(dtype), *cpu_local.needed_for_lookup(dtype)]
         for l_max in range(4):
             wanted += cpu.needed_for_edges(l_max, dtype)
     for config in COMMON:
-        described = {"kind": "nequip", "config": config, "species": ["H"], "dtype": "float32", "zbl": False}
-        potential = build_potential({**described, "shift_trainable": False, "scale_trainable": False})
-        for layer in potential.model.layers:
+        for layer in untrained("nequip", config).layers:
             wanted += cpu.needed(layer.convolution.table, torch.float32, training=True)
+    for config in PRESETS["allegro"].values():
+        for layer in untrained("allegro", config).layers:
+            table = layer.table
+            wanted += cpu_local.needed_for_environments(table.l_max, table.channels, torch.float32)
+            wanted += cpu_local.needed_for_products(table, torch.float32)
     return list(dict.fromkeys(wanted))
 
 

@@ -78,7 +78,7 @@ class ChunkedPotential:
         while n_chunks <= graph.n_atoms:
             chunks, largest, total = compact(graph, n_chunks), 0.0, 0
             for own in chunks:
-                atoms, edges = (int(mask.sum()) for mask in surroundings(graph, own, reach(self.potential)))
+                atoms, edges = (int(mask.sum()) for mask in surroundings(graph, own, self.potential.model.reach))
                 largest, total = max(largest, self._footprint.bytes(atoms, edges) + OF_A_PART * edges), total + atoms
                 if largest > limit:
                     break
@@ -101,7 +101,7 @@ def in_chunks(
     energies, forces = torch.zeros_like(graph.positions[:, 0]), torch.zeros_like(graph.positions)
     sums: list[Tensor | None] = []
     for own in chunks:
-        atoms, edges = surroundings(graph, own, reach(potential))
+        atoms, edges = surroundings(graph, own, potential.model.reach)
         counted = torch.zeros_like(atoms)
         counted[own] = True
         found = potential(graph.part(atoms, edges), stress=stress, counted=counted[atoms])
@@ -111,11 +111,6 @@ def in_chunks(
         sums = [old if new is None else old + new for old, new in zip(sums, parts, strict=True)] if sums else [*parts]
     energy, virial, total_stress = sums
     return Prediction(energy=energy, energies=energies, forces=forces, virial=virial, stress=total_stress)
-
-
-def reach(potential: Potential) -> int:
-    """Over how many edges the energy of an atom depends on others."""
-    return len(potential.model.layers)
 
 
 def surroundings(

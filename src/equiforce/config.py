@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from equiforce.data.dataset import SplitOptions
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
-from equiforce.models import MODELS
+from equiforce.models import MODELS, PRESETS
 from equiforce.options import default_of, without_effect
 from equiforce.potential import PotentialConfig
 from equiforce.training.limits import TrainingConfig
@@ -30,7 +30,11 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
 }
 DEFAULT_KIND = "nequip"
-KIND_REASON = "message passing: the most accurate from few data"
+KIND_REASONS = {
+    "nequip": "message passing: learns from few data; quick on a CPU",
+    "allegro": "strictly local: nothing is exchanged between atoms, for very large systems",
+}
+PRESET_REASON = "options for a start, which are written out in their place: docs/accuracy.md compares them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,11 @@ def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the config
     kind = model.pop("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in MODELS:
         raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(MODELS)}")
+    preset = model.pop("preset", "standard")
+    if not isinstance(preset, str) or preset not in PRESETS[kind]:
+        choice = ", ".join(PRESETS[kind])
+        raise InputError(f"{origin}: model.preset={preset!r} does not exist for {kind}: choose one of {choice}")
+    model = PRESETS[kind][preset] | model
     sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
     return RunConfig(kind=kind, model=read_options(MODELS[kind][0], model, "model", origin), **sections)
 
@@ -174,14 +183,19 @@ def json_schema() -> dict[str, Any]:
     kinds = []
     for kind, (cls, _) in MODELS.items():
         schema = schema_of(cls).model_json_schema()
-        schema["properties"]["kind"] = {"const": kind, "default": DEFAULT_KIND, "description": KIND_REASON}
+        schema["properties"] |= {
+            "kind": {"const": kind, "default": DEFAULT_KIND, "description": KIND_REASONS[kind]},
+            "preset": {"enum": list(PRESETS[kind]), "default": "standard", "description": PRESET_REASON},
+        }
+        if kind != DEFAULT_KIND:
+            schema["required"] = ["kind"]
         kinds.append(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "equiforce",
         "type": "object",
         "additionalProperties": False,
-        "properties": {"model": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}, **sections},
+        "properties": {"model": {"anyOf": kinds}, **sections},
     }
 
 
@@ -198,7 +212,7 @@ def to_yaml(config: RunConfig) -> str:
     for name, part in _parts(config):
         lines += ["", f"{name}:"]
         if name == "model":
-            lines.append(f"  kind: {config.kind}  # {KIND_REASON}")
+            lines.append(f"  kind: {config.kind}  # {KIND_REASONS[config.kind]}")
         lines += [f"  {f.name}: {_scalar(getattr(part, f.name))}  # {_explain(f)}" for f in fields(part)]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
 """The only types that cross modules: structures, graphs, labels and predictions. Energies in eV, lengths in Å."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -127,6 +127,42 @@ class AtomicGraph:
     def to(self, device: torch.device | str) -> "AtomicGraph":
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return AtomicGraph(**moved)
+
+
+class Stars(NamedTuple):
+    """Some atoms with their edges, and nothing else."""
+
+    graph: AtomicGraph
+    atoms: slice  # of the whole graph; they come first in this one
+    edges: slice
+
+
+def stars(graph: AtomicGraph, n_species: int, most_edges: int) -> Iterator[Stars]:
+    """The graph atom by atom, as many at once as have about ``most_edges`` edges, which are sorted by centre.
+
+    What lies around a neighbour is left out, and then all that matters of it is its species and the edge to it: one
+    atom of each species, the last of each part, stands for all neighbours. Positions are those of the centres alone.
+    """
+    firsts = torch.searchsorted(graph.centers, torch.arange(graph.n_atoms + 1, device=graph.centers.device))
+    start, ghosts = 0, torch.arange(n_species, device=graph.species.device)
+    while start < graph.n_atoms:
+        enough = torch.searchsorted(firsts, firsts[start] + most_edges, right=True)
+        stop = max(start + 1, min(int(enough) - 1, graph.n_atoms))
+        atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
+        neighbors = stop - start + graph.species[graph.neighbors[edges]]
+        nowhere = graph.positions.new_zeros(n_species, 3)
+        part = replace(
+            graph,
+            positions=torch.cat([graph.positions[atoms], nowhere]),
+            species=torch.cat([graph.species[atoms], ghosts]),
+            structure_of_atom=torch.cat([graph.structure_of_atom[atoms], torch.zeros_like(ghosts)]),
+            centers=graph.centers[edges] - start,
+            neighbors=neighbors,
+            shifts=graph.shifts[edges],
+            by_neighbor=neighbors.argsort(stable=True),
+        )
+        yield Stars(part, atoms, edges)
+        start = stop
 
 
 class Labels(NamedTuple):

@@ -1,5 +1,6 @@
 """How much memory energies, forces and training take, known before they start, and how much there is."""
 
+import math
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +11,16 @@ from torch import nn
 
 from equiforce import kernels
 from equiforce.errors import InputError
-from equiforce.potential import Potential
+from equiforce.models.allegro import Allegro
+from equiforce.potential import EDGES_AT_ONCE, Potential
+
+
+class Times(NamedTuple):
+    """A factor for energies and forces, and one for training on them."""
+
+    forces: float
+    training: float
+
 
 GB = 1e9
 DOUBLE = 8  # bytes of a float64
@@ -20,6 +30,8 @@ ALLOCATOR = 1.45
 OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
 OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
 ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
+# how often what a local model writes out on edges is there at once, and without fused kernels products; measured
+OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.9, training=2.15), Times(forces=4.7, training=10.5)
 MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
 SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
@@ -36,15 +48,48 @@ class Footprint(NamedTuple):
     """What a step takes, beyond the graph and the weights that were there before it."""
 
     moments: tuple[Moment, ...]
-    fixed: float  # bytes
+    fixed: float = 0.0  # bytes
+    passing: float = 0.0  # bytes of each edge that is computed at the same time
+    edges_at_once: float = math.inf
 
     def bytes(self, n_atoms: int, n_edges: int) -> float:
         """At the peak, for a graph of this size; a little more than what is measured."""
-        return ALLOCATOR * (max(a * n_atoms + e * n_edges for a, e in self.moments) + self.fixed)
+        lasting = max(a * n_atoms + e * n_edges for a, e in self.moments)
+        passing = self.passing * min(n_edges, self.edges_at_once) if self.passing else 0.0
+        return ALLOCATOR * (lasting + passing + self.fixed)
 
 
 def footprint(potential: Potential, *, training: bool = False) -> Footprint:
-    """What energies and forces take, or with ``training`` the gradient of a loss of both.
+    """What energies and forces take, or with ``training`` the gradient of a loss of both."""
+    return (_of_allegro if isinstance(potential.model, Allegro) else _of_nequip)(potential, training)
+
+
+def _of_allegro(potential: Potential, training: bool) -> Footprint:
+    """Nearly all is on edges, and without training on no more of them than are computed at once."""
+    model, number = potential.model, potential.dtype.itemsize
+    of_edge = sum(head.weights[0].shape[1] for head in model.two_body.heads) + model.layers[0].table.dims[0]
+    for layer in model.layers:
+        of_edge += sum(layer.table.dims) + sum(sum(w.shape) for w in layer.latent.weights)
+        of_edge += 0 if layer.for_environment is None else layer.for_environment.weights[0].shape[1]
+        of_edge += 0 if layer.mixing is None else layer.mixing.plan.dims[1]
+    if model.two_body.knots is None:
+        of_edge += 4 * model.config.radial_width * model.config.radial_depth
+    times, of_products = OF_EDGES_AGAIN[training], 0.0
+    if not kernels.fused(potential.device):
+        elements = sum(len(layer.table.elements) * layer.table.channels for layer in model.layers)
+        of_products = OF_PRODUCTS_IN_TORCH[training] * elements
+    passing = number * (times * of_edge + of_products)
+    if potential.zbl is not None:
+        passing += 2 * ZBL if training else ZBL
+    vectors = Moment(OF_EVERY_ATOM, 3 * 3 * DOUBLE)
+    if training:
+        weights = OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
+        return Footprint((vectors,), float(weights), passing)
+    return Footprint((vectors,), 0.0, passing, EDGES_AT_ONCE[potential.device.type])
+
+
+def _of_nequip(potential: Potential, training: bool) -> Footprint:
+    """What message passing takes.
 
     Autograd keeps what each operation needs again: the features that are sent to neighbours and what the gate is given;
     in training also what each matrix multiplies, and the derivatives of the energy with respect to all of these. An

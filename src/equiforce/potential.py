@@ -8,10 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction
-from equiforce.kernels import pair_gradient, pair_vectors
+from equiforce.graph import AtomicGraph, Prediction, stars
+from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
+
+# of a model that sees one edge far; on a CPU as many as stay in its caches
+EDGES_AT_ONCE = {"cpu": 8_192, "cuda": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +106,12 @@ class Potential(nn.Module):
         """
         derivatives = forces or stress
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            vectors = pair_vectors(graph).requires_grad_(derivatives)
-            energies = self.atomic_energies(graph, vectors)
-            if counted is not None:
-                energies = torch.where(counted, energies, 0.0)
-            if not derivatives:
-                return Prediction(self._total(energies, graph), energies, None, None, None)
-            (pull,) = torch.autograd.grad(
-                energies.sum(), vectors, create_graph=self.training, materialize_grads=True, allow_unused=True
-            )
+            vectors = pair_vectors(graph)
+            given = (graph, vectors, counted, derivatives)
+            small = self.training or self.model.reach > 1 or graph.n_edges <= EDGES_AT_ONCE[vectors.device.type]
+            energies, pull = self._energies_and_pull(*given) if small else self._star_by_star(*given)
+        if not derivatives:
+            return Prediction(self._total(energies, graph), energies, None, None, None)
         if not self.training:
             energies = energies.detach()
         virial = self._virial(pull, vectors.detach(), graph) if stress else None
@@ -122,6 +122,42 @@ class Potential(nn.Module):
             virial=virial,
             stress=self._stress(virial, graph) if virial is not None else None,
         )
+
+    def _energies_and_pull(
+        self,
+        graph: AtomicGraph,
+        vectors: Float[Tensor, "edges 3"],
+        counted: Bool[Tensor, " atoms"] | None,
+        derivatives: bool,
+    ) -> tuple[Float[Tensor, " atoms"], Float[Tensor, "edges 3"] | None]:
+        """The energy of each atom and, where derivatives are wanted, that of their sum by each r_ij."""
+        vectors = vectors.requires_grad_(derivatives)
+        energies = self.atomic_energies(graph, vectors)
+        if counted is not None:
+            energies = torch.where(counted, energies, 0.0)
+        if not derivatives:
+            return energies, None
+        options = {"create_graph": self.training, "materialize_grads": True, "allow_unused": True}
+        return energies, torch.autograd.grad(energies.sum(), vectors, **options)[0]
+
+    def _star_by_star(
+        self,
+        graph: AtomicGraph,
+        vectors: Float[Tensor, "edges 3"],
+        counted: Bool[Tensor, " atoms"] | None,
+        derivatives: bool,
+    ) -> tuple[Float[Tensor, " atoms"], Float[Tensor, "edges 3"] | None]:
+        """The same for a model that sees an atom's edges and no others: some atoms after others, to save memory."""
+        sorted_graph, order = sorted_by_center(graph, torch.arange(graph.n_edges, device=vectors.device))
+        energies, pull = vectors.new_empty(graph.n_atoms), torch.empty_like(vectors) if derivatives else None
+        for part, atoms, edges in stars(sorted_graph, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
+            own = torch.zeros(part.n_atoms, dtype=torch.bool, device=vectors.device)
+            own[: atoms.stop - atoms.start] = True if counted is None else counted[atoms]
+            found, slope = self._energies_and_pull(part, vectors[order[edges]], own, derivatives)
+            energies[atoms] = found[: atoms.stop - atoms.start].detach()
+            if pull is not None:
+                pull[order[edges]] = slope
+        return energies, pull
 
     @staticmethod
     def _total(energies: Float[Tensor, " atoms"], graph: AtomicGraph) -> Float[Tensor, " structures"]:

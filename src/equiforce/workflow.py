@@ -155,7 +155,11 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     again = replace(files, split_file=str(own_split)) if resumed and own_split.exists() else files
     parts = split(structures, again, validation, test)
     of_data = statistics.compute(
-        parts.train, parts.isolated, settings.model.cutoff, settings.potential.reference_energies
+        parts.train,
+        parts.isolated,
+        settings.model.cutoff,
+        settings.potential.reference_energies,
+        settings.model.pair_cutoffs if settings.kind == "allegro" else None,
     )
     _check_elements(parts, of_data)
     settled = settle(settings, parts, of_data)

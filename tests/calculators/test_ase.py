@@ -35,9 +35,15 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def potential():
-    return equiforce.untrained(["H", "O"], l_max=1, channels=8, n_layers=2, cutoff=4.0, seed=0).potential
+POTENTIALS = {
+    "nequip": {"channels": 8, "n_layers": 2},
+    "allegro": {"kind": "allegro", "tensor_channels": 4, "scalar_channels": 8},
+}
+
+
+@pytest.fixture(scope="module", params=POTENTIALS)
+def potential(request):
+    return equiforce.untrained(["H", "O"], l_max=1, cutoff=4.0, seed=0, **POTENTIALS[request.param]).potential
 
 
 def direct(potential, atoms: Atoms):

@@ -195,3 +195,16 @@ def test_3bpa_with_its_isolated_atoms(shared_data):
     assert found.species == ("H", "C", "N", "O")
     assert found.notes == ()
     assert 3 < found.energy_residual_rms < 8
+
+
+def test_mean_neighbors_counts_within_the_cutoffs_of_pairs():
+    """In a chain H-O-H of 1 Å each atom sees both others within 3 Å."""
+    chain = Structure(
+        atomic_numbers=np.array([1, 8, 1]),
+        positions=np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]),
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, bool),
+    )
+    assert compute([chain], [], 3.0).mean_neighbors == 2.0
+    assert compute([chain], [], 3.0, None, {"H-H": 1.5}).mean_neighbors == pytest.approx(4 / 3)
+    assert compute([chain], [], 3.0, None, {"H-O": 0.5}).mean_neighbors == pytest.approx(4 / 3)

@@ -39,9 +39,9 @@ def test_environment(l_max, channels, summed, dtype):
         torch.randn(graph.n_edges, (l_max + 1) * channels, dtype=dtype),
         torch.randn(graph.n_edges, (l_max + 1) ** 2, dtype=dtype),
     ]
-    of_edges = lambda w, y, backend: weighted_harmonics(w, y, backend)  # noqa: E731
     assert_same(
-        *both(lambda w, y, b: environment(w, y, graph, b) if summed else of_edges(w, y, b), inputs), TOLERANCE[dtype]
+        *both(lambda w, y, b: environment(w, y, graph, b) if summed else weighted_harmonics(w, y, b), inputs),
+        TOLERANCE[dtype],
     )
 
 
@@ -63,3 +63,51 @@ def test_lookup(columns, dtype):
     kinds = torch.randint(3, (300,))
     inputs = [torch.randn(3, 12, columns, dtype=dtype), 9 * torch.rand(300, dtype=dtype)]
     assert_same(*both(lambda values, t, b: lookup(values, t, kinds, b), inputs), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_any_number_of_threads(n_threads):
+    """Nine atoms, some without edges, and hundreds of edges of one: parts end where atoms do."""
+    table, graph = COUPLINGS["l2"], random_graph(4, 1000)
+    torch.manual_seed(0)
+    inputs = [
+        torch.randn(graph.n_edges, table.irreps_in.dim, dtype=torch.float64),
+        torch.randn(graph.n_atoms, table.dim_environment, dtype=torch.float64),
+        torch.randn(table.n_paths, table.channels, dtype=torch.float64),
+    ]
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    fused, reference = both(lambda v, g, w, b: contract(v, g, w, graph, table, b), inputs)
+    torch.set_num_threads(before)
+    assert_same(fused, reference, 1e-10)
+
+
+def test_no_edges_and_one_atom():
+    table, graph = COUPLINGS["l1"], random_graph(1, 0)
+    out = environment(torch.zeros(0, 40), torch.zeros(0, 4), graph, "cpu")
+    assert out.shape == (1, 80)
+    assert not out.any()
+    assert contract(torch.zeros(0, 80), out, torch.ones(table.n_paths, 20), graph, table, "cpu").shape == (0, 80)
+    assert lookup(torch.zeros(2, 9, 3), torch.zeros(0), torch.zeros(0, dtype=torch.int64), "cpu").shape == (0, 3)
+
+
+def test_splines_end_at_the_last_knot():
+    values, kinds = torch.randn(1, 8, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
+    ends = torch.tensor([4.999, 5.0, 5.5], dtype=torch.float64)
+    assert_same(*both(lambda v, t, b: lookup(v, t, kinds, b), [values, ends]), 1e-10)
+
+
+def test_third_derivatives_exist():
+    """Every form is linear in each of its arguments, so that no derivative is the last."""
+    torch.manual_seed(0)
+    kinds = torch.randint(2, (12,))
+    values, t = torch.randn(2, 9, 3, dtype=torch.float64), 6 * torch.rand(12, dtype=torch.float64)
+
+    def third(backend):
+        x = t.clone().requires_grad_()
+        slope = lookup(values, x, kinds, backend).square().sum()
+        for _ in range(3):
+            (slope,) = torch.autograd.grad(slope, x, torch.ones_like(slope), create_graph=True)
+        return slope.detach()
+
+    torch.testing.assert_close(third("cpu"), third("reference"))

@@ -6,7 +6,7 @@ from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.neighbors import build_graph
-from tests.systems import crystal, ethanol, graph_of, potential_of
+from tests.systems import SPECIES, crystal, ethanol, graph_of, potential_of
 
 
 def star(angle):

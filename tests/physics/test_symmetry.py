@@ -23,7 +23,8 @@ MODELS = {
     },
     "residual": {"l_max": 1, "n_layers": 3, "channels": 6, "residual": True, "self_connection": False},
     "zbl": {"l_max": 1, "n_layers": 2, "channels": 6, "zbl": True},
-} | {f"allegro-{name}": {"kind": "allegro", "scalar_channels": 6, "tensor_channels": 4, **options} for name, options in {
+}  # fmt: skip
+ALLEGRO = {
     "invariant": {"l_max": 0},
     "one-layer": {"l_max": 2, "n_layers": 1},
     "l1": {"l_max": 1, "n_layers": 2},
@@ -36,7 +37,11 @@ MODELS = {
     "pair-cutoffs": {"pair_cutoffs": {"H-H": 2.0, "C-H": 2.5, "H-C": 3.0}, "latent_depth": 0, "readout_depth": 0},
     "splines": {"radial_basis": "spline", "radial_depth": 1},
     "zbl": {"l_max": 1, "zbl": True},
-}.items()}  # fmt: skip
+}  # fmt: skip
+MODELS |= {
+    f"allegro-{name}": {"kind": "allegro", "scalar_channels": 6, "tensor_channels": 4, **options}
+    for name, options in ALLEGRO.items()
+}
 
 
 @pytest.fixture(params=MODELS, scope="module")

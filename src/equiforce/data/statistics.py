@@ -53,6 +53,7 @@ def compute(
     isolated: Sequence[Structure],
     cutoff: float,
     reference_energies: Mapping[str, float] | None = None,
+    pair_cutoffs: Mapping[str, float] | None = None,
 ) -> Statistics:
     """The statistics of the structures a model is trained on.
 
@@ -61,6 +62,7 @@ def compute(
         isolated: frames of one atom alone, whose energies are the reference energies.
         cutoff: in Å, for the number of neighbours.
         reference_energies: eV by chemical symbol, before isolated atoms and the fit, which give those left out.
+        pair_cutoffs: in Å, shorter ones of ordered pairs such as ``H-O``, centre first.
 
     Raises:
         InputError: there are no training structures, or a reference energy is of no element.
@@ -70,7 +72,7 @@ def compute(
     species = symbols_by_number(np.concatenate([s.atomic_numbers for s in train]))
     energies = _reference_energies(train, isolated, species, reference_energies)
     scale, scale_notes = _force_rms(train, energies.residuals)
-    mean_neighbors, neighbor_notes = _mean_neighbors(train, cutoff)
+    mean_neighbors, neighbor_notes = _mean_neighbors(train, cutoff, pair_cutoffs or {})
     residuals = energies.residuals
     return Statistics(
         species=tuple(species),
@@ -195,9 +197,20 @@ def _force_rms(train: Sequence[Structure], residuals: np.ndarray) -> tuple[float
     return 1.0, [f"{lacking} and the energies do not vary: the scale of the model is 1"]
 
 
-def _mean_neighbors(train: Sequence[Structure], cutoff: float) -> tuple[float, list[str]]:
+def _mean_neighbors(
+    train: Sequence[Structure], cutoff: float, pair_cutoffs: Mapping[str, float]
+) -> tuple[float, list[str]]:
     chosen = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_SEARCHED)).astype(int))]
-    n_pairs = sum(len(find_pairs(s.positions, s.cell, s.pbc, cutoff, s.source).distances) for s in chosen)
+    n_pairs = sum(_n_pairs(s, cutoff, pair_cutoffs) for s in chosen)
     if n_pairs == 0:
         return 1.0, [f"No atom has a neighbour within {cutoff:g} Å, so that there are no interactions to learn"]
     return n_pairs / sum(len(s) for s in chosen), []
+
+
+def _n_pairs(structure: Structure, cutoff: float, pair_cutoffs: Mapping[str, float]) -> int:
+    pairs = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff, structure.source)
+    if not pair_cutoffs:
+        return len(pairs.distances)
+    symbols = [SYMBOLS[z] for z in structure.atomic_numbers]
+    ends = zip(pairs.centers.tolist(), pairs.neighbors.tolist(), pairs.distances.tolist(), strict=True)
+    return sum(r < pair_cutoffs.get(f"{symbols[i]}-{symbols[j]}", cutoff) for i, j, r in ends)

@@ -145,7 +145,7 @@ def weighted_harmonics(
     harmonics: Float[Tensor, "edges harmonics"],
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges features"]:
-    """V_ij = w_ij Y_ij, degree by degree: a tensor for each channel (arXiv 2204.05249, equation 8).
+    """V_ij = w_ij Y_ij, degree by degree: a tensor for each channel (arXiv 2204.05249).
 
     Args:
         weights: a row of channels for each degree.
@@ -161,7 +161,7 @@ def environment(
     graph: AtomicGraph,
     backend: Backend = "auto",
 ) -> Float[Tensor, "atoms environment"]:
-    """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249, equation 9).
+    """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249).
 
     Args:
         weights: a row of channels for each degree.
@@ -179,9 +179,9 @@ def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_a
     l_max = round(harmonics.shape[1] ** 0.5) - 1
     channels = weights.shape[1] // (l_max + 1)
     ready = partial(cpu_local.environments_ready, l_max, channels, weights.dtype)
-    chosen = _choose(backend, weights, ready)
+    chosen = _choose(backend, weights, ready, in_triton=True)
     if chosen is not reference:
-        return autograd.environment(weights, harmonics, centers, n_atoms, l_max, cpu_local)
+        return autograd.environment(weights, harmonics, centers, n_atoms, l_max, _local(chosen))
     if centers is None:
         return reference_local.weighted_harmonics(weights, harmonics)
     return reference_local.environment(weights, harmonics, centers, n_atoms)
@@ -195,7 +195,7 @@ def contract(
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
-    """V_ij x Γ_i, the product of each edge with what surrounds its centre (arXiv 2204.05249, equation 10).
+    """V_ij x Γ_i, the product of each edge with what surrounds its centre (arXiv 2204.05249).
 
     Args:
         features: of each edge, irreps ``table.irreps_in``.
@@ -208,10 +208,15 @@ def contract(
     Returns:
         Features of each edge, irreps ``table.irreps_out``.
     """
-    chosen = _choose(backend, features, partial(cpu_local.products_ready, table, features.dtype))
+    chosen = _choose(backend, features, partial(cpu_local.products_ready, table, features.dtype), in_triton=True)
     if chosen is reference:
         return reference_local.contract(features, environments, weights, graph.centers, table)
-    return autograd.contract(features, environments, weights, graph.centers, table, cpu_local)
+    return autograd.contract(features, environments, weights, graph.centers, table, _local(chosen))
+
+
+def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The first ``n`` columns, and all of them: what to write where both are needed."""
+    return autograd.leading(x, n)
 
 
 def lookup(
@@ -228,11 +233,11 @@ def lookup(
         kinds: which splines an edge reads.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, positions, partial(cpu_local.lookup_ready, positions.dtype))
+    chosen = _choose(backend, positions, partial(cpu_local.lookup_ready, positions.dtype), in_triton=True)
     values = values.to(positions.dtype)
     if chosen is reference:
         return reference_local.lookup(values, positions, kinds)
-    return autograd.lookup(values, positions, kinds, cpu_local)
+    return autograd.lookup(values, positions, kinds, _local(chosen))
 
 
 @contextmanager
@@ -279,6 +284,15 @@ def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_
     return reference
 
 
+def _local(chosen: ModuleType) -> ModuleType:
+    """What the chosen implementation has for strictly local models."""
+    if chosen is cpu:
+        return cpu_local
+    from equiforce.kernels import gpu_local  # noqa: PLC0415 - an optional backend
+
+    return gpu_local
+
+
 def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
     """The kernels in Triton, where they can compute; on the CPU only by name, for tests in Triton's interpreter."""
     if example.device.type != "cuda" and wanted != "gpu":
@@ -291,12 +305,10 @@ def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
     return gpu if usable else None
 
 
-def sorted_by_center(
-    graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]
-) -> tuple[AtomicGraph, Float[Tensor, "edges 3"]]:
-    """The same edges in the order that kernels want, and their vectors."""
+def sorted_by_center(graph: AtomicGraph, values: Tensor) -> tuple[AtomicGraph, Tensor]:
+    """The same edges in the order that kernels want, and something of each edge in that order."""
     graph, order = _sorted(graph)
-    return graph, vectors if order is None else vectors[order]
+    return graph, values if order is None else values[order]
 
 
 _orders: WeakKeyDictionary[AtomicGraph, tuple[AtomicGraph, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
@@ -324,6 +336,7 @@ __all__ = [
     "environment",
     "fused",
     "gate",
+    "leading",
     "lookup",
     "mix",
     "pair_gradient",

@@ -50,6 +50,11 @@ def needed_for_products(table: CouplingTable, dtype: torch.dtype) -> list[Couple
     return [*couple, *(ActKernel(table, scalar, result) for result in ("result", "operator", "features"))]
 
 
+def needed_for_lookup(dtype: torch.dtype) -> list[LookupKernel]:
+    """What reads splines."""
+    return [LookupKernel(SCALARS[dtype])]
+
+
 @cache
 def environments_ready(l_max: int, channels: int, dtype: torch.dtype) -> bool:
     """Whether there is all that sums over an atom's edges need; compiles what is missing."""
@@ -65,7 +70,7 @@ def products_ready(table: CouplingTable, dtype: torch.dtype) -> bool:
 @cache
 def lookup_ready(dtype: torch.dtype) -> bool:
     """Whether there is what reads splines; compiles what is missing."""
-    return dtype in SCALARS and build.ready([LookupKernel(SCALARS[dtype])])
+    return dtype in SCALARS and build.ready(needed_for_lookup(dtype))
 
 
 def environment(

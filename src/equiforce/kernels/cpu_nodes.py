@@ -76,7 +76,8 @@ def mix(result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms
         "x": (n_atoms, dim_x),
         "w": (n_parts, plan.n_species, plan.n_weights),
     }[result]
-    out = a.new_zeros(shape)
+    filled = result == "w" or len(plan.products) < len(plan.irreps_out if result == "y" else plan.irreps_in)
+    out = a.new_zeros(shape) if filled else a.new_empty(shape)
     x, w, y = {"y": (a, b, out), "x": (out, a, b), "w": (a, out, b)}[result]
     arguments = _Mix(
         kind=role,

@@ -175,10 +175,7 @@ class ActKernel:
             f"S *restrict t = a->a + e*{rows * table.channels}, *restrict x = a->c + e*{columns * table.channels};",
             f"S *restrict m = a->b + i*{len(table.elements) * table.channels};",
         ]
-        if self.result == "operator":
-            body = self._operator(target.n_registers)
-        else:
-            body = self._multiply
+        body = self._operator(target.n_registers) if self.result == "operator" else self._multiply
         return _text(
             self.scalar, target, table.channels, by_center([*lines, *over_channels(table.channels, width, body)])
         )

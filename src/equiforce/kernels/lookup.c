@@ -26,6 +26,8 @@ typedef struct {
   S *rows, *table, *strengths; /* of the table there are n_parts copies where it is the result */
 } Lookup;
 
+#define NO_ORDER 4
+
 static void basis(S u, long order, S *b) {
   const S v = 1 - u;
   if (order == 0) { b[0] = v*v*v/6; b[1] = (3*u*u*u - 6*u*u + 4)/6; b[2] = (3*v*v*v - 6*v*v + 4)/6; b[3] = u*u*u/6; }
@@ -43,7 +45,8 @@ static void part(const void *given, long p) {
     long first = t > 0 ? (long)t : 0;
     if (first > a->n_knots - 4) first = a->n_knots - 4;
     S b[4];
-    basis(t - first > 1 ? 1 : t - first, a->order, b);
+    const int beyond = t - first > 1; /* where the splines stay what they are at the last knot */
+    basis(beyond ? 1 : t - first, beyond && a->order ? NO_ORDER : a->order, b);
     S *table = a->table + (a->kinds[e]*a->n_knots + first)*n + (a->role == 2 ? p*a->n_numbers : 0);
     S *rows = a->rows + e*n;
     if (a->given) for (int k = 0; k < 4; k++) b[k] *= a->given[e];

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import CouplingTable, contract, edges, environment, sorted_by_center, weighted_harmonics
+from equiforce.kernels import CouplingTable, contract, edges, environment, leading, sorted_by_center, weighted_harmonics
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import BesselBasis, Knots, SplineBasis, envelope
@@ -75,7 +76,10 @@ class AllegroConfig:
     residual: bool = option(False, "the paper adds up scalars of all layers; else each sees those of all before it")
     readout_depth: int = option(1, "hidden layers of the read-out; the paper's", ge=0)
     readout_width: int = option(
-        32, "nequip-allegro's", ge=1, only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0)
+        32,
+        "nequip-allegro's default",
+        ge=1,
+        only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0),
     )
     mean_neighbors: float | None = option(None, "sums over edges are divided by its root; measured on the data", gt=0)
 
@@ -93,7 +97,10 @@ class AllegroConfig:
 
 
 class AllegroLayer(nn.Module):
-    """T_ij = V_ij x Γ_i with Γ_i = sum_k w_ik Y_ik / sqrt<N>; x_ij from x_ij and the scalars of T_ij; V_ij from T_ij."""
+    """V_ij <- V_ij x Γ_i with Γ_i = sum_k w_ik Y_ik / sqrt<N>, then x_ij and next w_ij from x_ij and V_ij's scalars.
+
+    The tensor and the scalar track of arXiv 2204.05249 (Methods).
+    """
 
     def __init__(self, config: AllegroConfig, irreps_in: Irreps, irreps_out: Irreps, n_scalars: int, *, last: bool):
         super().__init__()
@@ -112,13 +119,16 @@ class AllegroLayer(nn.Module):
     def forward(self, seen, tensors, weights, harmonics, graph):
         surroundings = self.normalization * environment(weights, harmonics, graph)
         products = contract(tensors, surroundings, self.weights, graph, self.table)
-        hidden = self.latent.hidden(torch.cat([*seen, products[:, : self.n_invariants]], dim=1))
+        invariants, products = leading(products, self.n_invariants)
+        hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
         weights = None if self.for_environment is None else self.for_environment(hidden)
         return self.latent.last(hidden), products if self.mixing is None else self.mixing(products), weights
 
 
 class Allegro(nn.Module):
     """The energy of each atom as a sum over its edges, none of which sees beyond the cutoff of their centre."""
+
+    reach = 1  # edges
 
     def __init__(self, config: AllegroConfig, species: Sequence[str]):
         super().__init__()
@@ -190,7 +200,7 @@ def pair_stretch(config: AllegroConfig, species: Sequence[str]) -> Float[Tensor,
     given = dict(config.pair_cutoffs or {})
     stretch = [config.cutoff / given.pop(f"{a}-{b}", config.cutoff) for a in species for b in species]
     if given:
-        raise ValueError(
+        raise InputError(
             f"model.pair_cutoffs has {', '.join(given)}, but the elements are {', '.join(species)}: write a pair as "
             f"{species[0]}-{species[-1]}, centre first"
         )

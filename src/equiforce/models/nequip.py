@@ -145,6 +145,11 @@ class NequIP(nn.Module):
             raise InputError("model.residual changes nothing, for no layer's output is like its input: use more layers")
         self.readout = ScalarMLP(channels[0], [config.readout_width] * config.readout_depth, 1)
 
+    @property
+    def reach(self) -> int:
+        """Over how many edges the energy of an atom depends on others."""
+        return len(self.layers)
+
     def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
         """The energy of each atom, in units of the potential's scale.
 

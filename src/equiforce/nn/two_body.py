@@ -16,7 +16,7 @@ class TwoBody(nn.Module):
     """Several perceptrons of the radial basis and the kind of an edge, which share their hidden layers.
 
     The first matrix is another for each kind, an ordered pair of species: a one-hot vector of the pair, times the basis
-    (arXiv 2204.05249, equation 7). With knots the perceptrons are evaluated on them, and edges read the splines.
+    (arXiv 2204.05249). With knots the perceptrons are evaluated on them, and edges read the splines.
 
     Args:
         basis: functions of the distance over the cutoff, which vanish at 1.
