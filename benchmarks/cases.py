@@ -26,6 +26,18 @@ MODELS: dict[str, dict[str, Any]] = {
     "allegro": {
         "kind": "allegro",
         "model": {"l_max": 2, "parity": True, "scalars": 64, "tensors": 32, "n_layers": 2, **RADIAL},
+        # with two layers, tensors of the other parity give no scalar: equiforce says so, the peer leaves them out
+        "ours": {
+            "l_max": 2,
+            "scalar_channels": 64,
+            "tensor_channels": 32,
+            "latent_width": 64,
+            "readout_width": 32,
+            "n_layers": 2,
+            "n_basis": 8,
+            "radial_depth": 2,
+            "radial_width": 64,
+        },
     },
 }
 TASKS = {
@@ -54,14 +66,15 @@ RUNNERS = {
     "mace": Runner("mace", "mace_worker.py"),
     "allegro": Runner("allegro", "nequip_worker.py"),
     "allegro-compiled-1": Runner("allegro", "nequip_worker.py", 1),
+    "allegro-compiled-2": Runner("allegro", "nequip_worker.py", 2),
 }
-COMPILED = ("nequip-compiled-1", "nequip-compiled-2", "allegro-compiled-1")
+COMPILED = ("nequip-compiled-1", "nequip-compiled-2", "allegro-compiled-1", "allegro-compiled-2")
 # which model each runner computes where the case is about a model; equiforce has its own NequIP to set beside MACE
 ENTRIES = {
     "nequip": dict.fromkeys(("equiforce", "nequip", "nequip-compiled-1", "nequip-compiled-2"), "nequip"),
     "nequip-parity": dict.fromkeys(("equiforce", "nequip", "nequip-compiled-1", "nequip-compiled-2"), "nequip-parity"),
     "mace": {"equiforce": "nequip", "mace": "mace"},
-    "allegro": dict.fromkeys(("allegro", "allegro-compiled-1"), "allegro"),
+    "allegro": dict.fromkeys(("equiforce", "allegro", "allegro-compiled-1", "allegro-compiled-2"), "allegro"),
 }
 
 
@@ -83,11 +96,18 @@ class Case(NamedTuple):
         return {runner: model for runner, model in entries.items() if not (trains and runner in COMPILED)}
 
 
+def described(runner: str, model: str) -> dict[str, Any]:
+    """The kind of a model and its options, in the words of whoever computes it."""
+    of_model = dict(MODELS[model])
+    ours = of_model.pop("ours", of_model["model"])
+    return of_model | {"model": ours} if runner == "equiforce" else of_model
+
+
 def message(runner: str, model: str, structure: str, task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What a worker is told."""
     told = {
         **SHARED,
-        **MODELS[model],
+        **described(runner, model),
         "structure": str(file_of(structure)),
         "task": task,
         "compile_threads": RUNNERS[runner].compile_threads,

@@ -100,12 +100,12 @@ def write_peers(result: dict[str, Any]) -> None:
     replace_between("peers", "\n\n".join("\n".join(part) for part in parts if part))
 
 
-def replace_between(marker: str, text: str) -> None:
-    """Puts a text between two markers of the page."""
+def replace_between(marker: str, text: str, page: Path = PAGE) -> None:
+    """Puts a text between two markers of a page."""
     start, stop = f"<!-- {marker}: written by benchmarks/ -->", f"<!-- end of {marker} -->"
-    page = PAGE.read_text()
+    content = page.read_text()
     pattern = re.compile(re.escape(start) + ".*?" + re.escape(stop), re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: f"{start}\n\n{text}\n\n{stop}", page))
+    page.write_text(pattern.sub(lambda _: f"{start}\n\n{text}\n\n{stop}", content))
 
 
 def save(path: Path, result: dict[str, Any]) -> None:

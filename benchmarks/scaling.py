@@ -1,6 +1,7 @@
 """equiforce alone: how time and memory grow with the number of atoms and with the degree.
 
 python benchmarks/scaling.py                       # 192 to 100,000 atoms, l_max 0 to 3
+python benchmarks/scaling.py --model allegro
 python benchmarks/scaling.py --atoms 5000 --l-max 2
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import NEQUIP, SHARED, add_settings, message, settings_of
+from cases import SHARED, add_settings, described, message, settings_of
 from machine import commit, machine, slug, today
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -20,14 +21,13 @@ from report import PAGE, RESULTS, provenance, quartiles, replace_between, save
 from rich.console import Console
 
 SMALLEST = 64  # molecules of water
-PLOT = PAGE.with_name("scaling.png")
 console = Console()
 
 
 def measure(structure: str, degree: int, options: argparse.Namespace) -> dict[str, Any]:
     """Time and memory of energy and forces in a fresh process, or why there are none."""
-    told = message("equiforce", "nequip", structure, "energy_forces", settings_of(options))
-    told |= {"model": {**NEQUIP, "parity": False, "l_max": degree}}
+    told = message("equiforce", options.model, structure, "energy_forces", settings_of(options))
+    told["model"] = {**told["model"], "l_max": degree}
     entry = {"structure": structure, "l_max": degree, "threads": options.threads, "commit": commit()}
     try:
         worker = Worker("equiforce", told, f"scaling-{structure}-{degree}", options.timeout)
@@ -101,19 +101,22 @@ def plot(sizes: list[dict[str, Any]], degrees: list[dict[str, Any]], path: Path)
     figure.savefig(path, dpi=130)
 
 
-def write_page(result: dict[str, Any]) -> None:
+def write_page(result: dict[str, Any], marker: str) -> None:
     """Puts the table and the plot into docs/benchmarks.md."""
+    drawn = PAGE.with_name(f"{marker}.png")
+    plot(result["sizes"], result["degrees"], drawn)
     sizes, degrees = result["sizes"], result["degrees"]
     slopes = {name: exponent(sizes, value) for name, value in (("time", "ms"), ("memory of the model", "over_mb"))}
     words = ", ".join(f"{name} with the power {slope:.2f}" for name, slope in slopes.items() if slope is not None)
     told = provenance({**result, "entries": [{"commit": e["commit"], "runners": {"": e}} for e in sizes + degrees]})
     lines = [*told, "", *([f"From the smallest box to the largest, over atoms: {words}.", ""] if words else [])]
-    replace_between("scaling", "\n".join([*lines, *table(sizes + degrees), "", f"![scaling]({PLOT.name})"]))
+    replace_between(marker, "\n".join([*lines, *table(sizes + degrees), "", f"![{marker}]({drawn.name})"]))
 
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("nequip", "allegro"), default="nequip")
     parser.add_argument("--atoms", type=int, default=100_000, help="no box is larger")
     parser.add_argument("--degree", type=int, default=2, help="l_max of the boxes of all sizes")
     parser.add_argument("--l-max", type=int, default=3, help="the highest l_max, on 192 atoms")
@@ -126,21 +129,21 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures, and writes results, table and plot."""
     options = arguments()
-    described = machine()
+    here = machine()
     degrees = [measure(f"water{SMALLEST}", degree, options) for degree in range(options.l_max + 1)]
     result = {
         "date": today(),
-        "machine": described,
+        "machine": here,
         "commands": [shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]])],
-        "settings": {**SHARED, **NEQUIP, "parity": False},
+        "settings": {**SHARED, **described("equiforce", options.model)},
         "degrees": degrees,
         "sizes": by_size(options),
     }
-    path = RESULTS / f"{today()}-{slug(described)}-scaling.json"
+    marker = "scaling" if options.model == "nequip" else f"scaling-{options.model}"
+    path = RESULTS / f"{today()}-{slug(here)}-{marker}.json"
     save(path, result)
     if not options.no_page:
-        plot(result["sizes"], degrees, PLOT)
-        write_page(result)
+        write_page(result, marker)
     console.print(f"{path.relative_to(RESULTS.parents[1])}")
 
 

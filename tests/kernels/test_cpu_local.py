@@ -13,6 +13,7 @@ COUPLINGS = {
     "l2": CouplingTable(hidden_irreps((32,) * 3, odd=False), 2, hidden_irreps((32,) * 3, odd=False)),
     "l2-both-parities": CouplingTable(hidden_irreps((7,) * 3, odd=True), 2, hidden_irreps((7,) * 3, odd=True)),
     "l2-not-summed": CouplingTable(hidden_irreps((9,) * 3, odd=False), 2, hidden_irreps((9,) * 3, odd=False), False),
+    "scalars-apart": CouplingTable(Irreps("5x0e + 5x0e + 5x1o"), 1, hidden_irreps((5,) * 2, odd=False)),
     "l3-to-scalars": CouplingTable(hidden_irreps((16,) * 4, odd=False), 3, Irreps("16x0e")),
     "gaps": CouplingTable(Irreps("3x1e + 3x2o"), 3, Irreps("3x3o + 3x0e + 3x1o")),
 }
@@ -83,11 +84,11 @@ def test_any_number_of_threads(n_threads):
 
 
 def test_no_edges_and_one_atom():
-    table, graph = COUPLINGS["l1"], random_graph(1, 0)
+    table, graph = COUPLINGS["l1"], random_graph(1, 0)  # 20 channels; two paths lead to scalars
     out = environment(torch.zeros(0, 40), torch.zeros(0, 4), graph, "cpu")
     assert out.shape == (1, 80)
     assert not out.any()
-    assert contract(torch.zeros(0, 80), out, torch.ones(table.n_paths, 20), graph, table, "cpu").shape == (0, 80)
+    assert contract(torch.zeros(0, 80), out, torch.ones(table.n_paths, 20), graph, table, "cpu").shape == (0, 100)
     assert lookup(torch.zeros(2, 9, 3), torch.zeros(0), torch.zeros(0, dtype=torch.int64), "cpu").shape == (0, 3)
 
 

@@ -19,27 +19,32 @@ def natural(l_max: int, channels: int = C) -> Irreps:
     return hidden_irreps((channels,) * (l_max + 1), odd=False)
 
 
-@pytest.mark.parametrize("odd", [False, True])
-@pytest.mark.parametrize("l_max", [1, 2, 3])
-def test_equals_the_tensor_product_of_e3nn(l_max, odd, exact_e3nn):  # noqa: F811
+@pytest.mark.parametrize(
+    ("l_max", "odd", "scalars"), [(1, False, 1), (2, True, 1), (3, False, 1), (2, False, 3), (1, True, 2)]
+)
+def test_equals_the_tensor_product_of_e3nn(l_max, odd, scalars, exact_e3nn):  # noqa: F811
     torch.manual_seed(0)
-    irreps = hidden_irreps((C,) * (l_max + 1), odd=odd)
-    table, graph = CouplingTable(irreps, l_max, irreps), random_graph(6, 20)
+    irreps = Irreps([(C, "0e")] * (scalars - 1)) + hidden_irreps((C,) * (l_max + 1), odd=odd)
+    targets = hidden_irreps((C,) * (l_max + 1), odd=odd)
+    table, graph = CouplingTable(irreps, l_max, targets), random_graph(6, 20)
     features = torch.randn(20, irreps.dim, dtype=torch.float64)
     environments = torch.randn(6, table.dim_environment, dtype=torch.float64)
     weights = torch.randn(table.n_paths, C, dtype=torch.float64)
-    numbers = [{block.name: i for i, block in enumerate(blocks(ir))} for ir in (irreps, table.irreps_out)]
-    instructions = [(numbers[0][p.source.name], p.l2, numbers[1][p.target.name], "uuu", True) for p in table.paths]
+    source, target = ({block.start: i for i, block in enumerate(blocks(ir))} for ir in (irreps, table.split))
+    instructions = [
+        (source[p.source.start], p.l2, target[p.target.start + p.channel], "uuu", True) for p in table.paths
+    ]
     # component normalisation, without e3nn's own weighting of paths
     product = o3.TensorProduct(
-        irreps, natural(l_max), table.irreps_out, instructions, path_normalization="none",
+        irreps, natural(l_max), table.split, instructions, path_normalization="none",
         internal_weights=False, shared_weights=True,
     )  # fmt: skip
-    share = torch.tensor([[table.paths_to[p.target.name] ** -0.5] for p in table.paths], dtype=torch.float64)
+    shares = [1.0 if p.target.name == "0e" else table.paths_to[p.target.name] ** -0.5 for p in table.paths]
+    share = torch.tensor(shares, dtype=torch.float64).unsqueeze(1)
     expected = product(
         to_e3nn(features, irreps), to_e3nn(environments, natural(l_max))[graph.centers], (share * weights).flatten()
     )
-    actual = to_e3nn(contract(features, environments, weights, graph.centers, table), table.irreps_out)
+    actual = to_e3nn(contract(features, environments, weights, graph.centers, table), table.split)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
 

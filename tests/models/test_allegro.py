@@ -135,7 +135,7 @@ def test_many_knots_are_the_network_on_every_edge(options):
         return potential_of(**SMALL, **options, radial_knots=knots)(graph_of(ethanol(), crystal())).energy
 
     exact = energy(None)
-    assert (energy(1024) - exact).abs().max() < 1e-7
+    assert (energy(1024) - exact).abs().max() < 1e-5
     assert (energy(128) - exact).abs().max() < 1e-3
 
 
@@ -152,9 +152,9 @@ def test_kernels_are_the_reference(options):
 def test_tensors_are_those_that_the_energy_can_depend_on():
     model = Allegro(AllegroConfig(n_layers=3, parity=True, tensor_channels=4, mean_neighbors=8.0), SPECIES)
     irreps = [str(layer.table.irreps_out) for layer in model.layers]
-    assert irreps[0] == "4x0e+4x1o+4x1e+4x2e+4x2o"
-    assert irreps[1] == "4x0e+4x1o+4x2e"  # the other parity gives no scalar in one more step
-    assert irreps[2] == "4x0e"
+    assert irreps[0] == "12x0e+4x1o+4x1e+4x2e+4x2o"  # scalars of different paths stay apart
+    assert irreps[1] == "20x0e+4x1o+4x2e"  # the other parity gives no scalar in one more step
+    assert irreps[2] == "28x0e"
     assert model.layers[0].table.irreps_in == hidden_irreps((4, 4, 4), odd=False)
 
 

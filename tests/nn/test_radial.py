@@ -1,10 +1,19 @@
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.interpolate import BSpline
 
 from equiforce.kernels import Radial
 from equiforce.kernels.reference import weights_on_edges
-from equiforce.nn.radial import BesselBasis, Frozen, Knots, RadialNetwork, envelope
+from equiforce.nn.radial import (
+    BesselBasis,
+    Frozen,
+    Knots,
+    RadialNetwork,
+    SplineBasis,
+    StandardBessel,
+    envelope,
+)
 
 
 @pytest.mark.parametrize("p", [2, 6, 48])
@@ -29,6 +38,35 @@ def test_bessel_is_the_equation_and_has_unit_mean_square():
         return basis(torch.tensor([x], dtype=torch.float64)).square().mean().item()
 
     assert quad(square, 1e-3, 4.0)[0] / 4.0 == pytest.approx(1.0, rel=0.02)
+
+
+def test_standard_bessel_functions_have_zero_mean_and_unit_variance_beside_a_constant():
+    basis = StandardBessel(8, trainable=False).double()
+    x = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    values = basis(x)
+    assert values.shape[1] == 9
+    assert bool((values[:, 0] == 1).all())
+    torch.testing.assert_close(values[:, 1:].mean(0), torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-2)
+    torch.testing.assert_close(values[:, 1:].std(0), torch.ones(8, dtype=torch.float64), rtol=0, atol=1e-2)
+    bare = torch.sin(3 * torch.pi * x[1:]) / x[1:]
+    slope = (values[1:, 3] - values[-1, 3]) / (bare - bare[-1])
+    torch.testing.assert_close(slope[:-1], slope[:1].expand(len(slope) - 1), rtol=1e-3, atol=0)
+
+
+def test_spline_basis_is_that_of_scipy():
+    basis = SplineBasis(9).double()
+    x = torch.linspace(0, 1, 101, dtype=torch.float64)
+    step = 1 / 6
+    expected = torch.stack(
+        [
+            torch.from_numpy(BSpline.basis_element([step * (k + i) for i in range(5)], False)(x.numpy()))
+            for k in range(-3, 6)
+        ],
+        dim=1,
+    ).nan_to_num()
+    torch.testing.assert_close(basis(x)[1:-1], basis.scale * expected[1:-1])
+    assert basis(x).square().mean().item() == pytest.approx(1.0, rel=0.02)
+    torch.testing.assert_close(basis(x).sum(1), basis.scale.expand(101))
 
 
 def test_only_trainable_roots_are_trained():

@@ -44,7 +44,7 @@ class CouplingTable(Layout):
     """Every path from ``irreps_in`` with natural irreps up to ``l_max`` to an irrep of ``targets``.
 
     All irreps have as many channels, and channel u of the edge meets channel u of the environment ("uuu"). Paths to the
-    same irrep are added up, or lie side by side where they are not ``summed``.
+    same irrep are added up if ``summed``, but those to even scalars never are: they lie side by side.
     """
 
     irreps_in: Irreps
@@ -76,6 +76,10 @@ class CouplingTable(Layout):
             if result in wanted
         ]
 
+    def _adds_up(self, name: str) -> bool:
+        """Whether the paths to an irrep are added up."""
+        return self.summed and name != "0e"
+
     @cached_property
     def n_paths(self) -> int:
         return len(self._couplings)
@@ -89,15 +93,20 @@ class CouplingTable(Layout):
     @cached_property
     def irreps_out(self) -> Irreps:
         """The irreps of the result, in the order of the targets."""
-        many = {name: 1 if self.summed else n for name, n in self.paths_to.items()}
+        many = {name: 1 if self._adds_up(name) else n for name, n in self.paths_to.items()}
         return Irreps([(many[str(ir)] * self.channels, ir) for _, ir in self.targets if str(ir) in many])
+
+    @cached_property
+    def split(self) -> Irreps:
+        """The irreps of the result with as many channels in each as there were before, the same one several times."""
+        return Irreps([(self.channels, ir) for mul, ir in self.irreps_out for _ in range(mul // self.channels)])
 
     @cached_property
     def paths(self) -> tuple[Coupled, ...]:
         targets = {block.name: block for block in blocks(self.irreps_out)}
         used, paths = dict.fromkeys(targets, 0), []
         for source, l2, name in self._couplings:
-            paths.append(Coupled(source, l2, targets[name], 0 if self.summed else used[name]))
+            paths.append(Coupled(source, l2, targets[name], 0 if self._adds_up(name) else used[name]))
             used[name] += self.channels
         return tuple(paths)
 
@@ -111,7 +120,7 @@ class CouplingTable(Layout):
         """The operator, ordered by components of the result; paths to the same irrep share its unit variance."""
         terms: dict[tuple[int, int], list[Term]] = {}
         for number, (source, l2, target, channel) in enumerate(self.paths):
-            share = self.paths_to[target.name] ** -0.5 if self.summed else 1.0
+            share = self.paths_to[target.name] ** -0.5 if self._adds_up(target.name) else 1.0
             for m1, m2, m3, constant in sparse_coupling(source.l, l2, target.l):
                 row = (target.start + m3 * target.channels + channel) // self.channels
                 column = source.start // self.channels + m1

@@ -15,7 +15,7 @@ from equiforce.graph import AtomicGraph
 from equiforce.kernels import CouplingTable, contract, edges, environment, leading, sorted_by_center, weighted_harmonics
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
-from equiforce.nn.radial import BesselBasis, Knots, SplineBasis, envelope
+from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
 from equiforce.nn.two_body import TwoBody
 from equiforce.options import option
 
@@ -42,19 +42,11 @@ class AllegroConfig:
     scalar_channels: int = option(64, "of each edge; nequip-allegro's default", ge=1)
     tensor_channels: int = option(32, "of each edge and irrep; nequip-allegro's default is 16", ge=1)
     radial_basis: Literal["bessel", "spline"] = option("bessel", "the paper's; spline is a local basis")
-    n_basis: int = option(8, "the paper's", ge=1)
+    n_basis: int = option(8, "the paper's; a constant comes beside them", ge=3)
     bessel_trainable: bool = option(
         False, "the paper's", only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel")
     )
-    envelope_p: int = option(
-        6,
-        "the paper's; smaller decays earlier, larger uses more of the cutoff",
-        ge=2,
-        only_if=(
-            "model.radial_basis is bessel or model.residual true",
-            lambda m: m.radial_basis == "bessel" or m.residual,
-        ),
-    )
+    envelope_p: int = option(6, "the paper's; smaller decays earlier, larger uses more of the cutoff", ge=2)
     radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1)
     radial_width: int = option(64, "the paper's grows from 128 to 1024; functions of one number need less", ge=1)
     radial_knots: int | None = option(
@@ -110,6 +102,7 @@ class AllegroLayer(nn.Module):
         self.weights = nn.Parameter(torch.ones(n_weights) if mixes else torch.randn(n_weights), requires_grad=not mixes)
         self.mixing = Linear(self.table.irreps_out, irreps_out) if mixes and not last else None
         self.n_invariants = self.table.irreps_out.count("0e")
+        self.irreps_out = irreps_out if mixes else self.table.split
         n_in = n_scalars + self.n_invariants
         self.latent = ScalarMLP(n_in, [config.latent_width] * config.latent_depth, config.scalar_channels)
         n_degrees = 0 if last else config.l_max + 1
@@ -135,14 +128,14 @@ class Allegro(nn.Module):
         self.config, self.n_species = config, len(species)
         channels, n_scalars = config.tensor_channels, config.scalar_channels
         if config.radial_basis == "bessel":
-            basis = BesselBasis(config.n_basis, 1.0, config.envelope_p, trainable=config.bessel_trainable)
+            basis = StandardBessel(config.n_basis, trainable=config.bessel_trainable)
         else:
-            basis = SplineBasis(config.n_basis, 1.0)
+            basis = SplineBasis(config.n_basis + 1)
         knots = None if config.radial_knots is None else Knots(config.radial_knots, 1.0)
         of_degrees = (config.l_max + 1) * channels
         self.two_body = TwoBody(
-            basis, config.n_basis, knots, self.n_species**2, config.radial_depth, config.radial_width,
-            [n_scalars, of_degrees, of_degrees],
+            basis, config.n_basis + 1, config.envelope_p, knots, self.n_species**2, config.radial_depth,
+            config.radial_width, [n_scalars, of_degrees, of_degrees],
         )  # fmt: skip
         self.register_buffer("stretch", pair_stretch(config, species), persistent=False)
         allowed = hidden_irreps((channels,) * (config.l_max + 1), odd=config.parity)
@@ -153,8 +146,9 @@ class Allegro(nn.Module):
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
             made, last = reachable(tensors, config.l_max, target), number == config.n_layers - 1
-            self.layers.append(AllegroLayer(config, tensors, made, n_seen, last=last))
-            tensors, n_seen = made, n_seen if config.residual else n_seen + n_scalars
+            layer = AllegroLayer(config, tensors, made, n_seen, last=last)
+            self.layers.append(layer)
+            tensors, n_seen = layer.irreps_out, n_seen if config.residual else n_seen + n_scalars
         self.readout = ScalarMLP(n_seen, [config.readout_width] * config.readout_depth, 1)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 

@@ -46,20 +46,48 @@ class BesselBasis(nn.Module):
         return waves * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
 
 
-class SplineBasis(nn.Module):
-    """Cubic B-splines on as many intervals between 0 and the cutoff: a local basis.
+class StandardBessel(nn.Module):
+    """1, and sin(k_n x)/x with k_n = nπ, each of zero mean and unit variance between x = 0 and 1, the cutoff.
 
-    The last three are left out, so that what remains and two derivatives vanish at the cutoff. They add up to 1 nearer
-    to the centre, and are about as large as the Bessel functions are at the length of a bond.
+    Without an envelope, which multiplies what is made of them (arXiv 2204.05249, supplementary note 1).
     """
 
-    def __init__(self, n_basis: int, cutoff: float):
+    def __init__(self, n_basis: int, *, trainable: bool):
         super().__init__()
-        self.n_basis, self.cutoff = n_basis, cutoff
+        roots = math.pi * torch.arange(1, n_basis + 1)
+        self.roots = nn.Parameter(roots, requires_grad=trainable)
+        grid = torch.linspace(0, 1, 4001, dtype=torch.float64)[1:]
+        waves = self._waves(grid, roots.double())
+        self.register_buffer("mean", waves.mean(0).to(torch.get_default_dtype()))
+        self.register_buffer("scale", waves.std(0).reciprocal().to(torch.get_default_dtype()))
 
-    def forward(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
-        positions = (self.n_basis / self.cutoff * lengths).unsqueeze(1)
-        away = (positions - torch.arange(self.n_basis, device=lengths.device) + 1).abs()
+    def forward(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        waves = self.scale * (self._waves(x, self.roots) - self.mean)
+        return torch.cat([torch.ones_like(waves[:, :1]), waves], dim=1)
+
+    @staticmethod
+    def _waves(x: Tensor, roots: Tensor) -> Tensor:
+        return roots * torch.sinc(roots * x.unsqueeze(1) / math.pi)  # sin(k x) / x, also at 0
+
+
+class SplineBasis(nn.Module):
+    """Cubic B-splines on equal intervals between 0 and 1, the cutoff: a local basis, of unit mean square.
+
+    Their sum is constant; an envelope multiplies what is made of them.
+    """
+
+    def __init__(self, n_functions: int):
+        super().__init__()
+        self.n_intervals = n_functions - 3
+        grid = torch.linspace(0, 1, 4001, dtype=torch.float64)
+        self.register_buffer("scale", self._splines(grid).square().mean().rsqrt().to(torch.get_default_dtype()))
+
+    def forward(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        return self.scale * self._splines(x)
+
+    def _splines(self, x: Tensor) -> Tensor:
+        positions = (self.n_intervals * x).unsqueeze(1)
+        away = (positions - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
         near, far = (1 - away).clamp(min=0), (2 - away).clamp(min=0)
         return (far**3 - 4 * near**3) / 6
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import GatePlan, MixPlan, gate, lookup, mix
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN, ScalarMLP
-from equiforce.nn.radial import Frozen, Knots
+from equiforce.nn.radial import Frozen, Knots, envelope
 
 
 class TwoBody(nn.Module):
@@ -19,8 +19,9 @@ class TwoBody(nn.Module):
     (arXiv 2204.05249). With knots the perceptrons are evaluated on them, and edges read the splines.
 
     Args:
-        basis: functions of the distance over the cutoff, which vanish at 1.
+        basis: functions of the distance over the cutoff.
         n_basis: how many there are.
+        envelope_p: of the envelope that multiplies all results (arXiv 2003.03123, equation 8).
         knots: of the splines, between 0 and 1; None evaluates the perceptrons on every edge.
         n_kinds: of edges.
         depth: hidden layers, at least one.
@@ -32,6 +33,7 @@ class TwoBody(nn.Module):
         self,
         basis: nn.Module,
         n_basis: int,
+        envelope_p: int,
         knots: Knots | None,
         n_kinds: int,
         depth: int,
@@ -39,7 +41,7 @@ class TwoBody(nn.Module):
         outputs: Sequence[int],
     ):
         super().__init__()
-        self.basis, self.knots, self.n_kinds = basis, knots, n_kinds
+        self.basis, self.knots, self.n_kinds, self.envelope_p = basis, knots, n_kinds, envelope_p
         hidden = Irreps([(width, "0e")])
         self.first_product, self.activation = MixPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
         self.first = nn.Parameter(torch.randn(n_kinds, self.first_product.n_weights))
@@ -50,7 +52,7 @@ class TwoBody(nn.Module):
     def forward(self, positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
         """The numbers of each perceptron [edges, outputs], from positions along the splines, or r / r_c without."""
         if self.knots is None:
-            hidden = self._hidden(self.basis(positions), kinds)
+            hidden = self._fading(positions) * self._hidden(self.basis(positions), kinds)
             return [head(hidden) for head in self.heads]
         sources = [self.knots.solve, *self.parameters()]
         return [lookup(values, positions, kinds) for values in self.frozen(self.tables, sources)]
@@ -61,8 +63,12 @@ class TwoBody(nn.Module):
             lengths = self.knots.lengths
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
             basis = self.basis(lengths).repeat(self.n_kinds, 1)
-            hidden = self.knots.solve @ self._hidden(basis, kinds).unflatten(0, (self.n_kinds, -1))
+            hidden = self._fading(lengths) * self._hidden(basis, kinds).unflatten(0, (self.n_kinds, -1))
+            hidden = self.knots.solve @ hidden
             return [head(hidden.flatten(0, 1)).unflatten(0, (self.n_kinds, -1)) for head in self.heads]
+
+    def _fading(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
+        return envelope(x, 1.0, self.envelope_p).unsqueeze(1)
 
     def _hidden(self, basis: Tensor, kinds: Tensor) -> Tensor:
         x = self._activated(mix(basis, self.first, kinds, self.first_product))
