@@ -44,10 +44,10 @@ def common_kernels() -> list[Source]:
         for layer in untrained("nequip", config).layers:
             wanted += cpu.needed(layer.convolution.table, torch.float32, training=True)
     for config in PRESETS["allegro"].values():
-        for layer in untrained("allegro", config).layers:
+        for number, layer in enumerate(untrained("allegro", config).layers):
             table = layer.table
             wanted += cpu_local.needed_for_environments(table.l_max, table.channels, torch.float32)
-            wanted += cpu_local.needed_for_products(table, torch.float32)
+            wanted += cpu_local.needed_for_products(table, torch.float32, of_harmonics=number == 0)
     return list(dict.fromkeys(wanted))
 
 

@@ -31,7 +31,7 @@ OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
 OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
 ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
 # how often what a local model writes out on edges is there at once, and without fused kernels products; measured
-OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.9, training=2.15), Times(forces=4.7, training=10.5)
+OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.95, training=2.4), Times(forces=4.7, training=10.5)
 MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
 SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
@@ -67,7 +67,10 @@ def footprint(potential: Potential, *, training: bool = False) -> Footprint:
 def _of_allegro(potential: Potential, training: bool) -> Footprint:
     """Nearly all is on edges, and without training on no more of them than are computed at once."""
     model, number = potential.model, potential.dtype.itemsize
-    of_edge = sum(head.weights[0].shape[1] for head in model.two_body.heads) + model.layers[0].table.dims[0]
+    fused = kernels.fused(potential.device)
+    of_edge = sum(head.weights[0].shape[1] for head in model.two_body.heads)
+    # the first layer's features are written out for torch alone, and for their gradient too
+    of_edge += (-1 if fused else 1) * model.layers[0].table.dims[0]
     for layer in model.layers:
         of_edge += sum(layer.table.dims) + sum(sum(w.shape) for w in layer.latent.weights)
         of_edge += 0 if layer.for_environment is None else layer.for_environment.weights[0].shape[1]
@@ -75,7 +78,7 @@ def _of_allegro(potential: Potential, training: bool) -> Footprint:
     if model.two_body.knots is None:
         of_edge += 4 * model.config.radial_width * model.config.radial_depth
     times, of_products = OF_EDGES_AGAIN[training], 0.0
-    if not kernels.fused(potential.device):
+    if not fused:
         elements = sum(len(layer.table.elements) * layer.table.channels for layer in model.layers)
         of_products = OF_PRODUCTS_IN_TORCH[training] * elements
     passing = number * (times * of_edge + of_products)

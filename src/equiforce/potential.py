@@ -1,5 +1,6 @@
 """From the energies of atoms to what a simulation needs. Every sign and every derivative lives here."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
-# of a model that sees one edge far; on a CPU as many as stay in its caches
-EDGES_AT_ONCE = {"cpu": 8_192, "cuda": 1_000_000}
+# by a model that sees one edge far: on a CPU as many as stay in its caches; on others not yet measured
+EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=8_192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +109,9 @@ class Potential(nn.Module):
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
             vectors = pair_vectors(graph)
             given = (graph, vectors, counted, derivatives)
-            small = self.training or self.model.reach > 1 or graph.n_edges <= EDGES_AT_ONCE[vectors.device.type]
-            energies, pull = self._energies_and_pull(*given) if small else self._star_by_star(*given)
+            at_once = graph.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.reach > 1
+            recorded = self.training or (torch.is_grad_enabled() and not derivatives)
+            energies, pull = (self._energies_and_pull if at_once or recorded else self._star_by_star)(*given)
         if not derivatives:
             return Prediction(self._total(energies, graph), energies, None, None, None)
         if not self.training:

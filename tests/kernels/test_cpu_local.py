@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.kernels import CouplingTable, contract, environment, lookup, weighted_harmonics
+from equiforce.kernels import CouplingTable, contract, contract_harmonics, environment, lookup, weighted_harmonics
 from tests.kernels.cases import TOLERANCE, assert_same, derivatives, random_graph
 
 COUPLINGS = {
@@ -56,6 +56,19 @@ def test_contraction(name, dtype):
         torch.randn(table.n_paths, table.channels, dtype=dtype),
     ]
     assert_same(*both(lambda v, g, w, b: contract(v, g, w, graph, table, b), inputs), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", ["scalars", "l1", "l2", "l2-not-summed", "l3-to-scalars"])
+def test_contraction_of_harmonics(name, dtype):
+    torch.manual_seed(0)
+    table, graph = COUPLINGS[name], random_graph(9, 150)
+    inputs = [
+        torch.randn(graph.n_edges, (table.l_max + 1) * table.channels, dtype=dtype),
+        torch.randn(graph.n_edges, (table.l_max + 1) ** 2, dtype=dtype),
+        torch.randn(graph.n_atoms, table.dim_environment, dtype=dtype),
+        torch.randn(table.n_paths, table.channels, dtype=dtype),
+    ]
+    assert_same(*both(lambda w, y, g, p, b: contract_harmonics(w, y, g, p, graph, table, b), inputs), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("columns", [1, 16, 37])

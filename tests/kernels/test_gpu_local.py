@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.kernels import CouplingTable, autograd, generate_triton_local, gpu, gpu_local, reference_local
+from equiforce.kernels import CouplingTable, autograd, generate_triton_local, gpu, gpu_local, reference_local, using
 from equiforce.kernels.generate_triton_local import environments, products
 from tests.kernels.cases import TOLERANCE, assert_same, derivatives, random_graph
+from tests.systems import atom, ethanol, graph_of, potential_of
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
@@ -205,3 +206,15 @@ def test_source_is_kept_and_read_again(tmp_path):
     (file,) = tmp_path.glob("*.py")
     assert file.read_text() == text
     assert gpu_local.load(text, gpu.interpreted(), tmp_path) is first
+
+
+def test_a_whole_model():
+    potential = potential_of("allegro", l_max=1, tensor_channels=3, scalar_channels=4, latent_width=4, dtype="float64")
+    graph = graph_of(atom(), ethanol()).to(DEVICE)
+    potential.to(DEVICE)
+    with using("gpu"):
+        fused = potential(graph)
+    with using("reference"):
+        plain = potential(graph)
+    torch.testing.assert_close(fused.energies, plain.energies, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fused.forces, plain.forces, rtol=1e-9, atol=1e-10)

@@ -208,10 +208,34 @@ def contract(
     Returns:
         Features of each edge, irreps ``table.irreps_out``.
     """
-    chosen = _choose(backend, features, partial(cpu_local.products_ready, table, features.dtype), in_triton=True)
+    ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
+    chosen = _choose(backend, features, ready, in_triton=True)
     if chosen is reference:
         return reference_local.contract(features, environments, weights, graph.centers, table)
     return autograd.contract(features, environments, weights, graph.centers, table, _local(chosen))
+
+
+def contract_harmonics(
+    of_harmonics: Float[Tensor, "edges degrees_channels"],
+    harmonics: Float[Tensor, "edges harmonics"],
+    environments: Float[Tensor, "atoms environment"],
+    weights: Float[Tensor, "paths channels"],
+    graph: AtomicGraph,
+    table: CouplingTable,
+    backend: Backend = "auto",
+) -> Float[Tensor, "edges results"]:
+    """:func:`contract` of :func:`weighted_harmonics`, which on a CPU are not written out.
+
+    Args:
+        of_harmonics, harmonics: as in :func:`weighted_harmonics`.
+        environments, weights, graph, table, backend: as in :func:`contract`.
+    """
+    ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
+    if _choose(backend, harmonics, ready, in_triton=True) is cpu:
+        given = (of_harmonics, harmonics, environments, weights, graph.centers, table)
+        return autograd.contract_harmonics(*given, cpu_local)
+    features = weighted_harmonics(of_harmonics, harmonics, backend)
+    return contract(features, environments, weights, graph, table, backend)
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -330,6 +354,7 @@ __all__ = [
     "PathTable",
     "Radial",
     "contract",
+    "contract_harmonics",
     "convolve",
     "describe",
     "edges",

@@ -141,15 +141,18 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def _continues(ctx: Any, n_inputs: int) -> list[bool]:
-    """For each input, whether this backward pass goes on beyond it.
+def _continues(ctx: Any, n_inputs: int, first: int = 0) -> list[bool]:
+    """For so many inputs from the ``first`` on, whether this backward pass goes on beyond it.
+
+    No tensor comes before the first, and none of them is None but the last: of others torch keeps no function.
 
     Autograd asks a function for all gradients, also those that nothing in this pass will use: forces do not need those
     of the weights, nor weights those of the positions. What the engine will visit is known to it alone.
     """
+    needed = ctx.needs_input_grad[first : first + n_inputs]
     return [
-        needed and (node is None or _will_visit(node))
-        for needed, (node, _) in zip(ctx.needs_input_grad[:n_inputs], ctx.next_functions[:n_inputs], strict=True)
+        of_input and (node is None or _will_visit(node))
+        for of_input, (node, _) in zip(needed, ctx.next_functions[:n_inputs], strict=True)
     ]
 
 
@@ -162,7 +165,7 @@ def _will_visit(node: Any) -> bool:
 
 def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: MixPlan, backend: ModuleType) -> Tensor:
     """y_i = x_i W(species_i) by a backend; differentiable to any order."""
-    return _Form.apply(x, weights, "y", ("x", "w", "y"), partial(backend.mix, species=species, plan=plan))
+    return _Form.apply("y", ("x", "w", "y"), partial(backend.mix, species=species, plan=plan), x, weights)
 
 
 def environment(
@@ -171,7 +174,7 @@ def environment(
     """Γ_i = sum_j w_ij Y_ij by a backend; differentiable to any order."""
     shape = {"centers": centers, "n_atoms": n_atoms, "l_max": l_max, "channels": weights.shape[1] // (l_max + 1)}
     names = ("environment", "weights", "harmonics")
-    return _Form.apply(weights, harmonics, names[0], names, partial(backend.environment, **shape))
+    return _Form.apply(names[0], names, partial(backend.environment, **shape), weights, harmonics)
 
 
 def contract(
@@ -183,26 +186,46 @@ def contract(
     backend: ModuleType,
 ) -> Tensor:
     """V_ij x Γ_i by a backend: the operator of each atom, then each edge by it; differentiable to any order."""
-    names = ("operator", "environment", "weights")
-    operators = _Form.apply(environments, weights, names[0], names, partial(backend.couple, table=table))
     names = ("result", "operator", "features")
     compute = partial(backend.act, centers=centers, n_atoms=len(environments), table=table)
-    return _Form.apply(operators, features, names[0], names, compute)
+    return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
+
+
+def contract_harmonics(
+    of_harmonics: Tensor,
+    harmonics: Tensor,
+    environments: Tensor,
+    weights: Tensor,
+    centers: Tensor,
+    table: CouplingTable,
+    backend: ModuleType,
+) -> Tensor:
+    """The same for V_ij = w_ij Y_ij, which is not written out."""
+    names = ("result", "operator", "weights", "harmonics")
+    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=len(environments), table=table)
+    operators = _operators(environments, weights, table, backend)
+    return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
+
+
+def _operators(environments: Tensor, weights: Tensor, table: CouplingTable, backend: ModuleType) -> Tensor:
+    names = ("operator", "environment", "weights")
+    return _Form.apply(names[0], names, partial(backend.couple, table=table), environments, weights)
 
 
 class _Form(torch.autograd.Function):
-    """Given two of the three arguments of a form that is linear in each, its derivative with respect to the third.
+    """Given all but one of the arguments of a form that is linear in each, its derivative with respect to the one.
 
     The derivatives of such a function are functions of the same kind.
     """
 
     @staticmethod
-    def forward(ctx: Any, first, second, result, names, compute) -> Tensor:
-        # each is needed for the derivative by the other: inference keeps weights, and no features
-        for_first, for_second = ctx.needs_input_grad[:2]
-        ctx.save_for_backward(first if for_second else None, second if for_first else None)
+    def forward(ctx: Any, result, names, compute, *given) -> Tensor:
+        # each is needed for the derivatives by the others: inference keeps weights, and no features
+        needed = ctx.needs_input_grad[3:]
+        others = (any(needed[:k]) or any(needed[k + 1 :]) for k in range(len(given)))
+        ctx.save_for_backward(*(value if kept else None for value, kept in zip(given, others, strict=True)))
         ctx.rest = result, names, compute
-        return compute(result, first, second)
+        return compute(result, *given)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
@@ -210,15 +233,15 @@ class _Form(torch.autograd.Function):
         given = [name for name in names if name != result]
         known = {**dict(zip(given, ctx.saved_tensors, strict=True)), result: gradient}
         gradients: list[Tensor | None] = []
-        for name, goes_on in zip(given, _continues(ctx, 2), strict=True):
-            pair = (known[other] for other in names if other != name)
-            gradients.append(_apply(_Form, *pair, name, names, compute) if goes_on else None)
-        return *gradients, None, None, None
+        for name, goes_on in zip(given, _continues(ctx, len(given), first=3), strict=True):
+            rest = (known[other] for other in names if other != name)
+            gradients.append(_apply(_Form, name, names, compute, *rest) if goes_on else None)
+        return None, None, None, *gradients
 
 
 def lookup(values: Tensor, positions: Tensor, kinds: Tensor, backend: ModuleType) -> Tensor:
     """Splines at positions by a backend; differentiable to any order."""
-    return _Lookup.apply(values, None, positions, "rows", kinds, tuple(values.shape), 0, backend)
+    return _Lookup.apply(positions, values, None, "rows", kinds, tuple(values.shape), 0, backend)
 
 
 class _Lookup(torch.autograd.Function):
@@ -230,28 +253,28 @@ class _Lookup(torch.autograd.Function):
     NAMES = ("rows", "table", "strengths")
 
     @staticmethod
-    def forward(ctx: Any, first, second, positions, result, kinds, shape, order, backend) -> Tensor:
-        ctx.save_for_backward(first, second, positions)
+    def forward(ctx: Any, positions, first, second, result, kinds, shape, order, backend) -> Tensor:
+        ctx.save_for_backward(positions, first, second)
         ctx.rest = result, kinds, shape, order, backend
         return backend.lookup(result, first, second, positions, kinds, shape, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
-        first, second, positions = ctx.saved_tensors
+        positions, first, second = ctx.saved_tensors
         result, *rest, order, backend = ctx.rest
         given = [name for name in _Lookup.NAMES if name != result]
         known = {given[0]: first, given[1]: second, result: gradient}
-        *for_given, for_positions = _continues(ctx, 3)
-        gradients: list[Tensor | None] = []
-        for name, goes_on in zip(given, for_given, strict=True):
-            pair = (known[other] for other in _Lookup.NAMES if other != name)
-            gradients.append(_apply(_Lookup, *pair, positions, name, *rest, order, backend) if goes_on else None)
+        for_positions, *for_given = _continues(ctx, 3)
         bent = None
         if for_positions:
             rows, table, strengths = (known[name] for name in _Lookup.NAMES)
-            bent = _apply(_Lookup, rows, table, positions, "strengths", *rest, order + 1, backend)
+            bent = _apply(_Lookup, positions, rows, table, "strengths", *rest, order + 1, backend)
             bent = bent if strengths is None else bent * strengths
-        return *gradients, bent, None, None, None, None, None
+        gradients: list[Tensor | None] = []
+        for name, goes_on in zip(given, for_given, strict=True):
+            pair = (known[other] for other in _Lookup.NAMES if other != name)
+            gradients.append(_apply(_Lookup, positions, *pair, name, *rest, order, backend) if goes_on else None)
+        return bent, *gradients, None, None, None, None, None
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ class _Arguments(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("n_parts", "n_rows")),
-        *((name, ctypes.c_void_p) for name in ("centers", "a", "b", "c")),
+        *((name, ctypes.c_void_p) for name in ("centers", "a", "b", "c", "d")),
     )
 
 
@@ -43,11 +43,14 @@ def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> li
     return [EnvironmentKernel(l_max, channels, SCALARS[dtype], r) for r in ("environment", "weights", "harmonics")]
 
 
-def needed_for_products(table: CouplingTable, dtype: torch.dtype) -> list[CoupleKernel | ActKernel]:
-    """What a product needs, for energies and forces and to be trained on them."""
+def needed_for_products(
+    table: CouplingTable, dtype: torch.dtype, *, of_harmonics: bool
+) -> list[CoupleKernel | ActKernel]:
+    """What a product needs, of features or of weighted harmonics, for energies and forces and to be trained on them."""
     scalar = SCALARS[dtype]
     couple = [CoupleKernel(table, scalar, result) for result in ("operator", "environment", "weights")]
-    return [*couple, *(ActKernel(table, scalar, result) for result in ("result", "operator", "features"))]
+    results = ("result", "operator", "weights", "harmonics") if of_harmonics else ("result", "operator", "features")
+    return [*couple, *(ActKernel(table, scalar, result, of_harmonics) for result in results)]
 
 
 def needed_for_lookup(dtype: torch.dtype) -> list[LookupKernel]:
@@ -62,9 +65,9 @@ def environments_ready(l_max: int, channels: int, dtype: torch.dtype) -> bool:
 
 
 @cache
-def products_ready(table: CouplingTable, dtype: torch.dtype) -> bool:
+def products_ready(table: CouplingTable, dtype: torch.dtype, of_harmonics: bool) -> bool:
     """Whether there is all that a product needs; compiles what is missing."""
-    return dtype in SCALARS and build.ready(needed_for_products(table, dtype))
+    return dtype in SCALARS and build.ready(needed_for_products(table, dtype, of_harmonics=of_harmonics))
 
 
 @cache
@@ -149,8 +152,39 @@ def act(
     else:
         out = a.new_empty(n_edges, table.dims[result == "result"])
     roles = {"result": (out, a, b), "operator": (a, out, b), "features": (a, b, out)}[result]
-    _run(_act(table, a.dtype, result), _edge_parts(n_edges), n_edges, centers, *roles)
+    _run(_act(table, a.dtype, result, False), _edge_parts(n_edges), n_edges, centers, *roles)
     return out
+
+
+def act_on_harmonics(
+    result: str,
+    first: Tensor,
+    second: Tensor,
+    third: Tensor,
+    centers: Int[Tensor, " edges"],
+    n_atoms: int,
+    table: CouplingTable,
+) -> Tensor:
+    """The same for features w Y, one of ``result``, ``operator``, ``weights`` and ``harmonics`` from the other three.
+
+    Args:
+        result: which one.
+        first, second, third: the others, in this order: result and operator as in :func:`act`, weights
+            [edges, degrees·channels], harmonics [edges, harmonics].
+        centers, n_atoms, table: as in :func:`act`; the table's ``irreps_in`` are those of the harmonics.
+    """
+    given = [first.contiguous(), second.contiguous(), third.contiguous()]
+    n_edges, names = len(centers), ("result", "operator", "weights", "harmonics")
+    columns = {
+        "result": table.dims[1],
+        "operator": len(table.elements) * table.channels,
+        "weights": (table.l_max + 1) * table.channels,
+        "harmonics": table.n_components[0],
+    }[result]
+    made = first.new_zeros(n_atoms, columns) if result == "operator" else first.new_empty(n_edges, columns)
+    given.insert(names.index(result), made)
+    _run(_act(table, made.dtype, result, True), _edge_parts(n_edges), n_edges, centers, *given)
+    return made
 
 
 def lookup(
@@ -207,9 +241,7 @@ def _edge_parts(n_edges: int) -> int:
     return max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
 
 
-def _run(
-    kernel: build.Function, n_parts: int, n_rows: int, centers: Tensor | None, a: Tensor, b: Tensor, c: Tensor
-) -> None:
+def _run(kernel: build.Function, n_parts: int, n_rows: int, centers: Tensor | None, *tensors: Tensor) -> None:
     if n_rows == 0:
         return
     sorted_centers = None if centers is None else centers.contiguous()
@@ -217,9 +249,7 @@ def _run(
         n_parts=n_parts,
         n_rows=n_rows,
         centers=None if sorted_centers is None else sorted_centers.data_ptr(),
-        a=a.data_ptr(),
-        b=b.data_ptr(),
-        c=c.data_ptr(),
+        **{name: tensor.data_ptr() for name, tensor in zip("abcd", tensors, strict=False)},
     )
     kernel(ctypes.byref(arguments))
 
@@ -235,8 +265,8 @@ def _couple(table: CouplingTable, dtype: torch.dtype, result: str) -> build.Func
 
 
 @cache
-def _act(table: CouplingTable, dtype: torch.dtype, result: str) -> build.Function:
-    return build.function(ActKernel(table, SCALARS[dtype], result))
+def _act(table: CouplingTable, dtype: torch.dtype, result: str, of_harmonics: bool) -> build.Function:
+    return build.function(ActKernel(table, SCALARS[dtype], result, of_harmonics))
 
 
 @cache

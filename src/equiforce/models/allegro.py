@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import CouplingTable, contract, edges, environment, leading, sorted_by_center, weighted_harmonics
+from equiforce.kernels import CouplingTable, contract, contract_harmonics, edges, environment, leading, sorted_by_center
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
@@ -109,9 +110,9 @@ class AllegroLayer(nn.Module):
         self.for_environment = None if last else ScalarMLP(width or n_in, [], n_degrees * config.tensor_channels)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
-    def forward(self, seen, tensors, weights, harmonics, graph):
+    def forward(self, seen, times, weights, harmonics, graph):
         surroundings = self.normalization * environment(weights, harmonics, graph)
-        products = contract(tensors, surroundings, self.weights, graph, self.table)
+        products = times(surroundings, self.weights, graph, self.table)
         invariants, products = leading(products, self.n_invariants)
         hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
         weights = None if self.for_environment is None else self.for_environment(hidden)
@@ -171,9 +172,10 @@ class Allegro(nn.Module):
         if self.config.pair_cutoffs is not None:
             positions = positions * self.stretch[kinds]
         scalars, weights, of_tensors = self.two_body(positions, kinds)
-        tensors, seen = weighted_harmonics(of_tensors, harmonics), [scalars]
+        times, seen = partial(contract_harmonics, of_tensors, harmonics), [scalars]  # V_ij x, with V_ij = w_ij Y_ij
         for layer in self.layers:
-            update, tensors, weights = layer(seen, tensors, weights, harmonics, graph)
+            update, tensors, weights = layer(seen, times, weights, harmonics, graph)
+            times = partial(contract, tensors)
             seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
         energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(graph.n_atoms).index_add(0, graph.centers, energies)
