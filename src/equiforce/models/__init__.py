@@ -16,12 +16,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "nequip": {
         "small": {"l_max": 1, "channels": 32, "n_layers": 3},
         "standard": {},
-        "accurate": {"l_max": 3, "channels": [64, 32, 16, 16], "n_layers": 5},
+        "accurate": {"channels": 64, "n_layers": 5},
     },
     "allegro": {
-        "small": {"l_max": 1, "scalar_channels": 32, "latent_width": 32, "tensor_channels": 16},
+        "small": {"scalar_channels": 32, "latent_width": 32, "tensor_channels": 16},
         "standard": {},
-        "accurate": {"l_max": 3, "scalar_channels": 128, "latent_width": 128, "tensor_channels": 32, "n_layers": 3},
+        "accurate": {"l_max": 3, "tensor_channels": 64},
     },
 }
 
