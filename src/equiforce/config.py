@@ -213,6 +213,7 @@ def to_yaml(config: RunConfig) -> str:
         lines += ["", f"{name}:"]
         if name == "model":
             lines.append(f"  kind: {config.kind}  # {KIND_REASONS[config.kind]}")
+            lines.append(f"  # preset: {' | '.join(PRESETS[config.kind])}  # {PRESET_REASON}")
         lines += [f"  {f.name}: {_scalar(getattr(part, f.name))}  # {_explain(f)}" for f in fields(part)]
     return "\n".join(lines) + "\n"
 
