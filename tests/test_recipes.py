@@ -21,7 +21,12 @@ def test_the_paper_s_recipe_is_the_paper_s():
 
 def test_the_other_paper_s_recipe_is_that_paper_s():
     config = load_config(RECIPES[0].with_name("allegro-paper-md17.yaml"))
-    assert (config.kind, config.model.l_max, config.model.tensor_channels, config.model.cutoff) == ("allegro", 3, 128, 7.0)
+    assert (config.kind, config.model.l_max, config.model.tensor_channels, config.model.cutoff) == (
+        "allegro",
+        3,
+        128,
+        7.0,
+    )
     assert config.model.residual
     assert config.model.channel_mixing
     assert config.loss.energy == pytest.approx(21**2 / 1000)

@@ -41,7 +41,7 @@ def table_of(*channels, odd=False):
 def compiled(table, family, flags, folder, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = getattr(gpu.load(table, False, folder), family)
+    function = getattr(gpu.load(source(table), False, folder), family)
     types, constants = {}, {}
     for name in function.arg_names:
         absent = (name in {"dx", "dy", "dt"} and not flags.get("DUAL")) or (name == "gx" and not flags.get("X"))

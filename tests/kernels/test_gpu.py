@@ -10,6 +10,7 @@ from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import convolve, gpu, reference
+from equiforce.kernels.generate_triton import source
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from tests.kernels.test_reference import random_graph
 
@@ -202,10 +203,10 @@ def test_indices_are_computed_once_and_knots_again_when_positions_change():
 
 def test_source_is_kept_and_read_again(tmp_path):
     table = case("scalars").table
-    first = gpu.load(table, gpu.interpreted(), tmp_path)
+    first = gpu.load(source(table), gpu.interpreted(), tmp_path)
     (file,) = tmp_path.glob("*.py")
     assert "def gather" in file.read_text()
-    assert gpu.load(table, gpu.interpreted(), tmp_path) is first
+    assert gpu.load(source(table), gpu.interpreted(), tmp_path) is first
 
 
 def test_traffic_grows_with_what_is_read():

@@ -31,7 +31,7 @@ def on_any_machine(monkeypatch, tmp_path_factory):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(gpu_local, "cache_folder", lambda: folder)
+    monkeypatch.setattr(gpu, "cache_folder", lambda: folder)
 
 
 def check(actual, expected, inputs):
@@ -202,10 +202,10 @@ def test_starts_are_computed_once_and_again_when_centers_change():
 
 def test_source_is_kept_and_read_again(tmp_path):
     text = environments(0, 2).text
-    first = gpu_local.load(text, gpu.interpreted(), tmp_path)
+    first = gpu.load(text, gpu.interpreted(), tmp_path)
     (file,) = tmp_path.glob("*.py")
     assert file.read_text() == text
-    assert gpu_local.load(text, gpu.interpreted(), tmp_path) is first
+    assert gpu.load(text, gpu.interpreted(), tmp_path) is first
 
 
 def test_a_whole_model():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from equiforce.geometry.irreps import Block, Irreps, blocks
 from equiforce.kernels.layout import Layout
-from equiforce.kernels.paths import sparse_coupling
+from equiforce.kernels.paths import couplings, sparse_coupling
 
 
 class Coupled(NamedTuple):
@@ -66,15 +66,7 @@ class CouplingTable(Layout):
 
     @cached_property
     def _couplings(self) -> list[tuple[Block, int, str]]:
-        """(source block, l2, name of the result), in the order of the weights."""
-        wanted = {ir for _, ir in self.targets}
-        return [
-            (source, harmonic.l, str(result))
-            for source, (_, ir) in zip(blocks(self.irreps_in), self.irreps_in, strict=True)
-            for _, harmonic in Irreps.spherical_harmonics(self.l_max)
-            for result in ir * harmonic
-            if result in wanted
-        ]
+        return couplings(self.irreps_in, self.l_max, self.targets)
 
     def _adds_up(self, name: str) -> bool:
         """Whether the paths to an irrep are added up."""

@@ -96,7 +96,7 @@ def gather(
     x, harmonics, values, positions, *along = _contiguous(x, harmonics, values, positions, *(tangents or (None,) * 3))
     arguments = (x, harmonics, values, positions, *along, edges.neighbors, edges.center_starts, out, values.shape[0])
     with torch.cuda.device_of(x):
-        kernel = load(table, interpreted()).gather[n_atoms, parts]
+        kernel = _module(table, interpreted()).gather[n_atoms, parts]
         kernel(*arguments, LANES=WARP * n_warps, DUAL=tangents is not None, num_warps=n_warps)
     return out
 
@@ -141,7 +141,7 @@ def _scatter(g, x, harmonics, values, positions, graph, table, wanted, along) ->
     edges, n_warps = _edges(graph), _n_warps(n_atoms * parts)
     gx = torch.zeros_like(x) if wanted.x else None  # some features may go nowhere
     geometry = x.new_empty(parts, graph.n_edges, harmonics.shape[1] + 1) if wanted.geometry else None
-    load(table, interpreted()).scatter[n_atoms, parts](
+    _module(table, interpreted()).scatter[n_atoms, parts](
         *(g, x, harmonics, values, positions, *along),
         *(edges.order, edges.ordered_centers, edges.neighbor_starts, gx, geometry, graph.n_edges, values.shape[0]),
         LANES=WARP * n_warps,
@@ -161,7 +161,7 @@ def _knots(g, x, harmonics, values, positions, graph, table, along) -> Float[Ten
     n_slices = max(1, min(MOST_SLICES, graph.n_edges // (n_rows * EDGES_OF_A_SLICE)))
     edges, knots, n_warps = _edges(graph), _knots_of(positions, n_rows), WARPS_OF_FEW
     copies = values.new_empty(4 * n_slices, n_rows, values.shape[1])
-    load(table, interpreted()).knots[n_rows, parts, n_slices](
+    _module(table, interpreted()).knots[n_rows, parts, n_slices](
         *(g, x, harmonics, positions, *along),
         *(knots.order, edges.centers, edges.neighbors, knots.starts, copies, n_rows),
         LANES=WARP * n_warps,
@@ -213,15 +213,19 @@ def _knots_of(positions: Float[Tensor, " edges"], n_rows: int) -> Knots:
 
 
 @cache
-def load(table: PathTable, interpret: bool, folder: Path | None = None) -> ModuleType:
-    """The module with the kernels of a table; Triton compiles them when they are first launched, and keeps them.
+def _module(table: PathTable, interpret: bool) -> ModuleType:
+    return load(generate_triton.source(table), interpret)
+
+
+@cache
+def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
+    """The module with this text; Triton compiles its kernels when they are first launched, and keeps them.
 
     Args:
-        table: whose source is written to a file, which Triton needs.
+        text: written to a file, which Triton needs.
         interpret: tells modules loaded for the interpreter from others.
         folder: where the file is kept; the user's cache unless said otherwise.
     """
-    text = generate_triton.source(table)
     name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
     path = (folder or cache_folder()) / f"{name}.py"
     if not path.exists():

@@ -4,12 +4,6 @@ As in ``gpu.py`` nothing waits for the GPU, nothing is added atomically, and whe
 computed once for a tensor of centres.
 """
 
-import hashlib
-import tempfile
-from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -18,10 +12,9 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from equiforce.kernels import generate_triton_lookup
-from equiforce.kernels.build import cache_folder
 from equiforce.kernels.couplings import CouplingTable
 from equiforce.kernels.generate_triton_local import Source, environments, products, width_of
-from equiforce.kernels.gpu import EDGES_OF_A_SLICE, FILLING, MOST_SLICES, WARPS_OF_FEW, WARPS_OF_MANY, interpreted
+from equiforce.kernels.gpu import EDGES_OF_A_SLICE, FILLING, MOST_SLICES, WARPS_OF_FEW, WARPS_OF_MANY, interpreted, load
 from equiforce.kernels.programs import WARP
 
 # Not yet measured. Copies of the paths' gradient, each of which sums over its share of the atoms.
@@ -194,27 +187,3 @@ def _starts(centers: Int[Tensor, " edges"], n_atoms: int) -> Int[Tensor, " {n_at
         starts = torch.searchsorted(centers.contiguous(), atoms, out_int32=True)
         found = _starts_kept[centers] = Starts(version, n_atoms, starts)
     return found.starts
-
-
-@cache
-def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
-    """The module with this text; Triton compiles its kernels when they are first launched, and keeps them.
-
-    Args:
-        text: written to a file, which Triton needs.
-        interpret: tells modules loaded for the interpreter from others.
-        folder: where the file is kept; the user's cache unless said otherwise.
-    """
-    name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = (folder or cache_folder()) / f"{name}.py"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same right now
-            draft = Path(workshop) / path.name
-            draft.write_text(text)
-            draft.replace(path)
-    spec = spec_from_file_location(f"{name}_{interpret}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -83,15 +83,7 @@ class PathTable(Layout):
 
     @cached_property
     def _couplings(self) -> list[tuple[Block, int, str]]:
-        """(source block, l2, name of the result), in the order of the radial weights."""
-        wanted = {ir for _, ir in self.targets}
-        return [
-            (source, harmonic.l, str(result))
-            for source, (_, ir) in zip(blocks(self.irreps_in), self.irreps_in, strict=True)
-            for _, harmonic in Irreps.spherical_harmonics(self.l_max)
-            for result in ir * harmonic
-            if result in wanted
-        ]
+        return couplings(self.irreps_in, self.l_max, self.targets)
 
     @cached_property
     def irreps_out(self) -> Irreps:
@@ -125,6 +117,18 @@ class PathTable(Layout):
     def n_weights(self) -> int:
         """Radial weights of an edge: one a path and channel."""
         return sum(path.source.channels for path in self.paths)
+
+
+def couplings(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
+    """Every (source block, l2, name of the result) with harmonics up to ``l_max`` and a result that is wanted."""
+    wanted = {ir for _, ir in targets}
+    return [
+        (source, harmonic.l, str(result))
+        for source, (_, ir) in zip(blocks(irreps_in), irreps_in, strict=True)
+        for _, harmonic in Irreps.spherical_harmonics(l_max)
+        for result in ir * harmonic
+        if result in wanted
+    ]
 
 
 def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
