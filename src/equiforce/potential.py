@@ -15,7 +15,7 @@ from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
 # by a model that sees one edge far: on a CPU as many as stay in its caches; on others not yet measured
-EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=8_192)
+EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=4_096)
 
 
 @dataclass(frozen=True, kw_only=True)
