@@ -31,7 +31,7 @@ OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
 OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
 ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
 # how often what a local model writes out on edges is there at once, and without fused kernels products; measured
-OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.95, training=2.4), Times(forces=4.7, training=10.5)
+OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.95, training=2.5), Times(forces=4.7, training=10.5)
 MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
 SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
@@ -84,10 +84,14 @@ def _of_allegro(potential: Potential, training: bool) -> Footprint:
     passing = number * (times * of_edge + of_products)
     if potential.zbl is not None:
         passing += 2 * ZBL if training else ZBL
-    vectors = Moment(OF_EVERY_ATOM, 3 * 3 * DOUBLE)
+    of_atom = sum(
+        len(layer.table.elements) * layer.table.channels + layer.table.dim_environment for layer in model.layers
+    )
     if training:
+        vectors = Moment(OF_EVERY_ATOM + number * times * of_atom, 3 * 3 * DOUBLE)
         weights = OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
         return Footprint((vectors,), float(weights), passing)
+    vectors = Moment(OF_EVERY_ATOM, 3 * 3 * DOUBLE)
     return Footprint((vectors,), 0.0, passing, EDGES_AT_ONCE[potential.device.type])
 
 
