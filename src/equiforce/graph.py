@@ -1,5 +1,6 @@
 """The only types that cross modules: structures, graphs, labels and predictions. Energies in eV, lengths in Å."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -138,15 +139,16 @@ class Stars(NamedTuple):
 
 
 def stars(graph: AtomicGraph, n_species: int, most_edges: int) -> Iterator[Stars]:
-    """The graph atom by atom, as many at once as have about ``most_edges`` edges, which are sorted by centre.
+    """The graph atom by atom, in parts of about one size and at most ``most_edges`` edges, which are sorted by centre.
 
     What lies around a neighbour is left out, and then all that matters of it is its species and the edge to it: one
     atom of each species, the last of each part, stands for all neighbours. Positions are those of the centres alone.
     """
     firsts = torch.searchsorted(graph.centers, torch.arange(graph.n_atoms + 1, device=graph.centers.device))
     start, ghosts = 0, torch.arange(n_species, device=graph.species.device)
+    share = math.ceil(graph.n_edges / max(1, math.ceil(graph.n_edges / most_edges)))
     while start < graph.n_atoms:
-        enough = torch.searchsorted(firsts, firsts[start] + most_edges, right=True)
+        enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
         stop = max(start + 1, min(int(enough) - 1, graph.n_atoms))
         atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
         neighbors = stop - start + graph.species[graph.neighbors[edges]]
