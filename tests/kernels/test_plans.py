@@ -1,3 +1,5 @@
+import pytest
+
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import GatePlan, MixPlan
 
@@ -20,3 +22,8 @@ def test_equal_plans_have_one_hash():
     assert hash(a) == hash(b)
     assert a == b
     assert a != MixPlan(Irreps("4x0e"), Irreps("3x0e"), scale=2.0)
+
+
+def test_an_irrep_that_stands_twice_is_refused():
+    with pytest.raises(ValueError, match="has an irrep twice"):
+        MixPlan(Irreps("4x0e + 3x1o"), Irreps("2x0e + 3x0e"))

@@ -36,6 +36,11 @@ class MixPlan(Layout):
 
     __hash__ = Layout.__hash__
 
+    def __post_init__(self) -> None:
+        for irreps in (self.irreps_in, self.irreps_out):
+            if len({ir for _, ir in irreps}) < len(irreps):
+                raise ValueError(f"{irreps} has an irrep twice: what is mixed has each at most once")
+
     @cached_property
     def products(self) -> tuple[Product, ...]:
         """The matrices, in the order of the weights."""
