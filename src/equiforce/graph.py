@@ -80,16 +80,14 @@ class AtomicGraph:
 
     def part(self, atoms: Bool[Tensor, " atoms"], edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
         """Some of the atoms and some of the edges between them, in the order that they have here; every cell."""
-        place_of_atom, place_of_edge = atoms.cumsum(0) - 1, edges.cumsum(0) - 1
-        return AtomicGraph(
+        place, some = atoms.cumsum(0) - 1, self.with_edges(edges)
+        return replace(
+            some,
             positions=self.positions[atoms],
             species=self.species[atoms],
-            cell=self.cell,
             structure_of_atom=self.structure_of_atom[atoms],
-            centers=place_of_atom[self.centers[edges]],
-            neighbors=place_of_atom[self.neighbors[edges]],
-            shifts=self.shifts[edges],
-            by_neighbor=place_of_edge[self.by_neighbor[edges[self.by_neighbor]]],
+            centers=place[some.centers],
+            neighbors=place[some.neighbors],
         )
 
     def with_edges(self, edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
