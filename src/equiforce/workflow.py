@@ -159,7 +159,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
         parts.isolated,
         settings.model.cutoff,
         settings.potential.reference_energies,
-        settings.model.pair_cutoffs if settings.kind == "allegro" else None,
+        settings.model.pair_cutoffs,
     )
     _check_elements(parts, of_data)
     settled = settle(settings, parts, of_data)

@@ -211,6 +211,10 @@ def _n_pairs(structure: Structure, cutoff: float, pair_cutoffs: Mapping[str, flo
     pairs = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff, structure.source)
     if not pair_cutoffs:
         return len(pairs.distances)
-    symbols = [SYMBOLS[z] for z in structure.atomic_numbers]
-    ends = zip(pairs.centers.tolist(), pairs.neighbors.tolist(), pairs.distances.tolist(), strict=True)
-    return sum(r < pair_cutoffs.get(f"{symbols[i]}-{symbols[j]}", cutoff) for i, j, r in ends)
+    limits = np.full((len(SYMBOLS), len(SYMBOLS)), cutoff)
+    for pair, shorter in pair_cutoffs.items():
+        center, _, neighbor = pair.partition("-")
+        if center in SYMBOLS and neighbor in SYMBOLS:  # the model refuses others
+            limits[SYMBOLS.index(center), SYMBOLS.index(neighbor)] = shorter
+    numbers = structure.atomic_numbers
+    return int((pairs.distances < limits[numbers[pairs.centers], numbers[pairs.neighbors]]).sum())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from equiforce.options import option
 @dataclass(frozen=True, kw_only=True)
 class NequIPConfig:
     """The shape of a NequIP network."""
+
+    pair_cutoffs: ClassVar[None] = None  # one cutoff for all pairs
 
     cutoff: float = option(5.0, "as in most equivariant models; the paper took 4 for molecules", unit="Å", gt=0, le=50)
     n_layers: int = option(
