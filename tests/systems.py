@@ -1,11 +1,13 @@
 """Structures and potentials that several tests use."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.graph import AtomicGraph, Ghosts, Structure, batch
 from equiforce.model_file import build_potential
 from equiforce.models import MODELS
 from equiforce.neighbors import build_graph
@@ -81,3 +83,35 @@ def potential_of(
 
 def graph_of(*structures: Structure, cutoff: float = CUTOFF) -> AtomicGraph:
     return batch([build_graph(s, SPECIES, cutoff) for s in structures])
+
+
+class Images(Ghosts):
+    """Ghosts that are images of atoms of the same graph."""
+
+    def __init__(self, n_owned: int, owners: torch.Tensor):
+        self.n_owned, self.owners = n_owned, owners
+
+    def fetch(self, x):
+        return torch.cat([x, x[self.owners]])
+
+    def give_back(self, g):
+        return g[: self.n_owned].index_add(0, self.owners, g[self.n_owned :])
+
+
+def with_ghosts(graph: AtomicGraph) -> AtomicGraph:
+    """The same edges, with an atom of its own for every image of an atom that is a neighbour."""
+    beyond = graph.shifts.any(dim=1)
+    images = torch.cat([graph.neighbors.unsqueeze(1).double(), graph.shifts], dim=1)[beyond]
+    found, number = images.unique(dim=0, return_inverse=True)
+    owners, neighbors = found[:, 0].long(), graph.neighbors.clone()
+    neighbors[beyond] = graph.n_atoms + number
+    return replace(
+        graph,
+        positions=torch.cat([graph.positions, graph.positions[owners] + found[:, 1:] @ graph.cell[0]]),
+        species=torch.cat([graph.species, graph.species[owners]]),
+        structure_of_atom=graph.structure_of_atom.new_zeros(graph.n_atoms + len(owners)),
+        neighbors=neighbors,
+        shifts=torch.zeros_like(graph.shifts),
+        by_neighbor=neighbors.argsort(stable=True),
+        ghosts=Images(graph.n_atoms, owners),
+    )

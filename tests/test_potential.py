@@ -4,8 +4,20 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
+from equiforce.kernels import using
 from equiforce.potential import EDGES_AT_ONCE, Potential
-from tests.systems import SHIFT, SPECIES, atom, crystal, ethanol, graph_of, potential_of, slab
+from tests.systems import (
+    SHIFT,
+    SPECIES,
+    Images,
+    atom,
+    crystal,
+    ethanol,
+    graph_of,
+    potential_of,
+    slab,
+    with_ghosts,
+)
 
 
 def test_trainable_shift_and_scale_have_gradients():
@@ -119,3 +131,57 @@ def test_a_model_that_sees_further_is_never_computed_star_by_star(monkeypatch):
     before = potential(graph).energies
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 1)
     assert torch.equal(potential(graph).energies, before)
+
+
+GHOST_MODELS = [
+    {"kind": "nequip", "l_max": 2, "n_layers": 3, "channels": 4},
+    {"kind": "nequip", "l_max": 1, "n_layers": 2, "channels": 4, "first_self_connection": True, "residual": False},
+    {"kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "residual": True},
+    {"kind": "allegro", "l_max": 1},
+]
+
+
+@pytest.mark.parametrize("options", GHOST_MODELS, ids=str)
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("structure", [crystal(), slab(), ethanol()], ids=["crystal", "slab", "molecule"])
+def test_images_may_be_ghosts_whose_features_are_fetched(options, backend, structure):
+    potential = potential_of(**options, zbl=True)
+    graph = graph_of(structure)
+    apart = with_ghosts(graph)
+    whole = potential(graph, stress=True)
+    with using(backend):
+        energies, pull = potential.energies_and_pull(apart, apart.edge_vectors())
+        found = potential(apart, stress=True)
+    torch.testing.assert_close(energies.detach(), whole.energies, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.energy, whole.energy, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.virial, whole.virial, rtol=0, atol=1e-10)
+    assert len(found.forces) == apart.n_atoms
+    assert pull.shape == (graph.n_edges, 3)
+    # what ghosts feel is felt by the atoms that they are images of
+    torch.testing.assert_close(apart.ghosts.give_back(found.forces), whole.forces, rtol=0, atol=1e-10)
+
+
+def test_ghosts_are_fetched_once_for_each_layer_that_hears_of_neighbours_features(monkeypatch):
+    calls = []
+    apart = with_ghosts(graph_of(crystal()))
+    for name in ("fetch", "give_back"):
+        method = getattr(Images, name)
+        monkeypatch.setattr(Images, name, lambda self, x, n=name, m=method: (calls.append(n), m(self, x))[1])
+    potential_of(l_max=1, n_layers=3, channels=4)(apart)
+    assert calls == ["fetch"] * 2 + ["give_back"] * 2
+    calls.clear()
+    potential_of("allegro")(apart)
+    assert calls == []
+
+
+def test_training_through_ghosts():
+    potential = potential_of(l_max=1, n_layers=3, channels=4).train()
+    graph = graph_of(crystal())
+    apart, weights = with_ghosts(graph), [w for w in potential.model.parameters() if w.requires_grad]
+    alone, shared = potential(graph).forces, apart.ghosts.give_back(potential(apart).forces)
+    wanted = torch.autograd.grad(alone.square().sum(), weights, allow_unused=True)
+    found = torch.autograd.grad(shared.square().sum(), weights, allow_unused=True)
+    for a, b in zip(found, wanted, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)

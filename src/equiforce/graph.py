@@ -1,6 +1,7 @@
 """The only types that cross modules: structures, graphs, labels and predictions. Energies in eV, lengths in Å."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -33,6 +34,24 @@ class Structure:
         return len(self.atomic_numbers)
 
 
+class Ghosts(ABC):
+    """The last atoms of a graph belong to others: they are neighbours, never centres, and others know their features.
+
+    Others are the processes that share a simulation with this one, or this one itself where a ghost is the image of
+    an atom of its own. All of them call the same methods in the same order.
+    """
+
+    n_owned: int  # atoms that come before the ghosts
+
+    @abstractmethod
+    def fetch(self, x: Float[Tensor, "owned features"]) -> Float[Tensor, "atoms features"]:
+        """Features of one's own atoms, followed by those of the ghosts."""
+
+    @abstractmethod
+    def give_back(self, g: Float[Tensor, "atoms features"]) -> Float[Tensor, "owned features"]:
+        """The transpose of :meth:`fetch`: what was gathered for ghosts is added to the atoms that they stand for."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class AtomicGraph:
     """A batch of structures and the pairs closer than the cutoff. Lengths in Å."""
@@ -45,10 +64,16 @@ class AtomicGraph:
     neighbors: Int[Tensor, " edges"]  # j: sends it
     shifts: Float[Tensor, "edges 3"]  # whole lattice translations of j
     by_neighbor: Int[Tensor, " edges"]  # the order of edges that sorts them by neighbour
+    ghosts: Ghosts | None = None  # where the graph is a part of a system whose other parts others compute
 
     @property
     def n_atoms(self) -> int:
         return self.positions.shape[0]
+
+    @property
+    def n_centers(self) -> int:
+        """How many atoms have energies and features here: all that are no ghosts."""
+        return self.n_atoms if self.ghosts is None else self.ghosts.n_owned
 
     @property
     def n_structures(self) -> int:
@@ -124,8 +149,8 @@ class AtomicGraph:
         return torch.bincount(self.structure_of_atom, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> "AtomicGraph":
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return AtomicGraph(**moved)
+        tensors = (field.name for field in fields(self) if field.name != "ghosts")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
 
 
 class Stars(NamedTuple):
@@ -142,12 +167,12 @@ def stars(graph: AtomicGraph, n_species: int, most_edges: int) -> Iterator[Stars
     What lies around a neighbour is left out, and then all that matters of it is its species and the edge to it: one
     atom of each species, the last of each part, stands for all neighbours. Positions are those of the centres alone.
     """
-    firsts = torch.searchsorted(graph.centers, torch.arange(graph.n_atoms + 1, device=graph.centers.device))
+    firsts = torch.searchsorted(graph.centers, torch.arange(graph.n_centers + 1, device=graph.centers.device))
     start, ghosts = 0, torch.arange(n_species, device=graph.species.device)
     share = math.ceil(graph.n_edges / max(1, math.ceil(graph.n_edges / most_edges)))
-    while start < graph.n_atoms:
+    while start < graph.n_centers:
         enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
-        stop = max(start + 1, min(int(enough) - 1, graph.n_atoms))
+        stop = max(start + 1, min(int(enough) - 1, graph.n_centers))
         atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
         neighbors = stop - start + graph.species[graph.neighbors[edges]]
         nowhere = graph.positions.new_zeros(n_species, 3)
@@ -160,6 +185,7 @@ def stars(graph: AtomicGraph, n_species: int, most_edges: int) -> Iterator[Stars
             neighbors=neighbors,
             shifts=graph.shifts[edges],
             by_neighbor=neighbors.argsort(stable=True),
+            ghosts=None,
         )
         yield Stars(part, atoms, edges)
         start = stop

@@ -83,10 +83,11 @@ class Potential(nn.Module):
     def device(self) -> torch.device:
         return self.shift.device
 
-    def atomic_energies(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+    def atomic_energies(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom in eV, from r_ij in Å."""
         own = self.model(graph, vectors.to(self.dtype)).double()
-        energies = self.scale[graph.species] * own + self.shift[graph.species]
+        species = graph.species if graph.ghosts is None else graph.species[: graph.n_centers]
+        energies = self.scale[species] * own + self.shift[species]
         return energies if self.zbl is None else energies + self.zbl(vectors, graph)
 
     def forward(
@@ -108,10 +109,7 @@ class Potential(nn.Module):
         derivatives = forces or stress
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
             vectors = pair_vectors(graph)
-            given = (graph, vectors, counted, derivatives)
-            at_once = graph.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.reach > 1
-            recorded = self.training or (torch.is_grad_enabled() and not derivatives)
-            energies, pull = (self._energies_and_pull if at_once or recorded else self._star_by_star)(*given)
+            energies, pull = self.energies_and_pull(graph, vectors, counted, derivatives)
         if not derivatives:
             return Prediction(self._total(energies, graph), energies, None, None, None)
         if not self.training:
@@ -125,14 +123,36 @@ class Potential(nn.Module):
             stress=self._stress(virial, graph) if virial is not None else None,
         )
 
-    def _energies_and_pull(
+    def energies_and_pull(
         self,
         graph: AtomicGraph,
         vectors: Float[Tensor, "edges 3"],
-        counted: Bool[Tensor, " atoms"] | None,
+        counted: Bool[Tensor, " centers"] | None = None,
+        derivatives: bool = True,
+    ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
+        """The energy of each atom in eV and, where derivatives are wanted, that of their sum by each r_ij in eV/Å.
+
+        What all else follows from, for an engine that has r_ij, and knows what to do with what pulls at each edge.
+
+        Args:
+            graph: as in :meth:`forward`; its positions, shifts and cells play no part.
+            vectors: r_ij of each edge, in Å.
+            counted: as in :meth:`forward`.
+            derivatives: whether pull is wanted, which is None otherwise.
+        """
+        at_once = graph.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.reach > 1
+        recorded = self.training or (torch.is_grad_enabled() and not derivatives)
+        compute = self._at_once if at_once or recorded else self._star_by_star
+        with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
+            return compute(graph, vectors, counted, derivatives)
+
+    def _at_once(
+        self,
+        graph: AtomicGraph,
+        vectors: Float[Tensor, "edges 3"],
+        counted: Bool[Tensor, " centers"] | None,
         derivatives: bool,
-    ) -> tuple[Float[Tensor, " atoms"], Float[Tensor, "edges 3"] | None]:
-        """The energy of each atom and, where derivatives are wanted, that of their sum by each r_ij."""
+    ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
         vectors = vectors.requires_grad_(derivatives)
         energies = self.atomic_energies(graph, vectors)
         if counted is not None:
@@ -146,16 +166,16 @@ class Potential(nn.Module):
         self,
         graph: AtomicGraph,
         vectors: Float[Tensor, "edges 3"],
-        counted: Bool[Tensor, " atoms"] | None,
+        counted: Bool[Tensor, " centers"] | None,
         derivatives: bool,
-    ) -> tuple[Float[Tensor, " atoms"], Float[Tensor, "edges 3"] | None]:
+    ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
         """The same for a model that sees an atom's edges and no others: some atoms after others, to save memory."""
         sorted_graph, order = sorted_by_center(graph, torch.arange(graph.n_edges, device=vectors.device))
-        energies, pull = vectors.new_empty(graph.n_atoms), torch.empty_like(vectors) if derivatives else None
+        energies, pull = vectors.new_empty(graph.n_centers), torch.empty_like(vectors) if derivatives else None
         for part, atoms, edges in stars(sorted_graph, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
             own = torch.zeros(part.n_atoms, dtype=torch.bool, device=vectors.device)
             own[: atoms.stop - atoms.start] = True if counted is None else counted[atoms]
-            found, slope = self._energies_and_pull(part, vectors[order[edges]], own, derivatives)
+            found, slope = self._at_once(part, vectors[order[edges]], own, derivatives)
             energies[atoms] = found[: atoms.stop - atoms.start].detach()
             if pull is not None:
                 pull[order[edges]] = slope
@@ -163,7 +183,8 @@ class Potential(nn.Module):
 
     @staticmethod
     def _total(energies: Float[Tensor, " atoms"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
-        return energies.new_zeros(graph.n_structures).index_add(0, graph.structure_of_atom, energies)
+        structure = graph.structure_of_atom if graph.ghosts is None else graph.structure_of_atom[: graph.n_centers]
+        return energies.new_zeros(graph.n_structures).index_add(0, structure, energies)
 
     @staticmethod
     def _virial(

@@ -13,6 +13,7 @@ from equiforce.kernels import convolve, gpu, reference
 from equiforce.kernels.generate_triton import source
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from tests.kernels.test_reference import random_graph
+from tests.systems import Images
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
@@ -143,6 +144,20 @@ def graph_of(n_atoms: int, centers: list[int], neighbors: list[int]) -> AtomicGr
 )
 def test_any_graph(graph):
     check(case("some-lead-nowhere", graph=graph), torch.float64)
+
+
+def test_ghosts_come_last_and_receive_nothing():
+    ghosts = Images(2, torch.tensor([1, 0]))
+    graph = replace(graph_of(4, [0, 0, 1, 1], [1, 2, 3, 0]), ghosts=ghosts)
+    all_of_it = case("unequal-channels", 4, graph=replace(graph, ghosts=None))
+    whole = gpu.gather(*all_of_it.inputs, all_of_it.graph, all_of_it.table)
+    own = gpu.gather(*all_of_it.inputs, graph, all_of_it.table)
+    torch.testing.assert_close(own, whole[:2])
+    assert not whole[2:].any()
+    given = (all_of_it.inputs, all_of_it.table, ALL)
+    some = gpu.scatter(all_of_it.g[:2].contiguous(), *given[0], graph, *given[1:])
+    for actual, wanted in zip(some, gpu.scatter(all_of_it.g, *given[0], all_of_it.graph, *given[1:]), strict=True):
+        torch.testing.assert_close(actual, wanted)
 
 
 def test_no_edges():

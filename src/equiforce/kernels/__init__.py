@@ -65,6 +65,11 @@ def edges(
     return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
 
 
+def of_ghosts_too(x: Float[Tensor, "known features"], graph: AtomicGraph) -> Float[Tensor, "atoms features"]:
+    """Features of all atoms, from those of all but the ghosts; as they are where those of ghosts are there already."""
+    return x if len(x) == graph.n_atoms else autograd.of_ghosts_too(x, graph.ghosts)
+
+
 def convolve(
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
@@ -72,7 +77,7 @@ def convolve(
     graph: AtomicGraph,
     table: PathTable,
     backend: Backend = "auto",
-) -> Float[Tensor, "atoms messages"]:
+) -> Float[Tensor, "centers messages"]:
     """m_i = sum_j R(r_ij) (Y(r_ij) x x_j), the convolution of NequIP (arXiv 2101.03164, equation 7).
 
     Args:
@@ -85,7 +90,7 @@ def convolve(
             weights without positions are always the reference's.
 
     Returns:
-        The sum over the neighbours of each atom, irreps ``table.irreps_out``.
+        The sum over the neighbours of each atom that is no ghost, irreps ``table.irreps_out``.
     """
     x = x.to(harmonics.dtype)
     training = radial.values.requires_grad
@@ -160,7 +165,7 @@ def environment(
     harmonics: Float[Tensor, "edges harmonics"],
     graph: AtomicGraph,
     backend: Backend = "auto",
-) -> Float[Tensor, "atoms environment"]:
+) -> Float[Tensor, "centers environment"]:
     """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249).
 
     Args:
@@ -172,7 +177,7 @@ def environment(
     Returns:
         A row of channels for each harmonic.
     """
-    return _environment(weights, harmonics, graph.centers, graph.n_atoms, backend)
+    return _environment(weights, harmonics, graph.centers, graph.n_centers, backend)
 
 
 def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, backend: Backend) -> Tensor:
@@ -364,6 +369,7 @@ __all__ = [
     "leading",
     "lookup",
     "mix",
+    "of_ghosts_too",
     "pair_gradient",
     "pair_vectors",
     "sorted_by_center",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equiforce.graph import AtomicGraph
+from equiforce.graph import AtomicGraph, Ghosts
 from equiforce.kernels.couplings import CouplingTable
 from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
 from equiforce.kernels.plans import GatePlan, MixPlan
@@ -19,6 +19,33 @@ def convolve(
     """sum_j R(r_ij) (Y(r_ij) x x_j) by a backend's ``gather`` and ``scatter``; twice differentiable."""
     values = radial.values.to(x.dtype)
     return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
+
+
+def of_ghosts_too(x: Tensor, ghosts: Ghosts) -> Tensor:
+    """Features of one's own atoms and of ghosts; differentiable to any order."""
+    return _Fetch.apply(x, ghosts)
+
+
+class _Fetch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, ghosts) -> Tensor:
+        ctx.rest = (ghosts,)
+        return ghosts.fetch(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor):
+        return _apply(_GiveBack, g, *ctx.rest), None
+
+
+class _GiveBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, g, ghosts) -> Tensor:
+        ctx.rest = (ghosts,)
+        return ghosts.give_back(g)
+
+    @staticmethod
+    def backward(ctx: Any, tangent: Tensor):
+        return _apply(_Fetch, tangent, *ctx.rest), None
 
 
 def pair_gradient(pull: Tensor, graph: AtomicGraph, backend: ModuleType) -> Tensor:

@@ -82,16 +82,16 @@ def gather(
     graph: AtomicGraph,
     table: PathTable,
     tangents: Tangents | None = None,
-) -> Float[Tensor, "atoms messages"]:
+) -> Float[Tensor, "centers messages"]:
     """The convolution, or with tangents its derivative along them. Edges are sorted by centre."""
     kernel = _kernel(table, x.dtype, "gather", tangents is not None)
-    out = x.new_zeros(x.shape[0], table.dims[1])
+    out = x.new_zeros(graph.n_centers, table.dims[1])
     _run(kernel, graph, x, harmonics, values, positions, tangents, out=out)
     return out
 
 
 def scatter(
-    g: Float[Tensor, "atoms messages"],
+    g: Float[Tensor, "centers messages"],
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
     values: Float[Tensor, "rows weights"],

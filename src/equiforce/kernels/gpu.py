@@ -86,23 +86,23 @@ def gather(
     graph: AtomicGraph,
     table: PathTable,
     tangents: Tangents | None = None,
-) -> Float[Tensor, "atoms messages"]:
-    """The convolution [atoms, irreps_out], or with tangents its derivative along them. Edges are sorted by centre."""
-    n_atoms, parts = x.shape[0], n_parts(table, "gather")
+) -> Float[Tensor, "centers messages"]:
+    """The convolution [centers, irreps_out], or with tangents its derivative along them. Edges are sorted by centre."""
+    n_centers, parts = graph.n_centers, n_parts(table, "gather")
     if not (graph.n_edges and parts):
-        return x.new_zeros(n_atoms, table.irreps_out.dim)
-    out = x.new_empty(n_atoms, table.irreps_out.dim)
-    edges, n_warps = _edges(graph), _n_warps(n_atoms * parts)
+        return x.new_zeros(n_centers, table.irreps_out.dim)
+    out = x.new_empty(n_centers, table.irreps_out.dim)
+    edges, n_warps = _edges(graph), _n_warps(n_centers * parts)
     x, harmonics, values, positions, *along = _contiguous(x, harmonics, values, positions, *(tangents or (None,) * 3))
     arguments = (x, harmonics, values, positions, *along, edges.neighbors, edges.center_starts, out, values.shape[0])
     with torch.cuda.device_of(x):
-        kernel = _module(table, interpreted()).gather[n_atoms, parts]
+        kernel = _module(table, interpreted()).gather[n_centers, parts]
         kernel(*arguments, LANES=WARP * n_warps, DUAL=tangents is not None, num_warps=n_warps)
     return out
 
 
 def scatter(
-    g: Float[Tensor, "atoms messages"],
+    g: Float[Tensor, "centers messages"],
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
     values: Float[Tensor, "rows weights"],

@@ -37,7 +37,7 @@ def convolve(
     radial: Radial,
     graph: AtomicGraph,
     table: PathTable,
-) -> Float[Tensor, "atoms messages"]:
+) -> Float[Tensor, "centers messages"]:
     """sum_j R(r_ij) (Y(r_ij) x x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
     groups, order = _plan(table, x.dtype, x.device)
     weights = weights_on_edges(radial)
@@ -47,7 +47,7 @@ def convolve(
         maps = (harmonics @ mixing).unflatten(1, (len(path_of_row), 2 * source.l + 1))
         products = torch.bmm(maps, source.of(sent))
         scale = weights[:, columns].unflatten(1, (len(components), source.channels)).index_select(1, path_of_row)
-        total = products.new_zeros(graph.n_atoms, *products.shape[1:])
+        total = products.new_zeros(graph.n_centers, *products.shape[1:])
         results += total.index_add(0, graph.centers, products * scale).split(components, dim=1)
     return torch.cat([torch.cat([results[path] for path in paths], dim=2).flatten(1) for paths in order], dim=1)
 

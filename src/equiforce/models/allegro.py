@@ -153,7 +153,7 @@ class Allegro(nn.Module):
         self.readout = ScalarMLP(n_seen, [config.readout_width] * config.readout_depth, 1)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
-    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom, in units of the potential's scale.
 
         Args:
@@ -178,7 +178,7 @@ class Allegro(nn.Module):
             times = partial(contract, tensors)
             seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
         energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
-        return self.normalization * energies.new_zeros(graph.n_atoms).index_add(0, graph.centers, energies)
+        return self.normalization * energies.new_zeros(graph.n_centers).index_add(0, graph.centers, energies)
 
     def kinds(self, graph: AtomicGraph) -> Int[Tensor, " edges"]:
         """The ordered pair of species of each edge, centre first."""

@@ -153,7 +153,7 @@ class NequIP(nn.Module):
         """Over how many edges the energy of an atom depends on others."""
         return len(self.layers)
 
-    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " atoms"]:
+    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom, in units of the potential's scale.
 
         Args:
@@ -163,10 +163,10 @@ class NequIP(nn.Module):
         h = self.propagate(graph, vectors)
         energies = self.readout(h).squeeze(1)
         if self.config.first_self_connection:
-            energies = energies - self.isolated()[graph.species]
+            energies = energies - self.isolated()[graph.species[: graph.n_centers]]
         return energies
 
-    def propagate(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "atoms channels"]:
+    def propagate(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
         """The features of each atom after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
         harmonics, positions = edges(vectors, self.config.l_max, per_length)

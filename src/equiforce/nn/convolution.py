@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import PathTable, Radial, convolve
+from equiforce.kernels import PathTable, Radial, convolve, of_ghosts_too
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.radial import RadialNetwork
 
@@ -37,12 +37,16 @@ class Convolution(nn.Module):
 
     def forward(
         self,
-        h: Float[Tensor, "atoms inputs"],
+        h: Float[Tensor, "known inputs"],
         harmonics: Float[Tensor, "edges harmonics"],
         radial: Radial,
         species: Int[Tensor, " atoms"],
         graph: AtomicGraph,
-    ) -> Float[Tensor, "atoms outputs"]:
-        messages = convolve(self.linear_in(h), harmonics, radial, graph, self.table)
+    ) -> Float[Tensor, "centers outputs"]:
+        messages = convolve(of_ghosts_too(self.linear_in(h), graph), harmonics, radial, graph, self.table)
         mixed = self.linear_out(messages)
-        return mixed if self.self_connection is None else mixed + self.self_connection(h, species)
+        if self.self_connection is None:
+            return mixed
+        if graph.ghosts is not None:
+            h, species = h[: graph.n_centers], species[: graph.n_centers]
+        return mixed + self.self_connection(h, species)
