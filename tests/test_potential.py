@@ -170,6 +170,10 @@ def test_ghosts_are_fetched_once_for_each_layer_that_hears_of_neighbours_feature
     potential_of(l_max=1, n_layers=3, channels=4)(apart)
     assert calls == ["fetch"] * 2 + ["give_back"] * 2
     calls.clear()
+    molecule = graph_of(ethanol())  # has no images, but must go along: others may need its features
+    potential_of(l_max=1, n_layers=3, channels=4)(replace(molecule, ghosts=Images(9, torch.tensor([], dtype=int))))
+    assert calls == ["fetch"] * 2 + ["give_back"] * 2
+    calls.clear()
     potential_of("allegro")(apart)
     assert calls == []
 

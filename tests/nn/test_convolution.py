@@ -13,7 +13,7 @@ IRREPS = Irreps("4x0e + 3x1o")
 def applied(graph, seed=0, **options):
     torch.manual_seed(seed)
     settings = {"l_max": 1, "n_basis": 5, "radial_depth": 1, "radial_width": 8, "mean_neighbors": 4.0, "n_species": 3}
-    layer = Convolution(IRREPS, IRREPS, **{**settings, "self_connection": False, **options})
+    layer = Convolution(IRREPS, IRREPS, **{**settings, "self_connection": False, "from_species": False, **options})
     h = torch.linspace(-1, 1, graph.n_atoms * IRREPS.dim).reshape(graph.n_atoms, -1)
     harmonics = spherical_harmonics(graph.edge_vectors().float(), 1)
     basis = torch.linspace(0, 1, graph.n_edges * 5).reshape(-1, 5)

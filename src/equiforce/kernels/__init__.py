@@ -65,9 +65,9 @@ def edges(
     return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
 
 
-def of_ghosts_too(x: Float[Tensor, "known features"], graph: AtomicGraph) -> Float[Tensor, "atoms features"]:
-    """Features of all atoms, from those of all but the ghosts; as they are where those of ghosts are there already."""
-    return x if len(x) == graph.n_atoms else autograd.of_ghosts_too(x, graph.ghosts)
+def of_ghosts_too(x: Float[Tensor, "centers features"], graph: AtomicGraph) -> Float[Tensor, "atoms features"]:
+    """Features of all atoms, from those of all but the ghosts; who has no ghosts of its own may have to give some."""
+    return x if graph.ghosts is None else autograd.of_ghosts_too(x, graph.ghosts)
 
 
 def convolve(

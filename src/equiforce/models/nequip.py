@@ -112,6 +112,7 @@ class NequIPLayer(nn.Module):
             mean_neighbors=config.mean_neighbors or 1.0,
             n_species=n_species,
             self_connection=config.self_connection and (config.first_self_connection or not first),
+            from_species=first,
         )
         self.residual = config.residual and irreps_in == reached and not first
         self.irreps_out = reached

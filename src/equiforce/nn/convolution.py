@@ -27,8 +27,10 @@ class Convolution(nn.Module):
         mean_neighbors: float,
         n_species: int,
         self_connection: bool,
+        from_species: bool,
     ):
         super().__init__()
+        self.from_species = from_species  # what follows from the species is known of ghosts too
         self.table = PathTable(irreps_in, l_max, irreps_out)
         self.linear_in = Linear(irreps_in, irreps_in)
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
@@ -43,8 +45,8 @@ class Convolution(nn.Module):
         species: Int[Tensor, " atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "centers outputs"]:
-        messages = convolve(of_ghosts_too(self.linear_in(h), graph), harmonics, radial, graph, self.table)
-        mixed = self.linear_out(messages)
+        sent = self.linear_in(h) if self.from_species else of_ghosts_too(self.linear_in(h), graph)
+        mixed = self.linear_out(convolve(sent, harmonics, radial, graph, self.table))
         if self.self_connection is None:
             return mixed
         if graph.ghosts is not None:

@@ -1,0 +1,200 @@
+"""The Python side of ``pair_style equiforce``: what LAMMPS calls, in its own process, on every rank."""
+
+import ctypes
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equiforce import model_file
+from equiforce.errors import InputError
+from equiforce.graph import AtomicGraph, Ghosts
+from equiforce.memory import available, footprint, in_words
+from equiforce.potential import Potential
+
+PROBLEM = 1024  # bytes of a message, as in pair_equiforce.h
+SINGLE_STRUCTURE = (1, 3, 3)
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("number", "reach", "n_species")),
+        ("cutoff", ctypes.c_double),
+        ("problem", ctypes.c_char * PROBLEM),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("model", "n_centers", "n_atoms", "n_edges")),
+        *((name, ctypes.c_void_p) for name in ("species", "centers", "neighbors", "by_neighbor", "vectors")),
+        *((name, ctypes.c_void_p) for name in ("counted", "energies", "pull", "pair")),
+        ("problem", ctypes.c_char * PROBLEM),
+    )
+
+
+_Load = ctypes.CFUNCTYPE(
+    None,
+    *(ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int),
+    *(ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(_Model)),
+)
+_Compute = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Batch))
+_Exchange = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int)
+
+
+class _Functions(ctypes.Structure):
+    _fields_ = (("load", _Load), ("compute", _Compute), ("exchange", _Exchange))
+
+
+class RankGhosts(Ghosts):
+    """Ghosts of LAMMPS: ``forward_comm`` and ``reverse_comm`` of the pair style."""
+
+    def __init__(self, n_owned: int, n_atoms: int, exchange: Callable[[int, int, int, int], None]):
+        self.n_owned, self.n_atoms = n_owned, n_atoms
+        self.exchange = exchange
+
+    def fetch(self, x: Tensor) -> Tensor:
+        rows = x.new_empty(self.n_atoms, x.shape[1])
+        rows[: self.n_owned] = x
+        self.exchange(rows.data_ptr(), rows.shape[1], rows.element_size(), 0)
+        return rows
+
+    def give_back(self, g: Tensor) -> Tensor:
+        rows = g.clone(memory_format=torch.contiguous_format)
+        self.exchange(rows.data_ptr(), rows.shape[1], rows.element_size(), 1)
+        return rows[: self.n_owned]
+
+
+class Host:
+    """The models that the pair styles of this process use."""
+
+    def __init__(self, exchange: Callable[..., None]):
+        self.exchange = exchange
+        self.potentials: list[Potential] = []
+        self.n_ranks_here = 1  # on this machine
+        self.largest: dict[int, int] = {}  # atoms that were found to fit into memory, by model
+
+    def load(self, path: str, elements: list[str], precision: str, n_ranks: int, codes: Any, model: _Model) -> None:
+        """Reads a model file, which reproduces its reference values or is refused; says which species each type is."""
+        self.n_ranks_here = ranks_of_this_machine(n_ranks)
+        torch.set_num_threads(threads_of_a_rank(self.n_ranks_here))
+        potential = model_file.load(Path(path), dtype=precision or None)
+        for number, element in enumerate(elements):
+            codes[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
+        if all(element == "NULL" for element in elements):
+            raise InputError("pair_coeff says NULL for all atom types: give the chemical symbols of those to be seen")
+        model.number, model.reach = len(self.potentials), potential.model.reach
+        model.n_species, model.cutoff = len(potential.species), potential.cutoff
+        self.potentials.append(potential)
+
+    def compute(self, batch: _Batch) -> None:
+        """Energies and pull of a batch, written to where LAMMPS wants them."""
+        n_centers, n_atoms, n_edges = batch.n_centers, batch.n_atoms, batch.n_edges
+        integers = partial(_view, dtype=np.int64)
+        vectors = _view(batch.vectors, (n_edges, 3), np.float64)
+        potential = self.potentials[batch.model]
+        if potential.model.reach > 1 and n_atoms > self.largest.get(batch.model, 0):
+            self.refuse_what_does_not_fit(potential, n_centers, n_atoms, n_edges)
+            self.largest[batch.model] = n_atoms
+        exchange = partial(self.exchange, batch.pair)
+        graph = AtomicGraph(
+            positions=vectors.new_zeros(n_atoms, 3),
+            species=integers(batch.species, (n_atoms,)),
+            cell=vectors.new_zeros(SINGLE_STRUCTURE),
+            structure_of_atom=torch.zeros(n_atoms, dtype=torch.int64),
+            centers=integers(batch.centers, (n_edges,)),
+            neighbors=integers(batch.neighbors, (n_edges,)),
+            shifts=vectors.new_zeros(1, 3).expand(n_edges, 3),
+            by_neighbor=integers(batch.by_neighbor, (n_edges,)),
+            ghosts=RankGhosts(n_centers, n_atoms, exchange),
+        )
+        counted = _view(batch.counted, (n_centers,), np.bool_)
+        energies, pull = potential.energies_and_pull(graph, vectors, counted)
+        _view(batch.energies, (n_centers,), np.float64).copy_(energies.detach())
+        _view(batch.pull, (n_edges, 3), np.float64).copy_(pull)
+
+    def refuse_what_does_not_fit(self, potential: Potential, n_owned: int, n_atoms: int, n_edges: int) -> None:
+        """Raises InputError where energies and forces would take more memory than there is, and kill without a word."""
+        need, free = footprint(potential).bytes(n_atoms, n_edges), available(potential.device)
+        if free is None or need <= free / self.n_ranks_here:
+            return
+        raise InputError(
+            f"energy and forces of {n_owned:,} atoms and {n_atoms - n_owned:,} ghosts on one rank need about "
+            f"{in_words(need)} of memory, and {in_words(free / self.n_ranks_here)} are free for each of "
+            f"{self.n_ranks_here}: take more machines, a smaller model, or an Allegro model, which needs little"
+        )
+
+
+def species_of(element: str, atom_type: int, potential: Potential, path: str) -> int:
+    """The model's index of a chemical symbol."""
+    if element not in potential.species:
+        raise InputError(
+            f"pair_coeff says that atoms of type {atom_type} are {element}, but the model {path} knows "
+            f"{', '.join(potential.species)}: give one of these for each atom type, in the order of the types, or NULL"
+        )
+    return potential.species.index(element)
+
+
+def ranks_of_this_machine(n_ranks: int) -> int:
+    """How many of all ranks run here, if the launcher of MPI says so; else all."""
+    environment = os.environ  # noqa: TID251 - how the launcher says it
+    said = (environment.get(name, "") for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"))
+    return next((int(number) for number in said if number.isdigit()), n_ranks)
+
+
+def threads_of_a_rank(n_ranks_here: int) -> int:
+    """Threads that a rank computes with: OMP_NUM_THREADS, or its share of the processors that it may use."""
+    environment = os.environ  # noqa: TID251 - the field's own way to say the number of threads
+    if environment.get("OMP_NUM_THREADS", "").isdigit():
+        return max(1, int(environment["OMP_NUM_THREADS"]))
+    return max(1, len(os.sched_getaffinity(0)) // n_ranks_here)
+
+
+def attach(address: int) -> None:
+    """Puts Python's functions where the pair style looks for them."""
+    functions = _Functions.from_address(address)
+    host = Host(functions.exchange)
+
+    def load(path, elements, precision, n_ranks, codes, model) -> None:
+        given = (path.decode(), elements.decode().split(), precision.decode(), n_ranks, codes, model.contents)
+        model.contents.problem = _problem(host.load, *given)
+
+    def compute(batch) -> int:
+        batch.contents.problem = _problem(host.compute, batch.contents)
+        return int(bool(batch.contents.problem))
+
+    functions.load, functions.compute = _Load(load), _Compute(compute)
+    _kept.append((host, functions.load, functions.compute))
+
+
+_kept: list[Any] = []  # what C++ calls must not be collected
+
+
+def _problem(function: Callable[..., None], *arguments: Any) -> bytes:
+    """Why a call failed: ctypes would swallow an exception, and the simulation would go on with wrong numbers."""
+    try:
+        function(*arguments)
+    except InputError as error:
+        text = str(error)
+    except BaseException as error:  # all that can be done is to stop the simulation
+        traceback.print_exc()
+        sys.stderr.flush()
+        text = f"{type(error).__name__}: {error}"
+    else:
+        return b""
+    return text.encode()[: PROBLEM - 1] or b"an error without words"
+
+
+def _view(address: int | None, shape: tuple[int, ...], dtype: type) -> Tensor:
+    """A tensor over memory of LAMMPS."""
+    if not address or 0 in shape:
+        return torch.from_numpy(np.zeros(shape, dtype))
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return torch.from_numpy(np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape))

@@ -1,0 +1,360 @@
+// LAMMPS finds the pairs, moves the atoms and speaks to other ranks; Python computes energies and what pulls at edges.
+
+#include "pair_equiforce.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "compute.h"
+#include "domain.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "modify.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "platform.h"
+#include "update.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mpi.h>
+
+using namespace LAMMPS_NS;
+
+const char *equiforce_start(EquiforceFunctions &);
+
+static constexpr int CHUNK = 128;          // doubles an atom and message: what LAMMPS' buffers must hold
+static constexpr int EDGES_AT_ONCE = 4096; // of strictly local models: as many as stay in the caches
+static constexpr double COINCIDENT = 0.01; // Å
+static constexpr double KCAL_PER_MOL = 23.060549; // of an eV, as elsewhere in LAMMPS
+
+static EquiforceFunctions functions = {};
+
+static void exchange_of(void *pair, void *rows, int64_t width, int64_t bytes, int back)
+{
+  static_cast<PairEquiforce *>(pair)->exchange(rows, width, bytes, back);
+}
+
+PairEquiforce::PairEquiforce(LAMMPS *lmp) : Pair(lmp), model{}, precision(), energy_unit(1.0)
+{
+  single_enable = 0;
+  restartinfo = 0;
+  one_coeff = 1;
+  manybody_flag = 1;
+  centroidstressflag = CENTROID_AVAIL;
+  comm_forward = comm_reverse = CHUNK;
+  nextra = 2;
+  pvector = extra;
+  extra[0] = extra[1] = 0.0;
+}
+
+PairEquiforce::~PairEquiforce()
+{
+  if (allocated) {
+    memory->destroy(setflag);
+    memory->destroy(cutsq);
+  }
+}
+
+void PairEquiforce::settings(int narg, char **arg)
+{
+  if (narg > 1 || (narg == 1 && strcmp(arg[0], "float32") != 0 && strcmp(arg[0], "float64") != 0))
+    error->all(FLERR, "pair_style equiforce takes no argument, or the precision of the weights: float32 or float64");
+  precision = narg ? arg[0] : "";
+}
+
+void PairEquiforce::allocate()
+{
+  const int n = atom->ntypes;
+  if (!allocated) {
+    memory->create(setflag, n + 1, n + 1, "pair:setflag");
+    memory->create(cutsq, n + 1, n + 1, "pair:cutsq");
+    allocated = 1;
+  }
+  for (int i = 1; i <= n; i++)
+    for (int j = 1; j <= n; j++) setflag[i][j] = 0;
+}
+
+void PairEquiforce::coeff(int narg, char **arg)
+{
+  const int n_types = atom->ntypes;
+  if (narg != 3 + n_types || strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0)
+    error->all(FLERR,
+               "pair_coeff of equiforce is * * MODEL.eqf and then the chemical symbol of each of the {} atom types, "
+               "or NULL for a type that the model shall not see",
+               n_types);
+  if (!functions.compute) {
+    functions.exchange = exchange_of;
+    if (const char *problem = equiforce_start(functions)) error->all(FLERR, problem);
+  }
+  std::string elements;
+  for (int type = 1; type <= n_types; type++) elements += std::string(type > 1 ? " " : "") + arg[2 + type];
+  species_of_type.assign(n_types + 1, -1);
+  functions.load(arg[2], elements.c_str(), precision.c_str(), comm->nprocs, &species_of_type[1], &model);
+
+  // one rank may lack the file that others have: all of them stop, and the first that has a reason says it
+  int first = model.problem[0] ? comm->me : comm->nprocs, any;
+  MPI_Allreduce(&first, &any, 1, MPI_INT, MPI_MIN, world);
+  if (any < comm->nprocs) {
+    MPI_Bcast(model.problem, sizeof(model.problem), MPI_CHAR, any, world);
+    error->all(FLERR, "{}{}", any ? "rank " + std::to_string(any) + ": " : std::string(), model.problem);
+  }
+
+  allocate();
+  for (int i = 1; i <= n_types; i++)
+    for (int j = 1; j <= n_types; j++) setflag[i][j] = species_of_type[i] >= 0 && species_of_type[j] >= 0;
+  if (model.reach == 1) comm_forward = comm_reverse = 0;
+}
+
+void PairEquiforce::init_style()
+{
+  check_simulation();
+  energy_unit = strcmp(update->unit_style, "real") == 0 ? KCAL_PER_MOL : 1.0;
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+void PairEquiforce::check_simulation()
+{
+  const std::string units = update->unit_style;
+  if (units != "metal" && units != "real")
+    error->all(FLERR, "pair_style equiforce computes in eV and Å, which LAMMPS has in units metal (or real, converted), "
+                      "not in units {}: write units metal and give everything else in its units", units);
+  if (!force->newton_pair)
+    error->all(FLERR, "pair_style equiforce needs newton on, for forces on atoms of other ranks are sent back to them: "
+                      "remove newton off, or -pk and package commands that turn it off");
+  if (model.reach > 1)
+    for (auto &compute : modify->get_compute_list())
+      if (utils::strmatch(compute->style, "^heat/flux"))
+        error->all(FLERR, "compute {} asks for a heat flux, which does not follow from the virial of each atom where "
+                          "atoms beyond the cutoff matter, as in a message-passing model: take an Allegro model",
+                   compute->id);
+}
+
+// What LAMMPS knows only when the simulation is set up.
+void PairEquiforce::check_neighbors()
+{
+  for (int k = 1; k < 4; k++)
+    if (atom->molecular != Atom::ATOMIC && neighbor->special_flag[k] == 0)
+      error->all(FLERR, "pair_style equiforce must see bonded atoms, but the special_bonds setting takes 1-{} neighbors "
+                        "off the list: write special_bonds lj/coul 1.0 1.0 1.0", k + 1);
+  if (neighbor->exclude)
+    error->all(FLERR, "pair_style equiforce must see all pairs, but neigh_modify exclude takes some off the list: "
+                      "remove it, or give the types NULL in pair_coeff");
+  if (comm->get_comm_cutoff() < model.cutoff)
+    error->all(FLERR, "the model sees {} Å far, but atoms of other ranks are known within {} Å only: raise comm_modify "
+                      "cutoff", model.cutoff, comm->get_comm_cutoff());
+}
+
+double PairEquiforce::init_one(int i, int j)
+{
+  if (!setflag[i][j]) error->all(FLERR, "pair_style equiforce has no model for all of the atom types: add pair_coeff");
+  return model.cutoff;
+}
+
+void PairEquiforce::compute(int eflag, int vflag)
+{
+  ev_init(eflag, vflag);
+  if (neighbor->ago == 0) check_neighbors();
+  list_atoms();
+  if (model.reach == 1)
+    compute_blocks();
+  else
+    compute_whole();
+  if (vflag_fdotr) virial_fdotr_compute();
+}
+
+// Atoms of types that the model does not see have no edges, and their energies do not count.
+void PairEquiforce::list_atoms()
+{
+  listed.assign(atom->nlocal, 0);
+  for (int k = 0; k < list->inum; k++) {
+    const int i = list->ilist[k];
+    listed[i] = species_of_type[atom->type[i]] >= 0;
+  }
+}
+
+void PairEquiforce::add_edges(int i, int64_t center, bool by_species, int64_t n_centers)
+{
+  double **x = atom->x;
+  const double range = model.cutoff * model.cutoff;
+  const int *others = list->firstneigh[i], n_others = list->numneigh[i];
+  for (int k = 0; k < n_others; k++) {
+    const int j = others[k] & NEIGHMASK;
+    const int64_t kind = species_of_type[atom->type[j]];
+    const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
+    const double square = dx * dx + dy * dy + dz * dz;
+    if (square >= range || kind < 0) continue;
+    if (square < COINCIDENT * COINCIDENT)
+      error->one(FLERR, "atoms {} and {} coincide in step {}, at a distance of {:.2g} Å", atom->tag[i], atom->tag[j],
+                 update->ntimestep, std::sqrt(square));
+    centers.push_back(center);
+    neighbors.push_back(by_species ? n_centers + kind : j);
+    owners.push_back(j);
+    vectors.insert(vectors.end(), {dx, dy, dz});
+  }
+}
+
+void PairEquiforce::sort_by_neighbor(int64_t n_atoms)
+{
+  counts.assign(n_atoms + 1, 0);
+  for (int64_t j : neighbors) counts[j + 1]++;
+  for (int64_t j = 0; j < n_atoms; j++) counts[j + 1] += counts[j];
+  by_neighbor.resize(neighbors.size());
+  for (size_t edge = 0; edge < neighbors.size(); edge++) by_neighbor[counts[neighbors[edge]]++] = edge;
+}
+
+// Message passing: all atoms at once, the ghosts last, for features go to and fro between the layers.
+void PairEquiforce::compute_whole()
+{
+  const int n_owned = atom->nlocal, n_atoms = n_owned + atom->nghost;
+  species.resize(n_atoms);
+  for (int i = 0; i < n_atoms; i++) species[i] = std::max<int64_t>(0, species_of_type[atom->type[i]]);
+  centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
+  for (int i = 0; i < n_owned; i++)
+    if (listed[i]) add_edges(i, i, false, n_owned);
+  counted = listed;
+  run(n_owned, n_atoms);
+  tally(0, n_owned);
+}
+
+// Strictly local models: some atoms after others, and of neighbours nothing but the species and the vector.
+void PairEquiforce::compute_blocks()
+{
+  const int n_owned = atom->nlocal;
+  for (int first = 0, stop; first < n_owned; first = stop) {
+    int64_t room = EDGES_AT_ONCE;
+    for (stop = first; stop < n_owned; stop++) {
+      const int64_t more = listed[stop] ? list->numneigh[stop] : 0;
+      if (stop > first && more > room) break;
+      room -= more;
+    }
+    const int64_t n_centers = stop - first, n_atoms = n_centers + model.n_species;
+    species.resize(n_atoms);
+    centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
+    for (int i = first; i < stop; i++) {
+      species[i - first] = std::max<int64_t>(0, species_of_type[atom->type[i]]);
+      if (listed[i]) add_edges(i, i - first, true, n_centers);
+    }
+    for (int64_t kind = 0; kind < model.n_species; kind++) species[n_centers + kind] = kind;
+    counted.assign(listed.begin() + first, listed.begin() + stop);
+    run(n_centers, n_atoms);
+    tally(first, n_centers);
+  }
+}
+
+void PairEquiforce::run(int64_t n_centers, int64_t n_atoms)
+{
+  sort_by_neighbor(n_atoms);
+  energies.resize(n_centers);
+  pull.resize(vectors.size());
+  EquiforceBatch batch = {};
+  batch.model = model.number;
+  batch.n_centers = n_centers, batch.n_atoms = n_atoms, batch.n_edges = static_cast<int64_t>(centers.size());
+  batch.species = species.data(), batch.centers = centers.data(), batch.neighbors = neighbors.data();
+  batch.by_neighbor = by_neighbor.data(), batch.vectors = vectors.data(), batch.counted = counted.data();
+  batch.energies = energies.data(), batch.pull = pull.data(), batch.pair = this;
+  if (functions.compute(&batch)) error->one(FLERR, "equiforce, in step {}: {}", update->ntimestep, batch.problem);
+}
+
+void PairEquiforce::tally(int first, int64_t n_centers)
+{
+  double **f = atom->f, sound = 0.0;
+  for (int64_t k = 0; k < n_centers; k++) {
+    const double energy = energy_unit * energies[k];
+    sound += energy;
+    if (eflag_global) eng_vdwl += energy;
+    if (eflag_atom) eatom[first + k] += energy;
+  }
+  for (size_t edge = 0; edge < owners.size(); edge++) {
+    const int i = first + static_cast<int>(centers[edge]), j = owners[edge];
+    const double *r = &vectors[3 * edge];
+    double g[3];
+    for (int a = 0; a < 3; a++) {
+      g[a] = energy_unit * pull[3 * edge + a];
+      f[i][a] += g[a];
+      f[j][a] -= g[a];
+      sound += g[a];
+    }
+    if (!(vflag_global || vflag_atom || cvflag_atom)) continue;
+    const double v[6] = {-r[0] * g[0], -r[1] * g[1], -r[2] * g[2], -r[0] * g[1], -r[0] * g[2], -r[1] * g[2]};
+    if (vflag_global)
+      for (int a = 0; a < 6; a++) virial[a] += v[a];
+    if (vflag_atom)
+      for (int a = 0; a < 6; a++) vatom[j][a] += v[a];
+    // all of an edge's virial is its neighbour's: so the heat flux is right (Fan et al., doi:10.1103/PhysRevB.92.094301)
+    if (cvflag_atom) {
+      for (int a = 0; a < 6; a++) cvatom[j][a] += v[a];
+      cvatom[j][6] -= r[1] * g[0], cvatom[j][7] -= r[2] * g[0], cvatom[j][8] -= r[2] * g[1];
+    }
+  }
+  if (!std::isfinite(sound))
+    error->one(FLERR, "equiforce, in step {}: energy or forces are not finite; the atoms are somewhere the model was not "
+                      "trained for, or the timestep is too long", update->ntimestep);
+}
+
+double PairEquiforce::memory_usage()
+{
+  return 8.0 * (species.capacity() + centers.capacity() + neighbors.capacity() + by_neighbor.capacity() +
+                counts.capacity() + vectors.capacity() + energies.capacity() + pull.capacity()) +
+      4.0 * owners.capacity() + counted.capacity() + listed.capacity();
+}
+
+// Rows of a matrix go from atoms to their ghosts, or back and are added; some columns in each message.
+void PairEquiforce::exchange(void *matrix, int64_t width, int64_t bytes, bool back)
+{
+  const double began = platform::walltime();
+  rows = static_cast<char *>(matrix);
+  row_bytes = width * bytes, item_bytes = bytes;
+  for (first_byte = 0; first_byte < row_bytes; first_byte += n_bytes) {
+    n_bytes = std::min<int64_t>(row_bytes - first_byte, CHUNK * sizeof(double));
+    const int size = static_cast<int>((n_bytes + sizeof(double) - 1) / sizeof(double));
+    if (back) {
+      comm_reverse = size;
+      comm->reverse_comm(this);
+    } else {
+      comm_forward = size;
+      comm->forward_comm(this);
+    }
+  }
+  comm_forward = comm_reverse = CHUNK;
+  extra[0] += platform::walltime() - began;
+  extra[1] += static_cast<double>(atom->nghost) * row_bytes;
+}
+
+int PairEquiforce::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)
+{
+  for (int k = 0; k < n; k++)
+    std::memcpy(buffer + static_cast<size_t>(k) * comm_forward, rows + atoms[k] * row_bytes + first_byte, n_bytes);
+  return n * comm_forward;
+}
+
+void PairEquiforce::unpack_forward_comm(int n, int first, double *buffer)
+{
+  for (int k = 0; k < n; k++)
+    std::memcpy(rows + (first + k) * row_bytes + first_byte, buffer + static_cast<size_t>(k) * comm_forward, n_bytes);
+}
+
+int PairEquiforce::pack_reverse_comm(int n, int first, double *buffer)
+{
+  for (int k = 0; k < n; k++)
+    std::memcpy(buffer + static_cast<size_t>(k) * comm_reverse, rows + (first + k) * row_bytes + first_byte, n_bytes);
+  return n * comm_reverse;
+}
+
+template <typename T> void PairEquiforce::add_rows(int n, const int *atoms, const double *buffer)
+{
+  for (int k = 0; k < n; k++) {
+    T *to = reinterpret_cast<T *>(rows + atoms[k] * row_bytes + first_byte);
+    const T *from = reinterpret_cast<const T *>(buffer + static_cast<size_t>(k) * comm_reverse);
+    for (int64_t c = 0; c < n_bytes / static_cast<int64_t>(sizeof(T)); c++) to[c] += from[c];
+  }
+}
+
+void PairEquiforce::unpack_reverse_comm(int n, int *atoms, double *buffer)
+{
+  if (item_bytes == sizeof(float))
+    add_rows<float>(n, atoms, buffer);
+  else
+    add_rows<double>(n, atoms, buffer);
+}

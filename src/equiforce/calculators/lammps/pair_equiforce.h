@@ -1,0 +1,90 @@
+// pair_style equiforce: energies and forces from a model that Python computes in this process.
+#pragma once
+
+#include "pair.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// What C++ and Python hand to one another, laid out as in host.py.
+extern "C" {
+struct EquiforceModel {
+  int64_t number;       // by which Python knows it
+  int64_t reach;        // edges over which an atom's energy depends on others
+  int64_t n_species;
+  double cutoff;        // Å
+  char problem[1024];   // why there is no model
+};
+
+struct EquiforceBatch {
+  int64_t model, n_centers, n_atoms, n_edges;
+  const int64_t *species, *centers, *neighbors, *by_neighbor;
+  const double *vectors;     // [n_edges 3] from centre to neighbour, Å
+  const uint8_t *counted;    // [n_centers]
+  double *energies;          // [n_centers] eV
+  double *pull;              // [n_edges 3] derivative of the energy by the vectors, eV/Å
+  void *pair;                // whose ghosts they are
+  char problem[1024];
+};
+
+struct EquiforceFunctions {
+  // -1 in species_of_type for NULL
+  void (*load)(const char *path, const char *elements, const char *precision, int n_ranks, int64_t *species_of_type,
+               EquiforceModel *);
+  int (*compute)(EquiforceBatch *);
+  void (*exchange)(void *pair, void *rows, int64_t width, int64_t bytes, int back);
+};
+}
+
+namespace LAMMPS_NS {
+
+class PairEquiforce : public Pair {
+ public:
+  PairEquiforce(class LAMMPS *);
+  ~PairEquiforce() override;
+  void settings(int, char **) override;
+  void coeff(int, char **) override;
+  void init_style() override;
+  double init_one(int, int) override;
+  void compute(int, int) override;
+  double memory_usage() override;
+
+  int pack_forward_comm(int, int *, double *, int, int *) override;
+  void unpack_forward_comm(int, int, double *) override;
+  int pack_reverse_comm(int, int, double *) override;
+  void unpack_reverse_comm(int, int *, double *) override;
+
+  void exchange(void *rows, int64_t width, int64_t bytes, bool back);
+
+ private:
+  EquiforceModel model;
+  std::string precision;
+  std::vector<int64_t> species_of_type;    // -1 where this style does not see a type
+  double energy_unit;                  // eV in LAMMPS' units
+
+  // of the part that is being computed
+  std::vector<int64_t> species, centers, neighbors, by_neighbor, counts;
+  std::vector<int> owners;    // the atom behind each edge's neighbour
+  std::vector<double> vectors, energies, pull;
+  std::vector<uint8_t> counted, listed;
+
+  // of the exchange that is under way: some columns of a matrix with a row for each atom
+  char *rows;
+  int64_t row_bytes, first_byte, n_bytes, item_bytes;
+  double extra[2];
+
+  void allocate();
+  void check_simulation();
+  void check_neighbors();
+  void list_atoms();
+  void add_edges(int atom, int64_t center, bool by_species, int64_t n_centers);
+  void sort_by_neighbor(int64_t n_atoms);
+  void compute_whole();
+  void compute_blocks();
+  void run(int64_t n_centers, int64_t n_atoms);
+  void tally(int first, int64_t n_centers);
+  template <typename T> void add_rows(int, const int *, const double *);
+};
+
+}    // namespace LAMMPS_NS
