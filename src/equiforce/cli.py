@@ -1,4 +1,4 @@
-"""The command line ``equiforce train | evaluate | md | info | config``; heavy modules are imported when used."""
+"""The command line ``equiforce train | evaluate | md | lammps | info | config``; imports wait until they are used."""
 
 import json
 import sys
@@ -28,6 +28,16 @@ StressKey = Annotated[str | None, typer.Option(help="Key of the stress (positive
 VirialKey = Annotated[str | None, typer.Option(help="Key of the virial, minus the stress times the volume.")]
 EnergyUnit = Annotated[str | None, typer.Option(help="eV, kcal/mol, kJ/mol, Hartree, ...")]
 LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
+Temperature = Annotated[float | None, typer.Option(help="In K.")]
+Steps = Annotated[int | None, typer.Option(help="How many.")]
+Timestep = Annotated[float | None, typer.Option(help="In fs.")]
+Ensemble = Annotated[str | None, typer.Option(help="nve, langevin, bussi or npt.")]
+Pressure = Annotated[float | None, typer.Option(help="In GPa, for npt.")]
+Friction = Annotated[float | None, typer.Option(help="In 1/ps, for langevin.")]
+TrajectoryEvery = Annotated[int | None, typer.Option(help="Steps between frames of the trajectory.")]
+ThermoEvery = Annotated[int | None, typer.Option(help="Steps between lines of the thermo table.")]
+Seed = Annotated[int | None, typer.Option(help="Of the velocities and of the thermostat.")]
+AnyOther = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Any other option.")]
 
 
 @app.command()
@@ -116,16 +126,16 @@ def md(
     model: Model,
     start: Annotated[Path, typer.Argument(help="The start structure; of a file with several, the last.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; md-NAME if left out.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="In K.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many.")] = None,
-    timestep: Annotated[float | None, typer.Option(help="In fs.")] = None,
-    ensemble: Annotated[str | None, typer.Option(help="nve, langevin, bussi or npt.")] = None,
-    pressure: Annotated[float | None, typer.Option(help="In GPa, for npt.")] = None,
-    friction: Annotated[float | None, typer.Option(help="In 1/ps, for langevin.")] = None,
-    trajectory_every: Annotated[int | None, typer.Option(help="Steps between frames of the trajectory.")] = None,
-    thermo_every: Annotated[int | None, typer.Option(help="Steps between lines of the thermo table.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the velocities and of the thermostat.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Any other option.")] = None,
+    temperature: Temperature = None,
+    steps: Steps = None,
+    timestep: Timestep = None,
+    ensemble: Ensemble = None,
+    pressure: Pressure = None,
+    friction: Friction = None,
+    trajectory_every: TrajectoryEvery = None,
+    thermo_every: ThermoEvery = None,
+    seed: Seed = None,
+    sets: AnyOther = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     device: Device = None,
 ) -> None:
@@ -133,24 +143,59 @@ def md(
     from equiforce.calculators.md import MDOptions, run_md
     from equiforce.config import read_options
 
-    given = {
-        "temperature": temperature,
-        "steps": steps,
-        "timestep": timestep,
-        "ensemble": ensemble,
-        "pressure": pressure,
-        "friction": friction,
-        "trajectory_every": trajectory_every,
-        "thermo_every": thermo_every,
-        "seed": seed,
-    }
-    values = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
-    options = read_options(MDOptions, values, "md")
+    given = _md_options(
+        temperature, steps, timestep, ensemble, pressure, friction, trajectory_every, thermo_every, seed
+    )
+    options = read_options(MDOptions, given | _parsed(sets), "md")
     folder = output or Path(f"md-{start.stem}")
     summary = run_md(model, start, options, folder, overwrite=overwrite, device=device, console=Console())
     Console().print(summary.table())
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def lammps(
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A model file, RUN/model.eqf.")] = None,
+    start: Annotated[
+        Path | None, typer.Argument(metavar="STRUCTURE", help="The start structure; of a file with several, the last.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The input; what belongs to it is named after it.")
+    ] = Path("in.lammps"),
+    temperature: Temperature = None,
+    steps: Steps = None,
+    timestep: Timestep = None,
+    ensemble: Ensemble = None,
+    pressure: Pressure = None,
+    friction: Friction = None,
+    trajectory_every: TrajectoryEvery = None,
+    thermo_every: ThermoEvery = None,
+    seed: Seed = None,
+    sets: AnyOther = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Check LAMMPS, MPI and the pair style, and run a step.")
+    ] = False,
+) -> None:
+    """Write a LAMMPS input, ready to run with a model, and its data file; or check the installation."""
+    if doctor:
+        if start is not None:
+            raise InputError(f"--doctor runs a model's own reference structure: leave out {start}")
+        _examine(model)
+        return
+    from equiforce.calculators.lammps.prepare import prepare
+    from equiforce.calculators.md import MDOptions
+    from equiforce.config import read_options
+
+    if model is None or start is None:
+        raise InputError("name a model file and a start structure: equiforce lammps MODEL STRUCTURE -o in.lammps")
+    given = _md_options(
+        temperature, steps, timestep, ensemble, pressure, friction, trajectory_every, thermo_every, seed
+    )
+    options = read_options(MDOptions, given | _parsed(sets), "lammps")
+    prepared = prepare(model, start, output, options, overwrite=overwrite)
+    Console().print(prepared.words(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -183,6 +228,19 @@ def config(
         print(to_yaml(load_config(file, _parsed(sets))), end="")
 
 
+def _examine(model: Path | None) -> None:
+    from equiforce.calculators.lammps.doctor import examine, table
+
+    console, findings = Console(), []
+    with console.status("looking at LAMMPS ...") as status:
+        for finding in examine(model):
+            findings.append(finding)
+            status.update(f"{finding.part}: looked at, going on ...")
+    console.print(table(findings))
+    if not findings[-1].sound:
+        raise typer.Exit(1)
+
+
 def _data_options(
     energy_key: str | None,
     forces_key: str | None,
@@ -199,6 +257,31 @@ def _data_options(
         "data.energy_unit": energy_unit,
         "data.length_unit": length_unit,
     }
+
+
+def _md_options(
+    temperature: float | None,
+    steps: int | None,
+    timestep: float | None,
+    ensemble: str | None,
+    pressure: float | None,
+    friction: float | None,
+    trajectory_every: int | None,
+    thermo_every: int | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    given = {
+        "temperature": temperature,
+        "steps": steps,
+        "timestep": timestep,
+        "ensemble": ensemble,
+        "pressure": pressure,
+        "friction": friction,
+        "trajectory_every": trajectory_every,
+        "thermo_every": thermo_every,
+        "seed": seed,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _parsed(sets: list[str] | None) -> dict[str, Any]:

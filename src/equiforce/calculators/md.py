@@ -135,8 +135,8 @@ def run_md(
     earlier = [folder / name for name in (TRAJECTORY, THERMO, LAST) if (folder / name).exists()]
     if earlier and not overwrite:
         raise InputError(f"{earlier[0]} is there from an earlier run: name a new folder, or say --overwrite")
-    atoms = start.copy() if isinstance(start, Atoms) else _read(str(start))
-    _refuse_unfit(atoms, options)
+    atoms = start.copy() if isinstance(start, Atoms) else read_start(str(start))
+    refuse_unfit(atoms, options)
     always_stress = options.ensemble == "npt"
     atoms.calc = Calculator(model, device, options.skin, always_stress, max_memory=options.max_memory)
     console = console or Console(quiet=True)
@@ -152,14 +152,16 @@ def run_md(
     return run.summary(folder)
 
 
-def _read(path: str) -> Atoms:
+def read_start(path: str) -> Atoms:
+    """The last frame of a file; raises InputError where ASE reads none."""
     try:
         return ase.io.read(path)
     except (OSError, ValueError, LookupError, UnknownFileTypeError) as error:
         raise InputError(f"no start structure can be read from {path} ({error}): name a file that ASE reads") from error
 
 
-def _refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
+def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
+    """Raise InputError where the ensemble does not fit the atoms."""
     if options.ensemble != "nve" and options.temperature <= 0:
         raise InputError(f"the {options.ensemble} ensemble needs a temperature above 0 K, not {options.temperature} K")
     if options.ensemble == "npt" and not (atoms.pbc.all() and atoms.cell.volume > 0):

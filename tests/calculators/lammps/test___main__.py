@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+from equiforce.calculators.ase import Calculator
+from tests.calculators.lammps.runs import MPIRUN, needs_lammps
+from tests.calculators.lammps.simulations import SECONDS, results, save_model, waters, write_data
+from tests.systems import potential_of
+
+INPUT = """
+units metal
+read_data water.data
+pair_style equiforce
+pair_coeff * * {model} H C O
+run 0 post no
+print "RESULT energy $(pe:%.16g)"
+"""
+
+
+@needs_lammps
+def test_lammps_within_python_runs_an_input(tmp_path):
+    save_model(tmp_path / "model.eqf", potential := potential_of(l_max=1, n_layers=2, channels=4))
+    atoms = write_data(tmp_path / "water.data", waters())
+    command = [
+        MPIRUN,
+        "-np",
+        "2",
+        sys.executable,
+        "-m",
+        "equiforce.calculators.lammps",
+        "-in",
+        "in.run",
+        "-log",
+        "none",
+    ]
+
+    def ran(model):
+        (tmp_path / "in.run").write_text(INPUT.format(model=model))
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+    result = ran("model.eqf")
+    assert result.returncode == 0, result.stdout + result.stderr
+    wanted = Calculator(potential).get_potential_energy(atoms)
+    assert abs(results(result.stdout)["energy"][0] - wanted) < 1e-9 * abs(wanted)
+    result = ran("none.eqf")
+    assert result.returncode != 0
+    assert (result.stdout + result.stderr).count("there is no model file none.eqf") == 1
+
+
+def test_an_input_must_be_named():
+    command = [sys.executable, "-m", "equiforce.calculators.lammps", "-log", "none"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert result.returncode == 1
+    assert "name the input" in result.stderr or "pip install" in result.stderr
