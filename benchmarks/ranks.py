@@ -5,6 +5,7 @@ python benchmarks/ranks.py --models allegro --structures water --atoms 1000000
 """
 
 import argparse
+import json
 import re
 import shlex
 import subprocess
@@ -194,9 +195,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="that a run shall take, if it is not one step")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds, after which a run has failed")
     parser.add_argument("--name", default="ranks", help="of the result; another keeps the page as it is")
+    parser.add_argument("--add", action="store_true", help="to what was measured here today")
     options = parser.parse_args()
-    result = {"date": today(), "machine": machine(), "command": f"python {shlex.join(sys.argv)}", "entries": []}
+    result = {"date": today(), "machine": machine(), "commands": [], "entries": []}
     path = RESULTS / f"{today()}-{slug(result['machine'])}-{options.name}.json"
+    if options.add:
+        result = json.loads(path.read_text())
+    result["commands"].append(f"python {shlex.join(sys.argv)}")
     for kind in options.models:
         for structure in options.structures:
             result["entries"] += by_size(kind, structure, options)
@@ -212,7 +217,8 @@ def write_page(result: dict[str, Any]) -> None:
         f"{result['date']}; {found['cpu']}, {found['cores']} cores, {found['memory_gib']} GiB, no GPU; load before the "
         f"run {found['load_before']}; equiforce at {entries[0]['commit']}."
     )
-    lines = [words, "", f"    {result['command']}", "", *table(entries), "", *of_many_ranks(entries)]
+    commands = [f"    {command}" for command in result["commands"]]
+    lines = [words, "", *commands, "", *table(entries), "", *of_many_ranks(entries)]
     replace_between("ranks", "\n".join(lines), PAGE)
 
 

@@ -97,7 +97,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 MISTAKES = {
-    "element": ({"elements": "H C N"}, "atoms of type 3 are N, but the model nequip.eqf knows H, C, O"),
+    "element": ({"elements": "H C N"}, "atoms of type 3 are said to be N, but the model nequip.eqf knows H, C, O"),
     "too-few": ({"elements": "H C"}, "the chemical symbol of each of the 3 atom types"),
     "all-null": ({"elements": "NULL NULL NULL"}, "NULL for all atom types"),
     "no-file": ({"model": "none.eqf"}, "there is no model file none.eqf"),
@@ -108,7 +108,6 @@ MISTAKES = {
     "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude takes some off the list"),
     "heat-flux": ({"more": HEAT_FLUX + "thermo_style custom step c_flux[1]"}, "take an Allegro model"),
     "coincident": ({"more": "set atom 2 x 1.0 y 1.0 z 1.0\nset atom 1 x 1.0 y 1.0 z 1.001"}, "coincide in step 0"),
-    "broken": ({"setting": "pair_style zero 3.0"}, "")
 }  # fmt: skip
 ON_TWO_RANKS = ("element", "heat-flux", "coincident")
 

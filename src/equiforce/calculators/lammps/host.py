@@ -136,7 +136,7 @@ def species_of(element: str, atom_type: int, potential: Potential, path: str) ->
     """The model's index of a chemical symbol."""
     if element not in potential.species:
         raise InputError(
-            f"pair_coeff says that atoms of type {atom_type} are {element}, but the model {path} knows "
+            f"atoms of type {atom_type} are said to be {element}, but the model {path} knows "
             f"{', '.join(potential.species)}: give one of these for each atom type, in the order of the types, or NULL"
         )
     return potential.species.index(element)

@@ -174,7 +174,8 @@ void PairEquiforce::list_atoms()
   }
 }
 
-void PairEquiforce::add_edges(int i, int64_t center, bool by_species, int64_t n_centers)
+// Of neighbours the model is given their places among all atoms, or their species alone.
+void PairEquiforce::add_edges(int i, int64_t center, bool by_species)
 {
   double **x = atom->x;
   const double range = model.cutoff * model.cutoff;
@@ -189,7 +190,7 @@ void PairEquiforce::add_edges(int i, int64_t center, bool by_species, int64_t n_
       error->one(FLERR, "atoms {} and {} coincide in step {}, at a distance of {:.2g} Å", atom->tag[i], atom->tag[j],
                  update->ntimestep, std::sqrt(square));
     centers.push_back(center);
-    neighbors.push_back(by_species ? n_centers + kind : j);
+    neighbors.push_back(by_species ? kind : j);
     owners.push_back(j);
     vectors.insert(vectors.end(), {dx, dy, dz});
   }
@@ -210,9 +211,14 @@ void PairEquiforce::compute_whole()
   const int n_owned = atom->nlocal, n_atoms = n_owned + atom->nghost;
   species.resize(n_atoms);
   for (int i = 0; i < n_atoms; i++) species[i] = std::max<int64_t>(0, species_of_type[atom->type[i]]);
-  centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
+  size_t most = 0;
   for (int i = 0; i < n_owned; i++)
-    if (listed[i]) add_edges(i, i, false, n_owned);
+    if (listed[i]) most += list->numneigh[i];
+  // vectors that grow by themselves would hold everything twice
+  centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
+  centers.reserve(most), neighbors.reserve(most), owners.reserve(most), vectors.reserve(3 * most);
+  for (int i = 0; i < n_owned; i++)
+    if (listed[i]) add_edges(i, i, false);
   counted = listed;
   run(n_owned, n_atoms);
   tally(0, n_owned);
@@ -223,20 +229,16 @@ void PairEquiforce::compute_blocks()
 {
   const int n_owned = atom->nlocal;
   for (int first = 0, stop; first < n_owned; first = stop) {
-    int64_t room = EDGES_AT_ONCE;
+    species.clear(), centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
     for (stop = first; stop < n_owned; stop++) {
-      const int64_t more = listed[stop] ? list->numneigh[stop] : 0;
-      if (stop > first && more > room) break;
-      room -= more;
+      const size_t more = listed[stop] ? list->numneigh[stop] : 0;
+      if (stop > first && centers.size() + more > EDGES_AT_ONCE) break;
+      species.push_back(std::max<int64_t>(0, species_of_type[atom->type[stop]]));
+      if (listed[stop]) add_edges(stop, stop - first, true);
     }
     const int64_t n_centers = stop - first, n_atoms = n_centers + model.n_species;
-    species.resize(n_atoms);
-    centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
-    for (int i = first; i < stop; i++) {
-      species[i - first] = std::max<int64_t>(0, species_of_type[atom->type[i]]);
-      if (listed[i]) add_edges(i, i - first, true, n_centers);
-    }
-    for (int64_t kind = 0; kind < model.n_species; kind++) species[n_centers + kind] = kind;
+    for (int64_t kind = 0; kind < model.n_species; kind++) species.push_back(kind);
+    for (int64_t &neighbor : neighbors) neighbor += n_centers;
     counted.assign(listed.begin() + first, listed.begin() + stop);
     run(n_centers, n_atoms);
     tally(first, n_centers);

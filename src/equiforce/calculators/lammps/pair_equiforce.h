@@ -78,7 +78,7 @@ class PairEquiforce : public Pair {
   void check_simulation();
   void check_neighbors();
   void list_atoms();
-  void add_edges(int atom, int64_t center, bool by_species, int64_t n_centers);
+  void add_edges(int atom, int64_t center, bool by_species);
   void sort_by_neighbor(int64_t n_atoms);
   void compute_whole();
   void compute_blocks();

@@ -1,0 +1,385 @@
+"""LAMMPS driven from Python, which needs no compiler: on every rank ``fix external`` calls the model in that Python.
+
+    from lammps import lammps
+    from equiforce.calculators.lammps.external import attach
+
+    lmp = lammps()  # once the second line has loaded the MPI that it needs
+    lmp.file("in.setup")  # units metal, boundary, read_data and the like; no pair_style
+    attach(lmp, "model.eqf", ["O", "H"])
+    lmp.command("run 100")
+
+as ``mpirun -np 4 python script.py`` or without mpirun. The numbers are those of ``pair_style equiforce``, except for
+``compute heat/flux`` and ``compute centroid/stress/atom``, for which fix external has no place.
+"""
+
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+try:
+    from mpi4py import MPI
+except (ImportError, RuntimeError):  # not installed, or without an MPI library
+    MPI = None
+
+from equiforce import model_file
+from equiforce.calculators.lammps.build import SUPPORTED
+from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
+from equiforce.errors import InputError
+from equiforce.graph import AtomicGraph, Ghosts
+from equiforce.kernels import pair_gradient
+from equiforce.neighbors import COINCIDENT, find_pairs
+from equiforce.potential import Potential
+
+OLDEST = 20250722  # the first release of LAMMPS that is known to say all that is asked of it here
+ENERGY_UNITS = {"metal": 1.0, "real": 23.060549}  # of an eV, as elsewhere in LAMMPS
+SKIN = 1.0  # Å; how much farther than the cutoff pairs are listed, so that the list outlives small moves
+VIRIAL = ([0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2])  # LAMMPS' order: xx yy zz xy xz yz
+GRACE = 1.0  # s; mpirun forwards what ranks print, and when they abort it ends without what has not arrived
+Result = TypeVar("Result")
+
+
+def attach(
+    lmp: Any,
+    model: str | Path,
+    elements: Sequence[str],
+    *,
+    precision: str | None = None,
+    fix: str = "equiforce",
+) -> None:
+    """Lets a model compute all forces of a LAMMPS, from the next run on; every rank calls this.
+
+    It gives LAMMPS the commands ``pair_style zero``, ``pair_coeff``, ``fix external`` and ``fix_modify``. All pairs
+    are seen, whatever ``special_bonds`` and ``neigh_modify exclude`` say. Energy and virial enter ``pe`` and ``press``,
+    ``compute pe/atom`` and ``compute stress/atom``. What is wrong during a run is said in one sentence, and ends the
+    processes of all ranks, for LAMMPS cannot be interrupted from where it is found.
+
+    Args:
+        lmp: a ``lammps.lammps`` whose box and atoms exist, in units metal or real.
+        model: the path of a model file.
+        elements: the chemical symbol of each atom type, in their order; ``NULL`` for a type that the model shall not
+            see.
+        precision: ``float32`` or ``float64`` for the weights; as they were saved if None.
+        fix: the ID of the fix. A model that is attached by it already is replaced.
+
+    Raises:
+        InputError: on all ranks, if something is missing, or does not fit the simulation.
+    """
+    ranks = _ranks_of(lmp)
+    energy_unit = _agreed(ranks, _check_simulation, lmp, len(elements), fix)
+    potential, species = _agreed(ranks, _load, model, elements, precision, ranks.size)
+    lmp.commands_list(
+        [
+            f"pair_style zero {potential.cutoff!r}",
+            "pair_coeff * *",
+            f"fix {fix} all external pf/callback 1 1",
+            f"fix_modify {fix} energy yes virial yes",
+        ]
+    )
+    lmp.set_fix_external_callback(fix, _External(lmp, fix, ranks, potential, species, energy_unit))
+
+
+def _ranks_of(lmp: Any) -> Any:
+    """The communicator of the ranks that share a simulation."""
+    install = f"pip install '{SUPPORTED}' mpi4py"
+    if MPI is None:
+        raise InputError(f"mpi4py, by which the ranks of LAMMPS speak to one another, is not installed: {install}")
+    ranks = lmp.get_mpi_comm() or MPI.COMM_SELF
+    if ranks.size != lmp.extract_setting("world_size"):
+        raise InputError(f"mpi4py and LAMMPS have found two different MPI libraries: {install} in a new environment")
+    if lmp.version() < OLDEST:
+        raise InputError(f"LAMMPS {lmp.version()} is older than {OLDEST} and lacks functions used here: {install}")
+    return ranks
+
+
+def _check_simulation(lmp: Any, n_elements: int, fix: str) -> float:
+    """What an eV is in the units of the simulation."""
+    units = lmp.extract_global("units")
+    if units not in ENERGY_UNITS:
+        raise InputError(
+            "equiforce computes in eV and Å, which LAMMPS has in units metal (or real, converted), not in units "
+            f"{units}: write units metal and give everything else in its units"
+        )
+    if not lmp.extract_setting("box_exist"):
+        raise InputError("LAMMPS has no box yet: attach the model after read_data or create_box")
+    if n_elements != lmp.extract_setting("ntypes"):
+        raise InputError(
+            f"there are {n_elements} elements for {lmp.extract_setting('ntypes')} atom types: give the chemical symbol "
+            "of each type, or NULL for a type that the model shall not see"
+        )
+    others = any(lmp.eval(f"is_active(pair,{feature})") for feature in ("single", "manybody"))
+    if others and not lmp.has_id("fix", fix):
+        raise InputError(
+            "LAMMPS has a pair style already, whose place pair_style zero would take: remove it, or use pair_style "
+            "equiforce, which can be part of hybrid/overlay"
+        )
+    return ENERGY_UNITS[units]
+
+
+def _load(
+    model: str | Path, elements: Sequence[str], precision: str | None, n_ranks: int
+) -> tuple[Potential, Int[np.ndarray, " types"]]:
+    """The potential, and its species of each atom type from 1 on, -1 where it is not seen."""
+    if n_ranks > 1:
+        torch.set_num_threads(threads_of_a_rank(ranks_of_this_machine(n_ranks)))
+    potential = model_file.load(model, dtype=precision)
+    if all(element == "NULL" for element in elements):
+        raise InputError("all atom types are NULL: give the chemical symbols of those that the model shall see")
+    numbered = enumerate(elements, start=1)
+    codes = [-1 if name == "NULL" else species_of(name, number, potential, str(model)) for number, name in numbered]
+    return potential, np.array([-1, *codes])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Atoms:
+    """Those of a rank, from one reneighbouring of LAMMPS to the next; its own come first."""
+
+    tags: Int[np.ndarray, " atoms"]  # LAMMPS' atom IDs
+    species: Int[np.ndarray, " atoms"]
+    seen: Bool[np.ndarray, " atoms"]
+    n_owned: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _List:
+    """Pairs within cutoff + SKIN, sorted by centre."""
+
+    positions: Float[np.ndarray, "atoms 3"]
+    centers: Int[np.ndarray, " edges"]
+    neighbors: Int[np.ndarray, " edges"]
+
+
+class _External:
+    """What fix external calls at every step, on every rank."""
+
+    def __init__(
+        self,
+        lmp: Any,
+        fix: str,
+        ranks: Any,
+        potential: Potential,
+        species_of_type: Int[np.ndarray, " types"],
+        energy_unit: float,
+    ):
+        self.lmp, self.fix, self.ranks = lmp, fix, ranks
+        self.potential = potential
+        self.species_of_type = species_of_type
+        self.energy_unit = energy_unit
+        self.atoms: _Atoms | None = None
+        self.ghosts: TaggedGhosts | None = None
+        self.list: _List | None = None
+
+    def __call__(self, caller: Any, step: int, n_owned: int, tags: Any, x: Any, forces: Any) -> None:  # noqa: ARG002
+        try:
+            self.compute(step, forces)
+        except InputError as error:  # the same on all ranks
+            if self.ranks.rank == 0:
+                _end(self.ranks, f"ERROR: {error}\n")
+            self.ranks.Barrier()  # to be ended here
+        except BaseException:  # ctypes would swallow it, and the run go on with wrong numbers
+            _end(self.ranks, traceback.format_exc())
+
+    def compute(self, step: int, forces: Float[np.ndarray, "owned 3"] | None) -> None:
+        """Energies, forces and virial of a step, handed to LAMMPS."""
+        if self.atoms is None or self.lmp.extract_setting("neigh_ago") == 0:
+            self.atoms, self.list = _agreed(self.ranks, self._read_atoms), None
+            n_owned = self.atoms.n_owned
+            self.ghosts = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
+        graph, vectors = _agreed(self.ranks, self._graph, step)
+        counted = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
+        energies, pull = self.potential.energies_and_pull(graph, vectors, counted)
+        energies, vectors = energies.detach(), vectors.detach()
+        # all of an edge's virial is its neighbour's, as in the pair style
+        of_edges = -vectors[:, VIRIAL[0]] * pull[:, VIRIAL[1]]
+        virial = pull.new_zeros(graph.n_atoms, 6).index_add_(0, graph.neighbors, of_edges)
+        owned = self.ghosts.give_back(torch.cat([-pair_gradient(pull, graph), virial], dim=1))
+        self._hand_over(self.energy_unit * energies.numpy(), self.energy_unit * owned.numpy(), step, forces)
+
+    def _read_atoms(self) -> _Atoms:
+        if self.lmp.extract_global("respa_levels") is not None:
+            raise InputError("fix external has no part in run_style respa: use run_style verlet")
+        types, tags = self._per_atom("type"), self._per_atom("id").astype(np.int64)
+        if tags.min(initial=1) < 1:
+            raise InputError("some atoms have no ID, by which ranks know them: remove atom_modify id no, or set IDs")
+        species = self.species_of_type[types]
+        n_owned = self.lmp.extract_setting("nlocal")
+        return _Atoms(tags=tags, species=np.maximum(species, 0), seen=species >= 0, n_owned=n_owned)
+
+    def _per_atom(self, name: str, *columns: int) -> np.ndarray:
+        """LAMMPS' own memory, of the atoms of this rank and the ghosts; where there are none, it may have none."""
+        n_atoms = self.lmp.extract_setting("nall")
+        return self.lmp.numpy.extract_atom(name, nelem=n_atoms) if n_atoms else np.zeros((0, *columns), dtype=np.int64)
+
+    def _graph(self, step: int) -> tuple[AtomicGraph, Float[Tensor, "edges 3"]]:
+        positions = self._per_atom("x", 3).astype(np.float64)
+        # written so that NaN positions count as moved, and the search refuses them
+        if self.list is None or not 2 * _farthest(positions - self.list.positions) <= SKIN:
+            self.list = self._search(positions, step)
+        centers, neighbors = self.list.centers, self.list.neighbors
+        vectors = positions.take(neighbors, axis=0) - positions.take(centers, axis=0)
+        squares = np.einsum("ea,ea->e", vectors, vectors)
+        if squares.min(initial=np.inf) < COINCIDENT**2:
+            nearest = squares.argmin()
+            i, j = self.atoms.tags[[centers[nearest], neighbors[nearest]]]
+            raise InputError(
+                f"atoms {i} and {j} coincide in step {step}, at a distance of {math.sqrt(squares[nearest]):.2g} Å: "
+                "is one a copy, or is the box wrong?"
+            )
+        inside = np.flatnonzero(squares < self.potential.cutoff**2)
+        neighbors = neighbors.take(inside)
+        nothing = torch.zeros(1, 3, dtype=torch.float64)
+        graph = AtomicGraph(
+            positions=nothing.expand(len(positions), 3),
+            species=torch.from_numpy(self.atoms.species),
+            cell=nothing.expand(1, 3, 3),
+            structure_of_atom=torch.zeros(len(positions), dtype=torch.int64),
+            centers=torch.from_numpy(centers.take(inside)),
+            neighbors=torch.from_numpy(neighbors),
+            shifts=nothing.expand(len(inside), 3),
+            by_neighbor=torch.from_numpy(np.argsort(neighbors, kind="stable")),
+            ghosts=self.ghosts,
+        )
+        return graph, torch.from_numpy(vectors.take(inside, axis=0))
+
+    def _search(self, positions: Float[np.ndarray, "atoms 3"], step: int) -> _List:
+        """Among the ghosts are all images of atoms, so that nothing is periodic here."""
+        atoms = self.atoms
+        if not atoms.n_owned:
+            return _List(positions=positions, centers=np.empty(0, dtype=int), neighbors=np.empty(0, dtype=int))
+        pairs = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), self.potential.cutoff + SKIN, f"step {step}")
+        n_edges = np.searchsorted(pairs.centers, atoms.n_owned)  # those of ghosts are for others to compute
+        centers, neighbors = pairs.centers[:n_edges], pairs.neighbors[:n_edges]
+        seen = np.flatnonzero(atoms.seen[centers] & atoms.seen[neighbors])
+        return _List(positions=positions, centers=centers.take(seen), neighbors=neighbors.take(seen))
+
+    def _hand_over(
+        self,
+        energies: Float[np.ndarray, " owned"],
+        forces_and_virials: Float[np.ndarray, "owned 9"],
+        step: int,
+        forces: Float[np.ndarray, "owned 3"] | None,
+    ) -> None:
+        virials = np.ascontiguousarray(forces_and_virials[:, 3:])
+        totals = np.array([energies.sum(), *virials.sum(axis=0)])
+        self.ranks.Allreduce(MPI.IN_PLACE, totals)
+        if not np.isfinite(totals).all():
+            raise InputError(
+                f"energy or forces are not finite in step {step}: the atoms are somewhere the model was not trained "
+                "for, or the timestep is too long"
+            )
+        self.lmp.fix_external_set_energy_global(self.fix, totals[0])
+        self.lmp.fix_external_set_virial_global(self.fix, totals[1:].tolist())
+        if len(energies):
+            forces[:] = forces_and_virials[:, :3]
+            self.lmp.numpy.fix_external_set_energy_peratom(self.fix, energies)
+            self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
+
+
+class TaggedGhosts(Ghosts):
+    """Ghosts of LAMMPS, which have the IDs (tags) of the atoms that they are images of; made by all ranks together.
+
+    Of several ghosts of one atom on a rank, one takes part in messages.
+    """
+
+    def __init__(self, ranks: Any, owned: Int[np.ndarray, " owned"], ghosts: Int[np.ndarray, " ghosts"]):
+        self.ranks, self.n_owned = ranks, len(owned)
+        wanted, image_of = np.unique(ghosts, return_inverse=True)
+        owners = _owners(ranks, owned, wanted)
+        order = np.argsort(owners, kind="stable")
+        row = np.empty_like(order)
+        row[order] = np.arange(len(order))
+        self.n_received = np.bincount(owners, minlength=ranks.size)
+        self.n_sent = _counts_of_others(ranks, self.n_received)
+        asked_for = _deal(ranks, wanted[order], self.n_received, self.n_sent)
+        by_tag = np.argsort(owned)
+        self.sent = torch.from_numpy(by_tag[np.searchsorted(owned, asked_for, sorter=by_tag)])
+        self.row_of_ghost = torch.from_numpy(row[image_of])
+
+    def fetch(self, x: Tensor) -> Tensor:
+        received = _deal(self.ranks, x[self.sent].numpy(), self.n_sent, self.n_received)
+        return torch.cat([x, torch.from_numpy(received)[self.row_of_ghost]])
+
+    def give_back(self, g: Tensor) -> Tensor:
+        collected = g.new_zeros(int(self.n_received.sum()), g.shape[1])
+        collected.index_add_(0, self.row_of_ghost, g[self.n_owned :])
+        returned = _deal(self.ranks, collected.numpy(), self.n_received, self.n_sent)
+        return g[: self.n_owned].index_add(0, self.sent, torch.from_numpy(returned))
+
+
+def _owners(
+    ranks: Any, owned: Int[np.ndarray, " owned"], wanted: Int[np.ndarray, " wanted"]
+) -> Int[np.ndarray, " wanted"]:
+    """Which rank has each of the wanted tags; who has a tag is known to the rank tag % n_ranks."""
+    kept, n_kept, _ = _to_where_it_is_known(ranks, owned)
+    holders = np.repeat(np.arange(ranks.size), n_kept)
+    by_tag = np.argsort(kept)
+    asked, n_asked, order = _to_where_it_is_known(ranks, wanted)
+    answers = holders[by_tag[np.searchsorted(kept, asked, sorter=by_tag)]]
+    owners = np.empty_like(wanted)
+    owners[order] = _deal(ranks, answers, n_asked, np.bincount(wanted % ranks.size, minlength=ranks.size))
+    return owners
+
+
+def _to_where_it_is_known(
+    ranks: Any, tags: Int[np.ndarray, " tags"]
+) -> tuple[Int[np.ndarray, " received"], Int[np.ndarray, " ranks"], Int[np.ndarray, " tags"]]:
+    """Tags that arrive here, how many from each rank, and the order in which one's own went."""
+    places = tags % ranks.size
+    order, counts = np.argsort(places, kind="stable"), np.bincount(places, minlength=ranks.size)
+    n_received = _counts_of_others(ranks, counts)
+    return _deal(ranks, tags[order], counts, n_received), n_received, order
+
+
+def _counts_of_others(ranks: Any, counts: Int[np.ndarray, " ranks"]) -> Int[np.ndarray, " ranks"]:
+    """How many rows each rank has for this one, which has ``counts`` for them."""
+    others = np.empty_like(counts)
+    ranks.Alltoall(counts, others)
+    return others
+
+
+def _deal(
+    ranks: Any, rows: np.ndarray, counts: Int[np.ndarray, " ranks"], counts_back: Int[np.ndarray, " ranks"]
+) -> np.ndarray:
+    """The first rows go to rank 0, those after them to rank 1 and so on; what comes from all, in the same order."""
+    rows = np.ascontiguousarray(rows)
+    received = np.empty((int(counts_back.sum()), *rows.shape[1:]), dtype=rows.dtype)
+    row = MPI.BYTE.Create_contiguous(rows.itemsize * math.prod(rows.shape[1:])).Commit()
+    try:
+        ranks.Alltoallv([rows, (counts, None), row], [received, (counts_back, None), row])
+    finally:
+        row.Free()
+    return received
+
+
+def _farthest(moves: Float[np.ndarray, "atoms 3"]) -> float:
+    return math.sqrt(np.einsum("na,na->n", moves, moves).max(initial=0.0))
+
+
+def _agreed(ranks: Any, function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function gives on this rank, or the InputError of the first rank that has one, on all ranks."""
+    result, problem = None, None
+    try:
+        result = function(*arguments)
+    except InputError as error:
+        problem = str(error)
+    first = ranks.allreduce(ranks.size if problem is None else ranks.rank, MPI.MIN)
+    if first < ranks.size:
+        raise InputError(ranks.bcast(problem, root=first))
+    return result
+
+
+def _end(ranks: Any, problem: str) -> NoReturn:
+    """Says what is wrong and ends the processes of all ranks."""
+    sys.stderr.write(problem)
+    sys.stderr.flush()
+    time.sleep(GRACE)
+    ranks.Abort(1)
