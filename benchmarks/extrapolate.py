@@ -97,11 +97,11 @@ def table(entries: list[dict[str, Any]], options: argparse.Namespace) -> list[st
             for nodes in NODES:
                 at = step(found, atoms, nodes, DENSITY["water"], options)
                 spoken = (at["network"] + at["latency"] + at["memory"]) / at["seconds"]
-                published = PUBLISHED.get((system, nodes))
+                published, speed = PUBLISHED.get((system, nodes), ""), 1 / at["seconds"]
                 rows.append(
                     f"| {model} | {system}, {atoms / 1e6:.0f} M | {nodes:,} | {at['per_core']:,.0f} "
                     f"| {at['ghosts']:.1f} | {at['bytes']:,.0f} | {at['node_gb']:,.0f} "
-                    f"| {at['seconds']:.3g} | {100 * spoken:.0f} % | {1 / at['seconds']:.3g} | {0.0864 / at['seconds']:.2g} | {published or ''} |"
+                    f"| {at['seconds']:.3g} | {100 * spoken:.0f} % | {speed:.3g} | {0.0864 * speed:.2g} | {published} |"
                 )
     return rows
 

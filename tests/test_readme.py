@@ -23,7 +23,7 @@ def test_python_code_runs(tmp_path, monkeypatch, capsys):
 
 def test_commands_and_options_exist():
     commands = set(re.findall(r"^    equiforce (\w+)", README, flags=re.MULTILINE))
-    assert {"train", "evaluate", "md", "info", "config"} == commands
+    assert {"train", "evaluate", "md", "lammps", "info", "config"} == commands
     for line in re.findall(r"^    equiforce .*", README, flags=re.MULTILINE):
         shown = CliRunner().invoke(app, [line.split()[1], "--help"]).output
         for option in re.findall(r"--[a-z-]+", line.partition("#")[0]):

@@ -15,6 +15,8 @@ def environment(monkeypatch):
     """Put back after each test."""
     for name in ("LIBPYTHON", "PYTHONHOME", "PYTHONPATH", "PYTHON"):
         monkeypatch.setenv(f"EQUIFORCE_{name}", "")
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.delenv("GLIBC_TUNABLES")
     monkeypatch.delenv("PMI_RANK", raising=False)
 
 
@@ -29,6 +31,14 @@ def test_there_is_one_plugin_in_the_folder_and_the_way_to_python_in_the_environm
     assert [name for name in os.listdir(folder) if name.endswith("plugin.so")] == [build.PLUGIN]
     assert os.environ["EQUIFORCE_PYTHON"] == sys.executable
     assert os.environ["EQUIFORCE_PYTHONHOME"].startswith(sys.base_prefix)
+    assert os.environ["GLIBC_TUNABLES"] == entry.TUNABLES
+
+
+@needs_lammps
+def test_a_users_own_settings_of_memory_stay(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    entry.get_plugin_dir()
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.check=0"
 
 
 def test_what_is_wrong_is_said_once_and_lammps_starts_nevertheless(monkeypatch, capsys):

