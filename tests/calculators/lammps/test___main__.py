@@ -51,3 +51,31 @@ def test_an_input_must_be_named():
     result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 1
     assert "name the input" in result.stderr or "pip install" in result.stderr
+
+
+BUG = """
+import sys
+from mpi4py import MPI
+from equiforce.calculators.lammps import __main__, host
+
+def broken(self, batch):
+    raise ValueError("a bug in the model")
+
+if MPI.COMM_WORLD.rank == 1:
+    host.Host.compute = broken
+__main__.main(sys.argv[1:])
+"""
+
+
+@needs_lammps
+def test_a_bug_in_the_model_stops_all_ranks(tmp_path):
+    """The other rank waits for features of ghosts meanwhile."""
+    save_model(tmp_path / "model.eqf", potential_of(l_max=1, n_layers=2, channels=4))
+    write_data(tmp_path / "water.data", waters())
+    (tmp_path / "in.run").write_text(INPUT.format(model="model.eqf"))
+    command = [MPIRUN, "-np", "2", sys.executable, "-c", BUG, "-in", "in.run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert result.returncode != 0
+    said = result.stdout + result.stderr
+    assert "Traceback" in said
+    assert "ERROR on proc 1: equiforce, in step 0: ValueError: a bug in the model" in said

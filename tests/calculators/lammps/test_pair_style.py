@@ -92,6 +92,8 @@ def folder(tmp_path_factory) -> Path:
         potential.shift.data.zero_()  # next to which everything else would seem exact
         potential.scale.data.fill_(0.1)  # eV: forces that atoms of 300 K can follow
         save_model(folder / f"{name}.eqf", potential)
+    whole = (folder / "nequip.eqf").read_bytes()
+    (folder / "changed.eqf").write_bytes(whole[:-64] + bytes(64))  # some of the weights
     write_data(folder / "water.data", waters())
     return folder
 
@@ -102,6 +104,7 @@ MISTAKES = {
     "all-null": ({"elements": "NULL NULL NULL"}, "NULL for all atom types"),
     "no-file": ({"model": "none.eqf"}, "there is no model file none.eqf"),
     "no-model": ({"model": "water.data"}, "water.data is not an equiforce model file"),
+    "changed": ({"model": "changed.eqf"}, "changed.eqf: this machine gives another energy for reference structure 0"),
     "precision": ({"precision": "double"}, "float32 or float64"),
     "newton": ({"newton": "off"}, "needs newton on"),
     "units": ({"setting": "clear\nunits electron\nread_data water.data"}, "not in units electron"),

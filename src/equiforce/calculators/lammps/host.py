@@ -17,7 +17,7 @@ from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Ghosts
 from equiforce.memory import available, footprint, in_words
-from equiforce.potential import Potential
+from equiforce.potential import EDGES_AT_ONCE, Potential
 
 PROBLEM = 1024  # bytes of a message, as in pair_equiforce.h
 SINGLE_STRUCTURE = (1, 3, 3)
@@ -25,7 +25,7 @@ SINGLE_STRUCTURE = (1, 3, 3)
 
 class _Model(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("number", "reach", "n_species")),
+        *((name, ctypes.c_int64) for name in ("number", "reach", "n_species", "edges_at_once")),
         ("cutoff", ctypes.c_double),
         ("problem", ctypes.c_char * PROBLEM),
     )
@@ -92,6 +92,7 @@ class Host:
             raise InputError("pair_coeff says NULL for all atom types: give the chemical symbols of those to be seen")
         model.number, model.reach = len(self.potentials), potential.model.reach
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
+        model.edges_at_once = EDGES_AT_ONCE[potential.device.type]
         self.potentials.append(potential)
 
     def compute(self, batch: _Batch) -> None:

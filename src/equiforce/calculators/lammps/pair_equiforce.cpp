@@ -25,7 +25,6 @@ using namespace LAMMPS_NS;
 const char *equiforce_start(EquiforceFunctions &);
 
 static constexpr int CHUNK = 128;          // doubles an atom and message: what LAMMPS' buffers must hold
-static constexpr int EDGES_AT_ONCE = 4096; // of strictly local models: as many as stay in the caches
 static constexpr double COINCIDENT = 0.01; // Å
 static constexpr double KCAL_PER_MOL = 23.060549; // of an eV, as elsewhere in LAMMPS
 
@@ -232,7 +231,7 @@ void PairEquiforce::compute_blocks()
     species.clear(), centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
     for (stop = first; stop < n_owned; stop++) {
       const size_t more = listed[stop] ? list->numneigh[stop] : 0;
-      if (stop > first && centers.size() + more > EDGES_AT_ONCE) break;
+      if (stop > first && centers.size() + more > static_cast<size_t>(model.edges_at_once)) break;
       species.push_back(std::max<int64_t>(0, species_of_type[atom->type[stop]]));
       if (listed[stop]) add_edges(stop, stop - first, true);
     }

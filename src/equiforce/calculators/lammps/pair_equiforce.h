@@ -13,6 +13,7 @@ struct EquiforceModel {
   int64_t number;       // by which Python knows it
   int64_t reach;        // edges over which an atom's energy depends on others
   int64_t n_species;
+  int64_t edges_at_once;    // of strictly local models
   double cutoff;        // Å
   char problem[1024];   // why there is no model
 };

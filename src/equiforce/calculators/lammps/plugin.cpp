@@ -43,8 +43,10 @@ static const char *start_interpreter()
   symbol<void (*)(int)>("Py_InitializeEx")(0);
   unsetenv("PYTHONHOME");
   const int failed = symbol<int (*)(const char *, void *)>("PyRun_SimpleStringFlags")(
-      "import json, os, sys\n"
+      "import json, os, site, sys\n"
       "sys.path[:] = json.loads(os.environ['EQUIFORCE_PYTHONPATH'])\n"
+      "for path in [p for p in sys.path if p.endswith('-packages')]:\n"
+      "    site.addsitedir(path)\n"    // what is installed in place of a copy is found by its .pth file
       "sys.executable = os.environ['EQUIFORCE_PYTHON']\n", nullptr);
   symbol<void *(*)()>("PyEval_SaveThread")();
   if (failed) return "pair_style equiforce could not start its Python: what it says stands above";
