@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ranks import CUTOFF, PAGE, PER_SEARCH, SKIN
 from report import RESULTS, replace_between
 
@@ -26,10 +27,21 @@ PUBLISHED = {("HIV capsid", 1280): 8.73, ("water", 1280): 4.32}  # steps/s on no
 class Measured(NamedTuple):
     """What one core does."""
 
-    seconds: float  # of an atom and step
+    atoms: list[float]  # of each size
+    seconds: list[float]  # of a step, without exchange
     exchanged: float  # bytes of a ghost and step, beside position and force
     exchanges: int  # between layers, there and back
     per_atom: float  # bytes of memory
+
+
+def seconds(found: Measured, atoms: float) -> float:
+    """Of a step of one core: between the sizes that were measured, or on the line through the two nearest."""
+    n, t = found.atoms, found.seconds
+    if atoms >= n[-1]:
+        return t[-1] * atoms / n[-1]
+    if atoms <= n[0]:
+        return t[0] - (n[0] - atoms) * (t[1] - t[0]) / (n[1] - n[0])
+    return float(np.interp(atoms, n, t))
 
 
 def ghosts(atoms: float, density: float, reach: float = CUTOFF + SKIN) -> float:
@@ -39,17 +51,17 @@ def ghosts(atoms: float, density: float, reach: float = CUTOFF + SKIN) -> float:
 
 
 def measured(entries: list[dict[str, Any]], model: str, structure: str) -> Measured | None:
-    """The largest system on one rank."""
+    """All sizes on one rank; memory and bytes of the largest."""
     good = [e for e in entries if (e["model"], e["structure"]) == (model, structure) and "seconds" in e]
-    alone = [e for e in good if e["ranks"] == 1]
-    if not alone:
+    alone = sorted((e for e in good if e["ranks"] == 1), key=lambda e: e["atoms"])
+    if len(alone) < 2:
         return None
-    large, small = max(alone, key=lambda e: e["atoms"]), min(alone, key=lambda e: e["atoms"])
+    small, large = alone[0], alone[-1]
     per_atom = 1e6 * (large["peak_mb"][0] - small["peak_mb"][0]) / max(1, large["atoms"] - small["atoms"])
     # 2 (there and back) for each layer but the first of a preset of three
     exchanges = 4 if large["exchange_bytes"] else 0
-    busy = large["seconds"] - large["exchange_seconds"]
-    return Measured(busy / large["atoms"], large["exchange_bytes"] / large["ghosts"], exchanges, per_atom)
+    busy = [e["seconds"] - e["exchange_seconds"] for e in alone]
+    return Measured([e["atoms"] for e in alone], busy, large["exchange_bytes"] / large["ghosts"], exchanges, per_atom)
 
 
 def step(found: Measured, atoms: float, nodes: int, density: float, options: argparse.Namespace) -> dict[str, float]:
@@ -58,7 +70,7 @@ def step(found: Measured, atoms: float, nodes: int, density: float, options: arg
     outside, outside_core = ghosts(of_node, density), ghosts(of_core, density)
     of_ghost = POSITION_AND_FORCE + SEARCH / PER_SEARCH + found.exchanged
     layers = math.ceil((CUTOFF + SKIN) / (of_core / density) ** (1 / 3))  # of domains within reach
-    compute = found.seconds * of_core
+    compute = seconds(found, of_core)
     network = outside * of_ghost / (options.bandwidth * GB)
     memory = options.cores * outside_core * of_ghost / (options.memory_bandwidth * GB)
     latency = options.latency * 1e-6 * SWAPS * layers * (2 + found.exchanges)
