@@ -49,7 +49,7 @@ thermo_style custom step etotal c_exchange[1] c_exchange[2]
 thermo {steps}
 run 1 post no
 print "BEFORE $(c_exchange[1]:%.9g) $(c_exchange[2]:%.9g)"
-run {steps}
+run {steps} pre no
 print "AFTER $(c_exchange[1]:%.9g) $(c_exchange[2]:%.9g)"
 """
 console = Console()
