@@ -8,16 +8,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.lammps.build import COMPILERS
 from tests import systems
+from tests.calculators.lammps.simulations import BAR, SECONDS, save_model, waters, write_data
 from tests.systems import SPECIES, potential_of
 
 BIN = Path(sys.executable).parent
@@ -32,8 +31,6 @@ MODELS = {
     "nequip": {"l_max": 2, "n_layers": 3, "channels": 4, "zbl": True},
     "allegro": {"kind": "allegro", "l_max": 1, "zbl": True},
 }
-SECONDS = 120  # what takes longer hangs
-BAR = 1.6021765e6  # of an eV/Å³, with the constants that LAMMPS has in units metal
 KCAL_PER_MOL = 23.060549  # of an eV
 START = """
 from jaxtyping import install_import_hook
@@ -165,32 +162,10 @@ def calculators() -> dict[str, Calculator]:
 @pytest.fixture
 def folder(tmp_path, calculators) -> Path:
     """With the files of the models, and of some water."""
-    references = [systems.structure_of(atoms) for atoms in (molecule("CH3CH2OH"), waters(1))]
     for name, calculator in calculators.items():
-        model_file.save(tmp_path / f"{name}.eqf", calculator.potential, references, {})
+        save_model(tmp_path / f"{name}.eqf", calculator.potential)
     write_data(tmp_path / "waters.data", waters())
     return tmp_path
-
-
-def write_data(path: Path, atoms: Atoms) -> Atoms:
-    """Writes a data file with all of SPECIES as types; the atoms as LAMMPS will see them, its axes turned."""
-    ase.io.write(path, atoms, format="lammps-data", specorder=SPECIES, masses=True, units="metal", atom_style="atomic")
-    seen = ase.io.read(path, format="lammps-data", units="metal", atom_style="atomic")
-    seen.pbc = atoms.pbc
-    return seen
-
-
-def waters(n: int = 2) -> Atoms:
-    """n³ molecules of water at its density, in a cube."""
-    rng, edge, atoms = np.random.default_rng(0), 3.107, Atoms()
-    for place in np.ndindex(n, n, n):
-        one = molecule("H2O")
-        one.rotate(rng.uniform(0, 360), rng.normal(size=3))
-        one.translate((np.array(place) + 0.5) * edge - one.positions.mean(axis=0))
-        atoms += one
-    atoms.set_cell([n * edge] * 3)
-    atoms.pbc = True
-    return atoms
 
 
 def atoms_of(structure: systems.Structure) -> Atoms:
