@@ -101,6 +101,7 @@ def folder(tmp_path_factory) -> Path:
 MISTAKES = {
     "element": ({"elements": "H C N"}, "atoms of type 3 are said to be N, but the model nequip.eqf knows H, C, O"),
     "too-few": ({"elements": "H C"}, "the chemical symbol of each of the 3 atom types"),
+    "null-alone": ({"elements": "H C NULL"}, "All pair coeffs are not set"),
     "all-null": ({"elements": "NULL NULL NULL"}, "NULL for all atom types"),
     "no-file": ({"model": "none.eqf"}, "there is no model file none.eqf"),
     "no-model": ({"model": "water.data"}, "water.data is not an equiforce model file"),

@@ -83,16 +83,17 @@ void PairEquiforce::coeff(int narg, char **arg)
                "pair_coeff of equiforce is * * MODEL.eqf and then the chemical symbol of each of the {} atom types, "
                "or NULL for a type that the model shall not see",
                n_types);
-  if (!functions.compute) {
-    functions.exchange = exchange_of;
-    if (const char *problem = equiforce_start(functions)) error->all(FLERR, problem);
-  }
+  functions.exchange = exchange_of;
+  const char *problem = functions.compute ? nullptr : equiforce_start(functions);
   std::string elements;
   for (int type = 1; type <= n_types; type++) elements += std::string(type > 1 ? " " : "") + arg[2 + type];
   species_of_type.assign(n_types + 1, -1);
-  functions.load(arg[2], elements.c_str(), precision.c_str(), comm->nprocs, &species_of_type[1], &model);
+  if (problem)
+    strncpy(model.problem, problem, sizeof(model.problem) - 1);
+  else
+    functions.load(arg[2], elements.c_str(), precision.c_str(), comm->nprocs, &species_of_type[1], &model);
 
-  // one rank may lack the file that others have: all of them stop, and the first that has a reason says it
+  // one rank may lack what others have, a file or a Python: all of them stop, and the first that has a reason says it
   int first = model.problem[0] ? comm->me : comm->nprocs, any;
   MPI_Allreduce(&first, &any, 1, MPI_INT, MPI_MIN, world);
   if (any < comm->nprocs) {
@@ -103,7 +104,7 @@ void PairEquiforce::coeff(int narg, char **arg)
   allocate();
   for (int i = 1; i <= n_types; i++)
     for (int j = 1; j <= n_types; j++) setflag[i][j] = species_of_type[i] >= 0 && species_of_type[j] >= 0;
-  if (model.reach == 1) comm_forward = comm_reverse = 0;
+  comm_forward = comm_reverse = model.reach == 1 ? 0 : CHUNK;
 }
 
 void PairEquiforce::init_style()
