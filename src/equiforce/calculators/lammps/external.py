@@ -32,8 +32,8 @@ except (ImportError, RuntimeError):  # not installed, or without an MPI library
     MPI = None
 
 from equiforce import model_file
-from equiforce.calculators.lammps.build import SUPPORTED
 from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
+from equiforce.calculators.lammps.plugin import SUPPORTED
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Ghosts
 from equiforce.kernels import pair_gradient

