@@ -153,6 +153,15 @@ def test_atoms_that_fly_apart_stop_the_run_and_nothing_is_lost(tmp_path):
     assert all(np.isfinite(frame.get_forces()).all() for frame in frames)
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Where the tests are a shell's background job, Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_an_interrupt_ends_the_run_cleanly(potential, tmp_path):
     def press_ctrl_c() -> None:
         trajectory, give_up = tmp_path / "trajectory.xyz", time.monotonic() + 20
@@ -162,7 +171,7 @@ def test_an_interrupt_ends_the_run_cleanly(potential, tmp_path):
 
     presser = threading.Thread(target=press_ctrl_c)
     presser.start()
-    summary = run_md(potential, water(), MDOptions(steps=100_000, trajectory_every=1, timestep=0.01), tmp_path)
+    summary = run_md(potential, water(), MDOptions(steps=100_000, trajectory_every=1), tmp_path)
     presser.join()
     assert summary.interrupted
     assert 3 <= summary.n_steps < 100_000
