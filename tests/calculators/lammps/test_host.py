@@ -12,6 +12,7 @@ from equiforce.calculators.ase import Calculator
 from equiforce.calculators.lammps import host as host_module
 from equiforce.calculators.lammps.host import Host, attach, ranks_of_this_machine, species_of, threads_of_a_rank
 from equiforce.errors import InputError
+from equiforce.memory import footprint
 from equiforce.neighbors import find_pairs
 from tests import systems
 from tests.calculators.lammps.runs import needs_lammps
@@ -209,13 +210,29 @@ def test_ranks_share_the_processors(monkeypatch):
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
-    host = Host(exchange=print)
-    monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: 1e6)
+    host, free = Host(exchange=print), [1e6]
+    monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: free[0])
+    host.potentials.append(potential := potential_of(l_max=1, n_layers=2))
+    host.footprints.append(footprint(potential))
+    large = (0, 1_000_000, 1_200_000, 50_000_000)
     with pytest.raises(InputError, match=r"1,000,000 atoms and 200,000 ghosts on one rank need about .* GB of memory"):
-        host.refuse_what_does_not_fit(potential_of(l_max=1, n_layers=2), 1_000_000, 1_200_000, 50_000_000)
-    host.refuse_what_does_not_fit(potential_of(l_max=1, n_layers=2), 1, 1, 0)
-    monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: None)
-    host.refuse_what_does_not_fit(potential_of(l_max=1, n_layers=2), 1_000_000, 1_200_000, 50_000_000)
+        host.refuse_what_does_not_fit(*large)
+    host.refuse_what_does_not_fit(0, 1, 1, 0)
+    free[0] = None  # nobody knows
+    host.refuse_what_does_not_fit(*large)
+
+
+def test_what_a_model_holds_already_is_not_asked_for_again(monkeypatch):
+    """In the course of a simulation the number of ghosts goes up and down."""
+    host, free = Host(exchange=print), [1e12]
+    monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: free[0])
+    host.potentials.append(potential := potential_of(l_max=1, n_layers=2))
+    host.footprints.append(footprint(potential))
+    host.refuse_what_does_not_fit(0, 1_000_000, 1_200_000, 50_000_000)
+    free[0] = 1e9  # the rest is held
+    host.refuse_what_does_not_fit(0, 1_000_000, 1_200_100, 50_001_000)
+    with pytest.raises(InputError, match="3,000,000 atoms"):
+        host.refuse_what_does_not_fit(0, 3_000_000, 3_200_000, 150_000_000)
 
 
 def test_an_exception_becomes_a_message(capfd):

@@ -16,7 +16,7 @@ from torch import Tensor
 from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Ghosts
-from equiforce.memory import available, footprint, in_words
+from equiforce.memory import Footprint, available, footprint, in_words
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
 PROBLEM = 1024  # bytes of a message, as in pair_equiforce.h
@@ -78,8 +78,9 @@ class Host:
     def __init__(self, exchange: Callable[..., None]):
         self.exchange = exchange
         self.potentials: list[Potential] = []
+        self.footprints: list[Footprint] = []
         self.n_ranks_here = 1  # on this machine
-        self.largest: dict[int, int] = {}  # atoms that were found to fit into memory, by model
+        self.granted: dict[int, float] = {}  # bytes that were free for each model when it asked; it may hold them still
 
     def load(self, path: str, elements: list[str], precision: str, n_ranks: int, codes: Any, model: _Model) -> None:
         """Reads a model file, which reproduces its reference values or is refused; says which species each type is."""
@@ -94,6 +95,7 @@ class Host:
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
         model.edges_at_once = EDGES_AT_ONCE[potential.device.type]
         self.potentials.append(potential)
+        self.footprints.append(footprint(potential))
 
     def compute(self, batch: _Batch) -> None:
         """Energies and pull of a batch, written to where LAMMPS wants them."""
@@ -101,9 +103,8 @@ class Host:
         integers = partial(_view, dtype=np.int64)
         vectors = _view(batch.vectors, (n_edges, 3), np.float64)
         potential = self.potentials[batch.model]
-        if potential.model.reach > 1 and n_atoms > self.largest.get(batch.model, 0):
-            self.refuse_what_does_not_fit(potential, n_centers, n_atoms, n_edges)
-            self.largest[batch.model] = n_atoms
+        if potential.model.reach > 1:
+            self.refuse_what_does_not_fit(batch.model, n_centers, n_atoms, n_edges)
         exchange = partial(self.exchange, batch.pair)
         graph = AtomicGraph(
             positions=vectors.new_zeros(n_atoms, 3),
@@ -121,16 +122,20 @@ class Host:
         _view(batch.energies, (n_centers,), np.float64).copy_(energies.detach())
         _view(batch.pull, (n_edges, 3), np.float64).copy_(pull)
 
-    def refuse_what_does_not_fit(self, potential: Potential, n_owned: int, n_atoms: int, n_edges: int) -> None:
-        """Raises InputError where energies and forces would take more memory than there is, and kill without a word."""
-        need, free = footprint(potential).bytes(n_atoms, n_edges), available(potential.device)
-        if free is None or need <= free / self.n_ranks_here:
+    def refuse_what_does_not_fit(self, number: int, n_owned: int, n_atoms: int, n_edges: int) -> None:
+        """Raises InputError where a model would take more memory than there is, and be killed without a word."""
+        potential, granted = self.potentials[number], self.granted.get(number, 0.0)
+        need = self.footprints[number].bytes(n_atoms, n_edges)
+        if need <= granted:
             return
-        raise InputError(
-            f"energy and forces of {n_owned:,} atoms and {n_atoms - n_owned:,} ghosts on one rank need about "
-            f"{in_words(need)} of memory, and {in_words(free / self.n_ranks_here)} are free for each of "
-            f"{self.n_ranks_here}: take more machines, a smaller model, or an Allegro model, which needs little"
-        )
+        free = available(potential.device)
+        if free is not None and need - granted > free / self.n_ranks_here:
+            raise InputError(
+                f"energy and forces of {n_owned:,} atoms and {n_atoms - n_owned:,} ghosts on one rank need about "
+                f"{in_words(need)} of memory, and {in_words(granted + free / self.n_ranks_here)} are there for each of "
+                f"{self.n_ranks_here}: take more machines, a smaller model, or an Allegro model, which needs little"
+            )
+        self.granted[number] = need
 
 
 def species_of(element: str, atom_type: int, potential: Potential, path: str) -> int:
