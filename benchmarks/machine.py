@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from equiforce.machine import cpu_model
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,13 +26,6 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "load_before": round(os.getloadavg()[0], 2),
     }
-
-
-def cpu_model() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str:

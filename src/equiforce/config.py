@@ -80,7 +80,16 @@ def configured(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The sections of a YAML file; raises InputError where it has none, with the line of a syntax error."""
+    """The sections of a YAML file; raises InputError where it has none."""
+    content = "sections such as 'model:' with indented 'option: value' lines below them"
+    values = load_yaml(path, content)
+    if not all(isinstance(v, dict | None) for v in values.values()):
+        raise InputError(f"{path} must hold {content}")
+    return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
+
+
+def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> dict[str, Any]:
+    """A YAML file of names and values; raises InputError where it has no such content, or a syntax error."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
     try:
@@ -91,9 +100,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is no text'}): "
             "write sections with indented 'option: value' lines"
         ) from None
-    if not isinstance(values, dict) or not all(isinstance(v, dict | None) for v in values.values()):
-        raise InputError(f"{path} must hold sections such as 'model:' with indented 'option: value' lines below them")
-    return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold {content}")
+    return {str(name): value for name, value in values.items()}
 
 
 class _Loader(yaml.SafeLoader):

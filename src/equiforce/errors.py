@@ -1,5 +1,9 @@
-"""The one kind of error that a user's input can cause."""
+"""The errors that a user's input can cause."""
 
 
 class InputError(ValueError):
     """What is wrong, where (file, frame, atom, key), and how to mend it: one sentence, shown without a traceback."""
+
+
+class Diverged(InputError):
+    """A training whose loss became infinite: its options ask for smaller steps."""

@@ -45,6 +45,8 @@ class Trained(NamedTuple):
     model: Path | None  # None where it was interrupted before the first validation
     test: Errors | None  # None without test structures, or where it was interrupted
     outcome: Outcome
+    n_weights: int  # that are trained
+    n_train: int  # structures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     console: Console | None = None,
+    plots: bool = True,
 ) -> Trained:
     """Trains a potential on a file of reference data.
 
@@ -75,6 +78,7 @@ def train(
         options: such as ``{"model.l_max": 1, "training.time": "10m"}``, over the config.
         resume: a run folder to continue; nothing else is needed.
         console: where progress is shown; nowhere if None.
+        plots: draw the course of training and the test's errors, and write the predictions.
 
     Returns:
         The run folder, the model file in it, the errors on the test structures, and why training ended.
@@ -104,7 +108,7 @@ def train(
     console.print(f"kernels: {describe(fabric.device)}", highlight=False)
     console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
     with fastest_threads(_first_step(prepared, fabric)):
-        return _run(prepared, batches, folder, fabric, console)
+        return _run(prepared, batches, folder, fabric, console, plots=plots)
 
 
 def _batches(structures: Sequence[Structure], potential: Potential, fabric: Fabric, **limits: int | None) -> Batches:
@@ -255,9 +259,13 @@ def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
     }
 
 
+def weights_of(potential: Potential) -> int:
+    """How many numbers training moves."""
+    return sum(p.numel() for p in potential.parameters() if p.requires_grad)
+
+
 def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Potential, console: Console) -> None:
     """Says in words what was decided before training starts."""
-    n_weights = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     references = ", ".join(f"{s} {e:.4f}" for s, e in zip(of_data.species, of_data.reference_energies, strict=True))
     model, loss = settings.model, settings.loss
     console.print(
@@ -265,7 +273,7 @@ def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Pot
         f"elements {', '.join(of_data.species)}\n"
         f"reference energies from {of_data.reference_energies_from}: {references} eV\n"
         f"force RMS {of_data.force_rms:.3f} eV/Å; {of_data.mean_neighbors:.1f} neighbours within {model.cutoff:g} Å\n"
-        f"{settings.kind}: {model}, {n_weights:,} weights, {settings.training.dtype}\n"
+        f"{settings.kind}: {model}, {weights_of(potential):,} weights, {settings.training.dtype}\n"
         f"loss weights: energy {loss.energy} per (eV/atom)², forces {loss.forces} per (eV/Å)², "
         f"stress {loss.stress} per (eV/Å³)²",
         highlight=False,
@@ -283,7 +291,9 @@ def _write_preparations(prepared: Prepared, folder: Path) -> None:
     prepared.parts.save(folder / "split.json")
 
 
-def _run(prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, console: Console) -> Trained:
+def _run(
+    prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, console: Console, *, plots: bool
+) -> Trained:
     settings, parts, potential = prepared.config, prepared.parts, prepared.potential
     state = new_state(potential, settings.optimizer)
     if (folder / "last.pt").exists():
@@ -317,17 +327,17 @@ def _run(prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, con
         )
     for tracker in trackers:
         tracker.close()
-    model = folder / "model.eqf"
+    model, size = folder / "model.eqf", (weights_of(potential), len(parts.train))
     if outcome.interrupted:
         console.print(f"stopped and saved; continue with: equiforce train --resume {folder}", soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
-        return Trained(folder, model if model.exists() else None, None, outcome)
+        return Trained(folder, model if model.exists() else None, None, outcome, *size)
     console.print(f"{outcome.why} after {state.seconds:.0f} s; best at step {state.best_step}", highlight=False)
     state.average.potential.load_state_dict(state.best_weights)
-    test = finish(state.average.potential, parts.test, folder, console)
+    test = finish(state.average.potential, parts.test, folder, console, plots=plots)
     keep(state.average.potential, test)
     console.print(f"model: {model}", highlight=False, soft_wrap=True)
-    return Trained(folder, model, test, outcome)
+    return Trained(folder, model, test, outcome, *size)
 
 
 def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:
@@ -355,12 +365,15 @@ def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, 
     }
 
 
-def finish(potential: Potential, test: Sequence[Structure], folder: Path, console: Console) -> Errors | None:
+def finish(
+    potential: Potential, test: Sequence[Structure], folder: Path, console: Console, *, plots: bool
+) -> Errors | None:
     """Measures the model on the test structures, and draws what people want to see."""
-    training_plot(folder / "training.png", folder / "log.csv")
+    if plots:
+        training_plot(folder / "training.png", folder / "log.csv")
     if not test:
         return None
-    return assess(potential, test, folder, "test", console)
+    return assess(potential, test, folder, "test", console) if plots else errors(test, predict(potential, test))
 
 
 def assess(

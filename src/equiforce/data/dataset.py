@@ -112,7 +112,7 @@ def split(
         **{name: tuple(part) for name, part in parts.items()},
         isolated=tuple(structures[i] for i in np.flatnonzero(alone).tolist()),
         indices=indices,
-        fingerprint=_fingerprint(structures),
+        fingerprint=fingerprint(structures),
         notes=tuple(notes),
     )
 
@@ -194,7 +194,7 @@ def _read_indices(path: Path, structures: Sequence[Structure], alone: np.ndarray
         raise InputError(f"The index file {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or "train" not in content:
         raise InputError(f'The index file {path} must hold {{"train": [...], "validation": [...], "test": [...]}}')
-    if content.get("fingerprint", _fingerprint(structures)) != _fingerprint(structures):
+    if content.get("fingerprint", fingerprint(structures)) != fingerprint(structures):
         raise InputError(
             f"The index file {path} belongs to other training data than these {len(structures)} structures"
         )
@@ -239,10 +239,15 @@ def _without_overlap(
     return kept, notes
 
 
-def _fingerprint(structures: Sequence[Structure]) -> str:
+def fingerprint(structures: Sequence[Structure], *, labels: bool = False) -> str:
+    """The same for the same structures in the same order; with ``labels``, only if these are the same too."""
     digest = hashlib.sha256()
     for s in structures:
-        for array in (s.atomic_numbers.astype(np.int64), s.positions, s.cell):
+        arrays = [s.atomic_numbers.astype(np.int64), s.positions, s.cell]
+        arrays += (
+            [np.zeros(0) if x is None else np.asarray(x) for x in (s.energy, s.forces, s.stress)] if labels else []
+        )
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 

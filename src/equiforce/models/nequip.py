@@ -13,7 +13,7 @@ from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import AtomicGraph, without_edges
 from equiforce.kernels import Radial, edges
 from equiforce.nn.convolution import Convolution
-from equiforce.nn.equivariant import Gate
+from equiforce.nn.equivariant import Gate, Lengths
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import BesselBasis, Frozen, Knots
 from equiforce.options import option
@@ -33,7 +33,15 @@ class NequIPConfig:
     parity: bool = option(
         False,
         "twice the features at twice the cost; nequip's authors often find no gain (not measured here)",
-        only_if=("model.l_max is at least 1 and model.n_layers 4", lambda m: m.l_max >= 1 and m.n_layers >= 4),
+        only_if=(
+            "model.l_max is at least 1, model.n_layers 4 and model.invariant false",
+            lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
+        ),
+    )
+    invariant: bool = option(
+        False,
+        "layers hand on scalars only and see angles by the lengths of their tensors; to tell angles from equivariance",
+        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
     )
     channels: int | list[int] = option(
         32, "nequip's default; one number, or one for each degree 0..l_max; the paper took 64 for molecules"
@@ -75,7 +83,7 @@ class NequIPConfig:
                 f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} "
                 "degrees: give one number for each degree, or a single one"
             )
-        if self.n_layers == 1 and self.l_max > 0:
+        if self.n_layers == 1 and self.l_max > 0 and not self.invariant:
             raise ValueError(
                 f"model.l_max={self.l_max} changes nothing with model.n_layers=1, whose output is scalar: "
                 "set l_max=0, or 2 layers"
@@ -87,7 +95,8 @@ class NequIPConfig:
 
     def __str__(self) -> str:
         parity = str(self.parity).lower()
-        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}"
+        handed = ", invariant" if self.invariant else ""
+        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{handed}"
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:
@@ -101,7 +110,7 @@ class NequIPLayer(nn.Module):
     def __init__(self, config: NequIPConfig, n_species: int, irreps_in: Irreps, irreps_out: Irreps, *, first: bool):
         super().__init__()
         reached = reachable(irreps_in, config.l_max, irreps_out)
-        self.gate = Gate(reached)
+        self.gate = Lengths(reached) if config.invariant else Gate(reached)
         self.convolution = Convolution(
             irreps_in,
             self.gate.irreps_in,
@@ -114,8 +123,8 @@ class NequIPLayer(nn.Module):
             self_connection=config.self_connection and (config.first_self_connection or not first),
             from_species=first,
         )
-        self.residual = config.residual and irreps_in == reached and not first
-        self.irreps_out = reached
+        self.irreps_out = self.gate.irreps_out
+        self.residual = config.residual and irreps_in == self.irreps_out and not first
 
     def forward(self, h, harmonics, radial, graph):
         updated = self.gate(self.convolution(h, harmonics, radial, graph.species, graph))
@@ -136,9 +145,10 @@ class NequIP(nn.Module):
         )
         self.knots = None if config.radial_knots is None else Knots(config.radial_knots, config.cutoff)
         irreps = Irreps([(n_embedding, "0e")])
-        targets = [hidden_irreps(channels[:1], odd=False)]
+        everything = hidden_irreps(channels, odd=config.parity)
+        targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]
         for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
-            targets.insert(0, reachable(targets[0], config.l_max, hidden_irreps(channels, odd=config.parity)))
+            targets.insert(0, reachable(targets[0], config.l_max, everything))
         self.frozen = Frozen()
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
@@ -147,7 +157,7 @@ class NequIP(nn.Module):
             self.layers.append(layer)
         if config.residual and not any(layer.residual for layer in self.layers):
             raise InputError("model.residual changes nothing, for no layer's output is like its input: use more layers")
-        self.readout = ScalarMLP(channels[0], [config.readout_width] * config.readout_depth, 1)
+        self.readout = ScalarMLP(irreps.dim, [config.readout_width] * config.readout_depth, 1)
 
     @property
     def reach(self) -> int:

@@ -1,10 +1,12 @@
 """Maps of features that commute with rotations and reflections."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from equiforce.geometry.irreps import Irreps
+from equiforce.geometry.irreps import Irreps, blocks
 from equiforce.kernels import GatePlan, MixPlan, gate, mix
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN
 
@@ -61,3 +63,25 @@ class Gate(nn.Module):
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
         return gate(x, self.plan, SILU_GAIN, TANH_GAIN)
+
+
+class Lengths(nn.Module):
+    """SiLU of the scalars, and the mean squared component of each tensor: nothing else is handed on.
+
+    The power spectrum of arXiv 1209.3140, equation 36, channel by channel; for tensors of independent normal components
+    its second moment is 1, as that of a gate's output.
+    """
+
+    def __init__(self, irreps_in: Irreps):
+        super().__init__()
+        self.irreps_in = Irreps(irreps_in)
+        self.scalars = GatePlan(Irreps([(self.irreps_in.count("0e"), "0e")]))
+        self.tensors = [block for block in blocks(self.irreps_in) if block.l > 0]
+        self.irreps_out = Irreps([(self.irreps_in.num_irreps, "0e")])
+
+    def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
+        parts = [gate(x[:, : self.scalars.irreps_in.dim], self.scalars, SILU_GAIN, TANH_GAIN)]
+        for block in self.tensors:
+            factor = 1 / math.sqrt(1 + 2 / (2 * block.l + 1))
+            parts.append(factor * block.of(x).square().mean(1))
+        return torch.cat(parts, dim=1)

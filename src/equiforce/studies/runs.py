@@ -1,0 +1,181 @@
+"""One training of a study: what it is made of, what tells it from every other, and what is measured of it."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equiforce.config import configured, to_dict
+from equiforce.errors import Diverged, InputError
+from equiforce.evaluate import Metric
+from equiforce.machine import cpu_model
+from equiforce.workflow import Trained, train
+
+# what changes nothing but where and how a run is computed and watched
+BESIDE = {
+    "split": ("train_file", "validation_file", "test_file", "split_file"),
+    "training": ("device", "n_nodes", "tensorboard", "wandb"),
+}
+# columns of the table after those that a study calls its runs by; errors are MAE or RMSE
+MEASURED = (
+    "state",
+    "n_weights",
+    "n_train",
+    "steps",
+    "best_step",
+    "validation_loss",
+    "validation_energy_mae_meV_per_atom",
+    "validation_forces_mae_meV_per_A",
+    "test_energy_mae_meV",
+    "test_energy_rmse_meV",
+    "test_energy_mae_meV_per_atom",
+    "test_energy_rmse_meV_per_atom",
+    "test_forces_mae_meV_per_A",
+    "test_forces_rmse_meV_per_A",
+    "test_stress_mae_meV_per_A3",
+    "test_stress_rmse_meV_per_A3",
+    "seconds",
+    "threads",
+    "machine",
+    "date",
+    "equiforce",
+    "torch",
+    "hash",
+    "config",
+)
+DONE, DIVERGED = "done", "diverged"
+Row = dict[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """A signal stopped a run, which is saved and can go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training and its test."""
+
+    labels: Mapping[str, str | int | float]  # what the study calls it; columns of its table
+    options: Mapping[str, Any]  # over the defaults, as in {"model.l_max": 1}
+    train: tuple[str, ...]  # files
+    test: tuple[str, ...]
+    data: str  # the fingerprint of the content of these files
+    indices: Mapping[str, Sequence[int]] | None = None  # of train and validation, in the files that are trained on
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every option that bears on the result, defaults included.
+
+        Raises:
+            InputError: as :func:`equiforce.config.configured`.
+        """
+        everything = to_dict(configured({}, self.options))
+        return {
+            section: {k: v for k, v in part.items() if k not in BESIDE.get(section, ())}
+            for section, part in everything.items()
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """The same for two runs that compute the same: options, data and split."""
+        content = [self.settings, self.data, self.indices and {k: list(v) for k, v in self.indices.items()}]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.labels.items()
+        )
+
+
+def perform(run: Run, folder: Path) -> Row:
+    """Trains and tests, or goes on where it was stopped; returns the row of the table.
+
+    Args:
+        run: what to train.
+        folder: of the run; emptied of all but the model and its log at the end.
+
+    Raises:
+        Interrupted: a signal stopped it; the folder has what is needed to go on.
+        InputError: data or options will not do.
+    """
+    if folder.exists() and not (folder / "config.yaml").exists():
+        shutil.rmtree(folder)  # it was stopped before anything was done
+    try:
+        if folder.exists():
+            trained = train(resume=folder, plots=False)
+        else:
+            trained = train(run.train, folder, options=_options(run, folder), plots=False)
+    except Diverged:
+        shutil.rmtree(folder)
+        return _row(run, {"state": DIVERGED})
+    if trained.outcome.interrupted:
+        raise Interrupted
+    row = _row(run, {"state": DONE} | _measured(trained))
+    for leftover in ("last.pt", "best.pt", "split.json"):
+        (folder / leftover).unlink(missing_ok=True)
+    return row
+
+
+def _options(run: Run, folder: Path) -> dict[str, Any]:
+    options = dict(run.options) | {"split.test_file": list(run.test)}
+    if run.indices is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        indices = folder.with_suffix(".split.json")
+        indices.write_text(json.dumps({name: list(part) for name, part in run.indices.items()}))
+        options["split.split_file"] = str(indices)
+    return options
+
+
+def _row(run: Run, measured: Row) -> Row:
+    about = {
+        "threads": torch.get_num_threads(),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_model(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "equiforce": version("equiforce"),
+        "torch": torch.__version__,
+        "hash": run.hash,
+        "config": json.dumps(run.settings, sort_keys=True),
+    }
+    return dict(run.labels) | {name: (measured | about).get(name, "") for name in MEASURED}
+
+
+def _measured(trained: Trained) -> Row:
+    with (trained.folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        log = [row for row in csv.DictReader(file) if row["validation_loss"]]
+    if not log or trained.test is None:
+        raise InputError("a study needs structures to validate and to test with: give some")
+    best, total = min(log, key=lambda row: float(row["validation_loss"])), trained.test.total
+    row: Row = {
+        "n_weights": trained.n_weights,
+        "n_train": trained.n_train,
+        "steps": int(log[-1]["step"]),
+        "best_step": int(best["step"]),
+        "validation_loss": float(best["validation_loss"]),
+        "validation_energy_mae_meV_per_atom": best["energy_mae_meV_per_atom"],
+        "validation_forces_mae_meV_per_A": best["forces_mae_meV_per_A"],
+        "seconds": float(log[-1]["seconds"]),
+    }
+    for name, unit, metric in (
+        ("energy", "meV", total.energy),
+        ("energy", "meV_per_atom", total.energy_per_atom),
+        ("forces", "meV_per_A", total.forces),
+        ("stress", "meV_per_A3", total.stress),
+    ):
+        row |= _errors(name, unit, metric)
+    return row
+
+
+def _errors(name: str, unit: str, metric: Metric | None) -> Row:
+    if metric is None:
+        return {}
+    return {f"test_{name}_mae_{unit}": round(metric.mae, 5), f"test_{name}_rmse_{unit}": round(metric.rmse, 5)}

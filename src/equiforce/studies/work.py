@@ -1,0 +1,181 @@
+"""Runs a study: in this process, in several, or on a cluster; never a run twice, and on from where it was stopped."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import submitit
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from equiforce.errors import InputError
+from equiforce.machine import n_cores
+from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform
+from equiforce.studies.table import ResultTable, locked
+
+PAUSE = 1.0  # seconds between looks at what others have done
+MINUTES_OF_A_JOB = 60 * 24
+
+
+class Study(Protocol):
+    """What can be run: runs that are known by now, and how many there will be in all."""
+
+    labels: Sequence[str]
+
+    def runs(self, rows: Sequence[Row]) -> list[Run]:
+        """The runs that can be started, or are done, given the rows of the table so far; the first ones first."""
+
+    def count(self) -> int:
+        """All runs, those included that wait for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a study is run: ``n_workers`` processes on this machine, or as many jobs of SLURM."""
+
+    n_workers: int = 1
+    cluster: str = "local"  # or slurm
+    parameters: Mapping[str, Any] | None = None  # of submitit, such as {"slurm_partition": "gpu", "timeout_min": 600}
+
+
+def execute(study: Study, folder: Path, place: Place, console: Console) -> list[Row]:
+    """Runs what is missing, and returns all rows; those of runs that the study does not have are kept and left out.
+
+    Raises:
+        Interrupted: Ctrl-C; the same command goes on.
+        InputError: a run's data or options will not do.
+    """
+    table = ResultTable(folder, study.labels)
+    watch = Watch(study, table, console)
+    try:
+        with watch:
+            if place.n_workers == 1 and place.cluster == "local":
+                work(study, folder, watch.look)
+            else:
+                _by_jobs(study, folder, place, watch)
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    return results(study, table)
+
+
+def results(study: Study, table: ResultTable) -> list[Row]:
+    """The rows of the study's own runs."""
+    rows = table.rows()
+    own = {run.hash for run in study.runs(rows)}
+    return [row for row in rows if row["hash"] in own]
+
+
+def work(study: Study, folder: Path, on_row: Callable[[], None] = lambda: None) -> None:
+    """Takes one missing run after another until none is left that no other worker has taken."""
+    table, runs = ResultTable(folder, study.labels), folder / "runs"
+    while missing := _missing(study, table):
+        for run in missing:
+            with locked(runs / f"{run.hash}.lock", wait=False) as mine:
+                if mine and run.hash not in {row["hash"] for row in table.rows()}:
+                    table.add(perform(run, runs / run.hash))
+                    on_row()
+                    break
+        else:
+            time.sleep(PAUSE)  # others are at the rest, and it may turn out that more follows from theirs
+
+
+def _missing(study: Study, table: ResultTable) -> list[Run]:
+    rows = table.rows()
+    known = {row["hash"] for row in rows}
+    return [run for run in study.runs(rows) if run.hash not in known]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """:func:`work` as a job of submitit, which starts it again where its time was too short."""
+
+    study: Study
+    folder: Path
+    n_threads: int | None
+
+    def __call__(self) -> None:
+        if self.n_threads is not None:
+            torch.set_num_threads(self.n_threads)
+        work(self.study, self.folder)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
+    local = place.cluster == "local"
+    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=place.cluster)
+    try:
+        executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
+    except (TypeError, ValueError, NameError) as error:
+        raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
+    n_threads = max(1, n_cores() // place.n_workers) if local else None
+    with executor.batch():
+        jobs = [executor.submit(Worker(study, folder, n_threads)) for _ in range(place.n_workers)]
+    try:
+        while not all(job.done() for job in jobs):
+            time.sleep(PAUSE)
+            watch.look()
+    except KeyboardInterrupt:
+        if local:
+            for job in jobs:
+                job.cancel()
+            for job in jobs:
+                job.wait()
+        raise
+    watch.look()
+    for job in jobs:
+        if (error := job.exception()) is not None:
+            raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
+
+
+class Watch:
+    """The progress of a whole study: a line for each run that is done, a bar, and how long the rest will take."""
+
+    def __init__(self, study: Study, table: ResultTable, console: Console):
+        self.study, self.table, self.console = study, table, console
+        self.seen: set[str] = set()
+        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Progress(*columns, TextColumn("{task.fields[rest]}"), console=console, transient=True)
+        self.began, self.done_before = time.monotonic(), 0
+
+    def __enter__(self) -> "Watch":
+        rows = results(self.study, self.table)
+        self.seen = {row["hash"] for row in rows}
+        self.done_before = len(rows)
+        if rows:
+            self.console.print(f"{len(rows)} of {self.study.count()} runs were done before", highlight=False)
+        self.task = self.bar.add_task("", total=self.study.count(), completed=len(rows), rest="")
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def look(self) -> None:
+        """Shows what has been added to the table."""
+        rows = results(self.study, self.table)
+        for row in rows:
+            if row["hash"] not in self.seen:
+                self.seen.add(row["hash"])
+                self.console.print(self._told(row), highlight=False, soft_wrap=True)
+        n_new, total = len(rows) - self.done_before, self.study.count()
+        rest = ""
+        if n_new and total > len(rows):
+            minutes = (time.monotonic() - self.began) / n_new * (total - len(rows)) / 60
+            rest = f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+        self.bar.update(self.task, completed=len(rows), total=total, rest=rest)
+
+    def _told(self, row: Row) -> str:
+        what = ", ".join(f"{name} {row[name]}" for name in self.study.labels)
+        if row["state"] == DIVERGED:
+            return f"{what}: diverged"
+        assert row["state"] == DONE
+        forces, energy = row["test_forces_mae_meV_per_A"], row["test_energy_mae_meV_per_atom"]
+        errors = [
+            f"{value:.4g} {unit}" for value, unit in ((forces, "meV/Å"), (energy, "meV/atom")) if value is not None
+        ]
+        return f"{what}: {', '.join(errors)} in {row['seconds']:.0f} s"
