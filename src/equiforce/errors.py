@@ -5,5 +5,5 @@ class InputError(ValueError):
     """What is wrong, where (file, frame, atom, key), and how to mend it: one sentence, shown without a traceback."""
 
 
-class Diverged(InputError):
+class DivergedError(InputError):
     """A training whose loss became infinite: its options ask for smaller steps."""

@@ -1,4 +1,4 @@
-"""Figures of a training run and of a model's errors. The only home of matplotlib."""
+"""Figures of a training run, of a model's errors and of learning curves. The only home of matplotlib."""
 
 import csv
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from equiforce.errors import InputError
 from equiforce.evaluate import GPA, Metric
@@ -17,6 +19,8 @@ from equiforce.graph import Prediction, Structure
 
 # Okabe and Ito (2008): told apart by colour-blind readers too
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # and three of Tol's, for many curves
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MANY_POINTS = 5_000  # beyond these, points hide one another and their density is drawn
 STYLE = {
     "font.size": 11,
@@ -197,3 +201,93 @@ def _read_log(path: Path) -> list[dict[str, str]]:
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
     """A column as numbers; an empty or absent value is NaN, which leaves a gap."""
     return np.array([float(row.get(name) or "nan") for row in rows])
+
+
+class ModelCurve(NamedTuple):
+    """The runs of one model, and the power law that sums them up where there is one."""
+
+    label: str
+    sizes: Sequence[int]  # [run] training structures
+    errors: Sequence[float]  # [run]
+    law: tuple[float, float] | None = None  # prefactor and exponent
+
+
+def learning_curve_plot(
+    paths: Sequence[str | Path], curves: Sequence[ModelCurve], *, title: str, error: str, legend: str = ""
+) -> None:
+    """Errors against the number of training structures, both logarithmic, as one file for each path (PNG, SVG, PDF).
+
+    A line joins the means over seeds and a band spans them; the power law is thin and dashed. Models stand in the
+    legend in the order in which their lines end. A model's colour is that of its place among the curves.
+
+    Args:
+        paths: files to write; the suffix says the kind.
+        curves: one for each model; those without a run keep their colour and are left out.
+        title: of the figure.
+        error: what the vertical axis shows, with its unit.
+        legend: its title.
+
+    Raises:
+        InputError: no model has a run.
+    """
+    drawn = [(index, curve) for index, curve in enumerate(curves) if len(curve.sizes)]
+    if not drawn:
+        raise InputError("there is no learning curve to draw: no run is done yet")
+    sizes = sorted({int(size) for _, curve in drawn for size in curve.sizes})
+    # the same file of the same numbers, and text that can be searched
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "equiforce", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(10, 5.4), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xscale="log", yscale="log", xlabel="training structures", ylabel=error)
+        axes.set_title(title, loc="left", fontsize=13)
+        ends = [_draw_model(axes, index, curve) for index, curve in drawn]
+        _label_sizes(axes, sizes)
+        _label_errors(axes)
+        handles = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
+        if any(curve.law for _, curve in drawn):
+            handles.append(Line2D([], [], color="#777777", linewidth=0.9, dashes=(5, 3), label="power law"))
+        if any(len(curve.sizes) > len(set(curve.sizes)) for _, curve in drawn):
+            handles.append(Patch(color="#777777", alpha=0.25, linewidth=0, label="lowest to highest seed"))
+        figure.legend(handles=handles, loc="outside right upper", title=legend, alignment="left", fontsize=10)
+        for path in paths:
+            metadata = {"Date": None} if Path(path).suffix == ".svg" else None
+            figure.savefig(path, dpi=160, metadata=metadata)
+
+
+def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2D]:
+    """Draws a model; returns its mean error at its largest size, and what the legend shows."""
+    errors, sizes = np.asarray(curve.errors, dtype=float), np.unique(curve.sizes)
+    of_size = [errors[np.asarray(curve.sizes) == size] for size in sizes]
+    color, marker = MORE_COLORS[index % len(MORE_COLORS)], MARKERS[index % len(MARKERS)]
+    means = [values.mean() for values in of_size]
+    axes.fill_between(
+        sizes, [v.min() for v in of_size], [v.max() for v in of_size], color=color, alpha=0.18, linewidth=0
+    )
+    (line,) = axes.plot(
+        sizes, means, color=color, marker=marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
+        linewidth=1.9, label=curve.label, zorder=3,
+    )  # fmt: skip
+    if curve.law is not None:
+        prefactor, exponent = curve.law
+        axes.plot(sizes, prefactor * sizes.astype(float) ** exponent, color=color, linewidth=0.9, dashes=(5, 3))
+    return means[-1], line
+
+
+def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    """Ticks at the sizes; a label that would touch the one before is left out."""
+    shown: list[int] = []
+    nearest = (sizes[-1] / sizes[0]) ** 0.06
+    for size in sizes:
+        if not shown or size > nearest * shown[-1]:
+            shown.append(size)
+    axes.xaxis.set(major_locator=FixedLocator(sizes), minor_locator=NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:.0f}" if round(size) in shown else ""))
+
+
+def _label_errors(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade, at every digit where less than a decade shows."""
+    low, high = axes.get_ylim()
+    digits = (1, 2, 5) if high / low > 5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    axes.yaxis.set_major_locator(LogLocator(subs=digits))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set(minor_locator=LogLocator(subs=range(1, 10)), minor_formatter=NullFormatter())

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
+from equiforce.geometry.irreps import Irreps
 from equiforce.graph import Structure
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.neighbors import build_graph
@@ -28,11 +29,22 @@ def test_only_equivariant_features_see_angles(l_max, sees_angles):
     assert difference > 1e-6 if sees_angles else difference < 1e-10
 
 
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_an_invariant_network_sees_angles_and_hands_on_scalars(n_layers):
+    potential = potential_of(l_max=2, n_layers=n_layers, channels=[8, 4, 2], cutoff=1.5, invariant=True)
+    energies = [potential(graph_of(star(np.radians(a)), cutoff=1.5)).energy.item() for a in (100.0, 150.0)]
+    assert abs(energies[0] - energies[1]) > 1e-6
+    for layer in potential.model.layers:
+        assert layer.irreps_out == Irreps("14x0e")
+        assert layer.convolution.table.irreps_out.lmax == 2
+
+
 OPTIONS = [
     {"cutoff": 3.0},
     {"n_layers": 2},
     {"l_max": 2},
     {"parity": True},
+    {"invariant": True},
     {"channels": 6},
     {"channels": [4, 2]},
     {"embedding_channels": 7},

@@ -4,7 +4,7 @@ from e3nn import o3
 from e3nn.o3 import Irreps
 
 from equiforce.geometry.irreps import blocks
-from equiforce.nn.equivariant import Gate, Linear, SpeciesLinear
+from equiforce.nn.equivariant import Gate, Lengths, Linear, SpeciesLinear
 
 
 def rotate(features, irreps, matrix):
@@ -72,3 +72,23 @@ def test_gate_keeps_variance_and_maps_zero_to_zero():
 
 def test_each_gated_channel_has_a_gate_of_its_own():
     assert Gate(Irreps("6x0e + 4x1o + 2x2e")).irreps_in == Irreps("12x0e + 4x1o + 2x2e")
+
+
+def test_lengths_are_invariant_and_keep_variance(matrix):
+    lengths = Lengths(Irreps("20x0e + 10x1o + 5x2e"))
+    x = torch.randn(4000, lengths.irreps_in.dim)
+    out = lengths(x)
+    assert lengths.irreps_out == Irreps("35x0e")
+    assert out.shape == (4000, 35)
+    for part in (out[:, :20], out[:, 20:30], out[:, 30:]):
+        assert part.square().mean().item() == pytest.approx(1.0, rel=0.1)
+    torch.testing.assert_close(lengths(rotate(x, lengths.irreps_in, matrix)), out, rtol=0, atol=1e-4)
+    assert not lengths(torch.zeros(1, lengths.irreps_in.dim)).any()
+
+
+def test_each_tensor_has_a_length_of_its_own():
+    lengths = Lengths(Irreps("1x0e + 2x1o"))
+    x = torch.zeros(3, 7)
+    x[1, 1 + 0], x[2, 1 + 3] = 1.0, 1.0  # a component of the first vector, and one of the second: channels come last
+    changed = (lengths(x) != 0).tolist()
+    assert changed == [[False] * 3, [False, True, False], [False, False, True]]

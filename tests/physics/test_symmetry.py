@@ -16,6 +16,7 @@ MODELS = {
     "l2": {"l_max": 2, "n_layers": 3, "channels": [8, 4, 2]},
     "l2-parity": {"l_max": 2, "n_layers": 4, "channels": [4, 3, 2], "parity": True},
     "l3": {"l_max": 3, "n_layers": 2, "channels": [8, 4, 2, 2]},
+    "angles": {"l_max": 2, "n_layers": 2, "channels": [6, 4, 2], "invariant": True},
     "l4": {"l_max": 4, "n_layers": 2, "channels": 3},
     "paper": {
         "l_max": 1, "n_layers": 5, "channels": 3, "parity": True, "bessel_trainable": True, "radial_depth": 3,

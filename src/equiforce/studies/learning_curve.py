@@ -1,4 +1,4 @@
-"""Errors against the number of training structures: a grid of models, sizes and seeds, on nested subsets of one pool."""
+"""Errors against the number of training structures: models, sizes and seeds, on nested subsets of one pool."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,8 +77,8 @@ class LearningCurveOptions:
         budgets = budget if isinstance(budget, list) else [budget] * len(self.sizes)
         if len(budgets) != len(self.sizes) or min(budgets) < 1:
             raise ValueError(
-                f"study.{name}={budget} will not do for {len(self.sizes)} sizes: give one number of at least 1 for each "
-                "size, or a single one"
+                f"study.{name}={budget} will not do for {len(self.sizes)} sizes: give a number of at least 1 for each, "
+                "or a single one"
             )
 
     @property
@@ -169,6 +169,28 @@ class LearningCurve:
                 raise InputError(f"study.models, {model}: {error}") from None
             if twin != model:
                 raise InputError(f"study.models has one model under two names, {twin} and {model}: leave one out")
+
+    def only(self, models: Sequence[str]) -> "LearningCurve":
+        """The same study with some of its models.
+
+        Raises:
+            InputError: there is no such model.
+        """
+        if unknown := [name for name in models if name not in self.options.models]:
+            raise InputError(f"the study has no model {unknown[0]!r}: choose from {', '.join(self.options.models)}")
+        chosen = {name: options for name, options in self.options.models.items() if name in models}
+        return LearningCurve(replace(self.options, models=chosen, compare=[]), self.subsets)
+
+    def words(self) -> str:
+        """What the study is made of."""
+        o, s = self.options, self.subsets
+        copies = f", without {s.n_copies} copies of others" if s.n_copies else ""
+        return (
+            f"{o.title}: a pool of {len(s.candidates)} structures{copies}, {len(s.validation)} to validate, {s.n_test} "
+            f"to test\n{len(o.models)} models x sizes {', '.join(map(str, o.sizes))} x seeds "
+            f"{', '.join(map(str, o.seeds))}, learning rates {', '.join(map(str, o.learning_rates))}: "
+            f"{self.count()} runs"
+        )
 
     def run(self, model: str, size: int, seed: int, rate: float, budget: int = 1) -> Run:
         """One run; ``budget`` is a multiple of the usual one."""

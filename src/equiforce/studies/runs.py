@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from equiforce import model_file
 from equiforce.config import configured, to_dict
-from equiforce.errors import Diverged, InputError
-from equiforce.evaluate import Metric
+from equiforce.data.read import read
+from equiforce.errors import DivergedError, InputError
+from equiforce.evaluate import Errors, Metric, errors, predict
 from equiforce.machine import cpu_model
 from equiforce.workflow import Trained, train
 
@@ -70,6 +72,7 @@ class Run:
     test: tuple[str, ...]
     data: str  # the fingerprint of the content of these files
     indices: Mapping[str, Sequence[int]] | None = None  # of train and validation, in the files that are trained on
+    further_tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files by name; counted in `data` too
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -83,6 +86,11 @@ class Run:
             section: {k: v for k, v in part.items() if k not in BESIDE.get(section, ())}
             for section, part in everything.items()
         }
+
+    @cached_property
+    def config(self) -> str:
+        """The settings as the table has them."""
+        return json.dumps(self.settings, sort_keys=True)
 
     @cached_property
     def hash(self) -> str:
@@ -102,7 +110,7 @@ def perform(run: Run, folder: Path) -> Row:
 
     Args:
         run: what to train.
-        folder: of the run; emptied of all but the model and its log at the end.
+        folder: of the run; emptied of all but the model and its log at the end, unless there are further tests.
 
     Raises:
         Interrupted: a signal stopped it; the folder has what is needed to go on.
@@ -115,15 +123,41 @@ def perform(run: Run, folder: Path) -> Row:
             trained = train(resume=folder, plots=False)
         else:
             trained = train(run.train, folder, options=_options(run, folder), plots=False)
-    except Diverged:
-        shutil.rmtree(folder)
+    except DivergedError:
+        shutil.rmtree(folder, ignore_errors=True)
         return _row(run, {"state": DIVERGED})
     if trained.outcome.interrupted:
         raise Interrupted
     row = _row(run, {"state": DONE} | _measured(trained))
+    if not run.further_tests:
+        _clean(folder)
+    return row
+
+
+def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
+    """Tests a trained run on its further sets; the rows have ``test`` and ``n_test`` of their own.
+
+    Args:
+        run: what :func:`perform` has trained.
+        folder: of the run; what is needed to go on stays until the end.
+        row: that of the first test set.
+    """
+    if not run.further_tests or row["state"] != DONE:
+        return []
+    potential = model_file.load(folder / "model.eqf", "cuda" if torch.cuda.is_available() else "cpu")
+    reading, rows = configured({}, run.options).data, []
+    for name, files in run.further_tests.items():
+        structures, _ = read(files, reading)
+        result = errors(structures, predict(potential, structures))
+        empty = {column: "" for column in row if column.startswith("test_")}
+        rows.append(row | empty | _tested(result) | {"test": name, "n_test": result.n_structures})
+    _clean(folder)
+    return rows
+
+
+def _clean(folder: Path) -> None:
     for leftover in ("last.pt", "best.pt", "split.json"):
         (folder / leftover).unlink(missing_ok=True)
-    return row
 
 
 def _options(run: Run, folder: Path) -> dict[str, Any]:
@@ -144,7 +178,7 @@ def _row(run: Run, measured: Row) -> Row:
         "equiforce": version("equiforce"),
         "torch": torch.__version__,
         "hash": run.hash,
-        "config": json.dumps(run.settings, sort_keys=True),
+        "config": run.config,
     }
     return dict(run.labels) | {name: (measured | about).get(name, "") for name in MEASURED}
 
@@ -154,8 +188,8 @@ def _measured(trained: Trained) -> Row:
         log = [row for row in csv.DictReader(file) if row["validation_loss"]]
     if not log or trained.test is None:
         raise InputError("a study needs structures to validate and to test with: give some")
-    best, total = min(log, key=lambda row: float(row["validation_loss"])), trained.test.total
-    row: Row = {
+    best = min(log, key=lambda row: float(row["validation_loss"]))
+    return {
         "n_weights": trained.n_weights,
         "n_train": trained.n_train,
         "steps": int(log[-1]["step"]),
@@ -164,7 +198,11 @@ def _measured(trained: Trained) -> Row:
         "validation_energy_mae_meV_per_atom": best["energy_mae_meV_per_atom"],
         "validation_forces_mae_meV_per_A": best["forces_mae_meV_per_A"],
         "seconds": float(log[-1]["seconds"]),
-    }
+    } | _tested(trained.test)
+
+
+def _tested(result: Errors) -> Row:
+    row, total = {}, result.total
     for name, unit, metric in (
         ("energy", "meV", total.energy),
         ("energy", "meV_per_atom", total.energy_per_atom),

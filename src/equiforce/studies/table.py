@@ -23,6 +23,10 @@ class ResultTable:
         self.path = folder / "results.csv"
         self.columns = (*labels, *MEASURED)
 
+    def written(self) -> int | None:
+        """When the file was last replaced, or None."""
+        return self.path.stat().st_mtime_ns if self.path.exists() else None
+
     def rows(self) -> list[Row]:
         """What is known by now: numbers as numbers, None where there is nothing.
 
@@ -39,14 +43,14 @@ class ResultTable:
                 )
             return [{name: _value(name, text) for name, text in row.items()} for row in reader]
 
-    def add(self, row: Row) -> None:
-        """Adds a row, in place of an earlier one of the same hash."""
+    def add(self, *rows: Row) -> None:
+        """Adds the rows of a run, in place of earlier ones of the same hash."""
         with locked(self.path.with_suffix(".lock")):
-            kept = [old for old in self.rows() if old["hash"] != row["hash"]]
+            kept = [old for old in self.rows() if old["hash"] not in {row["hash"] for row in rows}]
             text = io.StringIO()
             writer = csv.DictWriter(text, self.columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows([*kept, row])
+            writer.writerows([*kept, *rows])
             unfinished = self.path.with_suffix(".part")
             unfinished.write_text(text.getvalue(), encoding="utf-8")
             unfinished.replace(self.path)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import submitit
 import torch
@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from equiforce.errors import InputError
 from equiforce.machine import n_cores
-from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform
+from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform, perform_further
 from equiforce.studies.table import ResultTable, locked
 
 PAUSE = 1.0  # seconds between looks at what others have done
 MINUTES_OF_A_JOB = 60 * 24
 
 
+@runtime_checkable
 class Study(Protocol):
     """What can be run: runs that are known by now, and how many there will be in all."""
 
@@ -75,7 +76,9 @@ def work(study: Study, folder: Path, on_row: Callable[[], None] = lambda: None) 
         for run in missing:
             with locked(runs / f"{run.hash}.lock", wait=False) as mine:
                 if mine and run.hash not in {row["hash"] for row in table.rows()}:
-                    table.add(perform(run, runs / run.hash))
+                    place = runs / run.hash
+                    row = perform(run, place)
+                    table.add(row, *perform_further(run, place, row))
                     on_row()
                     break
         else:
@@ -107,7 +110,12 @@ class Worker:
 
 def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     local = place.cluster == "local"
-    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=place.cluster)
+    try:
+        executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=place.cluster)
+    except RuntimeError as error:
+        raise InputError(
+            f"there is no SLURM on this machine ({error}): leave --slurm out, or go to one with it"
+        ) from None
     try:
         executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
     except (TypeError, ValueError, NameError) as error:
@@ -138,12 +146,13 @@ class Watch:
     def __init__(self, study: Study, table: ResultTable, console: Console):
         self.study, self.table, self.console = study, table, console
         self.seen: set[str] = set()
+        self.written: object = None  # when the table was, at the last look
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.bar = Progress(*columns, TextColumn("{task.fields[rest]}"), console=console, transient=True)
         self.began, self.done_before = time.monotonic(), 0
 
     def __enter__(self) -> "Watch":
-        rows = results(self.study, self.table)
+        rows = self._done()
         self.seen = {row["hash"] for row in rows}
         self.done_before = len(rows)
         if rows:
@@ -157,7 +166,11 @@ class Watch:
 
     def look(self) -> None:
         """Shows what has been added to the table."""
-        rows = results(self.study, self.table)
+        written = self.table.written()
+        if written == self.written:
+            return
+        self.written = written
+        rows = self._done()
         for row in rows:
             if row["hash"] not in self.seen:
                 self.seen.add(row["hash"])
@@ -168,6 +181,13 @@ class Watch:
             minutes = (time.monotonic() - self.began) / n_new * (total - len(rows)) / 60
             rest = f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
         self.bar.update(self.task, completed=len(rows), total=total, rest=rest)
+
+    def _done(self) -> list[Row]:
+        """A row of each run, that of its first test set."""
+        first: dict[str, Row] = {}
+        for row in results(self.study, self.table):
+            first.setdefault(row["hash"], row)
+        return list(first.values())
 
     def _told(self, row: Row) -> str:
         what = ", ".join(f"{name} {row[name]}" for name in self.study.labels)

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from equiforce.data.dataset import Batches
-from equiforce.errors import Diverged
+from equiforce.errors import DivergedError
 from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
 from equiforce.graph import AtomicGraph, Labels
 from equiforce.potential import Potential
@@ -157,7 +157,7 @@ def backward(
 def require_finite(value: float, name: str, state: TrainingState) -> None:
     """Ends the run where its weights have become useless."""
     if not math.isfinite(value):
-        raise Diverged(
+        raise DivergedError(
             f"{name} is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
             "optimizer.clip_gradient; the best model so far is kept"
         )

@@ -1,4 +1,4 @@
-"""The command line ``equiforce train | evaluate | md | lammps | info | config``; imports wait until they are used."""
+"""The command line ``equiforce``: train, evaluate, md, lammps, study, info and config; imports wait for their use."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from equiforce.cli import study
 from equiforce.errors import InputError
 
 app = typer.Typer(
@@ -17,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
+app.add_typer(study.app, name="study")
+INTERRUPTED = study.INTERRUPTED
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
@@ -308,7 +310,3 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,88 @@
+"""The commands ``equiforce study ...``: experiments of many trainings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from equiforce.errors import InputError
+
+if TYPE_CHECKING:
+    from equiforce.studies.runs import Row
+    from equiforce.studies.work import Study
+
+app = typer.Typer(help="Experiments of many trainings: learning curves, published benchmarks.", no_args_is_help=True)
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
+
+File = Annotated[Path, typer.Argument(metavar="STUDY", help="A YAML file; studies/ has some.")]
+Data = Annotated[Path | None, typer.Option(help="The folder of the data; the study's own, if left out.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where results go and are found again; the study's name.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes on this machine, or jobs of SLURM.")]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OPTION=VALUE", help="Run as jobs of SLURM; as in partition=gpu, timeout_min=600."),
+]
+PageOnly = Annotated[bool, typer.Option("--page", help="Run nothing; draw and write what is known.")]
+
+
+@app.command("learning-curve")
+def learning_curve(
+    file: File,
+    data: Data = None,
+    output: Output = None,
+    models: Annotated[list[str] | None, typer.Option("--model", help="Run only this model; may be repeated.")] = None,
+    workers: Workers = 1,
+    slurm: Slurm = None,
+    page: PageOnly = False,
+) -> None:
+    """Errors against the number of training structures, the exponents of their power laws, and what they say."""
+    from equiforce.studies.learning_curve import load_learning_curve
+    from equiforce.studies.page import write_page
+
+    folder, console = output or file.with_suffix(""), Console()
+    study = load_learning_curve(file, data or file.parent)
+    console.print(study.words(), highlight=False, soft_wrap=True)
+    whole, finished = study, True
+    if not page:
+        finished = _run(study.only(models) if models else study, folder, workers, slurm, console)
+    written = write_page(whole, _known(whole, folder), folder)
+    console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, console: Console) -> bool:
+    """Runs what is missing; says whether it came to the end."""
+    from equiforce.studies.runs import Interrupted
+    from equiforce.studies.work import Place, execute
+
+    cluster = "local" if slurm is None else "slurm"
+    try:
+        execute(study, folder, Place(n_workers=workers, cluster=cluster, parameters=_parameters(slurm or [])), console)
+    except Interrupted:
+        console.print("stopped; the same command goes on", highlight=False)
+        return False
+    return True
+
+
+def _known(study: "Study", folder: Path) -> list["Row"]:
+    from equiforce.studies.table import ResultTable
+    from equiforce.studies.work import results
+
+    return results(study, ResultTable(folder, study.labels))
+
+
+def _parameters(given: list[str]) -> dict[str, Any]:
+    import yaml
+
+    parameters = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--slurm {text}: write it as option=value, for example --slurm partition=gpu")
+        name = name.strip()
+        parameters[name if name == "timeout_min" else f"slurm_{name}"] = yaml.safe_load(value)
+    return parameters

@@ -1,0 +1,240 @@
+"""Training on published sets of data, to print our errors beside published ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from equiforce.config import configured, load_yaml, read_options
+from equiforce.errors import InputError
+from equiforce.options import option
+from equiforce.studies.comparison import Comparison, Library, load_published
+from equiforce.studies.runs import DONE, Row, Run
+from equiforce.studies.table import ResultTable
+from equiforce.studies.task import Drawn, Task
+
+LABELS = ("task", "model", "seed", "test", "n_test")
+VALIDATIONS = 40  # in a run, unless training.validate_every says otherwise
+OWN = ("training.seed", "training.max_steps", "training.max_epochs", "training.time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """What a benchmark is made of; a YAML file holds these."""
+
+    title: str = option("", "of the page; the file's name where it is empty")
+    published: str | None = option(None, "file of published numbers, beside this one")
+    models: dict[str, dict[str, Any]] = option(reason="name: {section.option: value, ...}, for all tasks", factory=dict)
+    default_models: list[str] = option(
+        reason="those that are run where the command line names none; all of a task if empty", factory=list
+    )
+    seeds: list[int] = option(reason="of weights and order of batches", factory=lambda: [0])
+    common: dict[str, Any] = option(reason="section.option: value of all tasks and models", factory=dict)
+    tasks: dict[str, dict[str, Any]] = option(reason="name: what is trained on and tested with", factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"benchmark.{name} is empty: give at least one")
+
+
+def load_benchmark(
+    file: Path,
+    data: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> "Benchmark":
+    """The benchmark of a YAML file, the data of the chosen tasks read and shared out.
+
+    Args:
+        file: with the options of :class:`BenchmarkOptions`.
+        data: the folder that file names in it start from.
+        tasks: run only these; all if None.
+        models: run these instead of the file's default ones.
+        seeds: run these instead of the file's.
+
+    Raises:
+        InputError: a wrong option, name or file, in a sentence.
+    """
+    options = read_options(BenchmarkOptions, load_yaml(file), "benchmark", str(file))
+    options = options if options.title else replace(options, title=file.stem)
+    described = {
+        name: read_options(Task, values, f"tasks.{name}", f"{file}, task {name}")
+        for name, values in options.tasks.items()
+    }
+    library = Library({}, ())
+    if options.published is not None:
+        library = load_published(file.parent / options.published, described)
+    chosen = _chosen(tasks, described, "task")
+    known = dict.fromkeys([*options.models, *(m for name in chosen for m in described[name].models)])
+    if not known:
+        raise InputError(f"{file}: benchmark.models is empty: give at least one")
+    defaults = _chosen(options.default_models or None, known, "model")
+    return Benchmark(
+        options,
+        described,
+        library,
+        Selection(
+            tasks=chosen,
+            models=defaults if models is None else _chosen(models, known, "model"),
+            seeds=tuple(options.seeds if seeds is None else seeds),
+        ),
+        data,
+    )
+
+
+def _chosen(names: Sequence[str] | None, known: Mapping[str, Any], what: str) -> tuple[str, ...]:
+    if names is None:
+        return tuple(known)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"the benchmark has no {what} {unknown[0]!r}: choose from {', '.join(known)}")
+    return tuple(name for name in known if name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is run of a benchmark."""
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds {list(self.seeds)} will not do: give different numbers of at least 0")
+
+
+class Benchmark:
+    """The runs of a benchmark, one for each task, model and seed; and what came of them."""
+
+    labels = LABELS
+
+    def __init__(
+        self, options: BenchmarkOptions, tasks: Mapping[str, Task], library: Library, selection: Selection, data: Path
+    ):
+        self.options, self.tasks, self.library, self.selection = options, tasks, library, selection
+        self.drawn: dict[str, Drawn] = {}
+        for name in selection.tasks:
+            reading = configured({}, {k: v for k, v in self._given(name).items() if k.startswith("data.")}).data
+            try:
+                self.drawn[name] = Drawn.of(tasks[name], data, reading)
+            except InputError as error:
+                raise InputError(f"task {name}: {error}") from None
+        self._runs = self._made()
+
+    def runs(self, rows: Sequence[Row]) -> list[Run]:  # noqa: ARG002 (none waits for another)
+        """See :class:`equiforce.studies.work.Study`; every task once before a second seed."""
+        return self._runs
+
+    def count(self) -> int:
+        return len(self._runs)
+
+    def _made(self) -> list[Run]:
+        cells = [
+            (task, model, seed)
+            for seed in self.selection.seeds
+            for task in self.selection.tasks
+            for model in self.models(task)
+            if model in self.selection.models
+        ]
+        runs, hashes = [], {}
+        for cell in cells:
+            run = self.run(*cell)
+            if (twin := hashes.setdefault(run.hash, cell)) != cell:
+                raise InputError(f"{' '.join(map(str, twin))} and {' '.join(map(str, cell))} are one run: drop one")
+            runs.append(run)
+        return runs
+
+    def models(self, task: str) -> list[str]:
+        """The names of a task's models."""
+        return list(dict.fromkeys([*self.options.models, *self.tasks[task].models]))
+
+    def run(self, task: str, model: str, seed: int) -> Run:
+        """One run; its task must have been chosen."""
+        drawn = self.drawn[task]
+        (first, files), *others = drawn.tests.items()
+        return Run(
+            labels=dict(zip(LABELS, (task, model, seed, first, drawn.n_tests[first]), strict=True)),
+            options=self.settings(task, model, seed),
+            train=drawn.pool,
+            test=files,
+            further_tests=dict(others),
+            data=drawn.data,
+            indices={"train": drawn.train, "validation": drawn.validation},
+        )
+
+    def settings(self, task: str, model: str, seed: int) -> dict[str, Any]:
+        """The options of a run.
+
+        Raises:
+            InputError: one of them is not for the file to set.
+        """
+        given, steps = self._given(task, model), self.tasks[task].steps
+        if taken := [name for name in given if name in OWN or name.startswith("split.")]:
+            raise InputError(f"task {task}, model {model}: {taken[0]} is what the benchmark itself sets: leave it out")
+        own = {"training.seed": seed, "training.max_steps": steps}
+        return own | {"training.validate_every": max(1, steps // VALIDATIONS)} | given
+
+    def _given(self, task: str, model: str | None = None) -> dict[str, Any]:
+        described = self.tasks[task]
+        given = self.options.common | described.options
+        return given if model is None else given | self.options.models.get(model, {}) | described.models.get(model, {})
+
+    def words(self) -> str:
+        """What is going to be run."""
+        lines = [f"{self.options.title}: {self.count()} runs"]
+        for name, drawn in self.drawn.items():
+            copies = f", {drawn.n_copies} copies left out" if drawn.n_copies else ""
+            tests = ", ".join(f"{test} {n}" for test, n in drawn.n_tests.items())
+            lines.append(
+                f"{name}: train {len(drawn.train)}, validate {len(drawn.validation)}{copies}; test {tests}; "
+                f"{self.tasks[name].steps:,} steps"
+            )
+        return "\n".join(lines)
+
+    def comparison(self, rows: Sequence[Row]) -> Comparison:
+        """Of those rows that were measured with the settings that the file has now, the latest of each."""
+        expected: dict[tuple[str, str, int], str] = {}
+        found: dict[tuple, Row] = {}
+        for row in sorted(rows, key=lambda row: row["date"]):
+            task, model, seed, test = str(row["task"]), str(row["model"]), row["seed"], str(row["test"])
+            if row["state"] != DONE or task not in self.tasks or model not in self.models(task):
+                continue
+            key = (task, model, seed)
+            if key not in expected:
+                bare = Run(labels={}, options=self.settings(*key), train=(), test=(), data="")
+                expected[key] = bare.config
+            if row["config"] == expected[key]:
+                found[*key, test] = row
+        order = list(self.options.models)
+        ranked = sorted(found.values(), key=lambda r: order.index(r["model"]) if r["model"] in order else len(order))
+        return Comparison(self.tasks, self.library, ranked)
+
+    def tables(self, rows: Sequence[Row]) -> list[Table]:
+        """For the terminal: the chosen tasks, ours beside what is published, and an overview."""
+        compared = self.comparison(rows)
+        tasks = [task for task in self.selection.tasks if compared.models(task)]
+        return [compared.sheet(task).rich() for task in tasks] + [compared.overview().rich()]
+
+
+def write_benchmark(benchmark: Benchmark, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Writes the page of a benchmark, and says where it is.
+
+    Args:
+        benchmark: which may have been a part of its file's tasks, models and seeds.
+        rows: what was measured; what ``results.csv`` in the folder has beside them is on the page too.
+        folder: of the results.
+
+    Raises:
+        InputError: ``results.csv`` is of another study.
+    """
+    known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, LABELS).rows(), *rows]}
+    path = folder / "README.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = "equiforce study benchmark"
+    path.write_text(benchmark.comparison(list(known.values())).page(benchmark.options.title, command), encoding="utf-8")
+    return [path]

@@ -1,0 +1,312 @@
+"""Our errors beside published ones: what was printed, tables for the terminal, and a page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from equiforce.config import load_yaml, read_options
+from equiforce.errors import InputError
+from equiforce.options import option
+from equiforce.studies.runs import Row
+from equiforce.studies.task import Measure, Task
+
+REFERENCE = "NequIP"  # the method that ours are compared with
+VALIDATED = "validation_forces_mae_meV_per_A"  # unlike the loss, the same for all models of a task
+BOLD = "**"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A number of the literature."""
+
+    task: str = option(reason="name of the task in the benchmark's file")
+    test: str = option(reason="name of the test set in that task")
+    quantity: str = option(reason="energy, forces or stress")
+    metric: str = option(reason="MAE or RMSE")
+    unit: str = option(reason="of value and spread")
+    method: str = option(reason="the model; NequIP is what ours are compared with")
+    value: float = option(reason="as it is printed", ge=0)
+    spread: float | None = option(None, "over seeds, as it is printed", ge=0)
+    source: str = option(reason="name of the paper in sources")
+    note: str = option("", "what is unlike the other numbers beside it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Literature:
+    """What was printed of the tasks, and where."""
+
+    sources: dict[str, str] = option(reason="name: the paper, and where it was read", factory=dict)
+    numbers: list[dict[str, Any]] = option(reason="one entry for each number", factory=list)
+
+
+class Library(NamedTuple):
+    """Published numbers that fit the tasks of a benchmark."""
+
+    sources: Mapping[str, str]
+    numbers: tuple[Published, ...]
+
+    def of(self, task: str, test: str, quantity: str, method: str = REFERENCE) -> Published | None:
+        """The number of a method, if there is one."""
+        key = (task, test, quantity, method)
+        return next((n for n in self.numbers if (n.task, n.test, n.quantity, n.method) == key), None)
+
+
+def load_published(file: Path, tasks: Mapping[str, Task]) -> Library:
+    """The numbers of a YAML file.
+
+    Raises:
+        InputError: one belongs to no task, test set or source, is of another metric or unit than its task prints, or
+            is there twice.
+    """
+    values = read_options(Literature, load_yaml(file), "published", str(file))
+    numbers: dict[tuple[str, ...], Published] = {}
+    for place, entry in enumerate(values.numbers, 1):
+        origin = f"{file}, number {place}"
+        number = read_options(Published, entry, "published", origin)
+        _check(number, tasks, values.sources, origin)
+        if numbers.setdefault(key := (number.task, number.test, number.quantity, number.method), number) is not number:
+            raise InputError(f"{origin}: {', '.join(key)} is there already: leave one of them out")
+    return Library(values.sources, tuple(numbers.values()))
+
+
+def _check(number: Published, tasks: Mapping[str, Task], sources: Mapping[str, str], origin: str) -> None:
+    tests = tasks[number.task].tests if number.task in tasks else {}
+    measures = tasks[number.task].measures if number.task in tasks else {}
+    for name, given, known in (
+        ("task", number.task, tasks),
+        ("test", number.test, tests),
+        ("quantity", number.quantity, measures),
+        ("source", number.source, sources),
+    ):
+        if given not in known:
+            raise InputError(f"{origin}: there is no {name} {given!r}: choose from {', '.join(known)}")
+    measure = measures[number.quantity]
+    if (number.metric, number.unit) != (measure.metric, measure.unit):
+        raise InputError(
+            f"{origin}: the {number.quantity} of {number.task} is printed as {measure}, and not as {number.metric}, "
+            f"{number.unit}: correct one of them"
+        )
+
+
+class Value(NamedTuple):
+    """An error of one of our models, over its seeds."""
+
+    mean: float
+    spread: float | None  # standard deviation; None with one seed
+    n_seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g}" + ("" if self.spread is None else f" ± {self.spread:.2g}")
+
+
+class Sheet(NamedTuple):
+    """A table of texts, the bold ones between asterisks."""
+
+    title: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+    def rich(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title)
+        for number, heading in enumerate(self.headings):
+            table.add_column(heading, justify="right" if number else "left")
+        for line in self.lines:
+            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith(BOLD) else "") for cell in line))
+        return table
+
+    def markdown(self) -> str:
+        """For a page."""
+        lines = [self.headings, ["---"] * len(self.headings), *self.lines]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+class Gap(NamedTuple):
+    """How one of our errors stands to the published one."""
+
+    task: str
+    test: str
+    quantity: str
+    model: str
+    ours: Value
+    published: Published
+
+    @property
+    def ratio(self) -> float:
+        return self.ours.mean / self.published.value
+
+
+class Comparison:
+    """The errors of some rows beside those of the literature.
+
+    Args:
+        tasks: by name.
+        library: published numbers of them.
+        rows: of the table of results; a task has one for each model, seed and test set.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], library: Library, rows: Sequence[Row]):
+        self.tasks, self.library, self.rows = tasks, library, rows
+
+    def models(self, task: str | None = None) -> list[str]:
+        """The models that have been run, of one task or of all, in the order of the rows."""
+        return list(dict.fromkeys(str(row["model"]) for row in self.rows if task in (None, row["task"])))
+
+    def ours(self, task: str, model: str, test: str, quantity: str) -> Value | None:
+        """The error of a model, None where it was not measured."""
+        measure = self.tasks[task].measures[quantity]
+        found = [row[measure.column] for row in self._rows(task, model, test) if row[measure.column] not in (None, "")]
+        values = [measure.factor * value for value in found]
+        if not values:
+            return None
+        return Value(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+    def _rows(self, task: str, model: str, test: str | None = None) -> list[Row]:
+        own = [row for row in self.rows if (row["task"], str(row["model"])) == (task, model)]
+        return own if test is None else [row for row in own if str(row["test"]) == test]
+
+    def columns(self, task: str) -> list[tuple[str, str, Measure]]:
+        """Test set, quantity and measure of each error that is known of a task, ours or published."""
+        measures = self.tasks[task].measures
+        return [
+            (test, quantity, measure)
+            for test in self.tasks[task].tests
+            for quantity, measure in measures.items()
+            if any(self.ours(task, model, test, quantity) for model in self.models(task))
+            or any((n.task, n.test, n.quantity) == (task, test, quantity) for n in self.library.numbers)
+        ]
+
+    def cell(self, task: str, model: str, test: str, quantity: str) -> str:
+        """Our error, and its ratio to the published one in brackets; bold where it is not above that."""
+        ours, reference = self.ours(task, model, test, quantity), self.library.of(task, test, quantity)
+        if ours is None:
+            return "–"
+        if reference is None:
+            return str(ours)
+        text = f"{ours} ({ours.mean / reference.value:.2f})"
+        return f"{BOLD}{text}{BOLD}" if ours.mean <= reference.value else text
+
+    def overview(self) -> Sheet:
+        """Every error of every task that NequIP's is known of, one line each."""
+        models = self.models()
+        lines = []
+        for task, described in self.tasks.items():
+            for test, quantity, measure in self.columns(task) if self.models(task) else ():
+                if (reference := self.library.of(task, test, quantity)) is not None:
+                    name = f"{described.title or task}, {test}: {quantity}, {measure}"
+                    lines.append([name, _printed(reference), *(self.cell(task, m, test, quantity) for m in models)])
+        return Sheet(f"in brackets: over {REFERENCE}'s", ["error", f"{REFERENCE}, published", *models], lines)
+
+    def sheet(self, task: str) -> Sheet:
+        """Ours and the published errors of a task; below one another."""
+        described, columns, lines = self.tasks[task], self.columns(task), []
+        for model in self.models(task):
+            rows = self._rows(task, model)
+            seconds, seeds = fmean(row["seconds"] for row in rows), {row["seed"] for row in rows}
+            budget = [f"{rows[0]['steps']:,}", _duration(seconds), str(rows[0]["threads"]), f"{rows[0]['n_weights']:,}"]
+            errors = [self.cell(task, model, test, quantity) for test, quantity, _ in columns]
+            lines.append([f"equiforce {model}", *errors, str(rows[0]["n_train"]), *budget, str(len(seeds)), ""])
+        for method in dict.fromkeys(n.method for n in self.library.numbers if n.task == task):
+            numbers = [self.library.of(task, test, quantity, method) for test, quantity, _ in columns]
+            printed = ["–" if number is None else _printed(number) for number in numbers]
+            lines.append([method, *printed, *[""] * 6, _origins(n for n in numbers if n is not None)])
+        several = len(described.tests) > 1
+        headings = [f"{f'{test}: ' if several else ''}{quantity}, {measure}" for test, quantity, measure in columns]
+        budget = ["trained on", "steps", "time", "threads", "weights", "seeds", "source"]
+        return Sheet(described.title or task, ["", *headings, *budget], lines)
+
+    def gaps(self) -> list[Gap]:
+        """Where ours stand to NequIP's: of each task the model whose validation errors of forces are lowest."""
+        found = []
+        for task, described in self.tasks.items():
+            if (model := self._validated(task)) is None:
+                continue
+            for test in described.tests:
+                for quantity in described.measures:
+                    ours = self.ours(task, model, test, quantity)
+                    published = self.library.of(task, test, quantity)
+                    if ours is not None and published is not None:
+                        found.append(Gap(task, test, quantity, model, ours, published))
+        return found
+
+    def _validated(self, task: str) -> str | None:
+        """The model to judge a task by; not by its test errors, or luck would choose."""
+        errors = {model: [row[VALIDATED] for row in self._rows(task, model)] for model in self.models(task)}
+        known = {model: fmean(values) for model, values in errors.items() if None not in values}
+        return min(known, key=known.__getitem__, default=None)
+
+    def missing(self) -> list[str]:
+        """A sentence for each error that is above the published one, the largest factor first."""
+        lines = []
+        for gap in sorted(self.gaps(), key=lambda gap: -gap.ratio):
+            if gap.ratio > 1:
+                task, rows = self.tasks[gap.task], self._rows(gap.task, gap.model)
+                measure, seconds = task.measures[gap.quantity], fmean(row["seconds"] for row in rows)
+                lines.append(
+                    f"{task.title or gap.task}, {gap.test}: {gap.quantity} {gap.ours} against {gap.published.value:g} "
+                    f"{measure.unit} ({measure.metric}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} steps, "
+                    f"{_duration(seconds)}, {gap.ours.n_seeds} seed{'s' * (gap.ours.n_seeds > 1)}"
+                )
+        return lines
+
+    def page(self, title: str, command: str) -> str:
+        """The whole as Markdown."""
+        done = [task for task in self.tasks if self.models(task)]
+        gaps, missing = self.gaps(), self.missing()
+        waiting = [self.tasks[task].title or task for task in self.tasks if task not in done]
+        alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.library.numbers)]
+        parts = [
+            f"# {title}",
+            f"Written by `{command}`; the rows are in `results.csv`. Ours are means over seeds ± their standard "
+            f"deviation, and in brackets over what {REFERENCE}'s paper prints; bold where not above it. All seeds of a "
+            "task train on the same frames, drawn once, and differ in weights and order. Steps, and not time, end a "
+            "run; the time is what training took, on so many threads of the machine named below the table.",
+            self.overview().markdown(),
+            "## What is missing",
+            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, judged by the "
+            "model of each task whose validation errors of forces are lowest. Above are:",
+            "\n".join(f"- {line}" for line in missing) or "- none",
+        ]
+        if waiting:
+            parts.append(f"Not run yet: {'; '.join(waiting)}.")
+        if alone:
+            parts.append(f"Nothing published was found to compare with: {'; '.join(alone)}.")
+        for task in done:
+            parts += self._section(task)
+        parts += ["## Sources", "\n".join(f"- {name}: {text}" for name, text in self.library.sources.items())]
+        return "\n\n".join(parts) + "\n"
+
+    def _section(self, task: str) -> list[str]:
+        described = self.tasks[task]
+        rows = [row for row in self.rows if row["task"] == task]
+        frames = {str(row["test"]): row["n_test"] for row in rows}
+        tests = ", ".join(f"{name} ({frames[name]:,} frames)" for name in described.tests if name in frames)
+        machines = dict.fromkeys(
+            f"{row['machine']}, equiforce {row['equiforce']}, torch {row['torch']}" for row in rows
+        )
+        notes = dict.fromkeys(f"{n.method}: {n.note}." for n in self.library.numbers if n.task == task and n.note)
+        return [
+            f"## {described.title or task}",
+            " ".join(filter(None, [described.note, f"Validated on {described.validation}; tested on {tests}."])),
+            self.sheet(task).markdown(),
+            " ".join([*notes, f"Ours: {'; '.join(machines)}."]),
+        ]
+
+
+def _printed(number: Published) -> str:
+    return f"{number.value:g}" + ("" if number.spread is None else f" ± {number.spread:g}")
+
+
+def _origins(numbers: Iterator[Published]) -> str:
+    return ", ".join(dict.fromkeys(number.source for number in numbers))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

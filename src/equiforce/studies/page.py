@@ -1,0 +1,396 @@
+"""The page of a learning curve: what was done and what came out, in words, tables and figures made of its rows."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from equiforce.report import ModelCurve, learning_curve_plot
+from equiforce.studies.learning_curve import LearningCurve
+from equiforce.studies.power_law import (
+    SIGNIFICANT,
+    Errors,
+    Estimate,
+    PowerLaw,
+    compare,
+    fit,
+    found_in_words,
+    halves,
+    holm,
+    number,
+)
+from equiforce.studies.runs import DIVERGED, DONE, Row
+
+COMMAND = "equiforce study learning-curve STUDY.yaml --data FOLDER"
+MUCH = 0.05  # of an error; if twice the budget lowers it by more, training was not done
+NOTHING = "–"
+
+
+class Quantity(NamedTuple):
+    """What a section of the page and a figure show."""
+
+    column: str  # of the table
+    name: str
+    unit: str
+    axis: str
+
+
+FORCES = Quantity("test_forces_mae_meV_per_A", "forces", "meV/Å", "MAE of force components (meV/Å)")
+ENERGY = Quantity("test_energy_mae_meV_per_atom", "energy", "meV/atom", "MAE of the energy (meV/atom)")
+FITTED = (
+    FORCES.column,
+    "test_forces_rmse_meV_per_A",
+    ENERGY.column,
+    "test_energy_rmse_meV_per_atom",
+    "test_stress_mae_meV_per_A3",
+    "test_stress_rmse_meV_per_A3",
+)
+
+
+def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Writes ``README.md``, ``fits.csv`` and the figures of forces and energy that there are numbers for.
+
+    Args:
+        curve: the study, finished or not.
+        rows: all of its rows, as :func:`equiforce.studies.work.results` returns them.
+        folder: of the study; made if need be.
+
+    Returns:
+        the files.
+
+    Raises:
+        InputError: an error is no positive number, or a model diverged with every learning rate.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    page = _Page(curve, rows)
+    files = [folder / "README.md", folder / "fits.csv"]
+    for quantity in page.shown:
+        paths = [folder / f"{quantity.name}{suffix}" for suffix in (".png", ".svg")]
+        page.plot(quantity, paths)
+        files += paths
+    files[0].write_text(page.text(), encoding="utf-8")
+    page.write_fits(files[1])
+    return files
+
+
+class _Page:
+    """The numbers of a page; its methods are its parts."""
+
+    def __init__(self, curve: LearningCurve, rows: Sequence[Row]):
+        self.curve, self.options, self.rows = curve, curve.options, list(rows)
+        self.done, self.known = curve.curve(rows), {row["hash"]: row for row in rows}
+        self.models = list(self.options.models)
+        several = len(self.options.learning_rates) > 1
+        self.scanned = sorted(self.options.scan_sizes or self.options.sizes) if several else []
+        self.errors = {(column, model): self._errors(column, model) for column in FITTED for model in self.models}
+        self.laws: dict[tuple[str, str], PowerLaw | None] = {key: fit(errors) for key, errors in self.errors.items()}
+        self.shown = [q for q in (FORCES, ENERGY) if any(self.errors[q.column, model] for model in self.models)]
+
+    def _errors(self, column: str, model: str) -> Errors:
+        rows = [row for row in self.done if isinstance(row[column], int | float)]
+        if "stress" in column and len(rows) < len(self.done):
+            return {}  # of some runs only, it says nothing of a curve
+        return {(row["size"], row["seed"]): row[column] for row in rows if row["model"] == model}
+
+    def text(self) -> str:
+        parts = [f"# {self.options.title}", f"    {COMMAND}", *self._state(), *self._method()]
+        for quantity in self.shown:
+            parts += [
+                f"## {quantity.name.capitalize()}",
+                f"![{quantity.axis} against the number of training structures]({quantity.name}.png)",
+                *self._table_of_errors(quantity),
+                *self._table_of_exponents(quantity),
+                *self._table_of_differences(quantity),
+            ]
+        return "\n\n".join([*parts, *self._doubled(), *self._limits()]) + "\n"
+
+    def plot(self, quantity: Quantity, paths: Sequence[Path]) -> None:
+        curves, intervals = [], False
+        for model in self.models:
+            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
+            intervals |= law is not None and law.exponent.low is not None
+            label = model if law is None else f"{model}: {law.exponent.shown()}"
+            line = None if law is None else (law.prefactor.value, law.exponent.value)
+            curves.append(ModelCurve(label, [size for size, _ in errors], list(errors.values()), line))
+        legend = "exponent (95 % interval)" if intervals else "exponent" if any(c.law for c in curves) else ""
+        title = f"{self.options.title}: {quantity.name}"
+        learning_curve_plot(paths, curves, title=title, error=quantity.axis, legend=legend)
+
+    def write_fits(self, path: Path) -> None:
+        """One line for each model and quantity; the prefactor has the unit of the quantity's name."""
+        estimates = ("exponent", "prefactor", "early", "late", "curvature")
+        header = ["model", "quantity", *(f"{e}{end}" for e in estimates for end in ("", "_low", "_high"))]
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow([*header, "smallest", "largest", "n_sizes", "n_seeds", "n_runs"])
+            for (column, model), law in self.laws.items():
+                if law is None:
+                    continue
+                numbers = [x for name in estimates for x in (getattr(law, name) or (None,) * 3)[:3]]
+                cells = ["" if x is None else f"{x:.6g}" for x in numbers]
+                counts = [law.sizes[0], law.sizes[-1], len(law.sizes), law.n_seeds, law.n_runs]
+                table.writerow([model, column, *cells, *counts])
+
+    def _state(self) -> list[str]:
+        n_done, n_all = len(self.rows), self.curve.count()
+        return [] if n_done >= n_all else [f"**unfinished: {n_done} of {n_all} runs**"]
+
+    def _method(self) -> list[str]:
+        o, subsets = self.options, self.curve.subsets
+        copies = f"; {subsets.n_copies} more are copies and left out" if subsets.n_copies else ""
+        budget, what = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
+        each = f" for {_listed(o.sizes)} structures" if isinstance(budget, list) else ""
+        points = [
+            f"Data: the pool is {_files(o.pool)}, {len(subsets.candidates)} structures to train on and "
+            f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All are tested on the "
+            f"{subsets.n_test} structures of {_files(o.test)}. Fingerprint: {subsets.data}.",
+            f"Sizes: {_listed(o.sizes)} training structures, each subset of a seed within its next.",
+            f"Seeds of weights, order and subset: {_listed(o.seeds)}.",
+            f"Budget: {_listed(budget if isinstance(budget, list) else [budget])} {what}{each}.",
+            self._rates_in_words(),
+            *([f"All models: {_assigned(o.common)}."] if o.common else []),
+            *self._costs(),
+        ]
+        return ["## What was done", "\n".join(f"- {point}" for point in points), self._table_of_models()]
+
+    def _rates_in_words(self) -> str:
+        rates, scanned = self.options.learning_rates, self.scanned
+        if len(rates) == 1:
+            return f"Learning rate: {rates[0]:g}, no other was tried."
+        others = "" if scanned == self.options.sizes else "; other sizes take that of the nearest"
+        return (
+            f"Learning rates: {_listed(rates)} were tried with seed {self.options.seeds[0]} at {_listed(scanned)} "
+            f"structures, and the one of the lowest validation loss taken{others}."
+        )
+
+    def _costs(self) -> list[str]:
+        timed = [row for row in self.rows if isinstance(row["seconds"], int | float)]
+        if not timed:
+            return []
+        hours = sum(row["seconds"] for row in timed) / 3600
+        core_hours = sum(row["seconds"] * row["threads"] for row in timed) / 3600
+        machines = [f"{name} ({_count(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()]
+        lost = len(self.rows) - len(timed)
+        without = f", without {_count(lost, 'run')} of which no time is known" if lost else ""
+        versions = [f"{name} {_listed(sorted({str(row[name]) for row in timed}))}" for name in ("equiforce", "torch")]
+        return [
+            f"Machines: {_listed(machines, '; ')}. Training took {_short(hours)} hours, or {_short(core_hours)} core "
+            f"hours (hours × threads){without}. Versions: {_listed(versions)}."
+        ]
+
+    def _table_of_models(self) -> str:
+        table = [["model", "options", "weights", *(f"learning rate at {size}" for size in self.scanned)]]
+        for model, options in self.options.models.items():
+            weights = sorted({row["n_weights"] for row in self.rows if row["model"] == model and row["n_weights"]})
+            rates = [self.curve.rate(model, size, self.known) for size in self.scanned]
+            chosen = [NOTHING if rate is None else f"{rate:g}" for rate in rates]
+            table.append([model, _assigned(options), _listed(f"{n:,}" for n in weights) or NOTHING, *chosen])
+        return _table(table)
+
+    def _table_of_errors(self, quantity: Quantity) -> list[str]:
+        table = [["model", *map(str, self.options.sizes)]]
+        for model in self.models:
+            errors = self.errors[quantity.column, model].items()
+            cells = ([error for (size, _), error in errors if size == wanted] for wanted in self.options.sizes)
+            table.append([model, *map(self._cell, cells)])
+        return [
+            f"MAE on the test set in {quantity.unit} by the number of training structures: the mean over seeds ± their "
+            "standard deviation.",
+            _table(table),
+        ]
+
+    def _cell(self, values: list[float]) -> str:
+        if not values:
+            return NOTHING
+        mean = float(np.mean(values))
+        digits = max(0, 2 - int(np.floor(np.log10(mean))))  # three of the mean
+        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        n_all = len(self.options.seeds)
+        part = f" ({len(values)} of {_count(n_all, 'seed')})" if len(values) < n_all else ""
+        return f"{mean:.{digits}f}{spread}{part}"
+
+    def _table_of_exponents(self, quantity: Quantity) -> list[str]:
+        laws = {model: self.laws[quantity.column, model] for model in self.models}
+        if not any(laws.values()):
+            return ["No model has runs at two sizes: there is no exponent yet, and no difference."]
+        table = [["model", "exponent", "early", "late", "late − early", "sizes", "runs"]]
+        for model, law in laws.items():
+            if law is None:
+                table.append([model, *[NOTHING] * 6])
+            else:
+                numbers = (law.exponent, law.early, law.late, law.curvature)
+                table.append([model, *map(_estimate, numbers), _listed(law.sizes), str(law.n_runs)])
+        early, late = halves(self.options.sizes)
+        whole = f" Of all sizes, early are {_listed(early)} and late are {_listed(late)}." if len(early) > 1 else ""
+        return [
+            f"Exponents b of error = a × size^b, least squares over all runs, with 95 % intervals.{whole}",
+            _table(table),
+            *self._bends({model: law.curvature for model, law in laws.items() if law and law.curvature}),
+        ]
+
+    @staticmethod
+    def _bends(bends: dict[str, Estimate]) -> list[str]:
+        sure = {m: bend.value for m, bend in bends.items() if bend.low is not None and bend.low * bend.high > 0}
+        told = [
+            f"{word} towards large sizes: {_listed(names, '; ')}"
+            for word, names in (
+                ("Curves that flatten", [m for m, value in sure.items() if value > 0]),
+                ("Curves that steepen", [m for m, value in sure.items() if value < 0]),
+            )
+            if names
+        ]
+        return [f"{'. '.join(told)}. One exponent does not sum these up."] if told else []
+
+    def _table_of_differences(self, quantity: Quantity) -> list[str]:
+        if not any(self.laws[quantity.column, model] for model in self.models):
+            return []
+        found = {pair: compare(*(self.errors[quantity.column, model] for model in pair)) for pair in self.options.pairs}
+        slopes, shifts = (
+            holm([getattr(c, name).p if c else None for c in found.values()]) for name in ("exponent", "ratio")
+        )
+        table = [["", "slope", "shift", "slope, late sizes", "found"]]
+        for ((first, second), c), slope, shift in zip(found.items(), slopes, shifts, strict=True):
+            words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
+            if c is not None:
+                part = "" if c.sizes == tuple(self.options.sizes) else f" (sizes {_listed(c.sizes)})"
+                words = [c.slope_in_words(slope) + part, c.shift_in_words(shift), _estimate(c.late)]
+            table.append([f"{second} against {first}", *words, found_in_words(slope, shift)])
+        n = sum(p is not None for p in slopes)
+        return [
+            "Slope or shift: differences of exponents (positive: steeper), and ratios of errors at the geometric mean "
+            "size, of runs of the same size and seed. P values are corrected (Holm) for the pairs that can be "
+            f"compared, {n}, and what has p ≤ {SIGNIFICANT:g} counts as found; an interval is that of its pair alone.",
+            _table(table),
+        ]
+
+    def _doubled(self) -> list[str]:
+        if not self.options.doubled:
+            return []
+        size, seed = self.options.sizes[-1], self.options.seeds[0]
+        twice = {row["model"]: row for row in self.rows if row["budget"] == 2 and row["state"] == DONE}
+        once = {row["model"]: row for row in self.done if row["size"] == size and row["seed"] == seed}
+        both = [model for model in self.models if model in twice and model in once]
+        parts = ["## Twice the budget", f"At {size} structures, seed {seed}, trained for twice as long:"]
+        if not both:
+            return [*parts[:1], f"Not known yet: no model has both runs at {size} structures, seed {seed}."]
+        table = [
+            ["model", *(f"{q.name} ({q.unit}), {what}" for q in self.shown for what in ("once", "twice", "change"))]
+        ]
+        for model in both:
+            pairs = [(once[model][q.column], twice[model][q.column]) for q in self.shown]
+            table.append([model, *(text for a, b in pairs for text in (_short(a), _short(b), _percent(b / a - 1)))])
+        sentences = [self._gained(q, {m: twice[m][q.column] / once[m][q.column] for m in both}) for q in self.shown]
+        missing = [model for model in self.models if model not in both]
+        unknown = [f"Not known yet: {_listed(missing, '; ')}."] if missing else []
+        return [*parts, _table(table), *sentences, *unknown]
+
+    def _gained(self, quantity: Quantity, ratios: dict[str, float]) -> str:
+        """Where the budget holds the errors up, and what the late exponent would be without, at the largest size."""
+        told, largest, name = [], self.options.sizes[-1], quantity.name.capitalize()
+        for model, ratio in ratios.items():
+            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
+            if ratio < 1 - MUCH and law is not None and law.late is not None:
+                gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
+                exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=1)))
+                told.append(f"{model} ({_percent(ratio - 1)}; late exponent {_listed(exponents, ' to ')})")
+            elif ratio < 1 - MUCH:
+                told.append(f"{model} ({_percent(ratio - 1)})")
+        if not told:
+            return f"{name}: no model gained more than {100 * MUCH:g} %."
+        return (
+            f"{name}: more than {100 * MUCH:g} % lower for {_listed(told, '; ')}. There more training still lowers the "
+            "error much, and the late exponent understates the model: it is given as it is, and as it would be if all "
+            "seeds gained as much at the largest size, and smaller sizes nothing."
+        )
+
+    def _limits(self) -> list[str]:
+        o, state = self.options, self._state()
+        few = [
+            *([f"Unfinished: {len(self.rows)} of {self.curve.count()} runs."] if state else []),
+            *(f"Missing of {text}." for text in self._missing()),
+            *self._diverged(),
+            *self._edges(),
+        ]
+        if len(o.seeds) == 1:
+            few.append(
+                "One seed says nothing of the noise: there are no intervals, and no difference can be established."
+            )
+        if len(halves(o.sizes)[0]) < 2:
+            few.append(f"{_count(len(o.sizes), 'size')} do not show whether the curves bend.")
+        few += [
+            "Intervals are about seeds: weights, order and subset. They leave out the choice of the "
+            f"{self.curve.subsets.n_test} test structures, which is the same for all runs.",
+            "Where no difference was found there may be one, as large as the interval allows.",
+        ]
+        return ["## What cannot be said", "\n".join(f"- {point}" for point in few)]
+
+    def _missing(self) -> Iterable[str]:
+        """What curves lack, one text a model, sizes of the same lack together."""
+        o, n = self.options, len(self.options.seeds)
+        n_at = Counter((row["model"], row["size"]) for row in self.done)
+        for model in self.models:
+            lacks = [(n - n_at[model, size], size) for size in o.sizes]
+            if all(lack == n for lack, _ in lacks):
+                yield f"{model}: every run of the curve"
+                continue
+            texts = [
+                f"{lack} of {_count(n, 'seed')} at {_listed(size for _, size in group)}"
+                for lack, group in groupby(lacks, key=lambda pair: pair[0])
+                if lack
+            ]
+            if texts:
+                yield f"{model}: {'; '.join(texts)}"
+
+    def _diverged(self) -> list[str]:
+        labels = self.curve.labels
+        lost = [", ".join(f"{x} {row[x]}" for x in labels) for row in self.rows if row["state"] == DIVERGED]
+        return [f"Diverged: {'; '.join(lost)}."] if lost else []
+
+    def _edges(self) -> list[str]:
+        """Where the best learning rate was the lowest or highest one: a better one may lie beyond."""
+        told, rates = [], self.options.learning_rates
+        for name, edge in (("lowest", min(rates)), ("highest", max(rates))):
+            sizes = {m: [s for s in self.scanned if self.curve.rate(m, s, self.known) == edge] for m in self.models}
+            at = [f"{model} at {_listed(sizes[model])}" for model in self.models if sizes[model]]
+            if at:
+                told.append(f"The {name} learning rate tried, {edge:g}, was the best of {_listed(at, '; ')}.")
+        return [f"{' '.join(told)} One beyond may be better."] if told else []
+
+
+def _listed(items: Iterable[object], separator: str = ", ") -> str:
+    return separator.join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def _assigned(options: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in options.items())
+
+
+def _files(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown; the first row is the header."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = (f"| {' | '.join(row)} |" for row in escaped)
+    return "\n".join([head, f"|{'---|' * len(rows[0])}", *body])
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    return NOTHING if estimate is None else estimate.shown()
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _percent(share: float) -> str:
+    return f"{number(100 * share, 0)} %" if share < 0 else f"+{100 * share:.0f} %"

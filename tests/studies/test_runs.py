@@ -1,0 +1,97 @@
+"""One training of a study: its row, its interruption, its failure."""
+
+import csv
+import json
+
+import pytest
+
+from equiforce import model_file
+from equiforce.errors import DivergedError
+from equiforce.studies.runs import DIVERGED, DONE, MEASURED, Interrupted, perform
+from equiforce.studies.table import ResultTable
+from tests.small_study import study
+
+
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory):
+    return study(tmp_path_factory.mktemp("study"))
+
+
+def test_a_row_has_everything_that_was_measured(curve, tmp_path):
+    run = curve.run("l=1", 4, 1, 0.05)
+    row = perform(run, tmp_path / "runs" / "a")
+    assert list(row) == ["model", "size", "seed", "learning_rate", "budget", *MEASURED]
+    assert (row["model"], row["size"], row["seed"], row["state"]) == ("l=1", 4, 1, DONE)
+    assert (row["n_train"], row["steps"], row["hash"]) == (4, 6, run.hash)
+    assert json.loads(row["config"])["model"]["l_max"] == 1
+    empty = [name for name, value in row.items() if value == ""]
+    assert empty == ["test_stress_mae_meV_per_A3", "test_stress_rmse_meV_per_A3"]
+    with (tmp_path / "runs" / "a" / "log.csv").open() as file:
+        best = min(csv.DictReader(file), key=lambda r: float(r["validation_loss"]))
+    assert row["validation_loss"] == float(best["validation_loss"])
+    assert row["best_step"] == int(best["step"])
+
+
+def test_the_test_error_is_that_of_the_model_that_is_left(curve, tmp_path):
+    from equiforce.data.read import read
+    from equiforce.evaluate import errors, predict
+
+    run = curve.run("l=0", 4, 0, 0.05)
+    row = perform(run, tmp_path / "a")
+    structures, _ = read(run.test)
+    potential = model_file.load(tmp_path / "a" / "model.eqf", "cpu")
+    total = errors(structures, predict(potential, structures)).total
+    assert row["test_forces_mae_meV_per_A"] == pytest.approx(total.forces.mae, abs=1e-4)
+    assert row["test_energy_rmse_meV"] == pytest.approx(total.energy.rmse, abs=1e-4)
+    n_frozen = 2 * 2 + 4  # a shift and a scale of each species, and the roots of the Bessel functions
+    assert row["n_weights"] == sum(p.numel() for p in potential.parameters()) - n_frozen
+    assert not (tmp_path / "a" / "last.pt").exists()
+
+
+def test_the_structures_are_those_of_the_plan(curve, tmp_path, monkeypatch):
+    seen = {}
+
+    def keep(prepared, *rest, **options):
+        seen["parts"] = prepared.parts
+        raise DivergedError("enough")
+
+    monkeypatch.setattr("equiforce.workflow._run", keep)
+    run = curve.run("l=0", 4, 1, 0.05)
+    assert perform(run, tmp_path / "a")["state"] == DIVERGED
+    assert seen["parts"].indices["train"] == curve.subsets.training(4, 1)
+    assert seen["parts"].indices["validation"] == list(curve.subsets.validation)
+    assert len(seen["parts"].test) == 4
+
+
+def test_a_run_that_diverges_has_a_row_and_nothing_else(curve, tmp_path, monkeypatch):
+    monkeypatch.setattr("equiforce.training.loop.backward", lambda *_, **__: float("nan"))
+    row = perform(curve.run("l=0", 2, 0, 0.05), tmp_path / "a")
+    assert row["state"] == DIVERGED
+    assert row["test_forces_mae_meV_per_A"] == ""
+    assert not (tmp_path / "a").exists()
+    ResultTable(tmp_path, ("model", "size", "seed", "learning_rate", "budget")).add(row)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(curve, tmp_path, monkeypatch):
+    run = curve.run("l=1", 4, 0, 0.05)
+    expected = perform(run, tmp_path / "whole")
+    looks = []
+
+    def stop_after_three(flags, fabric):
+        looks.append(flags)
+        return [len(looks) == 3, False]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("equiforce.training.loop.agreed", stop_after_three)
+        with pytest.raises(Interrupted):
+            perform(run, tmp_path / "parts")
+    assert (tmp_path / "parts" / "last.pt").exists()
+    row = perform(run, tmp_path / "parts")
+    same = [name for name in MEASURED if name.startswith(("test", "validation", "best", "steps"))]
+    assert {name: row[name] for name in same} == {name: expected[name] for name in same}
+
+
+def test_a_folder_that_was_left_before_anything_was_done_is_begun_again(curve, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "statistics.json").touch()
+    assert perform(curve.run("l=0", 2, 0, 0.05), tmp_path / "a")["state"] == DONE

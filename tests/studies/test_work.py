@@ -1,0 +1,133 @@
+"""A study runs to its end: in one process and in several, after a kill, and with what others have done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from equiforce.errors import InputError
+from equiforce.studies import work
+from equiforce.studies.runs import DONE, Interrupted
+from equiforce.studies.table import ResultTable
+from equiforce.studies.work import Place, execute, results
+from tests.small_study import N_RUNS, study, write_study
+
+NOISY = ("seconds", "date", "threads")
+
+
+def comparable(rows):
+    kept = [{k: v for k, v in row.items() if k not in NOISY} for row in rows]
+    return sorted(kept, key=lambda row: row["hash"])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def curve(place):
+    return study(place)
+
+
+@pytest.fixture(scope="module")
+def told():
+    return StringIO()
+
+
+@pytest.fixture(scope="module")
+def rows(curve, place, told):
+    return execute(curve, place / "one", Place(), Console(file=told, width=200))
+
+
+def test_every_run_is_done_once(rows, curve, told):
+    assert len(rows) == N_RUNS == curve.count()
+    assert {row["state"] for row in rows} == {DONE}
+    assert len(curve.curve(rows)) == 8
+    assert told.getvalue().count("meV/Å, ") == N_RUNS
+    assert "model l=0, size 2, seed 0, learning_rate 0.01, budget 1: " in told.getvalue()
+
+
+def test_nothing_is_done_twice(rows, curve, place, monkeypatch):
+    monkeypatch.setattr(work, "perform", lambda *_: pytest.fail("it was done already"))
+    screen = StringIO()
+    again = execute(curve, place / "one", Place(), Console(file=screen, width=200))
+    assert comparable(again) == comparable(rows)
+    assert f"{N_RUNS} of {N_RUNS} runs were done before" in screen.getvalue()
+
+
+def test_two_processes_find_the_same(rows, curve, place):
+    both = execute(curve, place / "two", Place(n_workers=2), Console(file=StringIO()))
+    assert comparable(both) == comparable(rows)
+
+
+def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
+    """SIGKILL to everything, twice, at moments that nothing was prepared for."""
+    file, folder = write_study(place), place / "killed"
+    command = [
+        str(Path(sys.executable).with_name("equiforce")),
+        "study",
+        "learning-curve",
+        str(file),
+        "-o",
+        str(folder),
+    ]
+    command += ["--data", str(place), "--workers", "2"]
+    table = ResultTable(folder, study(place).labels)
+    for wanted in (2, 6):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        limit = time.monotonic() + 120
+        while len(table.rows()) < wanted and time.monotonic() < limit and running.poll() is None:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    n_before = len(table.rows())
+    assert 6 <= n_before < N_RUNS
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert f"{n_before} of {N_RUNS} runs were done before" in finished.stdout
+    assert comparable(table.rows()) == comparable(rows)
+
+
+def test_rows_of_other_studies_are_kept_and_left_out(rows, curve, place):
+    fewer = curve.only(["l=1"])
+    table = ResultTable(place / "one", curve.labels)
+    assert {row["model"] for row in results(fewer, table)} == {"l=1"}
+    assert len(table.rows()) == N_RUNS
+
+
+def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
+    taken = []
+
+    def perform(run, folder):
+        taken.append(run.labels["learning_rate"])
+        raise Interrupted
+
+    monkeypatch.setattr(work, "perform", perform)
+    held = curve.runs([])[0]
+    with work.locked(tmp_path / "runs" / f"{held.hash}.lock"), pytest.raises(Interrupted):
+        work.work(curve, tmp_path)
+    assert taken == [0.05]
+
+
+def test_an_error_of_a_worker_is_told(place, tmp_path):
+    curve = study(place)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / curve.runs([])[0].hash).write_text("no folder")
+    with pytest.raises(InputError, match=r"a worker ended with an error, see .*log\.err"):
+        execute(curve, tmp_path, Place(n_workers=2), Console(file=StringIO()))
+
+
+def test_parameters_that_submitit_does_not_know_are_refused(curve, tmp_path):
+    with pytest.raises(InputError, match="submitit refuses the parameters of the jobs"):
+        execute(curve, tmp_path, Place(n_workers=2, parameters={"nodes_of_gold": 1}), Console(file=StringIO()))
+
+
+def test_slurm_that_is_not_there_is_told(curve, tmp_path):
+    with pytest.raises(InputError, match="there is no SLURM on this machine"):
+        execute(curve, tmp_path, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))

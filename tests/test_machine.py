@@ -1,0 +1,17 @@
+import os
+
+from equiforce.machine import cpu_model, n_cores
+
+
+def test_the_machine_has_a_name_and_cores():
+    assert cpu_model()
+    assert 1 <= n_cores() <= (os.cpu_count() or 1)
+
+
+def test_only_cores_that_may_be_used_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert n_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
