@@ -13,8 +13,10 @@ table in docs/accuracy.md.
 import argparse
 import csv
 import json
+import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -66,8 +68,9 @@ def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     options = {"model.kind": kind, "split.test_file": [str(folder / data["test"])], **data["options"]}
     if rest in PRESETS[kind]:
         return options | {"model.preset": rest}
-    changes = (change.split("=", 1) for change in rest.split(",") if change)
-    return options | {f"model.{key}": yaml.safe_load(value) for key, value in changes}
+    # a comma within brackets belongs to a value
+    changes = (change.split("=", 1) for change in re.split(r",(?![^\[]*\])", rest) if change)
+    return options | {key if "." in key else f"model.{key}": yaml.safe_load(value) for key, value in changes}
 
 
 def files_of(of_set: str, folder: Path) -> list[str]:
@@ -84,7 +87,10 @@ def prepared(name: str, of_set: str, folder: Path) -> Prepared:
 
 
 def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
-    """The median milliseconds of a training step and, in a simulation, microseconds of an atom and step."""
+    """The milliseconds of a training step and, in a simulation, microseconds of an atom and step.
+
+    Of processor time, which is that of a quiet machine within some ten per cent where other programs run too.
+    """
     ready = prepared(name, of_set, folder)
     potential, settings = ready.potential, ready.config
     n_weights = sum(p.numel() for p in potential.model.parameters() if p.requires_grad)
@@ -95,18 +101,18 @@ def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     steps, stream = [], (batch for epoch in range(10**6) for batch in batches.epoch(epoch))
     for _ in range(STEPS):
         graph, labels = next(stream)
-        began = time.perf_counter()
+        began = time.process_time()
         optimizer.zero_grad(set_to_none=False)
         backward(potential, graph, labels, 0.0, settings.loss, fabric)
         optimizer.step()
-        steps.append(time.perf_counter() - began)
+        steps.append(time.process_time() - began)
     potential.eval().requires_grad_(False)
     largest = max(ready.parts.train, key=len)
     graph, calls = build_graph(largest, potential.species, potential.cutoff), []
     for _ in range(STEPS):
-        began = time.perf_counter()
+        began = time.process_time()
         potential(graph)
-        calls.append(time.perf_counter() - began)
+        calls.append(time.process_time() - began)
     return {
         "set": of_set,
         "model": name,
@@ -156,42 +162,53 @@ def table(known: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Whatever is not in the results yet."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("task", choices=("time", "train", "table"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=4.0)
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--sets", nargs="*", default=list(SETS))
-    parser.add_argument("--models", nargs="*", default=named, help="kind:preset, or kind:option=value,option=value")
-    chosen = parser.parse_args()
+def parser(about: str, sets: Sequence[str], models: Sequence[str]) -> argparse.ArgumentParser:
+    """The arguments of this program, and of others that train many models for the same time."""
+    made = argparse.ArgumentParser(description=about.split("\n", maxsplit=1)[0])
+    made.add_argument("task", choices=("time", "train", "table"))
+    made.add_argument("folder", type=Path)
+    made.add_argument("--minutes", type=float, default=4.0)
+    made.add_argument("--seeds", nargs="*", type=int, default=[0])
+    made.add_argument("--sets", nargs="*", default=list(sets))
+    made.add_argument("--models", nargs="*", default=models, help="kind:preset, or kind:option=value,option=value")
+    return made
+
+
+def known(path: Path) -> dict[str, Any]:
+    """The results in a file."""
+    return json.loads(path.read_text()) if path.exists() else {"machine": machine(), "times": [], "runs": []}
+
+
+def fill(path: Path, chosen: argparse.Namespace) -> None:
+    """Adds to a file what it lacks of times and runs."""
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
 
-    def known() -> dict[str, Any]:
-        return json.loads(PATH.read_text()) if PATH.exists() else {"machine": machine(), "times": [], "runs": []}
-
     def add(part: str, row: dict[str, Any]) -> None:
-        now = known()  # another process may have written meanwhile
+        now = known(path)  # another process may have written meanwhile
         now[part].append(row)
-        PATH.write_text(json.dumps(now, indent=1) + "\n")
+        path.write_text(json.dumps(now, indent=1) + "\n")
         print(json.dumps(row), flush=True)
 
     for of_set in chosen.sets if chosen.task != "table" else ():
         for model in chosen.models:
-            times = [t for t in known()["times"] if (t["set"], t["model"]) == (of_set, model)]
+            times = [t for t in known(path)["times"] if (t["set"], t["model"]) == (of_set, model)]
             if not times:
                 add("times", timing(model, of_set, chosen.folder))
-                times = known()["times"][-1:]
+                times = known(path)["times"][-1:]
             if chosen.task == "time":
                 continue
             for seed in chosen.seeds:
                 key = (of_set, model, chosen.minutes, seed)
-                if not any((r["set"], r["model"], r["minutes"], r["seed"]) == key for r in known()["runs"]):
+                if not any((r["set"], r["model"], r["minutes"], r["seed"]) == key for r in known(path)["runs"]):
                     step_ms = times[0]["step_ms"]
                     add("runs", train(model, of_set, chosen.folder, chosen.minutes, step_ms, seed))
-    replace_between("presets", table(known()), PAGE)
+
+
+def main() -> None:
+    """Whatever is not in the results yet."""
+    fill(PATH, parser(__doc__, list(SETS), named).parse_args())
+    replace_between("presets", table(known(PATH)), PAGE)
 
 
 if __name__ == "__main__":

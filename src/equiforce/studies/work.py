@@ -1,7 +1,10 @@
 """Runs a study: in this process, in several, or on a cluster; never a run twice, and on from where it was stopped."""
 
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -121,7 +124,7 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     except (TypeError, ValueError, NameError) as error:
         raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
     n_threads = max(1, n_cores() // place.n_workers) if local else None
-    with executor.batch():
+    with _quietly(folder / "jobs" / "controllers.err") if local else nullcontext(), executor.batch():
         jobs = [executor.submit(Worker(study, folder, n_threads)) for _ in range(place.n_workers)]
     try:
         while not all(job.done() for job in jobs):
@@ -138,6 +141,20 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     for job in jobs:
         if (error := job.exception()) is not None:
             raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
+
+
+@contextmanager
+def _quietly(file: Path) -> Iterator[None]:
+    """What is started meanwhile writes its errors to a file: Ctrl-C would show a traceback of each process."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with file.open("a") as opened:
+            os.dup2(opened.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 class Watch:
