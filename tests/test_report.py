@@ -1,6 +1,7 @@
 """Figures are drawn of whatever there is, and say so where there is nothing."""
 
 import csv
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.graph import Prediction, Structure
-from equiforce.report import parity_plot, training_plot
+from equiforce.report import ModelCurve, learning_curve_plot, parity_plot, training_plot
 
 PNG = b"\x89PNG"
 LOG = [
@@ -92,3 +93,59 @@ def test_a_missing_or_empty_log_is_refused(tmp_path):
     write_log(tmp_path / "log.csv", 0)
     with pytest.raises(InputError, match="no row yet"):
         training_plot(tmp_path / "training.png", tmp_path / "log.csv")
+
+
+def curve(label: str, sizes, slope: float, n_seeds: int = 3, law: bool = True) -> ModelCurve:
+    rng = np.random.default_rng(0)
+    runs = [size for size in sizes for _ in range(n_seeds)]
+    errors = [900 * size**slope * np.exp(0.05 * rng.normal()) for size in runs]
+    return ModelCurve(label, runs, errors, (900.0, slope) if law else None)
+
+
+def texts(svg) -> str:
+    """What can be read in a figure, in one line."""
+    return " | ".join(text for text in ElementTree.parse(svg).getroot().itertext() if text.strip())
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        [curve(f"model {index}", (10, 25, 50, 100, 250, 500, 750, 1000, 1303), -0.05 * index) for index in range(11)],
+        [curve("l=1", (10, 30), -0.5, n_seeds=1), curve("l=2", (100,), -0.6, law=False)],
+        [curve("one run", (50,), -0.5, n_seeds=1, law=False)],
+    ],
+)
+def test_learning_curve(curves, tmp_path):
+    paths = [tmp_path / "forces.png", tmp_path / "forces.svg"]
+    learning_curve_plot(paths, curves, title="water: forces", error="MAE (meV/Å)", legend="exponent")
+    assert paths[0].read_bytes().startswith(PNG)
+    shown = texts(paths[1])
+    for text in ("water: forces", "MAE (meV/Å)", "training structures", "exponent", *(c.label for c in curves)):
+        assert text in shown
+
+
+def test_learning_curves_stand_in_the_order_of_their_ends(tmp_path):
+    curves = [curve(name, (10, 100), slope) for name, slope in (("best", -0.9), ("worst", -0.2), ("middle", -0.5))]
+    learning_curve_plot([tmp_path / "a.svg"], [*curves, ModelCurve("absent", [], [])], title="t", error="e")
+    shown = texts(tmp_path / "a.svg")
+    assert shown.index("worst") < shown.index("middle") < shown.index("best")
+    assert "absent" not in shown
+    assert "lowest to highest seed" in shown
+
+
+def test_sizes_are_labels_unless_they_would_touch(tmp_path):
+    learning_curve_plot([tmp_path / "a.svg"], [curve("l=2", (10, 25, 500, 520, 1303), -0.5)], title="t", error="e")
+    labels = texts(tmp_path / "a.svg").split(" | ")
+    assert all(size in labels for size in ("10", "25", "500", "1303"))
+    assert "520" not in labels
+
+
+def test_a_learning_curve_is_the_same_file_again(tmp_path):
+    for name in ("a.svg", "b.svg"):
+        learning_curve_plot([tmp_path / name], [curve("l=2", (10, 100), -0.5)], title="t", error="e")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_no_learning_curve_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no run is done yet"):
+        learning_curve_plot([tmp_path / "a.png"], [ModelCurve("l=2", [], [])], title="t", error="e")

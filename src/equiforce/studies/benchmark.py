@@ -11,7 +11,7 @@ from equiforce.config import configured, load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.studies.comparison import Comparison, Library, load_published
-from equiforce.studies.runs import DONE, Row, Run
+from equiforce.studies.runs import Row, Run
 from equiforce.studies.table import ResultTable
 from equiforce.studies.task import Drawn, Task
 
@@ -25,6 +25,7 @@ class BenchmarkOptions:
     """What a benchmark is made of; a YAML file holds these."""
 
     title: str = option("", "of the page; the file's name where it is empty")
+    note: str = option("", "what a reader has to know before comparing with published numbers")
     published: str | None = option(None, "file of published numbers, beside this one")
     models: dict[str, dict[str, Any]] = option(reason="name: {section.option: value, ...}, for all tasks", factory=dict)
     default_models: list[str] = option(
@@ -69,26 +70,20 @@ def load_benchmark(
     library = Library({}, ())
     if options.published is not None:
         library = load_published(file.parent / options.published, described)
-    chosen = _chosen(tasks, described, "task")
-    known = dict.fromkeys([*options.models, *(m for name in chosen for m in described[name].models)])
-    if not known:
-        raise InputError(f"{file}: benchmark.models is empty: give at least one")
-    defaults = _chosen(options.default_models or None, known, "model")
-    return Benchmark(
-        options,
-        described,
-        library,
-        Selection(
-            tasks=chosen,
-            models=defaults if models is None else _chosen(models, known, "model"),
-            seeds=tuple(options.seeds if seeds is None else seeds),
-        ),
-        data,
+    known = dict.fromkeys([*options.models, *(model for task in described.values() for model in task.models)])
+    selection = Selection(
+        tasks=_chosen(tasks, described, "task"),
+        models=_chosen(models or options.default_models, known, "model"),
+        seeds=tuple(seeds or options.seeds),
     )
+    benchmark = Benchmark(options, described, library, selection, data)
+    if not benchmark.count():
+        raise InputError(f"{file}: no chosen task has a chosen model: choose others, or add models to the file")
+    return benchmark
 
 
 def _chosen(names: Sequence[str] | None, known: Mapping[str, Any], what: str) -> tuple[str, ...]:
-    if names is None:
+    if not names:
         return tuple(known)
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"the benchmark has no {what} {unknown[0]!r}: choose from {', '.join(known)}")
@@ -202,12 +197,11 @@ class Benchmark:
         found: dict[tuple, Row] = {}
         for row in sorted(rows, key=lambda row: row["date"]):
             task, model, seed, test = str(row["task"]), str(row["model"]), row["seed"], str(row["test"])
-            if row["state"] != DONE or task not in self.tasks or model not in self.models(task):
+            if task not in self.tasks or model not in self.models(task):
                 continue
             key = (task, model, seed)
             if key not in expected:
-                bare = Run(labels={}, options=self.settings(*key), train=(), test=(), data="")
-                expected[key] = bare.config
+                expected[key] = Run(labels={}, options=self.settings(*key), train=(), test=(), data="").config
             if row["config"] == expected[key]:
                 found[*key, test] = row
         order = list(self.options.models)
@@ -233,8 +227,8 @@ def write_benchmark(benchmark: Benchmark, rows: Sequence[Row], folder: Path) -> 
         InputError: ``results.csv`` is of another study.
     """
     known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, LABELS).rows(), *rows]}
-    path = folder / "README.md"
+    options, path = benchmark.options, folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
-    command = "equiforce study benchmark"
-    path.write_text(benchmark.comparison(list(known.values())).page(benchmark.options.title, command), encoding="utf-8")
+    page = benchmark.comparison(list(known.values())).page(options.title, options.note)
+    path.write_text(page, encoding="utf-8")
     return [path]

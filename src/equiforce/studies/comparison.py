@@ -1,6 +1,7 @@
 """Our errors beside published ones: what was printed, tables for the terminal, and a page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,7 +13,7 @@ from rich.text import Text
 from equiforce.config import load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.studies.runs import Row
+from equiforce.studies.runs import DIVERGED, DONE, Row
 from equiforce.studies.task import Measure, Task
 
 REFERENCE = "NequIP"  # the method that ours are compared with
@@ -30,7 +31,7 @@ class Published:
     metric: str = option(reason="MAE or RMSE")
     unit: str = option(reason="of value and spread")
     method: str = option(reason="the model; NequIP is what ours are compared with")
-    value: float = option(reason="as it is printed", ge=0)
+    value: float = option(reason="as it is printed", gt=0)
     spread: float | None = option(None, "over seeds, as it is printed", ge=0)
     source: str = option(reason="name of the paper in sources")
     note: str = option("", "what is unlike the other numbers beside it")
@@ -101,7 +102,8 @@ class Value(NamedTuple):
     n_seeds: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g}" + ("" if self.spread is None else f" ± {self.spread:.2g}")
+        digits = max(0, 2 - math.floor(math.log10(self.mean))) if self.mean > 0 else 0
+        return f"{self.mean:.{digits}f}" + ("" if self.spread is None else f" ± {self.spread:.{digits}f}")
 
 
 class Sheet(NamedTuple):
@@ -147,11 +149,13 @@ class Comparison:
     Args:
         tasks: by name.
         library: published numbers of them.
-        rows: of the table of results; a task has one for each model, seed and test set.
+        rows: of the table of results, one for each task, model, seed and test set; a run that diverged has one.
     """
 
     def __init__(self, tasks: Mapping[str, Task], library: Library, rows: Sequence[Row]):
-        self.tasks, self.library, self.rows = tasks, library, rows
+        self.tasks, self.library = tasks, library
+        self.rows = [row for row in rows if row["state"] == DONE]
+        self.diverged = [row for row in rows if row["state"] == DIVERGED]
 
     def models(self, task: str | None = None) -> list[str]:
         """The models that have been run, of one task or of all, in the order of the rows."""
@@ -248,30 +252,34 @@ class Comparison:
                 task, rows = self.tasks[gap.task], self._rows(gap.task, gap.model)
                 measure, seconds = task.measures[gap.quantity], fmean(row["seconds"] for row in rows)
                 lines.append(
-                    f"{task.title or gap.task}, {gap.test}: {gap.quantity} {gap.ours} against {gap.published.value:g} "
-                    f"{measure.unit} ({measure.metric}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} steps, "
-                    f"{_duration(seconds)}, {gap.ours.n_seeds} seed{'s' * (gap.ours.n_seeds > 1)}"
+                    f"{task.title or gap.task}, {gap.test}: {gap.quantity} {gap.ours} against {gap.published.value} "
+                    f"{measure.unit} ({measure.metric}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} "
+                    f"steps, {_duration(seconds)}, {gap.ours.n_seeds} seed{'s' * (gap.ours.n_seeds > 1)}"
                 )
         return lines
 
-    def page(self, title: str, command: str) -> str:
-        """The whole as Markdown."""
+    def page(self, title: str, note: str) -> str:
+        """The whole as Markdown; ``note`` is what a reader has to know of all tasks."""
         done = [task for task in self.tasks if self.models(task)]
         gaps, missing = self.gaps(), self.missing()
         waiting = [self.tasks[task].title or task for task in self.tasks if task not in done]
         alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.library.numbers)]
         parts = [
             f"# {title}",
-            f"Written by `{command}`; the rows are in `results.csv`. Ours are means over seeds ± their standard "
-            f"deviation, and in brackets over what {REFERENCE}'s paper prints; bold where not above it. All seeds of a "
-            "task train on the same frames, drawn once, and differ in weights and order. Steps, and not time, end a "
-            "run; the time is what training took, on so many threads of the machine named below the table.",
+            "Written by `equiforce study benchmark`; the rows are in `results.csv`. Ours are means over seeds ± their "
+            f"standard deviation, and in brackets over the published number of {REFERENCE}; bold where not above it. "
+            "All seeds of a task train on the same frames, drawn once, and differ in weights and order. Steps, and not "
+            "time, end a run; the time is what training took, on so many threads of the machine named below the table.",
+            *filter(None, [note]),
             self.overview().markdown(),
             "## What is missing",
-            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, judged by the "
-            "model of each task whose validation errors of forces are lowest. Above are:",
-            "\n".join(f"- {line}" for line in missing) or "- none",
+            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, in the model "
+            f"of each task whose validation errors of forces are lowest. {'The others:' if missing else ''}".strip(),
+            *filter(None, ["\n".join(f"- {line}" for line in missing)]),
         ]
+        if self.diverged:
+            cells = [f"{row['task']}, {row['model']}, seed {row['seed']}" for row in self.diverged]
+            parts.append(f"Diverged: {'; '.join(cells)}.")
         if waiting:
             parts.append(f"Not run yet: {'; '.join(waiting)}.")
         if alone:
@@ -299,10 +307,10 @@ class Comparison:
 
 
 def _printed(number: Published) -> str:
-    return f"{number.value:g}" + ("" if number.spread is None else f" ± {number.spread:g}")
+    return f"{number.value}" + ("" if number.spread is None else f" ± {number.spread}")
 
 
-def _origins(numbers: Iterator[Published]) -> str:
+def _origins(numbers: Iterable[Published]) -> str:
     return ", ".join(dict.fromkeys(number.source for number in numbers))
 
 

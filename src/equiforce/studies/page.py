@@ -141,13 +141,14 @@ class _Page:
 
     def _method(self) -> list[str]:
         o, subsets = self.options, self.curve.subsets
+        pool, test = (_listed(f"`{name}`" for name in names) for names in (o.pool, o.test))
         copies = f"; {subsets.n_copies} more are copies and left out" if subsets.n_copies else ""
         budget, what = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
         each = f" for {_listed(o.sizes)} structures" if isinstance(budget, list) else ""
         points = [
-            f"Data: the pool is {_files(o.pool)}, {len(subsets.candidates)} structures to train on and "
+            f"Data: the pool is {pool}, {len(subsets.candidates)} structures to train on and "
             f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All are tested on the "
-            f"{subsets.n_test} structures of {_files(o.test)}. Fingerprint: {subsets.data}.",
+            f"{subsets.n_test} structures of {test}. Fingerprint: {subsets.data}.",
             f"Sizes: {_listed(o.sizes)} training structures, each subset of a seed within its next.",
             f"Seeds of weights, order and subset: {_listed(o.seeds)}.",
             f"Budget: {_listed(budget if isinstance(budget, list) else [budget])} {what}{each}.",
@@ -206,12 +207,12 @@ class _Page:
     def _cell(self, values: list[float]) -> str:
         if not values:
             return NOTHING
-        mean = float(np.mean(values))
-        digits = max(0, 2 - int(np.floor(np.log10(mean))))  # three of the mean
-        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        # three digits of the mean, or more to show one of the spread
+        digits = max(0, 2 - _place(mean), -_place(spread) if spread else 0)
         n_all = len(self.options.seeds)
         part = f" ({len(values)} of {_count(n_all, 'seed')})" if len(values) < n_all else ""
-        return f"{mean:.{digits}f}{spread}{part}"
+        return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "") + part
 
     def _table_of_exponents(self, quantity: Quantity) -> list[str]:
         laws = {model: self.laws[quantity.column, model] for model in self.models}
@@ -223,7 +224,8 @@ class _Page:
                 table.append([model, *[NOTHING] * 6])
             else:
                 numbers = (law.exponent, law.early, law.late, law.curvature)
-                table.append([model, *map(_estimate, numbers), _listed(law.sizes), str(law.n_runs)])
+                sizes = "all" if law.sizes == tuple(self.options.sizes) else _listed(law.sizes)
+                table.append([model, *map(_estimate, numbers), sizes, str(law.n_runs)])
         early, late = halves(self.options.sizes)
         whole = f" Of all sizes, early are {_listed(early)} and late are {_listed(late)}." if len(early) > 1 else ""
         return [
@@ -246,14 +248,12 @@ class _Page:
         return [f"{'. '.join(told)}. One exponent does not sum these up."] if told else []
 
     def _table_of_differences(self, quantity: Quantity) -> list[str]:
-        if not any(self.laws[quantity.column, model] for model in self.models):
+        if not self.options.pairs or not any(self.laws[quantity.column, model] for model in self.models):
             return []
-        found = {pair: compare(*(self.errors[quantity.column, model] for model in pair)) for pair in self.options.pairs}
-        slopes, shifts = (
-            holm([getattr(c, name).p if c else None for c in found.values()]) for name in ("exponent", "ratio")
-        )
+        found = [compare(*(self.errors[quantity.column, model] for model in pair)) for pair in self.options.pairs]
+        slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
         table = [["", "slope", "shift", "slope, late sizes", "found"]]
-        for ((first, second), c), slope, shift in zip(found.items(), slopes, shifts, strict=True):
+        for (first, second), c, slope, shift in zip(self.options.pairs, found, slopes, shifts, strict=True):
             words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
             if c is not None:
                 part = "" if c.sizes == tuple(self.options.sizes) else f" (sizes {_listed(c.sizes)})"
@@ -295,7 +295,7 @@ class _Page:
             errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
             if ratio < 1 - MUCH and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
-                exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=1)))
+                exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=0)))
                 told.append(f"{model} ({_percent(ratio - 1)}; late exponent {_listed(exponents, ' to ')})")
             elif ratio < 1 - MUCH:
                 told.append(f"{model} ({_percent(ratio - 1)})")
@@ -373,10 +373,6 @@ def _assigned(options: Mapping[str, object]) -> str:
     return ", ".join(f"`{name}={value}`" for name, value in options.items())
 
 
-def _files(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
-
-
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """In Markdown; the first row is the header."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
@@ -388,8 +384,13 @@ def _estimate(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None else estimate.shown()
 
 
+def _place(value: float) -> int:
+    """Of the first digit: 2 of hundreds, -1 of tenths."""
+    return int(np.floor(np.log10(value)))
+
+
 def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:,.0f}"
 
 
 def _percent(share: float) -> str:
