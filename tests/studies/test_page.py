@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equiforce.studies.learning_curve import LearningCurve, LearningCurveOptions, Subsets
-from equiforce.studies.page import COMMAND, write_page
+from equiforce.studies.page import write_page
 from equiforce.studies.runs import DIVERGED, DONE, MEASURED, Row, Run
 
 SIZES, SEEDS, RATES = [25, 50, 100, 200, 400, 800], [0, 1, 2], [0.01, 0.02, 0.04]
@@ -89,7 +89,8 @@ def test_files(finished, tmp_path):
 
 
 def test_a_page_starts_with_how_to_redo_it(finished):
-    assert page(finished).startswith(f"# made up\n\n    {COMMAND}\n\n## What was done\n")
+    start = "# made up\n\n    equiforce study learning-curve STUDY.yaml --data FOLDER\n\n## In short\n"
+    assert page(finished).startswith(start)
     assert "unfinished" not in page(finished).lower()
 
 

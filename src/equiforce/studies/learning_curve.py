@@ -105,7 +105,8 @@ def load_learning_curve(file: Path, data: Path, **changes: Any) -> "LearningCurv
         InputError: a wrong option, file or size, in a sentence.
     """
     options = read_options(LearningCurveOptions, load_yaml(file) | changes, "study", str(file))
-    return LearningCurve(options if options.title else replace(options, title=file.stem), Subsets.of(options, data))
+    options = options if options.title else replace(options, title=file.stem)
+    return LearningCurve(options, Subsets.of(options, data), file.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +158,8 @@ class LearningCurve:
 
     labels = LABELS
 
-    def __init__(self, options: LearningCurveOptions, subsets: Subsets):
-        self.options, self.subsets = options, subsets
+    def __init__(self, options: LearningCurveOptions, subsets: Subsets, name: str = "STUDY.yaml"):
+        self.options, self.subsets, self.name = options, subsets, name
         self._made: dict[tuple, Run] = {}
         hashes: dict[str, str] = {}
         for model in options.models:
@@ -179,7 +180,7 @@ class LearningCurve:
         if unknown := [name for name in models if name not in self.options.models]:
             raise InputError(f"the study has no model {unknown[0]!r}: choose from {', '.join(self.options.models)}")
         chosen = {name: options for name, options in self.options.models.items() if name in models}
-        return LearningCurve(replace(self.options, models=chosen, compare=[]), self.subsets)
+        return LearningCurve(replace(self.options, models=chosen, compare=[]), self.subsets, self.name)
 
     def words(self) -> str:
         """What the study is made of."""

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,10 @@ import numpy as np
 
 from equiforce.report import ModelCurve, learning_curve_plot
 from equiforce.studies.learning_curve import LearningCurve
+from equiforce.studies.markdown import assigned, counted, first_place, listed, markdown_table, percent, short
 from equiforce.studies.power_law import (
     SIGNIFICANT,
+    Comparison,
     Errors,
     Estimate,
     PowerLaw,
@@ -25,7 +27,6 @@ from equiforce.studies.power_law import (
 )
 from equiforce.studies.runs import DIVERGED, DONE, Row
 
-COMMAND = "equiforce study learning-curve STUDY.yaml --data FOLDER"
 MUCH = 0.05  # of an error; if twice the budget lowers it by more, training was not done
 NOTHING = "–"
 
@@ -97,7 +98,8 @@ class _Page:
         return {(row["size"], row["seed"]): row[column] for row in rows if row["model"] == model}
 
     def text(self) -> str:
-        parts = [f"# {self.options.title}", f"    {COMMAND}", *self._state(), *self._method()]
+        command = f"    equiforce study learning-curve {self.curve.name} --data FOLDER"
+        parts = [f"# {self.options.title}", command, *self._state(), *self._in_short(), *self._method()]
         for quantity in self.shown:
             parts += [
                 f"## {quantity.name.capitalize()}",
@@ -141,19 +143,19 @@ class _Page:
 
     def _method(self) -> list[str]:
         o, subsets = self.options, self.curve.subsets
-        pool, test = (_listed(f"`{name}`" for name in names) for names in (o.pool, o.test))
+        pool, test = (listed(f"`{name}`" for name in names) for names in (o.pool, o.test))
         copies = f"; {subsets.n_copies} more are copies and left out" if subsets.n_copies else ""
         budget, what = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
-        each = f" for {_listed(o.sizes)} structures" if isinstance(budget, list) else ""
+        each = f" for {listed(o.sizes)} structures" if isinstance(budget, list) else ""
         points = [
             f"Data: the pool is {pool}, {len(subsets.candidates)} structures to train on and "
             f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All are tested on the "
             f"{subsets.n_test} structures of {test}. Fingerprint: {subsets.data}.",
-            f"Sizes: {_listed(o.sizes)} training structures, each subset of a seed within its next.",
-            f"Seeds of weights, order and subset: {_listed(o.seeds)}.",
-            f"Budget: {_listed(budget if isinstance(budget, list) else [budget])} {what}{each}.",
+            f"Sizes: {listed(o.sizes)} training structures, each subset of a seed within its next.",
+            f"Seeds of weights, order and subset: {listed(o.seeds)}.",
+            f"Budget: {listed(budget if isinstance(budget, list) else [budget])} {what}{each}.",
             self._rates_in_words(),
-            *([f"All models: {_assigned(o.common)}."] if o.common else []),
+            *([f"All models: {assigned(o.common)}."] if o.common else []),
             *self._costs(),
         ]
         return ["## What was done", "\n".join(f"- {point}" for point in points), self._table_of_models()]
@@ -164,7 +166,7 @@ class _Page:
             return f"Learning rate: {rates[0]:g}, no other was tried."
         others = "" if scanned == self.options.sizes else "; other sizes take that of the nearest"
         return (
-            f"Learning rates: {_listed(rates)} were tried with seed {self.options.seeds[0]} at {_listed(scanned)} "
+            f"Learning rates: {listed(rates)} were tried with seed {self.options.seeds[0]} at {listed(scanned)} "
             f"structures, and the one of the lowest validation loss taken{others}."
         )
 
@@ -174,13 +176,13 @@ class _Page:
             return []
         hours = sum(row["seconds"] for row in timed) / 3600
         core_hours = sum(row["seconds"] * row["threads"] for row in timed) / 3600
-        machines = [f"{name} ({_count(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()]
+        machines = [f"{name} ({counted(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()]
         lost = len(self.rows) - len(timed)
-        without = f", without {_count(lost, 'run')} of which no time is known" if lost else ""
-        versions = [f"{name} {_listed(sorted({str(row[name]) for row in timed}))}" for name in ("equiforce", "torch")]
+        without = f", without {counted(lost, 'run')} of which no time is known" if lost else ""
+        versions = [f"{name} {listed(sorted({str(row[name]) for row in timed}))}" for name in ("equiforce", "torch")]
         return [
-            f"Machines: {_listed(machines, '; ')}. Training took {_short(hours)} hours, or {_short(core_hours)} core "
-            f"hours (hours × threads){without}. Versions: {_listed(versions)}."
+            f"Machines: {listed(machines, '; ')}. Training took {short(hours)} hours, or {short(core_hours)} core "
+            f"hours (hours × threads){without}. Versions: {listed(versions)}."
         ]
 
     def _table_of_models(self) -> str:
@@ -189,8 +191,8 @@ class _Page:
             weights = sorted({row["n_weights"] for row in self.rows if row["model"] == model and row["n_weights"]})
             rates = [self.curve.rate(model, size, self.known) for size in self.scanned]
             chosen = [NOTHING if rate is None else f"{rate:g}" for rate in rates]
-            table.append([model, _assigned(options), _listed(f"{n:,}" for n in weights) or NOTHING, *chosen])
-        return _table(table)
+            table.append([model, assigned(options), listed(f"{n:,}" for n in weights) or NOTHING, *chosen])
+        return markdown_table(table)
 
     def _table_of_errors(self, quantity: Quantity) -> list[str]:
         table = [["model", *map(str, self.options.sizes)]]
@@ -201,7 +203,7 @@ class _Page:
         return [
             f"MAE on the test set in {quantity.unit} by the number of training structures: the mean over seeds ± their "
             "standard deviation.",
-            _table(table),
+            markdown_table(table),
         ]
 
     def _cell(self, values: list[float]) -> str:
@@ -209,9 +211,9 @@ class _Page:
             return NOTHING
         mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         # three digits of the mean, or more to show one of the spread
-        digits = max(0, 2 - _place(mean), -_place(spread) if spread else 0)
+        digits = max(0, 2 - first_place(mean), -first_place(spread) if spread else 0)
         n_all = len(self.options.seeds)
-        part = f" ({len(values)} of {_count(n_all, 'seed')})" if len(values) < n_all else ""
+        part = f" ({len(values)} of {counted(n_all, 'seed')})" if len(values) < n_all else ""
         return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "") + part
 
     def _table_of_exponents(self, quantity: Quantity) -> list[str]:
@@ -224,13 +226,13 @@ class _Page:
                 table.append([model, *[NOTHING] * 6])
             else:
                 numbers = (law.exponent, law.early, law.late, law.curvature)
-                sizes = "all" if law.sizes == tuple(self.options.sizes) else _listed(law.sizes)
-                table.append([model, *map(_estimate, numbers), sizes, str(law.n_runs)])
+                sizes = "all" if law.sizes == tuple(self.options.sizes) else listed(law.sizes)
+                table.append([model, *map(_shown, numbers), sizes, str(law.n_runs)])
         early, late = halves(self.options.sizes)
-        whole = f" Of all sizes, early are {_listed(early)} and late are {_listed(late)}." if len(early) > 1 else ""
+        whole = f" Of all sizes, early are {listed(early)} and late are {listed(late)}." if len(early) > 1 else ""
         return [
             f"Exponents b of error = a × size^b, least squares over all runs, with 95 % intervals.{whole}",
-            _table(table),
+            markdown_table(table),
             *self._bends({model: law.curvature for model, law in laws.items() if law and law.curvature}),
         ]
 
@@ -238,7 +240,7 @@ class _Page:
     def _bends(bends: dict[str, Estimate]) -> list[str]:
         sure = {m: bend.value for m, bend in bends.items() if bend.low is not None and bend.low * bend.high > 0}
         told = [
-            f"{word} towards large sizes: {_listed(names, '; ')}"
+            f"{word} towards large sizes: {listed(names, '; ')}"
             for word, names in (
                 ("Curves that flatten", [m for m, value in sure.items() if value > 0]),
                 ("Curves that steepen", [m for m, value in sure.items() if value < 0]),
@@ -247,24 +249,43 @@ class _Page:
         ]
         return [f"{'. '.join(told)}. One exponent does not sum these up."] if told else []
 
+    def _differences(self, quantity: Quantity) -> list[tuple[str, Comparison | None, float | None, float | None]]:
+        """Names, what was found, and corrected p values of slope and shift of each pair of models."""
+        pairs = self.options.pairs
+        found = [compare(*(self.errors[quantity.column, model] for model in pair)) for pair in pairs]
+        slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
+        names = [f"{second} against {first}" for first, second in pairs]
+        return list(zip(names, found, slopes, shifts, strict=True))
+
+    def _in_short(self) -> list[str]:
+        parts = []
+        for quantity in self.shown:
+            lines = [
+                f"- {name}: {c.slope_in_words(slope)}; {c.shift_in_words(shift)}."
+                for name, c, slope, shift in self._differences(quantity)
+                if c is not None and slope is not None and shift is not None
+            ]
+            if lines:
+                parts += [f"{quantity.name.capitalize()}, exponents and errors of models:", "\n".join(lines)]
+        return ["## In short", *parts] if parts else []
+
     def _table_of_differences(self, quantity: Quantity) -> list[str]:
         if not self.options.pairs or not any(self.laws[quantity.column, model] for model in self.models):
             return []
-        found = [compare(*(self.errors[quantity.column, model] for model in pair)) for pair in self.options.pairs]
-        slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
         table = [["", "slope", "shift", "slope, late sizes", "found"]]
-        for (first, second), c, slope, shift in zip(self.options.pairs, found, slopes, shifts, strict=True):
+        differences = self._differences(quantity)
+        for name, c, slope, shift in differences:
             words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
             if c is not None:
-                part = "" if c.sizes == tuple(self.options.sizes) else f" (sizes {_listed(c.sizes)})"
-                words = [c.slope_in_words(slope) + part, c.shift_in_words(shift), _estimate(c.late)]
-            table.append([f"{second} against {first}", *words, found_in_words(slope, shift)])
-        n = sum(p is not None for p in slopes)
+                part = "" if c.sizes == tuple(self.options.sizes) else f" (sizes {listed(c.sizes)})"
+                words = [c.slope_in_words(slope) + part, c.shift_in_words(shift), _shown(c.late)]
+            table.append([name, *words, found_in_words(slope, shift)])
+        n = sum(slope is not None for _, _, slope, _ in differences)
         return [
             "Slope or shift: differences of exponents (positive: steeper), and ratios of errors at the geometric mean "
             "size, of runs of the same size and seed. P values are corrected (Holm) for the pairs that can be "
             f"compared, {n}, and what has p ≤ {SIGNIFICANT:g} counts as found; an interval is that of its pair alone.",
-            _table(table),
+            markdown_table(table),
         ]
 
     def _doubled(self) -> list[str]:
@@ -282,11 +303,11 @@ class _Page:
         ]
         for model in both:
             pairs = [(once[model][q.column], twice[model][q.column]) for q in self.shown]
-            table.append([model, *(text for a, b in pairs for text in (_short(a), _short(b), _percent(b / a - 1)))])
+            table.append([model, *(text for a, b in pairs for text in (short(a), short(b), percent(b / a - 1)))])
         sentences = [self._gained(q, {m: twice[m][q.column] / once[m][q.column] for m in both}) for q in self.shown]
         missing = [model for model in self.models if model not in both]
-        unknown = [f"Not known yet: {_listed(missing, '; ')}."] if missing else []
-        return [*parts, _table(table), *sentences, *unknown]
+        unknown = [f"Not known yet: {listed(missing, '; ')}."] if missing else []
+        return [*parts, markdown_table(table), *sentences, *unknown]
 
     def _gained(self, quantity: Quantity, ratios: dict[str, float]) -> str:
         """Where the budget holds the errors up, and what the late exponent would be without, at the largest size."""
@@ -296,13 +317,13 @@ class _Page:
             if ratio < 1 - MUCH and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
                 exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=0)))
-                told.append(f"{model} ({_percent(ratio - 1)}; late exponent {_listed(exponents, ' to ')})")
+                told.append(f"{model} ({percent(ratio - 1)}; late exponent {listed(exponents, ' to ')})")
             elif ratio < 1 - MUCH:
-                told.append(f"{model} ({_percent(ratio - 1)})")
+                told.append(f"{model} ({percent(ratio - 1)})")
         if not told:
             return f"{name}: no model gained more than {100 * MUCH:g} %."
         return (
-            f"{name}: more than {100 * MUCH:g} % lower for {_listed(told, '; ')}. There more training still lowers the "
+            f"{name}: more than {100 * MUCH:g} % lower for {listed(told, '; ')}. There more training still lowers the "
             "error much, and the late exponent understates the model: it is given as it is, and as it would be if all "
             "seeds gained as much at the largest size, and smaller sizes nothing."
         )
@@ -320,7 +341,7 @@ class _Page:
                 "One seed says nothing of the noise: there are no intervals, and no difference can be established."
             )
         if len(halves(o.sizes)[0]) < 2:
-            few.append(f"{_count(len(o.sizes), 'size')} do not show whether the curves bend.")
+            few.append(f"{counted(len(o.sizes), 'size')} do not show whether the curves bend.")
         few += [
             "Intervals are about seeds: weights, order and subset. They leave out the choice of the "
             f"{self.curve.subsets.n_test} test structures, which is the same for all runs.",
@@ -338,7 +359,7 @@ class _Page:
                 yield f"{model}: every run of the curve"
                 continue
             texts = [
-                f"{lack} of {_count(n, 'seed')} at {_listed(size for _, size in group)}"
+                f"{lack} of {counted(n, 'seed')} at {listed(size for _, size in group)}"
                 for lack, group in groupby(lacks, key=lambda pair: pair[0])
                 if lack
             ]
@@ -355,43 +376,11 @@ class _Page:
         told, rates = [], self.options.learning_rates
         for name, edge in (("lowest", min(rates)), ("highest", max(rates))):
             sizes = {m: [s for s in self.scanned if self.curve.rate(m, s, self.known) == edge] for m in self.models}
-            at = [f"{model} at {_listed(sizes[model])}" for model in self.models if sizes[model]]
+            at = [f"{model} at {listed(sizes[model])}" for model in self.models if sizes[model]]
             if at:
-                told.append(f"The {name} learning rate tried, {edge:g}, was the best of {_listed(at, '; ')}.")
+                told.append(f"The {name} learning rate tried, {edge:g}, was the best of {listed(at, '; ')}.")
         return [f"{' '.join(told)} One beyond may be better."] if told else []
 
 
-def _listed(items: Iterable[object], separator: str = ", ") -> str:
-    return separator.join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
-
-
-def _assigned(options: Mapping[str, object]) -> str:
-    return ", ".join(f"`{name}={value}`" for name, value in options.items())
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; the first row is the header."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    head, *body = (f"| {' | '.join(row)} |" for row in escaped)
-    return "\n".join([head, f"|{'---|' * len(rows[0])}", *body])
-
-
-def _estimate(estimate: Estimate | None) -> str:
+def _shown(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None else estimate.shown()
-
-
-def _place(value: float) -> int:
-    """Of the first digit: 2 of hundreds, -1 of tenths."""
-    return int(np.floor(np.log10(value)))
-
-
-def _short(value: float) -> str:
-    return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:,.0f}"
-
-
-def _percent(share: float) -> str:
-    return f"{number(100 * share, 0)} %" if share < 0 else f"+{100 * share:.0f} %"
