@@ -23,9 +23,10 @@ def test_python_code_runs(tmp_path, monkeypatch, capsys):
 
 def test_commands_and_options_exist():
     commands = set(re.findall(r"^    equiforce (\w+)", README, flags=re.MULTILINE))
-    assert {"train", "evaluate", "md", "lammps", "info", "config"} == commands
+    assert {"train", "evaluate", "md", "lammps", "study", "info", "config"} == commands
     for line in re.findall(r"^    equiforce .*", README, flags=re.MULTILINE):
-        shown = CliRunner().invoke(app, [line.split()[1], "--help"]).output
+        words = line.split()[1:]
+        shown = CliRunner().invoke(app, [*words[: 2 if words[0] == "study" else 1], "--help"]).output
         for option in re.findall(r"--[a-z-]+", line.partition("#")[0]):
             assert option in shown
 
