@@ -45,10 +45,39 @@ def learning_curve(
     folder, console = output or file.with_suffix(""), Console()
     study = load_learning_curve(file, data or file.parent)
     console.print(study.words(), highlight=False, soft_wrap=True)
-    whole, finished = study, True
-    if not page:
-        finished = _run(study.only(models) if models else study, folder, workers, slurm, console)
-    written = write_page(whole, _known(whole, folder), folder)
+    part = study.only(models) if models else study
+    finished = page or _run(part, folder, workers, slurm, console)
+    written = write_page(study, _known(study, folder), folder)
+    console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def benchmark(
+    file: File,
+    data: Data = None,
+    output: Output = None,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="This model in place of the file's defaults; may be repeated.")
+    ] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="In place of the file's; may be repeated.")] = None,
+    workers: Workers = 1,
+    slurm: Slurm = None,
+    page: PageOnly = False,
+) -> None:
+    """Train on published sets, and print our errors beside the published ones."""
+    from equiforce.studies.benchmark import load_benchmark, write_benchmark
+
+    folder, console = output or file.with_suffix(""), Console()
+    study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
+    console.print(study.words(), highlight=False, soft_wrap=True)
+    finished = page or _run(study, folder, workers, slurm, console)
+    rows = _known(study, folder)
+    for table in study.tables(rows):
+        console.print(table)
+    written = write_benchmark(study, rows, folder)
     console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
     if not finished:
         raise typer.Exit(INTERRUPTED)

@@ -203,7 +203,8 @@ class Comparison:
             for test, quantity, measure in self.columns(task) if self.models(task) else ():
                 if (reference := self.library.of(task, test, quantity)) is not None:
                     name = f"{described.title or task}, {test}: {quantity}, {measure}"
-                    lines.append([name, _printed(reference), *(self.cell(task, m, test, quantity) for m in models)])
+                    known = f"{_printed(reference)}{f' ({reference.note})' if reference.note else ''}"
+                    lines.append([name, known, *(self.cell(task, m, test, quantity) for m in models)])
         return Sheet(f"in brackets: over {REFERENCE}'s", ["error", f"{REFERENCE}, published", *models], lines)
 
     def sheet(self, task: str) -> Sheet:
@@ -251,9 +252,10 @@ class Comparison:
             if gap.ratio > 1:
                 task, rows = self.tasks[gap.task], self._rows(gap.task, gap.model)
                 measure, seconds = task.measures[gap.quantity], fmean(row["seconds"] for row in rows)
+                about = "; ".join(filter(None, [measure.metric, gap.published.note]))
                 lines.append(
                     f"{task.title or gap.task}, {gap.test}: {gap.quantity} {gap.ours} against {gap.published.value} "
-                    f"{measure.unit} ({measure.metric}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} "
+                    f"{measure.unit} ({about}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} "
                     f"steps, {_duration(seconds)}, {gap.ours.n_seeds} seed{'s' * (gap.ours.n_seeds > 1)}"
                 )
         return lines
@@ -273,8 +275,8 @@ class Comparison:
             *filter(None, [note]),
             self.overview().markdown(),
             "## What is missing",
-            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, in the model "
-            f"of each task whose validation errors of forces are lowest. {'The others:' if missing else ''}".strip(),
+            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, those of "
+            f"each task's model whose validation errors of forces are lowest{'. The others:' if missing else '.'}",
             *filter(None, ["\n".join(f"- {line}" for line in missing)]),
         ]
         if self.diverged:
