@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from ase.io import iread
 
-from equiforce.data.dataset import Batches, SplitOptions, first_copies, split
+from equiforce.data.dataset import Batches, SplitOptions, drawable, fingerprint, first_copies, split
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 
@@ -154,6 +155,20 @@ def test_copies_are_found_whatever_the_rounding(molecules):
     np.testing.assert_array_equal(found, list(range(40)) * 3)
     assert first_copies([molecules[0], moved(molecules[0], 1e-4)]).tolist() == [0, 1]
     assert first_copies([molecule(1), molecule(1, pbc=True)]).tolist() == [0, 1]
+
+
+def test_what_may_be_drawn_leaves_out_atoms_and_copies(molecules):
+    atom = molecule(99, n_atoms=1)
+    pool = [molecules[0], atom, molecules[1], moved(molecules[0], 1e-8), molecules[2]]
+    assert drawable(pool, [moved(molecules[2], 0.0)]) == ([0, 2], 2)
+    assert drawable(pool, []) == ([0, 2, 4], 1)
+
+
+def test_a_fingerprint_may_include_labels(molecules):
+    changed = [replace(molecules[0], energy=7.0), *molecules[1:]]
+    assert fingerprint(changed) == fingerprint(molecules)
+    assert fingerprint(changed, labels=True) != fingerprint(molecules, labels=True)
+    assert fingerprint(molecules[::-1]) != fingerprint(molecules)
 
 
 def test_many_copies_take_no_time():

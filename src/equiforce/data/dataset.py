@@ -143,6 +143,14 @@ def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structure
     return first[group]
 
 
+def drawable(structures: Sequence[Structure], held_out: Sequence[Structure]) -> tuple[list[int], int]:
+    """The indices of structures to train on, and how many were left out as copies, of others or of ``held_out``."""
+    copy_of = first_copies([*held_out, *structures])[len(held_out) :] - len(held_out)
+    real = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
+    usable = [i for i in real if copy_of[i] == i]
+    return usable, len(real) - len(usable)
+
+
 def _coordinates(structure: Structure) -> np.ndarray:
     cell = np.where(structure.pbc[:, None], structure.cell, 0.0)
     return np.concatenate([structure.positions.ravel(), cell.ravel()])

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from equiforce.config import configured, load_yaml, read_options
-from equiforce.data.dataset import fingerprint, first_copies
+from equiforce.data.dataset import drawable, fingerprint
 from equiforce.data.read import read
-from equiforce.data.statistics import is_isolated_atom
 from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.studies.runs import DONE, Row, Run
@@ -127,9 +126,7 @@ class Subsets:
         reading = configured({}, {k: v for k, v in options.common.items() if k.startswith("data.")}).data
         pool, test = (tuple(str(folder / f) for f in files) for files in (options.pool, options.test))
         structures, test_structures = read(pool, reading)[0], read(test, reading)[0]
-        copy_of = first_copies([*test_structures, *structures])[len(test_structures) :] - len(test_structures)
-        real = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
-        usable = [i for i in real if copy_of[i] == i]
+        usable, n_copies = drawable(structures, test_structures)
         largest = options.sizes[-1]
         if len(usable) < options.validation + largest:
             raise InputError(
@@ -144,7 +141,7 @@ class Subsets:
             candidates=tuple(sorted(shuffled[options.validation :])),
             data=fingerprint([*structures, *test_structures], labels=True),
             n_test=len(test_structures),
-            n_copies=len(real) - len(usable),
+            n_copies=n_copies,
         )
 
     def training(self, size: int, seed: int) -> list[int]:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equiforce.data.dataset import fingerprint, first_copies
+from equiforce.data.dataset import drawable, fingerprint
 from equiforce.data.read import ReadOptions, read
-from equiforce.data.statistics import is_isolated_atom
 from equiforce.errors import InputError
 from equiforce.evaluate import GPA, MEV
 from equiforce.options import option
@@ -113,9 +112,7 @@ class Drawn:
         tests = {name: tuple(str(folder / file) for file in files) for name, files in task.tests.items()}
         structures, tested = read(pool, reading)[0], {name: read(files, reading)[0] for name, files in tests.items()}
         held_out = [s for part in tested.values() for s in part]
-        copy_of = first_copies([*held_out, *structures])[len(held_out) :] - len(held_out)
-        real = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
-        usable = [i for i in real if copy_of[i] == i]
+        usable, n_copies = drawable(structures, held_out)
         wanted = task.validation + (task.train or 1)
         if len(usable) < wanted:
             raise InputError(
@@ -131,5 +128,5 @@ class Drawn:
             tests=tests,
             n_tests={name: len(part) for name, part in tested.items()},
             data=fingerprint([*structures, *held_out], labels=True),
-            n_copies=len(real) - len(usable),
+            n_copies=n_copies,
         )
