@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
     try:
         with watch:
             if place.n_workers == 1 and place.cluster == "local":
-                work(study, folder, watch.look)
+                work(study, folder, watch)
             else:
                 _by_jobs(study, folder, place, watch)
     except KeyboardInterrupt:
@@ -72,17 +72,19 @@ def results(study: Study, table: ResultTable) -> list[Row]:
     return [row for row in rows if row["hash"] in own]
 
 
-def work(study: Study, folder: Path, on_row: Callable[[], None] = lambda: None) -> None:
+def work(study: Study, folder: Path, watch: "Watch | None" = None) -> None:
     """Takes one missing run after another until none is left that no other worker has taken."""
     table, runs = ResultTable(folder, study.labels), folder / "runs"
     while missing := _missing(study, table):
         for run in missing:
             with locked(runs / f"{run.hash}.lock", wait=False) as mine:
                 if mine and run.hash not in {row["hash"] for row in table.rows()}:
-                    place = runs / run.hash
-                    row = perform(run, place)
-                    table.add(row, *perform_further(run, place, row))
-                    on_row()
+                    if watch is not None:
+                        watch.begin(run)
+                    row = perform(run, runs / run.hash)
+                    table.add(row, *perform_further(run, runs / run.hash, row))
+                    if watch is not None:
+                        watch.look()
                     break
         else:
             time.sleep(PAUSE)  # others are at the rest, and it may turn out that more follows from theirs
@@ -165,7 +167,8 @@ class Watch:
         self.seen: set[str] = set()
         self.written: object = None  # when the table was, at the last look
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[rest]}"), console=console, transient=True)
+        texts = (TextColumn("{task.fields[rest]}"), TextColumn("{task.fields[now]}", style="dim"))
+        self.bar = Progress(*columns, *texts, console=console, transient=True)
         self.began, self.done_before = time.monotonic(), 0
 
     def __enter__(self) -> "Watch":
@@ -174,12 +177,16 @@ class Watch:
         self.done_before = len(rows)
         if rows:
             self.console.print(f"{len(rows)} of {self.study.count()} runs were done before", highlight=False)
-        self.task = self.bar.add_task("", total=self.study.count(), completed=len(rows), rest="")
+        self.task = self.bar.add_task("", total=self.study.count(), completed=len(rows), rest="", now="")
         self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def begin(self, run: Run) -> None:
+        """Shows what is trained now."""
+        self.bar.update(self.task, now=f"now: {run}")
 
     def look(self) -> None:
         """Shows what has been added to the table."""
