@@ -90,6 +90,7 @@ class _Page:
         self.errors = {(column, model): self._errors(column, model) for column in FITTED for model in self.models}
         self.laws: dict[tuple[str, str], PowerLaw | None] = {key: fit(errors) for key, errors in self.errors.items()}
         self.shown = [q for q in (FORCES, ENERGY) if any(self.errors[q.column, model] for model in self.models)]
+        self.differences = {quantity: self._differences(quantity) for quantity in self.shown}
 
     def _errors(self, column: str, model: str) -> Errors:
         rows = [row for row in self.done if isinstance(row[column], int | float)]
@@ -262,7 +263,7 @@ class _Page:
         for quantity in self.shown:
             lines = [
                 f"- {name}: {c.slope_in_words(slope)}; {c.shift_in_words(shift)}."
-                for name, c, slope, shift in self._differences(quantity)
+                for name, c, slope, shift in self.differences[quantity]
                 if c is not None and slope is not None and shift is not None
             ]
             if lines:
@@ -273,7 +274,7 @@ class _Page:
         if not self.options.pairs or not any(self.laws[quantity.column, model] for model in self.models):
             return []
         table = [["", "slope", "shift", "slope, late sizes", "found"]]
-        differences = self._differences(quantity)
+        differences = self.differences[quantity]
         for name, c, slope, shift in differences:
             words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
             if c is not None:
