@@ -1,4 +1,4 @@
-"""equiforce on a GPU in one command, within ten minutes and without a network. Not yet run on a GPU.
+"""equiforce on a GPU in one command, within ten minutes and without a network.
 
 python benchmarks/gpu.py              # results into benchmarks/results/ and docs/benchmarks.md
 
@@ -12,10 +12,11 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from cases import ENVIRONMENTS, HERE, MODELS, SHARED, add_settings, message, settings_of
+from cases import ENVIRONMENTS, HERE, MODELS, SHARED, add_settings, described, message, settings_of
 from machine import commit, machine, slug, today
 from process import FailedError, Worker
 from report import RESULTS, provenance, quartiles, replace_between, save
@@ -27,11 +28,17 @@ from equiforce.model_file import DTYPES, build_potential
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential
 
-BUDGET = 540  # seconds
 PEERS_NEED = 150  # seconds that must be left for them
+COMPARED = ("nequip", "nequip-parity", "allegro")
+FIRST_OF_GROWING, GROWTH = 4096, 4  # molecules, and how many times larger each box is than the one before
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest value
 COPIED = 2**31  # bytes
 REPEATS = 9
+PEERS_CASES = (
+    *(f"{name}/water512/*" for name in ("nequip", "mace", "allegro")),
+    "nequip/*/training_step",
+    "mace/acac5/*",
+)
 console = Console()
 
 
@@ -57,17 +64,19 @@ def answers(potential: Potential, graph: AtomicGraph) -> dict[str, torch.Tensor]
     return {name: value.detach().double().cpu() for name, value in found.items()}
 
 
-def compare() -> list[dict[str, Any]]:
+def compare(models: Iterable[str] = COMPARED, dtypes: Iterable[str] = tuple(TOLERANCE)) -> list[dict[str, Any]]:
     """The largest differences between GPU and CPU, as a share of the largest value."""
     rows = []
-    for model in ("nequip", "nequip-parity"):
-        for dtype, tolerance in TOLERANCE.items():
+    for model in models:
+        ours = described("equiforce", model)
+        for dtype in dtypes:
+            tolerance = TOLERANCE[dtype]
             for name in ("acac5", "water64"):
                 torch.manual_seed(0)
                 fixed = {"zbl": False, "shift_trainable": False, "scale_trainable": False}
-                config = {"cutoff": SHARED["cutoff"], "mean_neighbors": SHARED["mean_neighbors"]}
-                described = {"kind": "nequip", "config": config | MODELS[model]["model"], "species": SPECIES}
-                potential = build_potential(described | fixed | {"dtype": dtype})
+                config = {"cutoff": SHARED["cutoff"], "mean_neighbors": SHARED["mean_neighbors"]} | ours["model"]
+                about = {"kind": ours["kind"], "config": config, "species": SPECIES, "dtype": dtype}
+                potential = build_potential(about | fixed)
                 graph = graph_of(name)
                 on_gpu = copy.deepcopy(potential).to("cuda")
                 wanted, got = answers(potential, graph), answers(on_gpu, graph.to("cuda"))
@@ -120,7 +129,7 @@ def measure(model: str, structure: str, task: str, copied: float, options: argpa
         return entry | {"failed": str(error)}
     middle = quartiles(ms)[1]
     entry["atoms_per_s"] = 1e3 * entry["atoms"] / middle
-    if task == "energy_forces":
+    if task == "energy_forces" and MODELS[model]["kind"] == "nequip":
         gb_per_s = gathered(entry["edges"], MODELS[model]["model"], options.dtype) / 1e6 / middle
         entry["share_of_bandwidth"] = gb_per_s / copied
     console.print(f"{model}, {structure}, {task}: {middle:,.2f} ms, {entry['atoms_per_s']:,.0f} atoms/s")
@@ -128,24 +137,24 @@ def measure(model: str, structure: str, task: str, copied: float, options: argpa
 
 
 def growing(copied: float, options: argparse.Namespace, deadline: float) -> list[dict[str, Any]]:
-    """Boxes of water from 96 atoms on, each twice the one before, until one does not fit or the time is up."""
+    """Boxes of water, each larger than the one before, until one does not fit or the time is up."""
     entries: list[dict[str, Any]] = []
-    n_molecules = 32
+    n_molecules = FIRST_OF_GROWING
     while time.monotonic() < deadline and not (entries and "failed" in entries[-1]):
         entries.append(measure("nequip", f"water{n_molecules}", "energy_forces", copied, options))
-        n_molecules *= 2
+        n_molecules *= GROWTH
     return entries
 
 
 def peers(deadline: float) -> None:
     """The eager peers that are installed here, side by side with equiforce, into their own table."""
-    installed = [name for name in ("nequip", "mace") if (ENVIRONMENTS / name / "bin" / "python").exists()]
+    installed = [name for name in ("nequip", "mace", "allegro") if (ENVIRONMENTS / name / "bin" / "python").exists()]
     left = deadline - time.monotonic()
     if not installed or left < PEERS_NEED:
         console.print("no peers: none is installed here, or the time is up")
         return
-    command = [sys.executable, str(HERE / "run.py"), "nequip/water512/energy_forces", "mace/water512/energy_forces"]
-    command += ["nequip/water64/training_step", "--device", "cuda", "--eager", "--seconds", "15", "--peers", *installed]
+    command = [sys.executable, str(HERE / "run.py"), *PEERS_CASES, "--device", "cuda", "--seconds", "5"]
+    command += ["--repeats", "9", "--peers", *installed]
     try:
         subprocess.run(command, check=False, timeout=left)
     except subprocess.TimeoutExpired:
@@ -180,11 +189,12 @@ def main() -> None:
     """Compares, measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_settings(parser)
+    parser.add_argument("--seconds", type=float, default=540, help="after which nothing new is started")
     parser.set_defaults(device="cuda", timeout=120)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("There is no GPU here that torch can use: run this on a machine with one and a CUDA build of torch.")
-    deadline = time.monotonic() + BUDGET
+    deadline = time.monotonic() + options.seconds
     compared = compare()
     if failed := [row for row in compared if not row["passed"]]:
         sys.exit("The GPU does not give what the CPU gives:\n" + "\n".join(map(str, failed)))
@@ -192,10 +202,14 @@ def main() -> None:
     torch.cuda.empty_cache()
     entries = [
         measure(model, structure, "energy_forces", copied, options)
-        for model in ("nequip", "nequip-parity")
+        for model in COMPARED
         for structure in ("water343", "water3375")
     ]
-    entries += [measure("nequip", name, "training_step", copied, options) for name in ("acac5", "water64")]
+    entries += [
+        measure(model, name, "training_step", copied, options)
+        for model in ("nequip", "allegro")
+        for name in ("acac5", "water64")
+    ]
     entries += growing(copied, options, deadline - PEERS_NEED)
     result = {
         "date": today(),

@@ -33,7 +33,8 @@ def wanted(runner: str, options: argparse.Namespace) -> bool:
     """Whether a program takes part in this run: equiforce always does."""
     program = RUNNERS[runner]
     named = runner == "equiforce" or program.package in options.peers or runner in options.peers
-    return named and not (options.eager and program.compile_threads)
+    compiled_twice = options.device == "cuda" and program.compile_threads > 1  # threads are the processor's
+    return named and not (options.eager and program.compile_threads) and not compiled_twice
 
 
 def start(case: Case, options: argparse.Namespace, progress: Progress, task: Any) -> tuple[dict, dict]:

@@ -12,7 +12,7 @@ import pytest
 from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.kernels import CouplingTable, gpu
 from equiforce.kernels.generate_triton_local import environments, products
-from tests.kernels.test_generate_triton import H100, resources
+from tests.kernels.test_generate_triton import H100, keeps_its_layout, resources
 
 INDICES = {"starts": "*i32", "order": "*i64", "kinds": "*i64"}
 ENVIRONMENTS = ("environment", "weights", "harmonics")
@@ -91,7 +91,7 @@ def test_every_product_compiles(name, n_warps, compiler, tmp_path):
 def test_every_environment_compiles(name, each, compiler, tmp_path):
     kernel = of_source(environments(3, 32), name, tmp_path, n_warps=4, each=each)
     assert resources(kernel, tmp_path)[1] == 0
-    assert "convert_layout" not in kernel.asm["ttgir"]
+    assert keeps_its_layout(kernel)
 
 
 @pytest.mark.parametrize("scalar", ["fp32", "fp64"])
@@ -101,7 +101,7 @@ def test_a_usual_table_fits_into_registers_and_keeps_its_layout(name, scalar, co
     registers, stack = resources(kernel, tmp_path)
     assert registers <= (128 if scalar == "fp32" else 255)
     assert stack == 0
-    assert "convert_layout" not in kernel.asm["ttgir"]
+    assert keeps_its_layout(kernel)
     assert "bar.sync" not in kernel.asm["ptx"]
 
 

@@ -151,6 +151,7 @@ def test_ghosts_come_last_and_receive_nothing():
     graph = replace(graph_of(4, [0, 0, 1, 1], [1, 2, 3, 0]), ghosts=ghosts)
     all_of_it = case("unequal-channels", 4, graph=replace(graph, ghosts=None))
     whole = gpu.gather(*all_of_it.inputs, all_of_it.graph, all_of_it.table)
+    graph = graph.to(DEVICE)
     own = gpu.gather(*all_of_it.inputs, graph, all_of_it.table)
     torch.testing.assert_close(own, whole[:2])
     assert not whole[2:].any()
