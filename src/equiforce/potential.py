@@ -14,7 +14,7 @@ from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
-# by a model that sees one edge far: on a CPU as many as stay in its caches; on others not yet measured
+# by a model that sees one edge far: on a CPU as many as stay in its caches; on others not yet tuned
 EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=4_096)
 
 

@@ -18,7 +18,7 @@ from equiforce.kernels.couplings import CouplingTable
 from equiforce.kernels.generate_triton import PRELUDE
 from equiforce.kernels.programs import WARP
 
-# Not yet measured. So many elements of the operator, a register each, leave room for the rows of an edge, and the whole
+# Not yet tuned. So many elements of the operator, a register each, leave room for the rows of an edge, and the whole
 # operator of l = 2 with even features (71 elements, or 79 side by side) is one program's.
 MOST_ELEMENTS = 80
 MOST_TERMS = 200  # of ``couple``, which keeps little: a bound on how long Triton takes to compile

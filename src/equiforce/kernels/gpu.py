@@ -30,12 +30,12 @@ try:
 except ImportError:  # torch for CUDA brings Triton along, this since torch 2.8
     knobs = None
 
-# Not yet measured. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
+# Not yet tuned. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
 # warps works on four edges at once and sums over them at its end. The first is best where there are enough programs to
 # keep a GPU busy: an H100 has 132 multiprocessors, each of which holds up to 32 programs.
 FILLING = 132 * 32
 WARPS_OF_MANY, WARPS_OF_FEW = 1, 4
-# Not yet measured. Edges between two knots are shared out to at most so many programs, each with so many at least: in a
+# Not yet tuned. Edges between two knots are shared out to at most so many programs, each with so many at least: in a
 # crystal most edges lie between few knots.
 MOST_SLICES, EDGES_OF_A_SLICE = 8, 256
 DTYPES = (torch.float32, torch.float64)

@@ -10,7 +10,7 @@ from equiforce.kernels.paths import Path, PathTable
 Family = Literal["gather", "scatter", "knots"]
 FAMILIES: tuple[Family, ...] = ("gather", "scatter", "knots")
 WARP = 32  # threads, and the most channels of a tile
-# Not yet measured: what a program may sum in registers, a number a lane each. A thread has 255 registers at most, and
+# Not yet tuned: what a program may sum in registers, a number a lane each. A thread has 255 registers at most, and
 # half of that lets a multiprocessor hold 16 warps, which hide from one another how long memory takes to answer.
 MOST_SUMS = 32
 # Terms of the couplings in the loop of a program that scatters: with more of them nothing fits into registers.
