@@ -97,7 +97,7 @@ def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     limits = {"batch_size": settings.training.batch_size, "max_edges": settings.training.max_edges}
     batches = Batches(ready.parts.train, potential.species, potential.cutoff, **limits)
     fabric = make_fabric(settings.training)
-    optimizer = build_optimizer(potential.parameters(), settings.optimizer)
+    optimizer = build_optimizer(potential, settings.optimizer)
     steps, stream = [], (batch for epoch in range(10**6) for batch in batches.epoch(epoch))
     for _ in range(STEPS):
         graph, labels = next(stream)

@@ -36,10 +36,15 @@ def default_of(entry: Field) -> Any:
     return entry.default_factory() if entry.default_factory is not MISSING else entry.default
 
 
+def switched_off(options: Any) -> dict[str, str]:
+    """The options that change nothing beside the others, each with the condition under which they would."""
+    conditions = ((entry.name, entry.metadata["only_if"]) for entry in fields(options))
+    return {name: condition[0] for name, condition in conditions if condition and not condition[1](options)}
+
+
 def without_effect(options: Any) -> Iterator[tuple[str, str]]:
-    """The options that were changed and change nothing, each with the condition under which they would."""
-    for entry in fields(options):
-        condition = entry.metadata["only_if"]
-        changed = getattr(options, entry.name) != default_of(entry)
-        if condition is not None and changed and not condition[1](options):
-            yield entry.name, condition[0]
+    """Those of :func:`switched_off` that were changed."""
+    defaults = {entry.name: default_of(entry) for entry in fields(options)}
+    for name, condition in switched_off(options).items():
+        if getattr(options, name) != defaults[name]:
+            yield name, condition

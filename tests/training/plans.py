@@ -60,7 +60,7 @@ def plan_of(
     """A new state and its plan; batches of two and ten steps, unless ``options`` say otherwise."""
     limited = options.keys() & {"max_steps", "max_epochs", "time"}
     config = TrainingConfig(**({} if limited else {"max_steps": 10}), device="cpu", **options)
-    how = OptimizerConfig(**{"learning_rate": 0.01, "warmup_steps": 0, **(optimizer or {})})
+    how = OptimizerConfig(**{"learning_rate": 0.03, "warmup_steps": 0, **(optimizer or {})})
     potential = tiny_potential(config.dtype, config.seed)
     common = {"species": SPECIES, "cutoff": potential.cutoff}
     chunk = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size or 2}

@@ -39,7 +39,7 @@ def test_errors_are_shown_with_units_and_the_best_is_marked(state, errors, cells
     lines, bar = shown([Report(state, 0.5, 0.25, ValidationErrors(*errors), True)])
     assert lines[0].split() == ["epoch", "step", "loss", "energy", "MAE", "forces", "MAE", "stress", "MAE", "rate"]
     assert lines[1].split() == ["meV/atom", "meV/Å", "meV/Å³"]
-    assert lines[2].split() == ["3", "12", "0.25", *cells, "1.0e-02", "*"]
+    assert lines[2].split() == ["3", "12", "0.25", *cells, "3.0e-02", "*"]
     assert bar.fields["errors"].strip() == beside_bar
 
 

@@ -90,13 +90,13 @@ def test_training_learns_and_keeps_the_best(tmp_path):
     kept = []
     state, plan = plan_of(
         tmp_path,
-        max_steps=30,
-        validate_every=3,
+        max_steps=60,
+        validate_every=6,
         trackers=[CsvLog(tmp_path / "log.csv")],
         on_best=lambda potential: kept.append([p.clone() for p in potential.parameters()]),
     )
     outcome = fit(state, plan)
-    assert outcome == ("30 steps are done", False)
+    assert outcome == ("60 steps are done", False)
     log = rows(tmp_path / "log.csv")
     assert list(log[0]) == [
         "epoch",
@@ -107,7 +107,7 @@ def test_training_learns_and_keeps_the_best(tmp_path):
         "validation_loss",
         *ValidationErrors._fields,
     ]
-    assert [int(row["step"]) for row in log] == list(range(3, 31, 3))
+    assert [int(row["step"]) for row in log] == list(range(6, 61, 6))
     losses = [float(row["loss"]) for row in log]
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
     validation = [float(row["validation_loss"]) for row in log]
@@ -230,8 +230,9 @@ def test_bf16_changes_the_numbers_a_little():
     "optimizer",
     [
         {"ema_decay": 0.0},
-        {"amsgrad": True},
-        {"name": "adamw", "weight_decay": 0.5},
+        {"name": "adam"},
+        {"amsgrad": True, "name": "adam"},
+        {"weight_decay": 0.5, "name": "adamw"},
         {"clip_gradient": 1e-3},
         {"beta2": 0.5},
         {"schedule": "constant"},
@@ -247,7 +248,8 @@ def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
         return torch.cat([p.flatten().detach() for p in state.average.potential.parameters() if p.is_floating_point()])
 
     changed = weights(optimizer)
-    assert not torch.equal(changed, weights({}))
+    same = {"name": optimizer["name"]} if len(optimizer) > 1 else {}
+    assert not torch.equal(changed, weights(same))
     assert changed.isfinite().all()
 
 

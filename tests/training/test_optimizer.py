@@ -55,7 +55,7 @@ def test_without_average_the_weights_themselves_are_kept():
 def test_optimizer_takes_trainable_weights_only(name, kind):
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
-    optimizer = build_optimizer(module.parameters(), OptimizerConfig(name=name, amsgrad=True, learning_rate=0.3))
+    optimizer = build_optimizer(module, OptimizerConfig(name=name, amsgrad=True, learning_rate=0.3))
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["params"] == [module.weight]
     assert optimizer.param_groups[0]["amsgrad"]

@@ -32,8 +32,9 @@ def test_everything_comes_back(trained, tmp_path):
     for mine, other in ((back.potential, state.potential), (back.average.potential, state.average.potential)):
         pairs = zip(mine.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
-    moments = zip(back.optimizer.state.values(), state.optimizer.state.values(), strict=True)
-    assert all(torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) and a["exp_avg_sq"].any() for a, b in moments)
+    for mine, other in zip(back.optimizer.state.values(), state.optimizer.state.values(), strict=True):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) and mine[name].any() for name in mine)
     assert back.best_weights.keys() == state.best_weights.keys()
 
 
@@ -75,7 +76,7 @@ def test_a_checkpoint_executes_no_code(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [{"amsgrad": True}, {"name": "adamw"}, {"beta2": 0.9}, {"ema_decay": 0.0}], ids=lambda o: next(iter(o))
+    "optimizer", [{"name": "adam"}, {"name": "adamw"}, {"beta2": 0.9}, {"ema_decay": 0.0}], ids=lambda o: next(iter(o))
 )
 def test_what_cannot_change_midway_is_refused(trained, tmp_path, optimizer):
     with pytest.raises(InputError, match="belongs to another model or optimiser"):

@@ -25,6 +25,9 @@ class Linear(nn.Module):
         self.plan = MixPlan(Irreps(irreps_in), Irreps(irreps_out), scale=scale)
         self.weights = nn.Parameter(torch.randn(1, self.plan.n_weights))
 
+    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+        return [(self.weights, self.plan)]
+
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
         return mix(x, self.weights, None, self.plan)
 
@@ -36,6 +39,9 @@ class SpeciesLinear(nn.Module):
         super().__init__()
         self.plan = MixPlan(Irreps(irreps_in), Irreps(irreps_out), n_species)
         self.weights = nn.Parameter(torch.randn(n_species, self.plan.n_weights))
+
+    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+        return [(self.weights, self.plan)]
 
     def forward(
         self, x: Float[Tensor, "atoms inputs"], species: Int[Tensor, " atoms"]

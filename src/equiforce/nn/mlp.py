@@ -33,6 +33,9 @@ class ScalarMLP(nn.Module):
         self.activations = [GatePlan(width) for width in scalars[1:-1]]
         self.weights = nn.ParameterList([torch.randn(a.dim, b.dim) for a, b in pairwise(scalars)])
 
+    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+        return list(zip(self.weights, self.products, strict=True))
+
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
         return self.last(self.hidden(x))
 

@@ -49,6 +49,9 @@ class TwoBody(nn.Module):
         self.heads = nn.ModuleList(ScalarMLP(width, [], n) for n in outputs)
         self.frozen = Frozen()
 
+    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+        return [(self.first, self.first_product)]
+
     def forward(self, positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
         """The numbers of each perceptron [edges, outputs], from positions along the splines, or r / r_c without."""
         if self.knots is None:

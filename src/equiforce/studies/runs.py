@@ -20,6 +20,7 @@ from equiforce.data.read import read
 from equiforce.errors import DivergedError, InputError
 from equiforce.evaluate import Errors, Metric, errors, predict
 from equiforce.machine import cpu_model
+from equiforce.options import switched_off
 from equiforce.workflow import Trained, train
 
 # what changes nothing but where and how a run is computed and watched
@@ -81,10 +82,13 @@ class Run:
         Raises:
             InputError: as :func:`equiforce.config.configured`.
         """
-        everything = to_dict(configured({}, self.options))
+        config = configured({}, self.options)
+        left_out = {
+            section: {*BESIDE.get(section, ()), *switched_off(getattr(config, section))} for section in to_dict(config)
+        }
         return {
-            section: {k: v for k, v in part.items() if k not in BESIDE.get(section, ())}
-            for section, part in everything.items()
+            section: {k: v for k, v in part.items() if k not in left_out[section]}
+            for section, part in to_dict(config).items()
         }
 
     @cached_property

@@ -61,7 +61,7 @@ class Plan:
 def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
     """A state before the first step."""
     average = Average(potential, config.ema_decay)
-    return TrainingState(potential, average, build_optimizer(potential.parameters(), config), LearningRate(config))
+    return TrainingState(potential, average, build_optimizer(potential, config), LearningRate(config))
 
 
 def fit(state: TrainingState, plan: Plan) -> Outcome:

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +9,11 @@ import torch
 from torch import nn
 
 from equiforce.options import option
+from equiforce.training.muon import Muon
 
 LONGEST_WARMUP = 0.05  # of a run
 COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
+ADAM = ("optimizer.name is adam or adamw", lambda optimizer: optimizer.name != "muon")
 ADAMW = ("optimizer.name is adamw", lambda optimizer: optimizer.name == "adamw")
 PLATEAU = ("optimizer.schedule is plateau", lambda optimizer: optimizer.schedule == "plateau")
 
@@ -21,12 +22,16 @@ PLATEAU = ("optimizer.schedule is plateau", lambda optimizer: optimizer.schedule
 class OptimizerConfig:
     """The optimiser and its schedule."""
 
-    name: Literal["adam", "adamw"] = option("adam", "as all equivariant networks; adamw with weight_decay")
+    name: Literal["muon", "adam", "adamw"] = option(
+        "muon", "half of adam's errors after as many steps (docs/training.md); the papers took adam, with amsgrad"
+    )
     learning_rate: float = option(
         0.02, "best in ten minutes, 0.05 in one, higher in less (docs/training.md); the paper took 0.01", gt=0
     )
     amsgrad: bool = option(
-        False, "the paper's; it keeps the largest gradient for ever, and was not needed in short runs"
+        False,
+        "the paper's; it keeps the largest gradient for ever, and was not needed in short runs",
+        only_if=ADAM,
     )
     beta2: float = option(
         0.99, "memory of squared gradients: 100 steps; learned faster than 0.999 (docs/training.md)", ge=0, lt=1
@@ -48,15 +53,17 @@ class OptimizerConfig:
     )
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW, in its fused form."""
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Muon, or Adam and AdamW in their fused form, for the trainable weights of a network."""
+    if config.name == "muon":
+        return Muon(network, config.learning_rate, config.beta2)
     options: dict[str, Any] = {
         "lr": config.learning_rate,
         "betas": (0.9, config.beta2),
         "amsgrad": config.amsgrad,
         "fused": True,
     }
-    trainable = [p for p in parameters if p.requires_grad]
+    trainable = [p for p in network.parameters() if p.requires_grad]
     if config.name == "adamw":
         return torch.optim.AdamW(trainable, weight_decay=config.weight_decay, **options)
     return torch.optim.Adam(trainable, **options)
