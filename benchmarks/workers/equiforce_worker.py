@@ -48,7 +48,8 @@ def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:
         return Work(lambda: potential(replace(graph)), graph.n_edges, n_weights)
     fabric = Fabric(accelerator="cpu" if case["device"] == "cpu" else "cuda", devices=1)
     loss = LossConfig(energy=1.0, forces=1.0, stress=0.0)
-    optimizer = build_optimizer(potential, OptimizerConfig(learning_rate=1e-3))
+    # as the peers' steps
+    optimizer = build_optimizer(potential, OptimizerConfig(name="adam", learning_rate=1e-3))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=False)

@@ -26,7 +26,7 @@ class OptimizerConfig:
         "muon", "half of adam's errors after as many steps (docs/training.md); the papers took adam, with amsgrad"
     )
     learning_rate: float = option(
-        0.02, "best in ten minutes, 0.05 in one, higher in less (docs/training.md); the paper took 0.01", gt=0
+        0.02, "best from two minutes on, 0.05 in less (docs/training.md); the paper took 0.01", gt=0
     )
     amsgrad: bool = option(
         False,
