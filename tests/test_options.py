@@ -1,6 +1,6 @@
 from dataclasses import dataclass, fields
 
-from equiforce.options import default_of, option, without_effect
+from equiforce.options import default_of, option, switched_off, without_effect
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ def test_an_option_carries_reason_unit_and_bounds():
         {"ge": 0},
     )
     assert [default_of(entry) for entry in fields(Paint)] == ["plain", 0.5, []]
+
+
+def test_what_is_switched_off_by_another_option():
+    assert switched_off(Paint()) == {"sparkle": "kind is glitter"}
+    assert switched_off(Paint(kind="glitter")) == {}
 
 
 def test_what_was_changed_and_changes_nothing():

@@ -94,6 +94,10 @@ def test_what_a_hash_depends_on(tmp_path):
     assert len({run.hash, *(other.hash for other in others)}) == 6
     beside = replace(run, options=dict(run.options) | {"training.device": "cpu", "training.tensorboard": True})
     assert beside.hash == run.hash
+    assert "amsgrad" not in run.settings["optimizer"]  # Muon has none, so a new default of it changes no hash
+    with_adam = replace(run, options=dict(run.options) | {"optimizer.name": "adam"})
+    assert with_adam.settings["optimizer"]["amsgrad"] is False
+    assert with_adam.hash != run.hash
     assert replace(run, labels={}).hash == run.hash
     moved = write_study(tmp_path / "moved")
     assert load_learning_curve(moved, tmp_path / "moved").run("l=0", 2, 0, 0.01).hash == run.hash
