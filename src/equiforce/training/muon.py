@@ -91,8 +91,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonalized(x: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
     """The orthogonal factors of matrices, roughly: their singular vectors, with all singular values near 1.
 
-    Iterations of a polynomial instead of a decomposition: products of matrices alone. For long matrices they are products
-    of Gram matrices, which are small.
+    Iterations of a polynomial, not a decomposition: products of matrices alone. Long matrices are multiplied once,
+    and their small Gram matrices for the rest.
     """
     if x.shape[1] > x.shape[2]:
         return orthogonalized(x.mT).mT
