@@ -32,7 +32,7 @@ def test_a_view_writes_into_the_parameter():
     with torch.no_grad():
         for number, m in enumerate(matrices(module)):
             m.of(m.weights).fill_(number)
-    assert [float(weights.unique()) for weights in module.weights] == [0.0, 1.0]
+    assert [weights.unique().item() for weights in module.weights] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", MODELS)
