@@ -76,6 +76,18 @@ def test_each_block_of_each_species_is_a_matrix_of_its_own():
         torch.testing.assert_close(m.of(change), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_species_that_is_not_in_the_batch_rests():
+    torch.manual_seed(0)
+    module = SpeciesLinear(Irreps("8x0e"), Irreps("6x0e"), 2)
+    both = torch.randn_like(module.weights)
+    first = both.clone()
+    first[1] = 0.0
+    (change,) = stepped(module, [[both], [first], [first]])
+    (once,) = stepped(module, [[both]])
+    torch.testing.assert_close(change[1], once[1])
+    assert (change[0] - once[0]).abs().max() > 0.5 * once[0].abs().max()
+
+
 def test_steps_do_not_depend_on_the_basis_of_the_channels():
     torch.manual_seed(0)
     turn, other = (torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))[0] for n in (8, 6))

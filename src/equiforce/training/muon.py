@@ -22,7 +22,9 @@ class Muon(torch.optim.Optimizer):
 
     K. Jordan and others, "Muon: an optimizer for hidden layers in neural networks" (2024), with steps as long as Adam's
     (arXiv 2502.16982, equation 4), so that one learning rate serves both. In an equivariant network each irrep's and
-    each species' block is a matrix of its own; a step does not depend on the basis of the channels.
+    each species' block is a matrix of its own; a step does not depend on the basis of the channels. A matrix without
+    gradient, as that of a species that is not in the batch, rests: else it would move on at full length, whatever faint
+    momentum is left.
 
     Args:
         network: whose trainable weights are to move.
@@ -57,21 +59,23 @@ class Muon(torch.optim.Optimizer):
                 self._step_adam(parameter, of_others["lr"], *of_others["betas"])
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        directions = {}
+        gradients, directions = {}, {}
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
             memory = self.state[parameter]
             if not memory:
                 memory["momentum_buffer"] = torch.zeros_like(parameter)
-            momentum = memory["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
-            direction = parameter.grad.add(momentum, alpha=group["momentum"])  # Nesterov's
-            directions[parameter] = direction.contiguous()
+            gradient = gradients[parameter] = parameter.grad.contiguous()
+            momentum = memory["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+            directions[parameter] = gradient.add(momentum, alpha=group["momentum"])  # Nesterov's
         for (shape, _), alike in self._alike.items():
-            moved = [m for m in alike if m.weights in directions]
+            moved = [m for m in alike if m.weights in gradients]
             if not moved:
                 continue
+            has_gradient = torch.stack([m.of(gradients[m.weights]).any() for m in moved])
             steps = orthogonalized(torch.stack([m.of(directions[m.weights]) for m in moved]))
+            steps = steps * has_gradient[:, None, None]
             length = LENGTH * math.sqrt(max(shape))
             torch._foreach_add_([m.of(m.weights) for m in moved], list(steps), alpha=-group["lr"] * length)
 
