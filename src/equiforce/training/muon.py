@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
             moved = [m for m in alike if m.weights in gradients]
             if not moved:
                 continue
-            has_gradient = torch.stack([m.of(gradients[m.weights]).any() for m in moved])
+            has_gradient = torch.stack([m.of(gradients[m.weights]) for m in moved]).flatten(1).any(1)
             steps = orthogonalized(torch.stack([m.of(directions[m.weights]) for m in moved]))
             steps = steps * has_gradient[:, None, None]
             length = LENGTH * math.sqrt(max(shape))
