@@ -310,7 +310,8 @@ def test_time_ends_the_run_at_a_low_rate(tmp_path):
     assert seconds[-2] < 1.5  # no step is begun after the time
     assert seconds[-1] > 1.5 - np.diff(seconds).max() - 1.0
     longest = np.diff(seconds).max() / 1.5
-    assert rates[-1] < plan.optimizer.learning_rate * (0.02 + (np.pi * (2 * longest)) ** 2 / 4)  # the cosine, at most two steps from its end
+    first = plan.optimizer.learning_rate
+    assert rates[-1] < first * (0.02 + (np.pi * (2 * longest)) ** 2 / 4)  # the cosine, at most two steps from its end
     assert state.best_weights is not None
 
 
