@@ -147,7 +147,7 @@ def growing(copied: float, options: argparse.Namespace, deadline: float) -> list
 
 
 def peers(deadline: float) -> None:
-    """The eager peers that are installed here, side by side with equiforce, into their own table."""
+    """The peers that are installed here, eager and compiled, side by side with equiforce, into their own table."""
     installed = [name for name in ("nequip", "mace", "allegro") if (ENVIRONMENTS / name / "bin" / "python").exists()]
     left = deadline - time.monotonic()
     if not installed or left < PEERS_NEED:

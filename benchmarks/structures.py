@@ -1,6 +1,7 @@
 """The structures that are timed: the same atoms on every machine and for every package, made without external data."""
 
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,8 @@ def file_of(name: str) -> Path:
     path = FOLDER / f"{name}.xyz"
     if not path.exists():
         FOLDER.mkdir(exist_ok=True)
-        write(path.with_suffix(".part"), make(name), format="extxyz")
-        path.with_suffix(".part").replace(path)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as workshop:  # other processes may write the same right now
+            draft = Path(workshop) / path.name
+            write(draft, make(name), format="extxyz")
+            draft.replace(path)
     return path
