@@ -18,7 +18,7 @@ NO_MATRICES = {
 }
 
 
-def stepped(module, gradients, **options):
+def stepped(module, gradients):
     """Changes of the weights after a step along each of the gradients, which are lists in the order of the weights."""
     optimizer = Muon(module, RATE, 0.99)
     before = [p.detach().clone() for p in module.parameters()]

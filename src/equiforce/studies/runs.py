@@ -82,14 +82,11 @@ class Run:
         Raises:
             InputError: as :func:`equiforce.config.configured`.
         """
-        config = configured({}, self.options)
-        left_out = {
-            section: {*BESIDE.get(section, ()), *switched_off(getattr(config, section))} for section in to_dict(config)
-        }
-        return {
-            section: {k: v for k, v in part.items() if k not in left_out[section]}
-            for section, part in to_dict(config).items()
-        }
+        config, found = configured({}, self.options), {}
+        for section, part in to_dict(config).items():
+            left_out = {*BESIDE.get(section, ()), *switched_off(getattr(config, section))}
+            found[section] = {name: value for name, value in part.items() if name not in left_out}
+        return found
 
     @cached_property
     def config(self) -> str:

@@ -35,8 +35,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, network: nn.Module, learning_rate: float, beta2: float):
         found = [m for m in matrices(network) if m.weights.requires_grad]
         vectors = {id(m.weights) for m in found if min(m.shape) == 1}  # have no directions to make alike
-        self.matrices = [m for m in found if id(m.weights) not in vectors]
-        own = {id(m.weights): m.weights for m in self.matrices}
+        moved = [m for m in found if id(m.weights) not in vectors]
+        own = {id(m.weights): m.weights for m in moved}
         rest = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
         groups: list[dict[str, Any]] = [
             {"params": list(own.values()), "momentum": MOMENTUM},
@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": learning_rate})
         self._alike: dict[tuple, list[Matrix]] = defaultdict(list)
-        for m in self.matrices:
+        for m in moved:
             self._alike[m.shape, m.weights.dtype].append(m)
 
     @torch.no_grad()

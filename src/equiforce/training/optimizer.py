@@ -23,7 +23,7 @@ class OptimizerConfig:
     """The optimiser and its schedule."""
 
     name: Literal["muon", "adam", "adamw"] = option(
-        "muon", "half of adam's errors after as many steps (docs/training.md); the papers took adam, with amsgrad"
+        "muon", "errors a quarter to a half below adam's after as many steps (docs/training.md); the papers took adam"
     )
     learning_rate: float = option(
         0.02, "best from two minutes on, 0.05 in less (docs/training.md); the paper took 0.01", gt=0
