@@ -143,18 +143,27 @@ def test_gradients_reach_the_network_through_the_spline(network):
 
 
 def test_frozen_tensors_follow_the_weights():
-    weight, made = torch.nn.Parameter(torch.ones(2)), []
+    weight, made = torch.ones(2), []
 
     def make():
         made.append(1)
         return [2 * weight]
 
     frozen = Frozen()
-    assert frozen(make, [weight])[0].requires_grad  # in training nothing is kept
+    assert frozen(make, [weight])[0] is frozen(make, [weight])[0]
+    weight.mul_(3)
+    assert frozen(make, [weight])[0].tolist() == [6.0, 6.0]
+    weight.copy_(torch.zeros(2))
+    assert frozen(make, [weight])[0].tolist() == [0.0, 0.0]
+    assert len(made) == 3
+
+
+def test_nothing_is_kept_of_weights_that_are_trained():
+    weight, frozen = torch.nn.Parameter(torch.ones(2)), Frozen()
+    optimizer = torch.optim.Adam([weight], lr=0.5, fused=True)  # whose steps torch does not count as changes
+    assert frozen(lambda: [2 * weight], [weight])[0].requires_grad
     with torch.no_grad():
-        assert frozen(make, [weight])[0] is frozen(make, [weight])[0]
-        weight.mul_(3)
-        assert frozen(make, [weight])[0].tolist() == [6.0, 6.0]
-        weight.copy_(torch.zeros(2))
-        assert frozen(make, [weight])[0].tolist() == [0.0, 0.0]
-    assert len(made) == 4
+        assert frozen(lambda: [2 * weight], [weight])[0].tolist() == [2.0, 2.0]
+        weight.grad = torch.ones(2)
+        optimizer.step()
+        assert frozen(lambda: [2 * weight], [weight])[0].tolist() == pytest.approx([1.0, 1.0])

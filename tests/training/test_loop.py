@@ -10,7 +10,7 @@ import torch
 
 from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
-from equiforce.evaluate import ValidationErrors
+from equiforce.evaluate import ValidationErrors, validate
 from equiforce.training.limits import TrainingConfig
 from equiforce.training.loop import backward, due, fit, validation_loss
 from equiforce.training.loss import LossConfig
@@ -258,6 +258,29 @@ def test_without_an_average_the_weights_themselves_are_judged(tmp_path):
     fit(state, plan)
     assert state.average.potential is state.potential
     assert state.best_weights["model.embed.weight"].data_ptr() != state.potential.model.embed.weight.data_ptr()
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_every_validation_judges_the_weights_of_its_step(tmp_path, monkeypatch, name, ema_decay):
+    def lerp_as_on_a_gpu(averages, currents, weight):  # where torch does not count it as a change of the tensors
+        for average, current in zip(averages, currents, strict=True):
+            average.data.lerp_(current, weight)
+
+    monkeypatch.setattr(torch, "_foreach_lerp_", lerp_as_on_a_gpu)
+    reports = []
+    state, plan = plan_of(tmp_path, max_steps=6, validate_every=1, optimizer={"name": name, "ema_decay": ema_decay})
+
+    def judge_again(report):
+        fresh = tiny_potential()
+        fresh.load_state_dict(state.average.potential.state_dict())
+        reports.append((report.errors, validate(fresh, plan.validation.epoch(0))))
+
+    fit(state, replace(plan, on_step=judge_again))
+    assert len(reports) == 6
+    for told, again in reports:
+        assert told.forces_rmse_meV_per_A == pytest.approx(again.forces_rmse_meV_per_A, rel=1e-4)
+    assert reports[-1][0] != reports[0][0]
 
 
 def test_early_stopping_ends_the_run(tmp_path):

@@ -135,7 +135,9 @@ class RadialNetwork(nn.Module):
 class Frozen:
     """Tensors made of weights, made again only when a weight has changed since.
 
-    Weights count as changed when torch counts them so: by every operation on them, but not through ``weight.data``.
+    Weights count as changed when torch counts them so: by every operation on them, but not through ``weight.data``,
+    nor by ``torch._foreach_`` on a GPU. Nothing is kept of weights that are to be trained, for torch does not count the
+    steps of its fused optimizers.
     """
 
     def __init__(self) -> None:
@@ -144,8 +146,7 @@ class Frozen:
 
     def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:
         weights = list(weights)
-        trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
-        if trained or any(weight.is_inference() for weight in weights):
+        if any(weight.requires_grad or weight.is_inference() for weight in weights):
             return make()
         state = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
         if state != self._state:

@@ -143,6 +143,8 @@ class Average:
         for dtype in {average.dtype for average, _ in self._pairs}:
             averages, currents = zip(*[p for p in self._pairs if p[0].dtype == dtype], strict=True)
             torch._foreach_lerp_(averages, currents, 1 - decay)
+            for average in averages:  # on a GPU torch does not count this as a change, and tables of them would stay
+                torch.autograd.graph.increment_version(average)
 
     def state(self) -> dict[str, Any]:
         return {"n_updates": self.n_updates, "weights": self.potential.state_dict() if self.decay else None}
