@@ -115,6 +115,28 @@ def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
     assert taken == [0.05]
 
 
+@pytest.mark.parametrize(("named", "shared_out"), [(None, ["0", "1", "0"]), ("5,2", ["5", "2", "5"])])
+def test_workers_share_out_the_gpus(named, shared_out, tmp_path, monkeypatch):
+    class Asking:
+        labels = ("model",)
+
+        def runs(self, rows):
+            with (tmp_path / "seen").open("a") as file:
+                file.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
+            return []
+
+        def count(self):
+            return 0
+
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(work.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(work, "results", lambda *_: [])  # else this process would ask as well
+    table = ResultTable(tmp_path, Asking.labels)
+    work._by_jobs(Asking(), tmp_path, Place(n_workers=3), work.Watch(Asking(), table, Console()))
+    assert sorted((tmp_path / "seen").read_text().split()) == sorted(shared_out)
+
+
 def test_an_error_of_a_worker_is_told(place, tmp_path):
     curve = study(place)
     (tmp_path / "runs").mkdir()

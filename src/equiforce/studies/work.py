@@ -1,5 +1,6 @@
 """Runs a study: in this process, in several, or on a cluster; never a run twice, and on from where it was stopped."""
 
+import itertools
 import os
 import sys
 import time
@@ -103,8 +104,11 @@ class Worker:
     study: Study
     folder: Path
     n_threads: int | None
+    gpu: str | None = None  # as in CUDA_VISIBLE_DEVICES
 
     def __call__(self) -> None:
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (its own process, where submitit hides all)
         if self.n_threads is not None:
             torch.set_num_threads(self.n_threads)
         work(self.study, self.folder)
@@ -126,8 +130,9 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     except (TypeError, ValueError, NameError) as error:
         raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
     n_threads = max(1, n_cores() // place.n_workers) if local else None
+    gpus = itertools.cycle((_visible_gpus() if local else []) or [None])
     with _quietly(folder / "jobs" / "controllers.err") if local else nullcontext(), executor.batch():
-        jobs = [executor.submit(Worker(study, folder, n_threads)) for _ in range(place.n_workers)]
+        jobs = [executor.submit(Worker(study, folder, n_threads, next(gpus))) for _ in range(place.n_workers)]
     try:
         while not all(job.done() for job in jobs):
             time.sleep(PAUSE)
@@ -143,6 +148,13 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     for job in jobs:
         if (error := job.exception()) is not None:
             raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would give the workers others)
+    n_gpus = torch.cuda.device_count()
+    return named.split(",")[:n_gpus] if named else [str(i) for i in range(n_gpus)]
 
 
 @contextmanager
