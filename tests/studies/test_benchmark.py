@@ -226,6 +226,16 @@ def test_options_of_models_go_before_those_of_tasks_and_of_all(tmp_path):
     assert other.options["training.validate_every"] == 1
 
 
+def test_a_model_may_be_trained_for_longer(tmp_path):
+    models = VALUES["models"] | {"l=0, x3": {"model.l_max": 0}}
+    file = write_files(tmp_path, models=models, budgets={"l=0, x3": 3})
+    benchmark = load_benchmark(file, DATA, tasks=["ethanol"], models=["l=0", "l=0, x3"])
+    short, long = (run.settings["training"] for run in benchmark.runs([]))
+    assert (short["max_steps"], long["max_steps"]) == (4, 12)
+    assert short | {"max_steps": 12} == long
+    assert benchmark.words().splitlines()[1].endswith("; 4 steps, l=0, x3 12")
+
+
 def test_words_say_what_will_be_run(tmp_path):
     words = load_benchmark(write_files(tmp_path), DATA).words()
     assert words.splitlines()[0] == "Small: 2 runs"
@@ -244,6 +254,8 @@ def test_words_say_what_will_be_run(tmp_path):
         ({}, {"seeds": [-1]}, r"seeds \[-1\] will not do"),
         ({"default_models": ["l=7"]}, {}, "no model 'l=7'"),
         ({"published": "none.yaml"}, {}, "none.yaml"),
+        ({"budgets": {"l=9": 2}}, {}, "benchmark.budgets has 'l=9', which is none of benchmark.models"),
+        ({"budgets": {"l=0": 0}}, {}, "benchmark.budgets has l=0: 0: give at least 1"),
         ({"model": {}}, {}, "no option benchmark.model: did you mean benchmark.models"),
         (
             {"common": {"training.max_steps": 3}},
@@ -300,4 +312,5 @@ def test_the_benchmark_of_the_repository_can_be_run(shared_data):
     few, more, most = (set(drawn[f"lips-{n}"].train) for n in (10, 100, 500))
     assert few < more < most
     for run in (benchmark.run(task, model, 0) for task in tasks for model in benchmark.models(task)):
-        assert run.settings["training"]["max_steps"] == benchmark.tasks[run.labels["task"]].steps
+        times = 4 if run.labels["model"] == "standard x4" else 1
+        assert run.settings["training"]["max_steps"] == times * benchmark.tasks[run.labels["task"]].steps

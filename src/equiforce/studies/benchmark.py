@@ -31,6 +31,7 @@ class BenchmarkOptions:
     default_models: list[str] = option(
         reason="those that are run where the command line names none; all of a task if empty", factory=list
     )
+    budgets: dict[str, int] = option(reason="model: how many times a task's steps it is trained for", factory=dict)
     seeds: list[int] = option(reason="of weights and order of batches", factory=lambda: [0])
     common: dict[str, Any] = option(reason="section.option: value of all tasks and models", factory=dict)
     tasks: dict[str, dict[str, Any]] = option(reason="name: what is trained on and tested with", factory=dict)
@@ -39,6 +40,11 @@ class BenchmarkOptions:
         for name in ("tasks", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"benchmark.{name} is empty: give at least one")
+        for model, times in self.budgets.items():
+            if model not in self.models:
+                raise ValueError(f"benchmark.budgets has {model!r}, which is none of benchmark.models")
+            if times < 1:
+                raise ValueError(f"benchmark.budgets has {model}: {times}: give at least 1")
 
 
 def load_benchmark(
@@ -168,7 +174,7 @@ class Benchmark:
         Raises:
             InputError: one of them is not for the file to set.
         """
-        given, steps = self._given(task, model), self.tasks[task].steps
+        given, steps = self._given(task, model), self._steps(task, model)
         if taken := [name for name in given if name in OWN or name.startswith("split.")]:
             raise InputError(f"task {task}, model {model}: {taken[0]} is what the benchmark itself sets: leave it out")
         own = {"training.seed": seed, "training.max_steps": steps}
@@ -187,9 +193,21 @@ class Benchmark:
             tests = ", ".join(f"{test} {n}" for test, n in drawn.n_tests.items())
             lines.append(
                 f"{name}: train {len(drawn.train)}, validate {len(drawn.validation)}{copies}; test {tests}; "
-                f"{self.tasks[name].steps:,} steps"
+                f"{self._steps_in_words(name)}"
             )
         return "\n".join(lines)
+
+    def _steps_in_words(self, task: str) -> str:
+        steps = self.tasks[task].steps
+        longer = [
+            f"{model} {self._steps(task, model):,}"
+            for model in self.models(task)
+            if model in self.selection.models and self._steps(task, model) > steps
+        ]
+        return f"{steps:,} steps" + (f", {', '.join(longer)}" if longer else "")
+
+    def _steps(self, task: str, model: str) -> int:
+        return self.tasks[task].steps * self.options.budgets.get(model, 1)
 
     def comparison(self, rows: Sequence[Row]) -> Comparison:
         """Of those rows that were measured with the settings that the file has now, the latest of each."""
