@@ -13,7 +13,6 @@ table in docs/accuracy.md.
 import argparse
 import csv
 import json
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -68,9 +67,8 @@ def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     options = {"model.kind": kind, "split.test_file": [str(folder / data["test"])], **data["options"]}
     if rest in PRESETS[kind]:
         return options | {"model.preset": rest}
-    # a comma within brackets belongs to a value
-    changes = (change.split("=", 1) for change in re.split(r",(?![^\[]*\])", rest) if change)
-    return options | {key if "." in key else f"model.{key}": yaml.safe_load(value) for key, value in changes}
+    changes = yaml.safe_load("{" + rest.replace("=", ": ") + "}")
+    return options | {key if "." in key else f"model.{key}": value for key, value in changes.items()}
 
 
 def files_of(of_set: str, folder: Path) -> list[str]:
