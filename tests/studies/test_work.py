@@ -1,6 +1,7 @@
 """A study runs to its end: in one process and in several, after a kill, and with what others have done."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,15 @@ def test_nothing_is_done_twice(rows, curve, place, monkeypatch):
 def test_two_processes_find_the_same(rows, curve, place):
     both = execute(curve, place / "two", Place(n_workers=2), Console(file=StringIO()))
     assert comparable(both) == comparable(rows)
+
+
+@pytest.mark.skipif(
+    shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0,
+    reason="SLURM does not run on this machine",
+)
+def test_jobs_of_slurm_find_the_same(rows, curve, place):
+    on_slurm = Place(n_workers=2, cluster="slurm", parameters={"timeout_min": 10})
+    assert comparable(execute(curve, place / "slurm", on_slurm, Console(file=StringIO()))) == comparable(rows)
 
 
 def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
@@ -150,6 +160,7 @@ def test_parameters_that_submitit_does_not_know_are_refused(curve, tmp_path):
         execute(curve, tmp_path, Place(n_workers=2, parameters={"nodes_of_gold": 1}), Console(file=StringIO()))
 
 
-def test_slurm_that_is_not_there_is_told(curve, tmp_path):
+def test_slurm_that_is_not_there_is_told(curve, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no SLURM on this machine"):
         execute(curve, tmp_path, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))

@@ -117,3 +117,15 @@ def test_deterministic_algorithms_are_switched_on_and_off():
     for wanted in (True, False):
         make_fabric(TrainingConfig(device="cpu", deterministic=wanted))
         assert torch.are_deterministic_algorithms_enabled() is wanted
+
+
+def test_an_allocation_of_slurm_changes_nothing(monkeypatch):
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    assert make_fabric(TrainingConfig(device="cpu")).world_size == 1
+
+
+def test_several_tasks_of_srun_are_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(InputError, match=r"srun started this 4 times.*torchrun --nproc-per-node=4"):
+        make_fabric(TrainingConfig(device="cpu"))

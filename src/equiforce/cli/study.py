@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Experiments of many trainings: learning curves, published benchmarks.", no_args_is_help=True)
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
+STOPPED = "stopped; the same command goes on"
+STOPPED_WATCHING = (
+    "stopped watching; jobs that SLURM has go on, squeue shows them and scancel ends them; the same command sends more"
+)
 
 File = Annotated[Path, typer.Argument(metavar="STUDY", help="A YAML file; studies/ has some.")]
 Data = Annotated[Path | None, typer.Option(help="The folder of the data; the study's own, if left out.")]
@@ -92,7 +96,7 @@ def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, co
     try:
         execute(study, folder, Place(n_workers=workers, cluster=cluster, parameters=_parameters(slurm or [])), console)
     except Interrupted:
-        console.print("stopped; the same command goes on", highlight=False)
+        console.print(STOPPED if slurm is None else STOPPED_WATCHING, highlight=False)
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from equiforce.studies.table import ResultTable, locked
 
 PAUSE = 1.0  # seconds between looks at what others have done
 MINUTES_OF_A_JOB = 60 * 24
+MOST_TIMES = 1000  # that a job of SLURM whose time was too short is started again; submitit would give up after three
 
 
 @runtime_checkable
@@ -118,23 +120,20 @@ class Worker:
 
 
 def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
-    local = place.cluster == "local"
-    try:
-        executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=place.cluster)
-    except RuntimeError as error:
-        raise InputError(
-            f"there is no SLURM on this machine ({error}): leave --slurm out, or go to one with it"
-        ) from None
-    try:
-        executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
-    except (TypeError, ValueError, NameError) as error:
-        raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
+    local, messages, is_new = place.cluster == "local", folder / "jobs" / "submitit.err", not folder.exists()
+    executor = _executor(folder / "jobs", place)
     n_threads = max(1, n_cores() // place.n_workers) if local else None
     gpus = itertools.cycle((_visible_gpus() if local else []) or [None])
-    with _quietly(folder / "jobs" / "controllers.err") if local else nullcontext(), executor.batch():
-        jobs = [executor.submit(Worker(study, folder, n_threads, next(gpus))) for _ in range(place.n_workers)]
     try:
-        while not all(job.done() for job in jobs):
+        with _quietly(messages) if local else nullcontext(), executor.batch():
+            jobs = [executor.submit(Worker(study, folder, n_threads, next(gpus))) for _ in range(place.n_workers)]
+    except submitit.core.utils.FailedJobError as error:
+        if is_new:
+            shutil.rmtree(folder)
+        *_, last = str(error).strip().splitlines()
+        raise InputError(f"SLURM does not take the jobs ({last}): correct --slurm") from None
+    try:
+        while not _all_done(jobs, messages):
             time.sleep(PAUSE)
             watch.look()
     except KeyboardInterrupt:
@@ -150,6 +149,20 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
             raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
 
 
+def _executor(folder: Path, place: Place) -> submitit.AutoExecutor:
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=place.cluster, slurm_max_num_timeout=MOST_TIMES)
+    except RuntimeError as error:
+        raise InputError(
+            f"there is no SLURM on this machine ({error}): leave --slurm out, or go to one with it"
+        ) from None
+    try:
+        executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
+    except (TypeError, ValueError, NameError) as error:
+        raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
+    return executor
+
+
 def _visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would give the workers others)
@@ -157,9 +170,14 @@ def _visible_gpus() -> list[str]:
     return named.split(",")[:n_gpus] if named else [str(i) for i in range(n_gpus)]
 
 
+def _all_done(jobs: Sequence[submitit.Job], messages: Path) -> bool:
+    with _quietly(messages):  # on a cluster without accounting submitit complains at every look
+        return all(job.done() for job in jobs)
+
+
 @contextmanager
 def _quietly(file: Path) -> Iterator[None]:
-    """What is started meanwhile writes its errors to a file: Ctrl-C would show a traceback of each process."""
+    """Errors go to a file meanwhile, those of processes that are started too, which Ctrl-C would show from each."""
     sys.stderr.flush()
     terminal = os.dup(2)
     try:
