@@ -1,6 +1,7 @@
 """Runs a study: in this process, in several, or on a cluster; never a run twice, and on from where it was stopped."""
 
 import itertools
+import logging
 import os
 import shutil
 import sys
@@ -171,7 +172,9 @@ def _visible_gpus() -> list[str]:
 
 
 def _all_done(jobs: Sequence[submitit.Job], messages: Path) -> bool:
-    with _quietly(messages):  # on a cluster without accounting submitit complains at every look
+    """On a cluster without accounting submitit and sacct complain at every look."""
+    logging.getLogger("submitit").setLevel(logging.ERROR)
+    with _quietly(messages):
         return all(job.done() for job in jobs)
 
 
