@@ -255,7 +255,7 @@ def test_words_say_what_will_be_run(tmp_path):
         ({"default_models": ["l=7"]}, {}, "no model 'l=7'"),
         ({"published": "none.yaml"}, {}, "none.yaml"),
         ({"budgets": {"l=9": 2}}, {}, "benchmark.budgets has 'l=9', which is none of benchmark.models"),
-        ({"budgets": {"l=0": 0}}, {}, "benchmark.budgets has l=0: 0: give at least 1"),
+        ({"budgets": {"l=0": 1}}, {}, "benchmark.budgets has l=0: 1: give at least 2, or leave it out"),
         ({"model": {}}, {}, "no option benchmark.model: did you mean benchmark.models"),
         (
             {"common": {"training.max_steps": 3}},

@@ -43,8 +43,8 @@ class BenchmarkOptions:
         for model, times in self.budgets.items():
             if model not in self.models:
                 raise ValueError(f"benchmark.budgets has {model!r}, which is none of benchmark.models")
-            if times < 1:
-                raise ValueError(f"benchmark.budgets has {model}: {times}: give at least 1")
+            if times < 2:
+                raise ValueError(f"benchmark.budgets has {model}: {times}: give at least 2, or leave it out")
 
 
 def load_benchmark(
