@@ -79,7 +79,7 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
         (["learning-curve", "none.yaml"], "there is no configuration file"),
         (["learning-curve", "water.yaml", "--model", "l=9"], "the study has no model 'l=9': choose from l=0, l=1"),
         (["learning-curve", "water.yaml", "--slurm", "gpu"], "--slurm gpu: write it as option=value"),
-        (["learning-curve", "water.yaml", "--slurm", "partition=gold"], "SLURM"),  # there is none, or no such partition
+        (["learning-curve", "water.yaml", "--slurm", "partition=gpu"], "there is no SLURM on this machine"),
         (["learning-curve", "pool.xyz"], "pool.xyz must hold lines of the form 'name: value'"),
         (["benchmark", "none.yaml"], "there is no configuration file"),
         (["benchmark", "water.yaml"], "there is no option benchmark."),
@@ -88,6 +88,7 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
 def test_mistakes_end_in_a_sentence_and_leave_nothing(arguments, message, run, tmp_path, monkeypatch):
     write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no SLURM
     before = {path.name for path in tmp_path.iterdir()}
     status, printed = run(*arguments)
     assert status == 1

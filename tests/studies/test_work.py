@@ -160,6 +160,34 @@ def test_parameters_that_submitit_does_not_know_are_refused(curve, tmp_path):
         execute(curve, tmp_path, Place(n_workers=2, parameters={"nodes_of_gold": 1}), Console(file=StringIO()))
 
 
+@pytest.fixture
+def refusing_slurm(tmp_path, monkeypatch):
+    """A cluster that takes no jobs, and says so in the words of sbatch 22.05."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("srun", "sbatch"):
+        (folder / name).write_text("#!/bin/sh\necho 'sbatch: error: Invalid partition name specified' >&2\nexit 1\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("refusing_slurm")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_slurm_that_takes_no_jobs_is_told(curve, tmp_path, is_new):
+    folder = tmp_path / "study"
+    if not is_new:
+        folder.mkdir()
+    with pytest.raises(InputError, match=r"SLURM does not take the jobs .*Invalid partition name specified.*: correct"):
+        execute(curve, folder, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))
+    assert folder.exists() is not is_new
+
+
+@pytest.mark.usefixtures("refusing_slurm")
+def test_jobs_of_slurm_are_started_again_often(tmp_path):
+    executor = work._executor(tmp_path / "jobs", Place(cluster="slurm"))._executor
+    assert executor.max_num_timeout == work.MOST_TIMES
+
+
 def test_slurm_that_is_not_there_is_told(curve, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no SLURM on this machine"):

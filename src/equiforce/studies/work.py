@@ -122,6 +122,7 @@ class Worker:
 
 def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
     local, messages, is_new = place.cluster == "local", folder / "jobs" / "submitit.err", not folder.exists()
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # without accounting, it and sacct complain at every look
     executor = _executor(folder / "jobs", place)
     n_threads = max(1, n_cores() // place.n_workers) if local else None
     gpus = itertools.cycle((_visible_gpus() if local else []) or [None])
@@ -172,8 +173,6 @@ def _visible_gpus() -> list[str]:
 
 
 def _all_done(jobs: Sequence[submitit.Job], messages: Path) -> bool:
-    """On a cluster without accounting submitit and sacct complain at every look."""
-    logging.getLogger("submitit").setLevel(logging.ERROR)
     with _quietly(messages):
         return all(job.done() for job in jobs)
 

@@ -24,8 +24,8 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     if config.tf32 and not cuda:
         raise InputError("training.tf32 changes nothing on a CPU: leave it out, or train on a GPU")
     # chosen here, for Fabric would take the tasks of an allocation of SLURM for its own, and start MPI to look for more
-    environment = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-    started_by_torchrun = isinstance(environment, TorchElasticEnvironment)
+    started_by_torchrun = TorchElasticEnvironment.detect()
+    environment = TorchElasticEnvironment() if started_by_torchrun else LightningEnvironment()
     n_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # noqa: TID251 (how srun says it)
     if n_tasks > 1 and not started_by_torchrun:
         raise InputError(
