@@ -168,7 +168,8 @@ def test_words_say_what_will_be_run(tmp_path):
 def test_the_studies_of_the_repository(name, species, shared_data):
     curve = load_learning_curve(Path(__file__).parents[2] / "studies" / f"{name}.yaml", shared_data)
     o = curve.options
-    assert curve.count() == len(o.models) * (2 * 2 + 6 * 3 + 1)
+    further_rates = (len(o.learning_rates) - 1) * len(o.scan_sizes)
+    assert curve.count() == len(o.models) * (further_rates + 6 * 3 + 1)  # sizes x seeds, and twice the budget once
     np.testing.assert_allclose(np.diff(np.log2(o.sizes)), 1)
 
     def n_weights(model):
