@@ -233,7 +233,8 @@ def test_a_model_may_be_trained_for_longer(tmp_path):
     short, long = (run.settings["training"] for run in benchmark.runs([]))
     assert (short["max_steps"], long["max_steps"]) == (4, 12)
     assert short | {"max_steps": 12} == long
-    assert benchmark.words().splitlines()[1].endswith("; 4 steps, l=0, x3 12")
+    assert benchmark.words().splitlines()[1].endswith("; steps: 4 (l=0), 12 (l=0, x3)")
+    assert load_benchmark(file, DATA, tasks=["ethanol"], models=["l=0, x3"]).words().endswith("; 12 steps")
 
 
 def test_words_say_what_will_be_run(tmp_path):
@@ -312,5 +313,5 @@ def test_the_benchmark_of_the_repository_can_be_run(shared_data):
     few, more, most = (set(drawn[f"lips-{n}"].train) for n in (10, 100, 500))
     assert few < more < most
     for run in (benchmark.run(task, model, 0) for task in tasks for model in benchmark.models(task)):
-        times = 4 if run.labels["model"] == "standard x4" else 1
+        times = 4 if run.labels["model"].endswith(" x4") else 1
         assert run.settings["training"]["max_steps"] == times * benchmark.tasks[run.labels["task"]].steps

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from equiforce.errors import InputError
 from equiforce.studies import work
-from equiforce.studies.runs import DONE, Interrupted
+from equiforce.studies.runs import DONE, Interrupted, progress
 from equiforce.studies.table import ResultTable
 from equiforce.studies.work import Place, execute, results
 from tests.small_study import N_RUNS, study, write_study
@@ -75,6 +75,39 @@ def test_two_processes_find_the_same(rows, curve, place):
 def test_jobs_of_slurm_find_the_same(rows, curve, place):
     on_slurm = Place(n_workers=2, cluster="slurm", parameters={"timeout_min": 10})
     assert comparable(execute(curve, place / "slurm", on_slurm, Console(file=StringIO()))) == comparable(rows)
+
+
+def test_the_progress_of_runs_elsewhere_is_shown(curve, tmp_path):
+    watch = work.Watch(curve, ResultTable(tmp_path, curve.labels), Console(file=StringIO()))
+    stopped, running = curve.runs([])[:2]
+
+    def log(run, *steps):
+        (tmp_path / "runs" / run.hash).mkdir(parents=True, exist_ok=True)
+        text = "".join(f"1,{step}\n" for step in steps)
+        (tmp_path / "runs" / run.hash / "log.csv").write_text(f"epoch,step\n{text}")
+
+    log(stopped, 1, 2)
+    os.utime(tmp_path / "runs" / stopped.hash, (0, 0))
+    with watch:
+        shown = watch.bar.tasks[0]
+        log(running, 1)
+        watch.look()
+        assert shown.completed == 1 / 2 + 1 / 4
+        assert shown.fields["now"] == f"{running}: 25%"
+        assert shown.fields["rest"].startswith("about ")
+        shutil.rmtree(tmp_path / "runs" / running.hash)  # as after a divergence
+        watch.look()
+        assert shown.completed == 1 / 2
+        assert shown.fields["now"] == ""
+
+
+def test_progress_in_epochs(place, tmp_path):
+    run = study(place, steps=None, epochs=4).runs([])[0]
+    assert progress(run, tmp_path) == 0.0
+    (tmp_path / "log.csv").write_text("epoch,step\n")
+    assert progress(run, tmp_path) == 0.0
+    (tmp_path / "log.csv").write_text("epoch,step\n1,7\n3,21\n")
+    assert progress(run, tmp_path) == 3 / 4
 
 
 def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
@@ -142,8 +175,7 @@ def test_workers_share_out_the_gpus(named, shared_out, tmp_path, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     monkeypatch.setattr(work.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(work, "results", lambda *_: [])  # else this process would ask as well
-    table = ResultTable(tmp_path, Asking.labels)
-    work._by_jobs(Asking(), tmp_path, Place(n_workers=3), work.Watch(Asking(), table, Console()))
+    work._by_jobs(Asking(), tmp_path, Place(n_workers=3))
     assert sorted((tmp_path / "seen").read_text().split()) == sorted(shared_out)
 
 
@@ -180,6 +212,7 @@ def test_slurm_that_takes_no_jobs_is_told(curve, tmp_path, is_new):
     with pytest.raises(InputError, match=r"SLURM does not take the jobs .*Invalid partition name specified.*: correct"):
         execute(curve, folder, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))
     assert folder.exists() is not is_new
+    assert not (folder / "jobs").exists()
 
 
 @pytest.mark.usefixtures("refusing_slurm")

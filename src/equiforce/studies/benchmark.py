@@ -198,13 +198,11 @@ class Benchmark:
         return "\n".join(lines)
 
     def _steps_in_words(self, task: str) -> str:
-        steps = self.tasks[task].steps
-        longer = [
-            f"{model} {self._steps(task, model):,}"
-            for model in self.models(task)
-            if model in self.selection.models and self._steps(task, model) > steps
-        ]
-        return f"{steps:,} steps" + (f", {', '.join(longer)}" if longer else "")
+        models = [model for model in self.models(task) if model in self.selection.models]
+        steps = {model: self._steps(task, model) for model in models}
+        if len(set(steps.values())) == 1:
+            return f"{steps[models[0]]:,} steps"
+        return "steps: " + ", ".join(f"{n:,} ({model})" for model, n in steps.items())
 
     def _steps(self, task: str, model: str) -> int:
         return self.tasks[task].steps * self.options.budgets.get(model, 1)

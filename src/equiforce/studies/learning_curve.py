@@ -105,7 +105,7 @@ def load_learning_curve(file: Path, data: Path, **changes: Any) -> "LearningCurv
     """
     options = read_options(LearningCurveOptions, load_yaml(file) | changes, "study", str(file))
     options = options if options.title else replace(options, title=file.stem)
-    return LearningCurve(options, Subsets.of(options, data), file.name)
+    return LearningCurve(options, Subsets.of(options, data), file.name if file.is_absolute() else file.as_posix())
 
 
 @dataclass(frozen=True, kw_only=True)

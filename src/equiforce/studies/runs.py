@@ -135,6 +135,20 @@ def perform(run: Run, folder: Path) -> Row:
     return row
 
 
+def progress(run: Run, folder: Path) -> float:
+    """The fraction of a run's steps or epochs that its log has by now; 0 where there is none yet."""
+    try:
+        with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return 0.0
+    if not rows:
+        return 0.0
+    limits = run.settings["training"]
+    unit, most = ("step", limits["max_steps"]) if limits["max_steps"] else ("epoch", limits["max_epochs"])
+    return min(1.0, int(rows[-1][unit] or 0) / most) if most else 0.0
+
+
 def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
     """Tests a trained run on its further sets; the rows have ``test`` and ``n_test`` of their own.
 

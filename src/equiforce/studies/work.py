@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from equiforce.errors import InputError
 from equiforce.machine import n_cores
-from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform, perform_further
+from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform, perform_further, progress
 from equiforce.studies.table import ResultTable, locked
 
 PAUSE = 1.0  # seconds between looks at what others have done
@@ -57,13 +58,12 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
         InputError: a run's data or options will not do.
     """
     table = ResultTable(folder, study.labels)
-    watch = Watch(study, table, console)
     try:
-        with watch:
+        with Watch(study, table, console):
             if place.n_workers == 1 and place.cluster == "local":
-                work(study, folder, watch)
+                work(study, folder)
             else:
-                _by_jobs(study, folder, place, watch)
+                _by_jobs(study, folder, place)
     except KeyboardInterrupt:
         raise Interrupted from None
     return results(study, table)
@@ -76,19 +76,15 @@ def results(study: Study, table: ResultTable) -> list[Row]:
     return [row for row in rows if row["hash"] in own]
 
 
-def work(study: Study, folder: Path, watch: "Watch | None" = None) -> None:
+def work(study: Study, folder: Path) -> None:
     """Takes one missing run after another until none is left that no other worker has taken."""
     table, runs = ResultTable(folder, study.labels), folder / "runs"
     while missing := _missing(study, table):
         for run in missing:
             with locked(runs / f"{run.hash}.lock", wait=False) as mine:
                 if mine and run.hash not in {row["hash"] for row in table.rows()}:
-                    if watch is not None:
-                        watch.begin(run)
                     row = perform(run, runs / run.hash)
                     table.add(row, *perform_further(run, runs / run.hash, row))
-                    if watch is not None:
-                        watch.look()
                     break
         else:
             time.sleep(PAUSE)  # others are at the rest, and it may turn out that more follows from theirs
@@ -120,8 +116,9 @@ class Worker:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
-    local, messages, is_new = place.cluster == "local", folder / "jobs" / "submitit.err", not folder.exists()
+def _by_jobs(study: Study, folder: Path, place: Place) -> None:
+    local, messages = place.cluster == "local", folder / "jobs" / "submitit.err"
+    new = next((f for f in (folder, folder / "jobs") if not f.exists()), None)
     logging.getLogger("submitit").setLevel(logging.ERROR)  # without accounting, it and sacct complain at every look
     executor = _executor(folder / "jobs", place)
     n_threads = max(1, n_cores() // place.n_workers) if local else None
@@ -130,14 +127,13 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
         with _quietly(messages) if local else nullcontext(), executor.batch():
             jobs = [executor.submit(Worker(study, folder, n_threads, next(gpus))) for _ in range(place.n_workers)]
     except submitit.core.utils.FailedJobError as error:
-        if is_new:
-            shutil.rmtree(folder)
+        if new is not None:
+            shutil.rmtree(new)
         *_, last = str(error).strip().splitlines()
         raise InputError(f"SLURM does not take the jobs ({last}): correct --slurm") from None
     try:
         while not _all_done(jobs, messages):
             time.sleep(PAUSE)
-            watch.look()
     except KeyboardInterrupt:
         if local:
             for job in jobs:
@@ -145,7 +141,6 @@ def _by_jobs(study: Study, folder: Path, place: Place, watch: "Watch") -> None:
             for job in jobs:
                 job.wait()
         raise
-    watch.look()
     for job in jobs:
         if (error := job.exception()) is not None:
             raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
@@ -192,58 +187,81 @@ def _quietly(file: Path) -> Iterator[None]:
 
 
 class Watch:
-    """The progress of a whole study: a line for each run that is done, a bar, and how long the rest will take."""
+    """The progress of a whole study: a line for each run that is done, a bar, and how long the rest will take.
+
+    A thread looks at what is written, for that is all that there is to be seen of runs in other processes.
+    """
 
     def __init__(self, study: Study, table: ResultTable, console: Console):
         self.study, self.table, self.console = study, table, console
+        self.folder = table.path.parent / "runs"
         self.seen: set[str] = set()
-        self.written: object = None  # when the table was, at the last look
+        self.looking, self.ended = threading.Lock(), threading.Event()
+        self.thread = threading.Thread(target=self._keep_looking, daemon=True)
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         texts = (TextColumn("{task.fields[rest]}"), TextColumn("{task.fields[now]}", style="dim"))
         self.bar = Progress(*columns, *texts, console=console, transient=True)
-        self.began, self.done_before = time.monotonic(), 0
+        self.began = time.time()  # by the clock of files
+        self.read: int | None = None  # when the table was written that `done` and `missing` are of
+        self.done, self.missing = list[Row](), list[Run]()
 
     def __enter__(self) -> "Watch":
-        rows = self._done()
-        self.seen = {row["hash"] for row in rows}
-        self.done_before = len(rows)
-        if rows:
-            self.console.print(f"{len(rows)} of {self.study.count()} runs were done before", highlight=False)
-        self.task = self.bar.add_task("", total=self.study.count(), completed=len(rows), rest="", now="")
+        self._read()
+        self.seen = {row["hash"] for row in self.done}
+        self.progress_before = self._progress()
+        if self.done:
+            self.console.print(f"{len(self.done)} of {self.study.count()} runs were done before", highlight=False)
+        self.task = self.bar.add_task("", total=self.study.count(), completed=len(self.done), rest="", now="")
         self.bar.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.look()
         self.bar.stop()
 
-    def begin(self, run: Run) -> None:
-        """Shows what is trained now."""
-        self.bar.update(self.task, now=f"now: {run}")
+    def _keep_looking(self) -> None:
+        while not self.ended.wait(PAUSE):
+            self.look()
 
     def look(self) -> None:
-        """Shows what has been added to the table."""
-        written = self.table.written()
-        if written == self.written:
-            return
-        self.written = written
-        rows = self._done()
-        for row in rows:
-            if row["hash"] not in self.seen:
-                self.seen.add(row["hash"])
-                self.console.print(self._told(row), highlight=False, soft_wrap=True)
-        n_new, total = len(rows) - self.done_before, self.study.count()
-        rest = ""
-        if n_new and total > len(rows):
-            minutes = (time.monotonic() - self.began) / n_new * (total - len(rows)) / 60
-            rest = f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
-        self.bar.update(self.task, completed=len(rows), total=total, rest=rest)
+        """Shows what has been added to the table, and how far the runs are that are trained now."""
+        with self.looking:
+            self._read()
+            for row in self.done:
+                if row["hash"] not in self.seen:
+                    self.seen.add(row["hash"])
+                    self.console.print(self._told(row), highlight=False, soft_wrap=True)
+            by_now, total, rest = self._progress(), self.study.count(), ""
+            if total > by_now > self.progress_before:
+                speed = (by_now - self.progress_before) / (time.time() - self.began)
+                minutes = (total - by_now) / speed / 60
+                rest = f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+            now = "; ".join(f"{run}: {self._part(run):.0%}" for run in self.missing if self._is_trained(run))
+            self.bar.update(self.task, completed=by_now, total=total, rest=rest, now=now)
 
-    def _done(self) -> list[Row]:
-        """A row of each run, that of its first test set."""
+    def _read(self) -> None:
+        """Finds the runs that are missing, and a row of each that is done, that of its first test set."""
+        if (written := self.table.written()) is not None and written == self.read:
+            return
         first: dict[str, Row] = {}
         for row in results(self.study, self.table):
             first.setdefault(row["hash"], row)
-        return list(first.values())
+        self.read, self.done, self.missing = written, list(first.values()), _missing(self.study, self.table)
+
+    def _progress(self) -> float:
+        return sum((self._part(run) for run in self.missing), float(len(self.done)))
+
+    def _part(self, run: Run) -> float:
+        return progress(run, self.folder / run.hash)
+
+    def _is_trained(self, run: Run) -> bool:
+        try:
+            return (self.folder / run.hash).stat().st_mtime >= self.began  # each validation replaces files in it
+        except FileNotFoundError:
+            return False
 
     def _told(self, row: Row) -> str:
         what = ", ".join(f"{name} {row[name]}" for name in self.study.labels)
