@@ -4,16 +4,31 @@ import pytest
 import torch
 from torch import nn
 
-from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig, build_optimizer
+from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig, build_optimizer, fitting_rate
 
 
 def test_cosine_starts_warm_and_ends_low():
     rate = LearningRate(OptimizerConfig(learning_rate=0.1, warmup_steps=9, final_fraction=0.01))
-    assert rate.at(0, 0.0) == pytest.approx(0.01)
-    assert rate.at(9, 0.0) == pytest.approx(0.1)
-    assert rate.at(0, 0.04) == pytest.approx(0.08, rel=0.01)
-    assert rate.at(100, 0.5) == pytest.approx(0.1 * 0.505)
-    assert rate.at(1000, 1.0) == pytest.approx(0.001)
+    assert rate.at(0, 0.0, 1.0) == pytest.approx(0.01)
+    assert rate.at(9, 0.0, 1.0) == pytest.approx(0.1)
+    assert rate.at(0, 0.04, 1.0) == pytest.approx(0.08, rel=0.01)
+    assert rate.at(100, 0.5, 1.0) == pytest.approx(0.1 * 0.505)
+    assert rate.at(1000, 1.0, 1.0) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("passes", "rate"), [(0.0, 0.05), (10.0, 0.05), (37.5, 0.04), (150.0, 0.02), (math.inf, 0.02)])
+def test_shorter_runs_get_higher_rates(passes, rate):
+    assert fitting_rate(passes) == pytest.approx(rate)
+
+
+def test_the_rate_is_fitted_to_the_passes_of_the_whole_run():
+    config = OptimizerConfig(warmup_steps=0, schedule="constant")
+    assert LearningRate(config).at(100, 0.1, 15.0) == pytest.approx(0.02)
+    assert LearningRate(config).at(100, 0.4, 15.0) == pytest.approx(0.04)
+    assert LearningRate(config).at(100, 0.4, 3.0) == pytest.approx(0.05)
+    assert LearningRate(config).at(0, 0.0, 0.0) == pytest.approx(0.02)  # nothing says how long it will be
+    given = OptimizerConfig(learning_rate=0.03, warmup_steps=0, schedule="constant")
+    assert LearningRate(given).at(100, 0.4, 3.0) == pytest.approx(0.03)
 
 
 def test_plateau_lowers_the_rate_and_ends():
@@ -24,12 +39,12 @@ def test_plateau_lowers_the_rate_and_ends():
     rates = []
     for loss in [1.0, 0.9, 0.95, 0.95, 0.95, 0.8, 0.9, 0.9, 0.9]:
         rate.validated(loss)
-        rates.append(rate.at(100, 0.1))
+        rates.append(rate.at(100, 0.1, 1.0))
     assert rates == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]
     assert rate.exhausted
     other = LearningRate(config)
     other.restore(rate.state())
-    assert other.at(100, 0.1) == 0.25
+    assert other.at(100, 0.1, 1.0) == 0.25
 
 
 def test_average_warms_up_and_then_forgets_slowly():

@@ -86,7 +86,7 @@ class Limits:
         if self.steps is not None:
             done.append(state.step / self.steps)
         if self.epochs is not None:
-            done.append((state.epoch + state.batch / max(1, n_batches)) / self.epochs)
+            done.append(state.passes(n_batches) / self.epochs)
         if self.seconds is not None:
             done.append((state.seconds + self.reserve) / self.seconds)
         return min(1.0, max(done))

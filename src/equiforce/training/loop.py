@@ -81,7 +81,9 @@ def fit(state: TrainingState, plan: Plan) -> Outcome:
                 state.epoch, state.batch = state.epoch + 1, 0
                 continue
             for graph, labels in plan.training.epoch(state.epoch, start=state.batch):
-                value = take_step(state, graph, labels, limits.progress(state, n_batches), plan)
+                progress = limits.progress(state, n_batches)
+                rate = state.rate.at(state.step, progress, state.passes(n_batches))
+                value = take_step(state, graph, labels, progress, rate, plan)
                 state.seconds = time.monotonic() - started
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if state.batch == n_batches:
@@ -90,7 +92,7 @@ def fit(state: TrainingState, plan: Plan) -> Outcome:
                 why = limits.reached(state) or ("the time is up" if late else "")
                 errors, improved = None, False
                 if why or due(state, n_batches, plan.config):
-                    errors, improved = validate(state, limits.progress(state, n_batches), plan)
+                    errors, improved = validate(state, rate, plan)
                     limits.reserve = time.monotonic() - started - state.seconds
                     why = why or limits.stalled(state)
                 if plan.fabric.is_global_zero and (errors or interrupted):
@@ -101,11 +103,11 @@ def fit(state: TrainingState, plan: Plan) -> Outcome:
 
 
 def take_step(
-    state: TrainingState, graph: AtomicGraph | None, labels: Labels | None, progress: float, plan: Plan
+    state: TrainingState, graph: AtomicGraph | None, labels: Labels | None, progress: float, rate: float, plan: Plan
 ) -> float:
     """One gradient step; returns the loss of the whole batch."""
     for group in state.optimizer.param_groups:
-        group["lr"] = state.rate.at(state.step, progress)
+        group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=False)
     value = backward(state.potential, graph, labels, progress, plan.loss, plan.fabric, bf16=plan.config.bf16)
     require_finite(value, "the loss", state)
@@ -178,7 +180,7 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
     return state.batch % MOST_STEPS == 0
 
 
-def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[ValidationErrors, bool]:
+def validate(state: TrainingState, rate: float, plan: Plan) -> tuple[ValidationErrors, bool]:
     """Judges the averaged weights, and keeps them where they are the best so far, or cannot be judged."""
     shares = ((graph, labels) for graph, labels in plan.validation.epoch(0) if graph is not None)
     local = validation_sums(state.average.potential, shares).as_tensor().to(plan.fabric.device)
@@ -192,7 +194,7 @@ def validate(state: TrainingState, progress: float, plan: Plan) -> tuple[Validat
         "epoch": state.epoch,
         "step": state.step,
         "seconds": round(state.seconds, 2),
-        "learning_rate": state.rate.at(state.step, progress),
+        "learning_rate": rate,
         "loss": state.loss_sum / max(1, state.loss_count),
         "validation_loss": value,
     }

@@ -12,6 +12,8 @@ from equiforce.options import option
 from equiforce.training.muon import Muon
 
 LONGEST_WARMUP = 0.05  # of a run
+RATE, HIGHEST_RATE = 0.02, 0.05  # where the user gives none: of long and of the shortest runs
+LONG = 150  # passes over the training set
 COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
 ADAM = ("optimizer.name is adam or adamw", lambda optimizer: optimizer.name != "muon")
 ADAMW = ("optimizer.name is adamw", lambda optimizer: optimizer.name == "adamw")
@@ -25,8 +27,11 @@ class OptimizerConfig:
     name: Literal["muon", "adam", "adamw"] = option(
         "muon", "errors a quarter to a half below adam's after as many steps (docs/training.md); the papers took adam"
     )
-    learning_rate: float = option(
-        0.02, "best from two minutes on, 0.05 in less (docs/training.md); the paper took 0.01", gt=0
+    learning_rate: float | None = option(
+        None,
+        f"{RATE} in runs of at least {LONG} passes over the training set, in shorter ones higher, up to {HIGHEST_RATE} "
+        "(docs/training.md); the paper took 0.01",
+        gt=0,
     )
     amsgrad: bool = option(
         False,
@@ -56,9 +61,9 @@ class OptimizerConfig:
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Muon, or Adam and AdamW in their fused form, for the trainable weights of a network."""
     if config.name == "muon":
-        return Muon(network, config.learning_rate, config.beta2)
+        return Muon(network, config.learning_rate or RATE, config.beta2)
     options: dict[str, Any] = {
-        "lr": config.learning_rate,
+        "lr": config.learning_rate or RATE,
         "betas": (0.9, config.beta2),
         "amsgrad": config.amsgrad,
         "fused": True,
@@ -67,6 +72,11 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
     if config.name == "adamw":
         return torch.optim.AdamW(trainable, weight_decay=config.weight_decay, **options)
     return torch.optim.Adam(trainable, **options)
+
+
+def fitting_rate(passes: float) -> float:
+    """The highest learning rate of a run of so many passes over the training set, as far as it was measured."""
+    return min(HIGHEST_RATE, max(RATE, RATE * math.sqrt(LONG / passes))) if passes else HIGHEST_RATE
 
 
 class LearningRate:
@@ -81,19 +91,21 @@ class LearningRate:
         self.waited = 0  # validations since the latest gain or fall of the rate
         self.waited_in_all = 0  # validations since the latest gain
 
-    def at(self, step: int, progress: float) -> float:
+    def at(self, step: int, progress: float, passes: float) -> float:
         """The rate of a step.
 
         Args:
             step: counted from 0 over the whole run.
             progress: between 0 and 1, along epochs, steps or time, whichever is nearest to its end.
+            passes: over the training set, by now.
         """
         config = self.config
+        highest = config.learning_rate or fitting_rate(passes / progress if progress else math.inf)
         factor = min(1.0, max((step + 1) / (config.warmup_steps + 1), progress / LONGEST_WARMUP))
         if config.schedule == "cosine":
             low = config.final_fraction
             factor *= low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return config.learning_rate * factor * self.reduction
+        return highest * factor * self.reduction
 
     def validated(self, loss: float) -> None:
         """Tell it a validation loss: on a plateau the rate falls."""
@@ -108,7 +120,7 @@ class LearningRate:
     @property
     def exhausted(self) -> bool:
         config = self.config
-        return config.schedule == "plateau" and config.learning_rate * self.reduction < config.plateau_stop
+        return config.schedule == "plateau" and (config.learning_rate or RATE) * self.reduction < config.plateau_stop
 
     def state(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in self.MEMORY}

@@ -34,6 +34,10 @@ class TrainingState:
     loss_count: int = 0
     best_weights: Weights | None = field(default=None, repr=False)
 
+    def passes(self, n_batches: int) -> float:
+        """Over the training set, whose epoch at hand has so many batches."""
+        return self.epoch + self.batch / max(1, n_batches)
+
     def keep_best(self) -> None:
         """Remembers the averaged weights as the best ones so far."""
         self.best_weights = {
