@@ -1,10 +1,12 @@
 """A study runs to its end: in one process and in several, after a kill, and with what others have done."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from io import StringIO
 from pathlib import Path
@@ -183,8 +185,27 @@ def test_an_error_of_a_worker_is_told(place, tmp_path):
     curve = study(place)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / curve.runs([])[0].hash).write_text("no folder")
-    with pytest.raises(InputError, match=r"a worker ended with an error, see .*log\.err"):
+    with pytest.raises(InputError, match=r"^a worker ended with an error, see .*log\.err: [^\n]*Error: .*"):
         execute(curve, tmp_path, Place(n_workers=2), Console(file=StringIO()))
+
+
+def test_a_worker_that_is_stopped_by_itself_ends_the_study_and_nothing_is_lost(place, tmp_path):
+    curve = study(place, steps=[4000, 6000])
+
+    def stop():
+        while not (started := list(tmp_path.glob("runs/*/log.csv"))):
+            time.sleep(0.1)
+        (worker,) = re.findall(r"^(\d+)_0_log.out$", "\n".join(os.listdir(tmp_path / "jobs")), re.MULTILINE)
+        os.kill(int(worker), signal.SIGINT)
+        stopped.extend(started)
+
+    stopped = []
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(Interrupted):
+        work._by_jobs(curve, tmp_path, Place(n_workers=1))
+    stopping.join()
+    assert (stopped[0].parent / "last.pt").exists()
 
 
 def test_parameters_that_submitit_does_not_know_are_refused(curve, tmp_path):

@@ -141,9 +141,24 @@ def _by_jobs(study: Study, folder: Path, place: Place) -> None:
             for job in jobs:
                 job.wait()
         raise
+    _require_no_errors(jobs)
+
+
+def _require_no_errors(jobs: Sequence[submitit.Job]) -> None:
     for job in jobs:
-        if (error := job.exception()) is not None:
-            raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {error}") from error
+        if (error := job.exception()) is None:
+            continue
+        told = _last_line_of_trace(error)
+        if told == f"{Interrupted.__module__}.{Interrupted.__name__}":
+            raise Interrupted
+        raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {told}")
+
+
+def _last_line_of_trace(error: BaseException) -> str:
+    """Of the trace that submitit puts between dashed lines; the last line of all where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    dashed = [i for i, line in enumerate(lines) if not line.strip("-")]
+    return lines[dashed[-1] - 1] if dashed else lines[-1]
 
 
 def _executor(folder: Path, place: Place) -> submitit.AutoExecutor:
