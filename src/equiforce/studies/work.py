@@ -105,12 +105,17 @@ class Worker:
     n_threads: int | None
     gpu: str | None = None  # as in CUDA_VISIBLE_DEVICES
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
+        """Says whether it came to its end, or was stopped."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (its own process, where submitit hides all)
         if self.n_threads is not None:
             torch.set_num_threads(self.n_threads)
-        work(self.study, self.folder)
+        try:
+            work(self.study, self.folder)
+        except Interrupted:
+            return False
+        return True
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         return submitit.helpers.DelayedSubmission(self)
@@ -142,16 +147,14 @@ def _by_jobs(study: Study, folder: Path, place: Place) -> None:
                 job.wait()
         raise
     _require_no_errors(jobs)
+    if not all(job.result() for job in jobs):
+        raise Interrupted
 
 
 def _require_no_errors(jobs: Sequence[submitit.Job]) -> None:
     for job in jobs:
-        if (error := job.exception()) is None:
-            continue
-        told = _last_line_of_trace(error)
-        if told == f"{Interrupted.__module__}.{Interrupted.__name__}":
-            raise Interrupted
-        raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {told}")
+        if (error := job.exception()) is not None:
+            raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {_last_line_of_trace(error)}")
 
 
 def _last_line_of_trace(error: BaseException) -> str:
