@@ -82,7 +82,7 @@ def step(found: Measured, atoms: float, nodes: int, density: float, options: arg
 
 
 def check(entries: list[dict[str, Any]]) -> list[str]:
-    """Ghosts that LAMMPS had, against those of a cube: what the extrapolation rests on."""
+    """HaloExchange that LAMMPS had, against those of a cube: what the extrapolation rests on."""
     rows = ["| system | atoms of a rank | ranks | ghosts, LAMMPS | ghosts, cube |", "|---|---|---|---|---|"]
     seen = set()
     for e in entries:

@@ -73,7 +73,7 @@ def compare(models: Iterable[str] = COMPARED, dtypes: Iterable[str] = tuple(TOLE
             tolerance = TOLERANCE[dtype]
             for name in ("acac5", "water64"):
                 torch.manual_seed(0)
-                fixed = {"zbl": False, "shift_trainable": False, "scale_trainable": False}
+                fixed = {"zbl": False, "atomic_energies_trainable": False, "scale_trainable": False}
                 config = {"cutoff": SHARED["cutoff"], "mean_neighbors": SHARED["mean_neighbors"]} | ours["model"]
                 about = {"kind": ours["kind"], "config": config, "species": SPECIES, "dtype": dtype}
                 potential = build_potential(about | fixed)

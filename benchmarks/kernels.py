@@ -23,8 +23,8 @@ from structures import water
 from equiforce.geometry.irreps import hidden_irreps
 from equiforce.graph import AtomicGraph, Structure
 from equiforce.kernels import build, cpu
-from equiforce.kernels.paths import PathTable, Tangents, Wanted, combination
-from equiforce.kernels.targets import Target
+from equiforce.kernels.cpu.targets import Target
+from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Tangents, combination
 from equiforce.neighbors import build_graph
 
 N_KNOTS = 64
@@ -110,7 +110,7 @@ def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
     y, values = torch.randn(graph.n_edges, (table.l_max + 1) ** 2), torch.randn(N_KNOTS + 3, table.n_weights)
     t = (graph.edge_vectors().norm(dim=1) / 5.0 * N_KNOTS).float()
     along = Tangents(torch.randn_like(x), torch.randn_like(y), torch.randn_like(t))
-    geometry, weights = Wanted(True, True, False), Wanted(True, False, True)
+    geometry, weights = NeedsGrad(True, True, False), NeedsGrad(True, False, True)
     features, messages = table.irreps_in.dim, table.irreps_out.dim
     calls = {
         "gather": (features, lambda: cpu.gather(x, y, values, t, graph, table)),

@@ -18,7 +18,7 @@ from report import replace_between
 
 import equiforce
 from equiforce.kernels import Radial
-from equiforce.kernels.reference import weights_on_edges
+from equiforce.kernels.reference.convolution import weights_on_edges
 from equiforce.nn.radial import Knots
 
 RESULTS = Path(__file__).parent / "results" / "knots.json"

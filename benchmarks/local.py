@@ -63,7 +63,7 @@ def main() -> None:
     options = {name: yaml.safe_load(value) for name, value in (entry.split("=") for entry in chosen.set)}
     config = AllegroConfig(mean_neighbors=50.0, **options)
     shape = {"kind": "allegro", "config": vars(config), "species": ["H", "O"], "dtype": "float32", "zbl": False}
-    potential = build_potential({**shape, "shift_trainable": False, "scale_trainable": False})
+    potential = build_potential({**shape, "atomic_energies_trainable": False, "scale_trainable": False})
     atoms = water(chosen.molecules)
     structure = Structure(atomic_numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
     graph = build_graph(structure, potential.species, potential.cutoff)

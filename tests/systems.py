@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from equiforce.graph import AtomicGraph, Ghosts, Structure, batch
+from equiforce.graph import AtomicGraph, HaloExchange, Structure, batch
 from equiforce.model_file import build_potential
 from equiforce.models import MODELS
 from equiforce.neighbors import build_graph
@@ -15,7 +15,7 @@ from equiforce.potential import Potential
 
 SPECIES = ["H", "C", "O"]
 CUTOFF = 3.5
-SHIFT = [-13.6, -1029.5, -2041.9]
+ATOMIC_ENERGIES = [-13.6, -1029.5, -2041.9]
 
 
 def structure_of(atoms: Atoms) -> Structure:
@@ -72,9 +72,9 @@ def potential_of(
             "species": species,
             "dtype": dtype,
             "zbl": zbl,
-            "shift": SHIFT,
+            "atomic_energies": ATOMIC_ENERGIES,
             "scale": [1.5, 1.2, 0.8],
-            "shift_trainable": False,
+            "atomic_energies_trainable": False,
             "scale_trainable": False,
         }
     )
@@ -85,16 +85,16 @@ def graph_of(*structures: Structure, cutoff: float = CUTOFF) -> AtomicGraph:
     return batch([build_graph(s, SPECIES, cutoff) for s in structures])
 
 
-class Images(Ghosts):
+class Images(HaloExchange):
     """Ghosts that are images of atoms of the same graph."""
 
     def __init__(self, n_owned: int, owners: torch.Tensor):
         self.n_owned, self.owners = n_owned, owners
 
-    def fetch(self, x):
+    def forward_comm(self, x):
         return torch.cat([x, x[self.owners]])
 
-    def give_back(self, g):
+    def reverse_comm(self, g):
         return g[: self.n_owned].index_add(0, self.owners, g[self.n_owned :])
 
 
@@ -113,5 +113,5 @@ def with_ghosts(graph: AtomicGraph) -> AtomicGraph:
         neighbors=neighbors,
         shifts=torch.zeros_like(graph.shifts),
         by_neighbor=neighbors.argsort(stable=True),
-        ghosts=Images(graph.n_atoms, owners),
+        halo=Images(graph.n_atoms, owners),
     )

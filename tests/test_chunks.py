@@ -69,18 +69,18 @@ def test_chunks_add_up_to_the_whole(name, n_chunks, potential):
 def test_the_reach_grows_with_the_layers(n_layers, l_max):
     potential, graph = potential_of(l_max=l_max, n_layers=n_layers, channels=4), graph_of(structure_of(box(40, 1, 1)))
     own = compact(graph, 4)[1]
-    atoms, edges = surroundings(graph, own, potential.model.reach)
+    atoms, edges = surroundings(graph, own, potential.model.n_hops)
     sure = torch.zeros(graph.n_atoms, dtype=torch.bool)
     sure[own] = True
     assert len(own) < atoms.sum() < graph.n_atoms
     assert edges.sum() < (atoms[graph.centers] & atoms[graph.neighbors]).sum()  # none that end at the outermost atoms
     exact = potential(graph).energies[sure]
-    found = potential(graph.part(atoms, edges), counted=sure[atoms]).energies
+    found = potential(graph.part(atoms, edges), energy_mask=sure[atoms]).energies
     torch.testing.assert_close(found[sure[atoms]], exact, rtol=0, atol=1e-10)
     assert not found[~sure[atoms]].any()
     if n_layers > 1:  # surroundings that end one edge earlier are too small
-        atoms, edges = surroundings(graph, own, potential.model.reach - 1)
-        found = potential(graph.part(atoms, edges), counted=sure[atoms]).energies
+        atoms, edges = surroundings(graph, own, potential.model.n_hops - 1)
+        found = potential(graph.part(atoms, edges), energy_mask=sure[atoms]).energies
         assert (found[sure[atoms]] - exact).abs().max() > 1e-8
 
 

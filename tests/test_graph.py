@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from equiforce.graph import batch, batch_labels, stars
+from equiforce.graph import batch, batch_labels, center_batches
 from tests.systems import atom, crystal, ethanol, graph_of
 
 
@@ -90,7 +90,7 @@ def test_labels_know_what_is_absent():
 def test_stars_share_out_atoms_and_edges_and_keep_species():
     graph = graph_of(ethanol(), atom("O"), crystal())
     for most in (1, 20, 10_000):
-        parts = list(stars(graph, 3, most))
+        parts = list(center_batches(graph, 3, most))
         assert [i for p in parts for i in range(graph.n_atoms)[p.atoms]] == list(range(graph.n_atoms))
         assert [e for p in parts for e in range(graph.n_edges)[p.edges]] == list(range(graph.n_edges))
         for part, atoms, edges in parts:
@@ -103,7 +103,7 @@ def test_stars_share_out_atoms_and_edges_and_keep_species():
 
 def test_stars_of_atoms_without_edges():
     alone = graph_of(atom(), atom("H"))
-    (part,) = stars(alone, 3, 5)
+    (part,) = center_batches(alone, 3, 5)
     assert part.graph.n_edges == 0
     assert part.graph.species.tolist() == [2, 0, 0, 1, 2]
 

@@ -214,7 +214,7 @@ def test_an_option_that_an_older_version_did_not_know_has_its_default(file, tmp_
     assert load(path).model.config.envelope_p == 6
 
 
-@pytest.mark.parametrize("name", ["model.embed.weight", "model.readout.weights.0", "shift", "scale"])
+@pytest.mark.parametrize("name", ["model.embed.weight", "model.readout.weights.0", "atomic_energies", "scale"])
 def test_weights_that_were_tampered_with_do_not_reproduce_the_references(file, tmp_path, name):
     def change(weights, _):
         weights[name] = weights[name] * 1.01
@@ -227,9 +227,9 @@ def test_weights_that_were_tampered_with_do_not_reproduce_the_references(file, t
 def test_weights_that_do_not_fit_are_refused(file, tmp_path, change):
     def tamper(weights, _):
         if change == "lacking":
-            del weights["shift"]
+            del weights["atomic_energies"]
         else:
-            weights["another" if change == "excessive" else "shift"] = torch.ones(7)
+            weights["another" if change == "excessive" else "atomic_energies"] = torch.ones(7)
 
     with pytest.raises(InputError, match="the weights do not fit the model"):
         load(rewritten(file, tmp_path / "model.eqf", tamper))
@@ -295,3 +295,19 @@ def test_a_description_makes_the_same_shape_again():
     assert {n: v.shape for n, v in again.state_dict().items()} == {
         n: v.shape for n, v in potential.state_dict().items()
     }
+
+
+OLD_FILES = sorted((Path(__file__).parent / "old_model_files").glob("*.eqf"))
+
+
+@pytest.mark.parametrize("path", OLD_FILES, ids=lambda path: path.stem)
+def test_files_of_earlier_versions_open(path):
+    """Loading computes the file's reference structures again, so a file that opens also gives the numbers that it had."""
+    potential = model_file.load(path)
+    assert potential.atomic_energies.tolist() == [-13.6, -1029.5, -2041.9][: len(potential.species)]
+    assert len(model_file.read_header(path)["references"]) >= 2
+
+
+def test_there_are_files_of_each_earlier_format():
+    formats = {model_file.read_stored_header(path)["format"] for path in OLD_FILES}
+    assert formats >= set(range(1, model_file.FORMAT))

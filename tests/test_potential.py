@@ -7,7 +7,7 @@ from equiforce.errors import InputError
 from equiforce.kernels import using
 from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.systems import (
-    SHIFT,
+    ATOMIC_ENERGIES,
     SPECIES,
     Images,
     atom,
@@ -23,15 +23,15 @@ from tests.systems import (
 def test_trainable_shift_and_scale_have_gradients():
     for trainable in (True, False):
         potential = potential_of(l_max=0, n_layers=1, channels=4)
-        potential.shift.requires_grad_(trainable)
+        potential.atomic_energies.requires_grad_(trainable)
         potential.scale.requires_grad_(trainable)
         potential.train()
         potential(graph_of(ethanol())).energy.sum().backward()
         if trainable:
-            assert potential.shift.grad.tolist() == [6.0, 2.0, 1.0]  # H, C and O atoms of ethanol
+            assert potential.atomic_energies.grad.tolist() == [6.0, 2.0, 1.0]  # H, C and O atoms of ethanol
             assert potential.scale.grad.abs().min() > 0
         else:
-            assert potential.shift.grad is None
+            assert potential.atomic_energies.grad is None
 
 
 def test_scale_of_a_species_scales_its_atoms():
@@ -40,7 +40,7 @@ def test_scale_of_a_species_scales_its_atoms():
     potential.scale[0] *= 3  # hydrogen
     after = potential(graph).energies
     hydrogen = graph.species == 0
-    torch.testing.assert_close(after[hydrogen] - SHIFT[0], 3 * (before[hydrogen] - SHIFT[0]))
+    torch.testing.assert_close(after[hydrogen] - ATOMIC_ENERGIES[0], 3 * (before[hydrogen] - ATOMIC_ENERGIES[0]))
     assert torch.equal(after[~hydrogen], before[~hydrogen])
 
 
@@ -71,7 +71,7 @@ def test_parts_that_share_out_the_atoms_add_up():
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4, zbl=True), graph_of(crystal(), ethanol())
     mask = torch.arange(graph.n_atoms) % 3 == 0
     whole = potential(graph, stress=True)
-    one, other = (potential(graph, stress=True, counted=counted) for counted in (mask, ~mask))
+    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for counted in (mask, ~mask))
     assert torch.equal(one.energies, torch.where(mask, whole.energies, 0.0))
     for quantity in ("energy", "energies", "forces", "virial"):
         total = getattr(one, quantity) + getattr(other, quantity)
@@ -97,12 +97,12 @@ def test_float32_weights_give_float64_results():
 
 def test_shifts_and_scales_must_match_the_species():
     with pytest.raises(InputError, match="3 species have 2 shifts"):
-        Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, shift=[0.0, 0.0], scale=[1.0] * 3)
+        Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
 
 
 @pytest.mark.parametrize("options", [{"kind": "allegro"}, {"kind": "nequip", "l_max": 0, "n_layers": 1}], ids=str)
 @pytest.mark.parametrize("at_once", [1, 40, 300])
-def test_star_by_star_is_the_whole(options, at_once, monkeypatch):
+def test_in_center_batches_is_the_whole(options, at_once, monkeypatch):
     potential = potential_of(**options, zbl=True)
     graph = graph_of(ethanol(), crystal(), atom(), slab())
     mask = torch.arange(graph.n_atoms) % 3 > 0
@@ -115,9 +115,9 @@ def test_star_by_star_is_the_whole(options, at_once, monkeypatch):
         shifts=graph.shifts[order],
         by_neighbor=neighbors.argsort(stable=True),
     )
-    whole = [potential(graph, stress=True), potential(graph, counted=mask), potential(shuffled, forces=False)]
+    whole = [potential(graph, stress=True), potential(graph, energy_mask=mask), potential(shuffled, forces=False)]
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
-    parts = [potential(graph, stress=True), potential(graph, counted=mask), potential(shuffled, forces=False)]
+    parts = [potential(graph, stress=True), potential(graph, energy_mask=mask), potential(shuffled, forces=False)]
     for one, other in zip(parts, whole, strict=True):
         for a, b in zip(one, other, strict=True):
             assert (a is None) == (b is None)
@@ -126,7 +126,7 @@ def test_star_by_star_is_the_whole(options, at_once, monkeypatch):
     assert not any(value.requires_grad for value in parts[0] if value is not None)
 
 
-def test_a_model_that_sees_further_is_never_computed_star_by_star(monkeypatch):
+def test_a_model_that_sees_further_is_never_computed_in_center_batches(monkeypatch):
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(ethanol())
     before = potential(graph).energies
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 1)
@@ -150,29 +150,29 @@ def test_images_may_be_ghosts_whose_features_are_fetched(options, backend, struc
     apart = with_ghosts(graph)
     whole = potential(graph, stress=True)
     with using(backend):
-        energies, pull = potential.energies_and_pull(apart, apart.edge_vectors())
+        energies, edge_gradients = potential.energies_and_edge_gradients(apart, apart.edge_vectors())
         found = potential(apart, stress=True)
     torch.testing.assert_close(energies.detach(), whole.energies, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.energy, whole.energy, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.virial, whole.virial, rtol=0, atol=1e-10)
     assert len(found.forces) == apart.n_atoms
-    assert pull.shape == (graph.n_edges, 3)
+    assert edge_gradients.shape == (graph.n_edges, 3)
     # what ghosts feel is felt by the atoms that they are images of
-    torch.testing.assert_close(apart.ghosts.give_back(found.forces), whole.forces, rtol=0, atol=1e-10)
+    torch.testing.assert_close(apart.halo.reverse_comm(found.forces), whole.forces, rtol=0, atol=1e-10)
 
 
 def test_ghosts_are_fetched_once_for_each_layer_that_hears_of_neighbours_features(monkeypatch):
     calls = []
     apart = with_ghosts(graph_of(crystal()))
-    for name in ("fetch", "give_back"):
+    for name in ("forward_comm", "reverse_comm"):
         method = getattr(Images, name)
         monkeypatch.setattr(Images, name, lambda self, x, n=name, m=method: (calls.append(n), m(self, x))[1])
     potential_of(l_max=1, n_layers=3, channels=4)(apart)
-    assert calls == ["fetch"] * 2 + ["give_back"] * 2
+    assert calls == ["forward_comm"] * 2 + ["reverse_comm"] * 2
     calls.clear()
     molecule = graph_of(ethanol())  # has no images, but must go along: others may need its features
-    potential_of(l_max=1, n_layers=3, channels=4)(replace(molecule, ghosts=Images(9, torch.tensor([], dtype=int))))
-    assert calls == ["fetch"] * 2 + ["give_back"] * 2
+    potential_of(l_max=1, n_layers=3, channels=4)(replace(molecule, halo=Images(9, torch.tensor([], dtype=int))))
+    assert calls == ["forward_comm"] * 2 + ["reverse_comm"] * 2
     calls.clear()
     potential_of("allegro")(apart)
     assert calls == []
@@ -182,7 +182,7 @@ def test_training_through_ghosts():
     potential = potential_of(l_max=1, n_layers=3, channels=4).train()
     graph = graph_of(crystal())
     apart, weights = with_ghosts(graph), [w for w in potential.model.parameters() if w.requires_grad]
-    alone, shared = potential(graph).forces, apart.ghosts.give_back(potential(apart).forces)
+    alone, shared = potential(graph).forces, apart.halo.reverse_comm(potential(apart).forces)
     wanted = torch.autograd.grad(alone.square().sum(), weights, allow_unused=True)
     found = torch.autograd.grad(shared.square().sum(), weights, allow_unused=True)
     for a, b in zip(found, wanted, strict=True):

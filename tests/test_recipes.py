@@ -65,7 +65,7 @@ def test_a_recipe_makes_a_potential(recipe):
             "zbl": False,
             "shift": [0.0, 0.0],
             "scale": [1.0, 1.0],
-            "shift_trainable": config.potential.shift_trainable,
+            "atomic_energies_trainable": config.potential.atomic_energies_trainable,
             "scale_trainable": config.potential.scale_trainable,
         }
     )

@@ -295,14 +295,16 @@ def test_shift_and_scale_are_trained_where_asked(place, tmp_path):
         **OPTIONS,
         "potential.reference_energies": {"H": 3.0, "O": 4.0},
         "potential.scale": {"H": 1.5, "O": 2.0},
-        "potential.shift_trainable": True,
+        "potential.atomic_energies_trainable": True,
         "potential.scale_trainable": True,
     }
     equiforce.train(place / "water.xyz", tmp_path / "free", options=options)
-    equiforce.train(place / "water.xyz", tmp_path / "fixed", options={**options, "potential.shift_trainable": False})
+    equiforce.train(
+        place / "water.xyz", tmp_path / "fixed", options={**options, "potential.atomic_energies_trainable": False}
+    )
     free, fixed = (model_file.load(tmp_path / name / "model.eqf") for name in ("free", "fixed"))
-    assert free.shift.tolist() != [3.0, 4.0]
-    assert fixed.shift.tolist() == [3.0, 4.0]
+    assert free.atomic_energies.tolist() != [3.0, 4.0]
+    assert fixed.atomic_energies.tolist() == [3.0, 4.0]
     assert fixed.scale.tolist() != [1.5, 2.0]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from equiforce.kernels import build, cpu, cpu_local, cpu_nodes, cpu_pairs
-from equiforce.kernels.targets import TARGETS, Source
+from equiforce.kernels.cpu.targets import TARGETS, KernelSource
 from equiforce.model_file import build_potential
 from equiforce.models import PRESETS
 
@@ -30,12 +30,12 @@ COMMON = (
 def untrained(kind: str, config: dict) -> torch.nn.Module:
     """A network of this shape."""
     described = {"kind": kind, "config": config, "species": ["H"], "dtype": "float32", "zbl": False}
-    return build_potential({**described, "shift_trainable": False, "scale_trainable": False}).model
+    return build_potential({**described, "atomic_energies_trainable": False, "scale_trainable": False}).model
 
 
-def common_kernels() -> list[Source]:
+def common_kernels() -> list[KernelSource]:
     """What the common models need in float32, and what every model needs."""
-    wanted: list[Source] = list(cpu_pairs.needed())
+    wanted: list[KernelSource] = list(cpu_pairs.needed())
     for dtype in (torch.float32, torch.float64):
         wanted += [*cpu_nodes.needed(dtype), *cpu_local.needed_for_lookup(dtype)]
         for l_max in range(4):

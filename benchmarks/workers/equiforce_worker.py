@@ -37,7 +37,7 @@ def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:
             "species": case["species"],
             "dtype": case["dtype"],
             "zbl": False,
-            "shift_trainable": False,
+            "atomic_energies_trainable": False,
             "scale_trainable": False,
         }
     ).to(case["device"])

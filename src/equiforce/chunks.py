@@ -14,7 +14,7 @@ from equiforce.potential import Potential
 OF_A_PART = 72  # bytes of an edge: indices and shifts once more, and what finds them
 
 
-class Plan(NamedTuple):
+class ChunkPlan(NamedTuple):
     """How a graph will be computed."""
 
     chunks: tuple[Int[Tensor, " _"], ...]  # atoms of each; a single one is the whole graph
@@ -66,25 +66,25 @@ class ChunkedPotential:
             return self.potential(graph, forces=forces, stress=stress)
         return in_chunks(self.potential, graph, chunks, stress=stress)
 
-    def plan(self, graph: AtomicGraph) -> Plan:
+    def plan(self, graph: AtomicGraph) -> ChunkPlan:
         """Whether, and into which chunks, a graph will be divided; raises InputError where no chunk is small enough."""
         if not self._measured:  # once, for what was computed before leaves traces in what is available
             self._limit, self._measured = available(self.potential.device), True
         need, limit = self._footprint.bytes(graph.n_atoms, graph.n_edges), self._limit
         if limit is None or need <= limit:
-            return Plan((torch.arange(graph.n_atoms),), need, limit, need, 1.0)
+            return ChunkPlan((torch.arange(graph.n_atoms),), need, limit, need, 1.0)
         n_atoms, n_chunks = self._latest
         n_chunks = n_chunks if n_atoms == graph.n_atoms else 2
         while n_chunks <= graph.n_atoms:
             chunks, largest, total = compact(graph, n_chunks), 0.0, 0
             for own in chunks:
-                atoms, edges = (int(mask.sum()) for mask in surroundings(graph, own, self.potential.model.reach))
+                atoms, edges = (int(mask.sum()) for mask in surroundings(graph, own, self.potential.model.n_hops))
                 largest, total = max(largest, self._footprint.bytes(atoms, edges) + OF_A_PART * edges), total + atoms
                 if largest > limit:
                     break
             else:
                 self._latest = (graph.n_atoms, n_chunks)
-                return Plan(tuple(chunks), need, limit, largest, total / graph.n_atoms)
+                return ChunkPlan(tuple(chunks), need, limit, largest, total / graph.n_atoms)
             n_chunks *= 2
         raise InputError(
             f"energy and forces of {graph.n_atoms:,} atoms need about {in_words(need)} of memory and do not fit into "
@@ -101,10 +101,10 @@ def in_chunks(
     energies, forces = torch.zeros_like(graph.positions[:, 0]), torch.zeros_like(graph.positions)
     sums: list[Tensor | None] = []
     for own in chunks:
-        atoms, edges = surroundings(graph, own, potential.model.reach)
-        counted = torch.zeros_like(atoms)
-        counted[own] = True
-        found = potential(graph.part(atoms, edges), stress=stress, counted=counted[atoms])
+        atoms, edges = surroundings(graph, own, potential.model.n_hops)
+        energy_mask = torch.zeros_like(atoms)
+        energy_mask[own] = True
+        found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
         energies[atoms] += found.energies
         forces[atoms] += found.forces
         parts = (found.energy, found.virial, found.stress)

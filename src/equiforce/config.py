@@ -17,9 +17,9 @@ from equiforce.errors import InputError
 from equiforce.models import MODELS, PRESETS
 from equiforce.options import default_of, without_effect
 from equiforce.potential import PotentialConfig
-from equiforce.training.limits import TrainingConfig
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig
+from equiforce.training.stopping import TrainingConfig
 
 SECTIONS: dict[str, type] = {
     "data": ReadOptions,

@@ -1,4 +1,4 @@
-"""The only types that cross modules: structures, graphs, labels and predictions. Energies in eV, lengths in Å."""
+"""The types that cross modules: structures, topologies, graphs, labels and predictions. Energies in eV, lengths in Å."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from equiforce.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,54 +36,138 @@ class Structure:
         return len(self.atomic_numbers)
 
 
-class Ghosts(ABC):
-    """The last atoms of a graph belong to others: they are neighbours, never centres, and others know their features.
+class HaloExchange(ABC):
+    """The communication between the parts of a system that several processes compute together.
 
-    Others are the processes that share a simulation with this one, or this one itself where a ghost is the image of
-    an atom of its own. All of them call the same methods in the same order.
+    The last atoms of a part are ghosts: they are neighbours but never centres, and another process computes their
+    features. That process is this one itself where a ghost is the periodic image of an atom of its own. All processes
+    call the same methods in the same order. The names are those of LAMMPS.
     """
 
     n_owned: int  # atoms that come before the ghosts
 
     @abstractmethod
-    def fetch(self, x: Float[Tensor, "owned features"]) -> Float[Tensor, "atoms features"]:
-        """Features of one's own atoms, followed by those of the ghosts."""
+    def forward_comm(self, x: Float[Tensor, "owned features"]) -> Float[Tensor, "atoms features"]:
+        """Returns the features of the owned atoms, followed by those of the ghosts."""
 
     @abstractmethod
-    def give_back(self, g: Float[Tensor, "atoms features"]) -> Float[Tensor, "owned features"]:
-        """The transpose of :meth:`fetch`: what was gathered for ghosts is added to the atoms that they stand for."""
+    def reverse_comm(self, g: Float[Tensor, "atoms features"]) -> Float[Tensor, "owned features"]:
+        """Adds what ghosts gathered to the atoms that they stand for: the transpose of :meth:`forward_comm`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
-class AtomicGraph:
-    """A batch of structures and the pairs closer than the cutoff. Lengths in Å."""
+class Topology:
+    """Which atom is the neighbour of which: all that a model needs beside the vectors of the edges.
 
-    positions: Float[Tensor, "atoms 3"]
+    Every pair occurs twice, once in each direction. Indices are int64.
+
+    Raises:
+        InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
+    """
+
     species: Int[Tensor, " atoms"]  # index into the model's species list, not the atomic number
-    cell: Float[Tensor, "structures 3 3"]  # rows are lattice vectors; zeros for a molecule
-    structure_of_atom: Int[Tensor, " atoms"]
     centers: Int[Tensor, " edges"]  # i: receives the message; edges are sorted by it
-    neighbors: Int[Tensor, " edges"]  # j: sends it
-    shifts: Float[Tensor, "edges 3"]  # whole lattice translations of j
+    neighbors: Int[Tensor, " edges"]  # j: sends the message
     by_neighbor: Int[Tensor, " edges"]  # the order of edges that sorts them by neighbour
-    ghosts: Ghosts | None = None  # where the graph is a part of a system whose other parts others compute
+    halo: HaloExchange | None = None  # where this is one part of a system that several processes compute
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        kind, device = type(self).__name__, self.species.device
+        n_atoms, n_edges = len(self.species), len(self.centers)
+        for name, tensor, n_rows in (
+            ("species", self.species, n_atoms),
+            ("centers", self.centers, n_edges),
+            ("neighbors", self.neighbors, n_edges),
+            ("by_neighbor", self.by_neighbor, n_edges),
+        ):
+            check_tensor(tensor, f"{kind}.{name}", torch.int64, (n_rows,), device)
+        if device.type == "cpu" and n_edges:  # on a GPU this would wait for the device
+            for name, tensor, n_rows, rows in (
+                ("centers", self.centers, self.n_centers, "atoms that may be centres"),
+                ("neighbors", self.neighbors, n_atoms, "atoms"),
+                ("by_neighbor", self.by_neighbor, n_edges, "edges"),
+            ):
+                check_index(tensor, f"{kind}.{name}", n_rows, rows)
 
     @property
     def n_atoms(self) -> int:
-        return self.positions.shape[0]
+        return self.species.shape[0]
 
     @property
     def n_centers(self) -> int:
-        """How many atoms have energies and features here: all that are no ghosts."""
-        return self.n_atoms if self.ghosts is None else self.ghosts.n_owned
-
-    @property
-    def n_structures(self) -> int:
-        return self.cell.shape[0]
+        """The number of atoms that have energies and features here: all that are not ghosts."""
+        return self.n_atoms if self.halo is None else self.halo.n_owned
 
     @property
     def n_edges(self) -> int:
         return self.centers.shape[0]
+
+    @property
+    def species_of_centers(self) -> Int[Tensor, " centers"]:
+        return self.species if self.halo is None else self.species[: self.n_centers]
+
+    def select_edges(self, edges: Bool[Tensor, " edges"]) -> "Topology":
+        """The same atoms with some of the edges."""
+        centers, neighbors, by_neighbor = self._selected(edges)
+        return Topology(
+            species=self.species, centers=centers, neighbors=neighbors, by_neighbor=by_neighbor, halo=self.halo
+        )
+
+    def _selected(self, edges: Bool[Tensor, " edges"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres, neighbours and the order by neighbour of some of the edges."""
+        place = edges.cumsum(0) - 1
+        by_neighbor = place[self.by_neighbor[edges[self.by_neighbor]]]
+        return self.centers[edges], self.neighbors[edges], by_neighbor
+
+    def sorted_by_center(self) -> tuple["Topology", Int[Tensor, " edges"]] | None:
+        """The same edges in order, and that order; None where they are in order already."""
+        centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
+        if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
+            return None
+        order = centers.argsort(stable=True)
+        neighbors = self.neighbors[order]
+        ordered = Topology(
+            species=self.species,
+            centers=centers[order],
+            neighbors=neighbors,
+            by_neighbor=neighbors.argsort(stable=True),
+            halo=self.halo,
+        )
+        return ordered, order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AtomicGraph(Topology):
+    """A batch of structures: their :class:`Topology`, and where the atoms are. Lengths are in Å and float64.
+
+    Raises:
+        InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
+    """
+
+    positions: Float[Tensor, "atoms 3"]
+    cell: Float[Tensor, "structures 3 3"]  # rows are lattice vectors; zeros for a molecule
+    shifts: Float[Tensor, "edges 3"]  # whole lattice translations of j
+    structure_of_atom: Int[Tensor, " atoms"]
+
+    def __post_init__(self) -> None:
+        self._check()  # not super(): a class with slots is made twice, and super() would mean the first one
+        kind, device = type(self).__name__, self.species.device
+        for name, tensor, shape in (
+            ("positions", self.positions, (self.n_atoms, 3)),
+            ("cell", self.cell, (len(self.cell), 3, 3)),
+            ("shifts", self.shifts, (self.n_edges, 3)),
+        ):
+            check_tensor(tensor, f"{kind}.{name}", torch.float64, shape, device)
+        check_tensor(self.structure_of_atom, f"{kind}.structure_of_atom", torch.int64, (self.n_atoms,), device)
+        if device.type == "cpu" and self.n_structures != 1:
+            check_index(self.structure_of_atom, f"{kind}.structure_of_atom", self.n_structures, "structures")
+
+    @property
+    def n_structures(self) -> int:
+        return self.cell.shape[0]
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
         """r_ij = r_j + S·cell − r_i, from centre to neighbour, in Å."""
@@ -93,53 +179,20 @@ class AtomicGraph:
             vectors = torch.addcmul(vectors, self.shifts[:, axis : axis + 1], self.cell[structure, axis])
         return vectors
 
-    def strained(self, strain: Float[Tensor, "structures 3 3"]) -> "AtomicGraph":
-        """The graph deformed by 1 + ε, with ε the symmetric part of ``strain``."""
-        strain = 0.5 * (strain + strain.mT)
-        per_atom = strain[self.structure_of_atom]
-        return replace(
-            self,
-            positions=self.positions + torch.einsum("na,nab->nb", self.positions, per_atom),
-            cell=self.cell + self.cell @ strain,
-        )
-
     def part(self, atoms: Bool[Tensor, " atoms"], edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
         """Some of the atoms and some of the edges between them, in the order that they have here; every cell."""
-        place, some = atoms.cumsum(0) - 1, self.with_edges(edges)
-        return replace(
-            some,
+        place = atoms.cumsum(0) - 1
+        centers, neighbors, by_neighbor = self._selected(edges)
+        return AtomicGraph(
             positions=self.positions[atoms],
             species=self.species[atoms],
+            cell=self.cell,
             structure_of_atom=self.structure_of_atom[atoms],
-            centers=place[some.centers],
-            neighbors=place[some.neighbors],
-        )
-
-    def with_edges(self, edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
-        """The same atoms with some of the edges."""
-        place = edges.cumsum(0) - 1
-        return replace(
-            self,
-            centers=self.centers[edges],
-            neighbors=self.neighbors[edges],
+            centers=place[centers],
+            neighbors=place[neighbors],
             shifts=self.shifts[edges],
-            by_neighbor=place[self.by_neighbor[edges[self.by_neighbor]]],
+            by_neighbor=by_neighbor,
         )
-
-    def sorted_by_center(self) -> tuple["AtomicGraph", Int[Tensor, " edges"]] | None:
-        """The same graph with its edges in order, and that order; None where they are in order already."""
-        centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
-        if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
-            return None
-        order = centers.argsort(stable=True)
-        ordered = replace(
-            self,
-            centers=centers[order],
-            neighbors=self.neighbors[order],
-            shifts=self.shifts[order],
-            by_neighbor=self.neighbors[order].argsort(stable=True),
-        )
-        return ordered, order
 
     def volumes(self) -> Float[Tensor, " structures"]:
         """Volume of each cell in Å³, zero where there is none."""
@@ -149,45 +202,63 @@ class AtomicGraph:
         return torch.bincount(self.structure_of_atom, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> "AtomicGraph":
-        tensors = (field.name for field in fields(self) if field.name != "ghosts")
+        """The same graph on a device; itself where it is there already."""
+        if self.species.device == torch.device(device):
+            return self
+        tensors = (field.name for field in fields(self) if field.name != "halo")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
 
 
-class Stars(NamedTuple):
-    """Some atoms with their edges, and nothing else."""
+def check_tensor(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raises InputError, which names the tensor, where its dtype, shape or device is not the one that is wanted."""
+    if tensor.dtype != dtype:
+        have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
+        raise InputError(f"{name} is {have}, and has to be {want}: convert it with .to(torch.{want})")
+    if tensor.shape != shape:
+        raise InputError(f"{name} has the shape {list(tensor.shape)}, and has to have {list(shape)}")
+    if tensor.device != device:
+        raise InputError(f"{name} is on {tensor.device}, and other tensors are on {device}: move all to one device")
 
-    graph: AtomicGraph
-    atoms: slice  # of the whole graph; they come first in this one
+
+def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
+    """Raises InputError where a number of an index is not one of 0 ... ``n_rows`` - 1."""
+    if not len(index):
+        return
+    low, high = (bound.item() for bound in index.aminmax())
+    if low < 0 or high >= n_rows:
+        wrong = low if low < 0 else high
+        raise InputError(f"{name} holds {wrong}, but there are {n_rows} {rows}, counted from 0")
+
+
+class CenterBatch(NamedTuple):
+    """Some centres with their edges, and nothing else."""
+
+    topology: Topology
+    atoms: slice  # of the whole topology; they come first in this one
     edges: slice
 
 
-def stars(graph: AtomicGraph, n_species: int, most_edges: int) -> Iterator[Stars]:
-    """The graph atom by atom, in parts of about one size and at most ``most_edges`` edges, which are sorted by centre.
+def center_batches(topology: Topology, n_species: int, most_edges: int) -> Iterator[CenterBatch]:
+    """Batches of centres, of about one size and with at most ``most_edges`` edges, which are sorted by centre.
 
-    What lies around a neighbour is left out, and then all that matters of it is its species and the edge to it: one
-    atom of each species, the last of each part, stands for all neighbours. Positions are those of the centres alone.
+    The surroundings of a neighbour are left out, so that all that matters of a neighbour is its species and the edge
+    to it: one atom of each species, the last ones of each batch, stands for all neighbours.
     """
-    firsts = torch.searchsorted(graph.centers, torch.arange(graph.n_centers + 1, device=graph.centers.device))
-    start, ghosts = 0, torch.arange(n_species, device=graph.species.device)
-    share = math.ceil(graph.n_edges / max(1, math.ceil(graph.n_edges / most_edges)))
-    while start < graph.n_centers:
+    firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
+    start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
+    share = math.ceil(topology.n_edges / max(1, math.ceil(topology.n_edges / most_edges)))
+    while start < topology.n_centers:
         enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
-        stop = max(start + 1, min(int(enough) - 1, graph.n_centers))
+        stop = max(start + 1, min(int(enough) - 1, topology.n_centers))
         atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
-        neighbors = stop - start + graph.species[graph.neighbors[edges]]
-        nowhere = graph.positions.new_zeros(n_species, 3)
-        part = replace(
-            graph,
-            positions=torch.cat([graph.positions[atoms], nowhere]),
-            species=torch.cat([graph.species[atoms], ghosts]),
-            structure_of_atom=torch.cat([graph.structure_of_atom[atoms], torch.zeros_like(ghosts)]),
-            centers=graph.centers[edges] - start,
+        neighbors = stop - start + topology.species[topology.neighbors[edges]]
+        part = Topology(
+            species=torch.cat([topology.species[atoms], ghosts]),
+            centers=topology.centers[edges] - start,
             neighbors=neighbors,
-            shifts=graph.shifts[edges],
             by_neighbor=neighbors.argsort(stable=True),
-            ghosts=None,
         )
-        yield Stars(part, atoms, edges)
+        yield CenterBatch(part, atoms, edges)
         start = stop
 
 
@@ -215,24 +286,17 @@ class Prediction(NamedTuple):
     stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³; None unless every structure has a volume
 
 
-def without_edges(species: Int[Tensor, " atoms"]) -> AtomicGraph:
+def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
     """Atoms of these species, each alone."""
-    return AtomicGraph(
-        positions=species.new_zeros(len(species), 3, dtype=torch.float64),
-        species=species,
-        cell=species.new_zeros(1, 3, 3, dtype=torch.float64),
-        structure_of_atom=torch.zeros_like(species),
-        centers=species[:0],
-        neighbors=species[:0],
-        shifts=species.new_zeros(0, 3, dtype=torch.float64),
-        by_neighbor=species[:0],
-    )
+    return Topology(species=species, centers=species[:0], neighbors=species[:0], by_neighbor=species[:0])
 
 
 def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     """One graph that holds several, side by side."""
     if len(graphs) == 1:
         return graphs[0]
+    if any(graph.halo is not None for graph in graphs):
+        raise InputError("a graph with ghosts is one part of a system and cannot be batched with others")
 
     def offset(name: str, counts: list[int]) -> Tensor:
         starts = [0, *np.cumsum(counts[:-1]).tolist()]

@@ -20,7 +20,8 @@ from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential
 
-FORMAT = 1
+FORMAT = 2
+RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
@@ -31,9 +32,9 @@ DESCRIPTION = {
     "species": list,
     "dtype": str,
     "zbl": bool,
-    "shift_trainable": bool,
+    "atomic_energies_trainable": bool,
     "scale_trainable": bool,
-    "shift": list,
+    "atomic_energies": list,
     "scale": list,
 }
 REFERENCE_ATOMS = 12  # of each stored piece: enough for every path, few enough for milliseconds
@@ -41,7 +42,7 @@ MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
 
 
 def build_potential(description: dict[str, Any]) -> Potential:
-    """The potential of a description (:func:`describe`), with random weights; shift and scale come with the weights."""
+    """The potential of a description (:func:`describe`), with random weights."""
     kind = description["kind"]
     if kind not in MODELS:
         raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
@@ -55,9 +56,9 @@ def build_potential(description: dict[str, Any]) -> Potential:
         model_class(config, species).to(DTYPES[description["dtype"]]),
         species=species,
         cutoff=config.cutoff,
-        shift=description.get("shift", [0.0] * len(species)),
+        atomic_energies=description.get("atomic_energies", [0.0] * len(species)),
         scale=description.get("scale", [1.0] * len(species)),
-        shift_trainable=description["shift_trainable"],
+        atomic_energies_trainable=description["atomic_energies_trainable"],
         scale_trainable=description["scale_trainable"],
         zbl=zbl,
     )
@@ -71,9 +72,9 @@ def describe(potential: Potential) -> dict[str, Any]:
         "species": potential.species,
         "dtype": str(potential.dtype).removeprefix("torch."),
         "zbl": potential.zbl is not None,
-        "shift_trainable": potential.shift.requires_grad,
+        "atomic_energies_trainable": potential.atomic_energies.requires_grad,
         "scale_trainable": potential.scale.requires_grad,
-        "shift": potential.shift.tolist(),
+        "atomic_energies": potential.atomic_energies.tolist(),
         "scale": potential.scale.tolist(),
     }
 
@@ -104,10 +105,27 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
-    """The JSON of a model file.
+    """The JSON of a model file, in the words of today's format.
 
     Raises:
-        InputError: if there is no such file, it is no model file, or a newer equiforce wrote it.
+        InputError: there is no such file, it is no model file, or a newer equiforce wrote it.
+    """
+    header = read_stored_header(path)
+    if header["format"] > FORMAT:
+        raise InputError(f"{path} was written by a newer equiforce (file format {header['format']}): upgrade equiforce")
+    if isinstance(header.get("potential"), dict):
+        header["potential"] = {RENAMED.get(name, name): value for name, value in header["potential"].items()}
+    for part, kinds in ((header, HEADER), (header.get("potential"), DESCRIPTION)):
+        if wrong := [name for name, kind in kinds.items() if not isinstance(part.get(name), kind)]:
+            raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]}: train or copy it again")
+    return header
+
+
+def read_stored_header(path: Path | str) -> dict[str, Any]:
+    """The JSON of a model file as it was written; its ``format`` is an integer, and nothing else is checked.
+
+    Raises:
+        InputError: there is no such file, or it is no model file.
     """
     if not Path(path).is_file():
         raise InputError(
@@ -116,14 +134,9 @@ def read_header(path: Path | str) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["equiforce"])
-        number = int(header["format"])
+        header["format"] = int(header["format"])
     except (SafetensorError, LookupError, ValueError, TypeError, RecursionError, OSError):
         raise InputError(f"{path} is not an equiforce model file, or is damaged: train or copy it again") from None
-    if number > FORMAT:
-        raise InputError(f"{path} was written by a newer equiforce (file format {number}): upgrade equiforce")
-    for part, kinds in ((header, HEADER), (header.get("potential"), DESCRIPTION)):
-        if wrong := [name for name, kind in kinds.items() if not isinstance(part.get(name), kind)]:
-            raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]}: train or copy it again")
     return header
 
 
@@ -138,7 +151,7 @@ def summary(path: Path | str, header: dict[str, Any]) -> Table:
     table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
     table.add_row(
         "reference energies",
-        ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["shift"], strict=True)) + " eV",
+        ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True)) + " eV",
     )
     table.add_row("scale", ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True)) + " eV")
     table.add_row("short-range repulsion", "ZBL" if described["zbl"] else "none")

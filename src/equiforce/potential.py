@@ -1,4 +1,4 @@
-"""From the energies of atoms to what a simulation needs. Every sign and every derivative lives here."""
+"""Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction, stars
+from equiforce.graph import AtomicGraph, Prediction, Topology, center_batches, check_index
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
-# by a model that sees one edge far: on a CPU as many as stay in its caches; on others not yet tuned
+# Edges that a strictly local model computes at once. On a CPU they fit into its caches; for GPUs this is not tuned.
 EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=4_096)
 
 
@@ -25,7 +25,7 @@ class PotentialConfig:
     reference_energies: dict[str, float] | None = option(
         None, "of isolated atoms by element; else from isolated-atom frames, else fitted to the data", unit="eV"
     )
-    shift_trainable: bool = option(False, "an isolated atom then keeps its reference energy")
+    atomic_energies_trainable: bool = option(False, "an isolated atom then keeps its reference energy")
     scale: float | dict[str, float] | None = option(
         None, "of the network's output, one or by element; None is the root mean square force times 1 Å", unit="eV"
     )
@@ -39,17 +39,20 @@ class PotentialConfig:
 
 
 class Potential(nn.Module):
-    """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, its forces, stress and virial.
+    """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, and its forces, stress and virial.
 
     Weights may be float32; positions, energies and sums are float64.
 
     Args:
-        model: gives ε_i of each atom from the edge vectors.
+        model: computes ε_i of each atom from the edge vectors.
         species: chemical symbols, in the order of the model's species index.
         cutoff: in Å; edges beyond it must not be given.
-        shift: μ, the energy of each species' isolated atom in eV.
+        atomic_energies: μ, the energy of an isolated atom of each species in eV.
         scale: σ of each species in eV, usually the root mean square force times 1 Å.
         zbl: short-range repulsion of nuclei, or None.
+
+    Raises:
+        InputError: the numbers of species, atomic energies and scales differ.
     """
 
     def __init__(
@@ -58,21 +61,25 @@ class Potential(nn.Module):
         *,
         species: Sequence[str],
         cutoff: float,
-        shift: Sequence[float],
+        atomic_energies: Sequence[float],
         scale: Sequence[float],
-        shift_trainable: bool = False,
+        atomic_energies_trainable: bool = False,
         scale_trainable: bool = False,
         zbl: ZBL | None = None,
     ):
         super().__init__()
-        if not len(species) == len(shift) == len(scale):
-            raise InputError(f"{len(species)} species have {len(shift)} shifts and {len(scale)} scales: give one each")
+        if not len(species) == len(atomic_energies) == len(scale):
+            raise InputError(
+                f"{len(species)} species have {len(atomic_energies)} atomic energies and {len(scale)} scales: "
+                "give one of each for each species"
+            )
         self.model = model
         self.species = list(species)
         self.cutoff = cutoff
         self.zbl = zbl
-        self.shift = nn.Parameter(torch.tensor(list(shift), dtype=torch.float64), requires_grad=shift_trainable)
-        self.scale = nn.Parameter(torch.tensor(list(scale), dtype=torch.float64), requires_grad=scale_trainable)
+        self.atomic_energies = _parameter(atomic_energies, trainable=atomic_energies_trainable)
+        self.scale = _parameter(scale, trainable=scale_trainable)
+        self.register_load_state_dict_pre_hook(_rename_old_weights)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,122 +88,139 @@ class Potential(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.shift.device
+        return self.atomic_energies.device
 
-    def atomic_energies(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
+    def site_energies(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom in eV, from r_ij in Å."""
-        own = self.model(graph, vectors.to(self.dtype)).double()
-        species = graph.species if graph.ghosts is None else graph.species[: graph.n_centers]
-        energies = self.scale[species] * own + self.shift[species]
-        return energies if self.zbl is None else energies + self.zbl(vectors, graph)
+        own = self.model(topology, vectors.to(self.dtype)).double()
+        species = topology.species_of_centers
+        energies = self.scale[species] * own + self.atomic_energies[species]
+        return energies if self.zbl is None else energies + self.zbl(topology, vectors)
 
     def forward(
         self,
         graph: AtomicGraph,
         forces: bool = True,
         stress: bool = False,
-        counted: Bool[Tensor, " atoms"] | None = None,
+        energy_mask: Bool[Tensor, " atoms"] | None = None,
     ) -> Prediction:
-        """Energy, forces, virial and stress of a batch; differentiable once more while in training mode.
+        """Energy, forces, virial and stress of a batch of structures.
+
+        In training mode all results are differentiable with respect to the weights. Where the positions or the cells
+        of the graph require grad, and torch records gradients, all results are differentiable with respect to them.
 
         Args:
             graph: one structure or several, with every pair closer than the cutoff.
-            forces: whether forces are wanted.
-            stress: whether virial and stress are wanted; stress is None unless every structure has a volume.
-            counted: the atoms whose energies count; those of others are zero, so that the predictions of parts that
-                share out the atoms between them add up. All count if None.
+            forces: whether to compute forces.
+            stress: whether to compute virial and stress; stress is None unless every structure has a volume.
+            energy_mask: the atoms whose energies count. The energies of other atoms are zero, so that predictions for
+                disjoint sets of atoms add up to that of all atoms. None counts all.
+
+        Raises:
+            InputError: the graph holds a species that the model does not know.
         """
+        self._check_species(graph)
         derivatives = forces or stress
-        with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            vectors = pair_vectors(graph)
-            energies, pull = self.energies_and_pull(graph, vectors, counted, derivatives)
-        if not derivatives:
+        vectors = pair_vectors(graph)
+        differentiable = self.training or vectors.requires_grad
+        energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, derivatives)
+        if edge_gradients is None:
             return Prediction(self._total(energies, graph), energies, None, None, None)
-        if not self.training:
-            energies = energies.detach()
-        virial = self._virial(pull, vectors.detach(), graph) if stress else None
+        if not differentiable:
+            energies, vectors = energies.detach(), vectors.detach()
+        virial = self._virial(edge_gradients, vectors, graph) if stress else None
         return Prediction(
             energy=self._total(energies, graph),
             energies=energies,
-            forces=-pair_gradient(pull, graph) if forces else None,
+            forces=-pair_gradient(edge_gradients, graph) if forces else None,
             virial=virial,
             stress=self._stress(virial, graph) if virial is not None else None,
         )
 
-    def energies_and_pull(
+    def energies_and_edge_gradients(
         self,
-        graph: AtomicGraph,
+        topology: Topology,
         vectors: Float[Tensor, "edges 3"],
-        counted: Bool[Tensor, " centers"] | None = None,
+        energy_mask: Bool[Tensor, " centers"] | None = None,
         derivatives: bool = True,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        """The energy of each atom in eV and, where derivatives are wanted, that of their sum by each r_ij in eV/Å.
+        """The energy of each atom in eV and the gradient of their sum with respect to each r_ij in eV/Å.
 
-        What all else follows from, for an engine that has r_ij, and knows what to do with what pulls at each edge.
+        Forces, virial and stress follow from these two. Engines that have r_ij themselves, such as LAMMPS, call this.
 
         Args:
-            graph: as in :meth:`forward`; its positions, shifts and cells play no part.
+            topology: the atoms and their neighbours.
             vectors: r_ij of each edge, in Å.
-            counted: as in :meth:`forward`.
-            derivatives: whether pull is wanted, which is None otherwise.
+            energy_mask: as in :meth:`forward`.
+            derivatives: whether to compute the gradient, which is None otherwise.
         """
-        at_once = graph.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.reach > 1
-        recorded = self.training or (torch.is_grad_enabled() and not derivatives)
-        compute = self._at_once if at_once or recorded else self._star_by_star
+        at_once = topology.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.n_hops > 1
+        recorded = self.training or vectors.requires_grad or (torch.is_grad_enabled() and not derivatives)
+        compute = self._at_once if at_once or recorded else self._in_center_batches
         with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            return compute(graph, vectors, counted, derivatives)
+            return compute(topology, vectors, energy_mask, derivatives)
 
     def _at_once(
         self,
-        graph: AtomicGraph,
+        topology: Topology,
         vectors: Float[Tensor, "edges 3"],
-        counted: Bool[Tensor, " centers"] | None,
+        energy_mask: Bool[Tensor, " centers"] | None,
         derivatives: bool,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        vectors = vectors.requires_grad_(derivatives)
-        energies = self.atomic_energies(graph, vectors)
-        if counted is not None:
-            energies = torch.where(counted, energies, 0.0)
+        create_graph = self.training or vectors.requires_grad
+        if derivatives and not vectors.requires_grad:
+            vectors = vectors.detach().requires_grad_()  # the caller's tensor stays as it is
+        energies = self.site_energies(topology, vectors)
+        if energy_mask is not None:
+            energies = torch.where(energy_mask, energies, 0.0)
         if not derivatives:
             return energies, None
-        options = {"create_graph": self.training, "materialize_grads": True, "allow_unused": True}
+        options = {"create_graph": create_graph, "materialize_grads": True, "allow_unused": True}
         return energies, torch.autograd.grad(energies.sum(), vectors, **options)[0]
 
-    def _star_by_star(
+    def _in_center_batches(
         self,
-        graph: AtomicGraph,
+        topology: Topology,
         vectors: Float[Tensor, "edges 3"],
-        counted: Bool[Tensor, " centers"] | None,
+        energy_mask: Bool[Tensor, " centers"] | None,
         derivatives: bool,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        """The same for a model that sees an atom's edges and no others: some atoms after others, to save memory."""
-        sorted_graph, order = sorted_by_center(graph, torch.arange(graph.n_edges, device=vectors.device))
-        energies, pull = vectors.new_empty(graph.n_centers), torch.empty_like(vectors) if derivatives else None
-        for part, atoms, edges in stars(sorted_graph, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
+        """The same for a strictly local model, one batch of centres after the other, to save memory."""
+        ordered, order = sorted_by_center(topology, torch.arange(topology.n_edges, device=vectors.device))
+        energies = vectors.new_empty(topology.n_centers)
+        edge_gradients = vectors.new_empty(vectors.shape) if derivatives else None
+        for part, atoms, edges in center_batches(ordered, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
             own = torch.zeros(part.n_atoms, dtype=torch.bool, device=vectors.device)
-            own[: atoms.stop - atoms.start] = True if counted is None else counted[atoms]
+            own[: atoms.stop - atoms.start] = True if energy_mask is None else energy_mask[atoms]
             found, slope = self._at_once(part, vectors[order[edges]], own, derivatives)
             energies[atoms] = found[: atoms.stop - atoms.start].detach()
-            if pull is not None:
-                pull[order[edges]] = slope
-        return energies, pull
+            if edge_gradients is not None:
+                edge_gradients[order[edges]] = slope
+        return energies, edge_gradients
+
+    def _check_species(self, topology: Topology) -> None:
+        if topology.species.device.type == "cpu":  # on a GPU this would wait for the device
+            check_index(topology.species, "the graph's species", len(self.species), "species in the model")
 
     @staticmethod
-    def _total(energies: Float[Tensor, " atoms"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
-        structure = graph.structure_of_atom if graph.ghosts is None else graph.structure_of_atom[: graph.n_centers]
+    def _total(energies: Float[Tensor, " centers"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
+        structure = graph.structure_of_atom[: graph.n_centers]
         return energies.new_zeros(graph.n_structures).index_add(0, structure, energies)
 
     @staticmethod
     def _virial(
-        pull: Float[Tensor, "edges 3"], vectors: Float[Tensor, "edges 3"], graph: AtomicGraph
+        edge_gradients: Float[Tensor, "edges 3"], vectors: Float[Tensor, "edges 3"], graph: AtomicGraph
     ) -> Float[Tensor, "structures 3 3"]:
         """-dE/dε = -sum_ij dE/dr_ij ⊗ r_ij, symmetric because the energy is invariant under rotation."""
         if graph.n_structures == 1:
-            total = (pull.mT @ vectors).unsqueeze(0)
+            total = (edge_gradients.mT @ vectors).unsqueeze(0)
         else:
-            structure, rows = graph.structure_of_atom[graph.centers], pull.new_zeros(graph.n_structures, 3)
+            structure, rows = (
+                graph.structure_of_atom[graph.centers],
+                edge_gradients.new_zeros(graph.n_structures, 3),
+            )
             # row by row: a tensor for each edge would be the largest thing in memory
-            products = (pull[:, axis : axis + 1] * vectors for axis in range(3))
+            products = (edge_gradients[:, axis : axis + 1] * vectors for axis in range(3))
             total = torch.stack([rows.index_add(0, structure, row) for row in products], dim=1)
         return -0.5 * (total + total.mT)
 
@@ -205,3 +229,13 @@ class Potential(nn.Module):
         """(1/V) dE/dε, positive under tension."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(list(values), dtype=torch.float64), requires_grad=trainable)
+
+
+def _rename_old_weights(_: nn.Module, weights: dict[str, Tensor], prefix: str, *__: object) -> None:
+    """Model files and checkpoints of format 1 call the atomic energies ``shift``."""
+    if f"{prefix}shift" in weights:
+        weights[f"{prefix}atomic_energies"] = weights.pop(f"{prefix}shift")

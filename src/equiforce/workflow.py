@@ -29,10 +29,10 @@ from equiforce.potential import Potential
 from equiforce.report import parity_plot, training_plot
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
-from equiforce.training.limits import DEFAULT_BATCH
-from equiforce.training.loop import Outcome, Plan, backward, fit, new_state
+from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
 from equiforce.training.loss import DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS, highest
 from equiforce.training.processes import Fabric, make_fabric
+from equiforce.training.stopping import DEFAULT_BATCH
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 
 EVALUATION_EDGES = 20_000  # pairs in a validation batch: bounds the memory
@@ -166,11 +166,11 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
         settings.model.pair_cutoffs,
     )
     _check_elements(parts, of_data)
-    settled = settle(settings, parts, of_data)
-    torch.manual_seed(settled.training.seed)
-    potential = model_file.build_potential(description_of(settled, of_data))
-    _tell(parts, of_data, settled, potential, console)
-    return Prepared(config=settled, parts=parts, statistics=of_data, potential=potential)
+    resolved = resolve_defaults(settings, parts, of_data)
+    torch.manual_seed(resolved.training.seed)
+    potential = model_file.build_potential(description_of(resolved, of_data))
+    _tell(parts, of_data, resolved, potential, console)
+    return Prepared(config=resolved, parts=parts, statistics=of_data, potential=potential)
 
 
 def read_and_tell(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
@@ -191,7 +191,7 @@ def _check_elements(parts: Split, of_data: Statistics) -> None:
                 )
 
 
-def settle(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
+def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
     """The configuration with every open option decided from the data."""
     loss, training = settings.loss, settings.training
     for name, n_labels in (
@@ -252,9 +252,9 @@ def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
         "species": list(species),
         "dtype": settings.training.dtype,
         "zbl": settings.potential.zbl,
-        "shift": list(of_data.reference_energies),
+        "atomic_energies": list(of_data.reference_energies),
         "scale": [scale[symbol] for symbol in species],
-        "shift_trainable": settings.potential.shift_trainable,
+        "atomic_energies_trainable": settings.potential.atomic_energies_trainable,
         "scale_trainable": settings.potential.scale_trainable,
     }
 
@@ -312,7 +312,7 @@ def _run(
     with Display(console) as display:
         outcome = fit(
             state,
-            Plan(
+            RunSetup(
                 training=batches,
                 validation=_batches(parts.validation, potential, fabric, max_edges=EVALUATION_EDGES),
                 config=settings.training,
@@ -333,9 +333,9 @@ def _run(
     if not fabric.is_global_zero or outcome.interrupted:
         return Trained(folder, model if model.exists() else None, None, outcome, *size)
     console.print(f"{outcome.why} after {state.seconds:.0f} s; best at step {state.best_step}", highlight=False)
-    state.average.potential.load_state_dict(state.best_weights)
-    test = finish(state.average.potential, parts.test, folder, console, plots=plots)
-    keep(state.average.potential, test)
+    state.ema.potential.load_state_dict(state.best_weights)
+    test = finish(state.ema.potential, parts.test, folder, console, plots=plots)
+    keep(state.ema.potential, test)
     console.print(f"model: {model}", highlight=False, soft_wrap=True)
     return Trained(folder, model, test, outcome, *size)
 

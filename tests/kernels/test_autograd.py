@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, MixPlan, edges, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, edges, gate, mix
 from tests.kernels.cases import TABLES, TOLERANCE, assert_same, convolved, derivatives, random_graph, random_inputs
 
 PRECISIONS = [torch.float64, torch.float32]
@@ -38,9 +38,9 @@ def test_edges(l_max, dtype):
 
 
 MIXES = {
-    "one-species": MixPlan(Irreps("20x0e + 7x1o + 33x2e"), Irreps("40x0e + 5x1o + 16x2e"), scale=0.3),
-    "by-species": MixPlan(Irreps("16x0e + 3x1o"), Irreps("8x0e + 17x1o"), n_species=3),
-    "gaps": MixPlan(Irreps("4x0e + 3x1e"), Irreps("2x0o + 6x0e + 3x1o + 2x1e")),
+    "one-species": LinearPlan(Irreps("20x0e + 7x1o + 33x2e"), Irreps("40x0e + 5x1o + 16x2e"), scale=0.3),
+    "by-species": LinearPlan(Irreps("16x0e + 3x1o"), Irreps("8x0e + 17x1o"), n_species=3),
+    "gaps": LinearPlan(Irreps("4x0e + 3x1e"), Irreps("2x0o + 6x0e + 3x1o + 2x1e")),
 }
 
 
@@ -92,10 +92,10 @@ def test_only_what_a_pass_goes_on_to_is_computed(monkeypatch):
     monkeypatch.setattr(cpu, "scatter", lambda *a, **k: asked.append(a[7]) or scatter(*a, **k))
     x, harmonics, values, positions = (v.requires_grad_() for v in random_inputs(table, graph, torch.float64))
     out = convolved(table, graph, "cpu")(2 * x, 2 * harmonics, 2 * values, 2 * positions)
-    (pull,) = torch.autograd.grad(out.square().sum(), positions, create_graph=True)
+    (edge_gradients,) = torch.autograd.grad(out.square().sum(), positions, create_graph=True)
     assert [tuple(wanted) for wanted in asked] == [(False, True, False)]
     asked.clear()
-    (pull.sum() + out.sum()).backward(inputs=[values])
+    (edge_gradients.sum() + out.sum()).backward(inputs=[values])
     assert {tuple(wanted) for wanted in asked} == {(False, False, True)}
 
 
@@ -120,7 +120,7 @@ def test_a_tangent_may_be_absent():
     def of(backend):
         inputs = [value.clone().requires_grad_() for value in others]
         out = convolved(table, graph, backend)(x, *inputs)
-        (pull,) = torch.autograd.grad(out.square().sum(), inputs[2], create_graph=True)
-        return torch.autograd.grad(pull.square().sum(), inputs)
+        (edge_gradients,) = torch.autograd.grad(out.square().sum(), inputs[2], create_graph=True)
+        return torch.autograd.grad(edge_gradients.square().sum(), inputs)
 
     assert_same(of("cpu"), of("reference"), 1e-10)

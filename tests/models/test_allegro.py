@@ -41,8 +41,8 @@ def test_the_derivative_of_an_energy_reaches_one_cutoff(n_layers):
     potential = potential_of(**SMALL, n_layers=n_layers)
     graph = graph_of(chain())
     for atom in range(8):
-        counted = torch.arange(8) == atom
-        reached = potential(graph, counted=counted).forces.abs().sum(1) > 0
+        energy_mask = torch.arange(8) == atom
+        reached = potential(graph, energy_mask=energy_mask).forces.abs().sum(1) > 0
         assert reached.tolist() == [abs(other - atom) <= 1 for other in range(8)]
 
 
@@ -122,7 +122,7 @@ def test_a_pair_cutoff_is_that_of_the_ordered_pair():
         pbc=np.zeros(3, bool),
     )
     potential = potential_of(**SMALL, pair_cutoffs={"H-O": 2.0})
-    energies = potential(graph_of(apart)).energies - potential.shift[[0, 2]]
+    energies = potential(graph_of(apart)).energies - potential.atomic_energies[[0, 2]]
     assert energies[0] == 0
     assert energies[1] != 0
 
@@ -170,13 +170,13 @@ def test_tables_are_kept_while_weights_rest_and_made_anew_when_they_move():
     potential = potential_of(**SMALL).requires_grad_(False)
     graph, two_body = graph_of(ethanol()), potential.model.two_body
     before = potential(graph).energy.item()
-    kept = two_body.frozen._tensors[0]
+    kept = two_body.cache._tensors[0]
     potential(graph)
-    assert two_body.frozen._tensors[0] is kept
+    assert two_body.cache._tensors[0] is kept
     with torch.no_grad():
         two_body.first.mul_(1.5)
     assert potential(graph).energy.item() != before
-    assert two_body.frozen._tensors[0] is not kept
+    assert two_body.cache._tensors[0] is not kept
 
 
 def test_edges_may_come_in_any_order():

@@ -4,7 +4,7 @@ from e3nn import o3
 from e3nn.o3 import Irreps
 
 from equiforce.geometry.irreps import blocks
-from equiforce.nn.equivariant import Gate, Lengths, Linear, SpeciesLinear
+from equiforce.nn.equivariant import Gate, Linear, PowerSpectrum, SpeciesLinear
 
 
 def rotate(features, irreps, matrix):
@@ -75,7 +75,7 @@ def test_each_gated_channel_has_a_gate_of_its_own():
 
 
 def test_lengths_are_invariant_and_keep_variance(matrix):
-    lengths = Lengths(Irreps("20x0e + 10x1o + 5x2e"))
+    lengths = PowerSpectrum(Irreps("20x0e + 10x1o + 5x2e"))
     x = torch.randn(4000, lengths.irreps_in.dim)
     out = lengths(x)
     assert lengths.irreps_out == Irreps("35x0e")
@@ -87,7 +87,7 @@ def test_lengths_are_invariant_and_keep_variance(matrix):
 
 
 def test_each_tensor_has_a_length_of_its_own():
-    lengths = Lengths(Irreps("1x0e + 2x1o"))
+    lengths = PowerSpectrum(Irreps("1x0e + 2x1o"))
     x = torch.zeros(3, 7)
     x[1, 1 + 0], x[2, 1 + 3] = 1.0, 1.0  # a component of the first vector, and one of the second: channels come last
     changed = (lengths(x) != 0).tolist()

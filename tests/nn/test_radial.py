@@ -4,11 +4,11 @@ from scipy.integrate import quad
 from scipy.interpolate import BSpline
 
 from equiforce.kernels import Radial
-from equiforce.kernels.reference import weights_on_edges
+from equiforce.kernels.reference.convolution import weights_on_edges
 from equiforce.nn.radial import (
     BesselBasis,
-    Frozen,
     Knots,
+    ParameterCache,
     RadialNetwork,
     SplineBasis,
     StandardBessel,
@@ -149,7 +149,7 @@ def test_frozen_tensors_follow_the_weights():
         made.append(1)
         return [2 * weight]
 
-    frozen = Frozen()
+    frozen = ParameterCache()
     assert frozen(make, [weight])[0] is frozen(make, [weight])[0]
     weight.mul_(3)
     assert frozen(make, [weight])[0].tolist() == [6.0, 6.0]
@@ -159,7 +159,7 @@ def test_frozen_tensors_follow_the_weights():
 
 
 def test_nothing_is_kept_of_weights_that_are_trained():
-    weight, frozen = torch.nn.Parameter(torch.ones(2)), Frozen()
+    weight, frozen = torch.nn.Parameter(torch.ones(2)), ParameterCache()
     optimizer = torch.optim.Adam([weight], lr=0.5, fused=True)  # whose steps torch does not count as changes
     assert frozen(lambda: [2 * weight], [weight])[0].requires_grad
     with torch.no_grad():

@@ -8,7 +8,18 @@ import torch
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from tests.systems import CUTOFF, SHIFT, SPECIES, atom, crystal, ethanol, graph_of, potential_of, slab, structure_of
+from tests.systems import (
+    ATOMIC_ENERGIES,
+    CUTOFF,
+    SPECIES,
+    atom,
+    crystal,
+    ethanol,
+    graph_of,
+    potential_of,
+    slab,
+    structure_of,
+)
 
 MODELS = {
     "invariant": {"l_max": 0, "n_layers": 2, "channels": 8},
@@ -183,7 +194,7 @@ def test_batch_equals_one_by_one(potential):
 def test_isolated_atom_has_its_reference_energy(potential, symbol):
     for structure in (atom(symbol), replace(atom(symbol), cell=20.0 * np.eye(3), pbc=np.full(3, True))):
         prediction = predict(potential, structure)
-        close(prediction.energy, [SHIFT[SPECIES.index(symbol)]])
+        close(prediction.energy, [ATOMIC_ENERGIES[SPECIES.index(symbol)]])
         close(prediction.forces, np.zeros((1, 3)))
         close(prediction.virial, np.zeros((1, 3, 3)))
 

@@ -10,12 +10,12 @@ from equiforce.graph import Structure
 from equiforce.model_file import build_potential
 from equiforce.models.nequip import NequIPConfig
 from equiforce.potential import Potential
-from equiforce.training.limits import TrainingConfig
-from equiforce.training.loop import Plan, new_state
+from equiforce.training.loop import RunSetup, new_state
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig
 from equiforce.training.processes import make_fabric
 from equiforce.training.state import TrainingState
+from equiforce.training.stopping import TrainingConfig
 from tests.data_sets import TINY, crystals, labelled, molecules
 
 SPECIES = ["H", "O", "Cu"]
@@ -31,9 +31,9 @@ def tiny_potential(dtype: str = "float32", seed: int = 0, **model) -> Potential:
             "species": SPECIES,
             "dtype": dtype,
             "zbl": False,
-            "shift": [1.0, 2.0, 0.2],
+            "atomic_energies": [1.0, 2.0, 0.2],
             "scale": [1.5, 1.5, 1.5],
-            "shift_trainable": False,
+            "atomic_energies_trainable": False,
             "scale_trainable": False,
         }
     )
@@ -56,7 +56,7 @@ def plan_of(
     on_best=lambda potential: None,
     trackers=(),
     **options,
-) -> tuple[TrainingState, Plan]:
+) -> tuple[TrainingState, RunSetup]:
     """A new state and its plan; batches of two and ten steps, unless ``options`` say otherwise."""
     limited = options.keys() & {"max_steps", "max_epochs", "time"}
     config = TrainingConfig(**({} if limited else {"max_steps": 10}), device="cpu", **options)
@@ -64,7 +64,7 @@ def plan_of(
     potential = tiny_potential(config.dtype, config.seed)
     common = {"species": SPECIES, "cutoff": potential.cutoff}
     chunk = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size or 2}
-    plan = Plan(
+    plan = RunSetup(
         training=Batches(training or mixed(), **common, **chunk, seed=config.seed),
         validation=Batches(mixed(seed=7) if validation is None else validation, **common, max_edges=1000),
         config=config,

@@ -11,10 +11,10 @@ import torch
 from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
 from equiforce.evaluate import ValidationErrors, validate
-from equiforce.training.limits import TrainingConfig
 from equiforce.training.loop import backward, due, fit, validation_loss
 from equiforce.training.loss import LossConfig
 from equiforce.training.processes import make_fabric
+from equiforce.training.stopping import TrainingConfig
 from equiforce.training.trackers import CsvLog
 from tests.training.plans import LOSS, SPECIES, mixed, plan_of, tiny_potential
 
@@ -126,7 +126,7 @@ def test_the_log_says_what_evaluation_says(tmp_path):
     validation = mixed(seed=7)
     state, plan = plan_of(tmp_path, None, validation, max_steps=4, trackers=[CsvLog(tmp_path / "log.csv")])
     fit(state, plan)
-    total = errors(validation, predict(state.average.potential, validation)).total
+    total = errors(validation, predict(state.ema.potential, validation)).total
     row = rows(tmp_path / "log.csv")[-1]
     assert float(row["energy_mae_meV_per_atom"]) == pytest.approx(total.energy_per_atom.mae)
     assert float(row["forces_rmse_meV_per_A"]) == pytest.approx(total.forces.rmse)
@@ -160,7 +160,7 @@ def test_without_validation_structures_the_last_weights_are_kept(tmp_path):
     state, plan = plan_of(tmp_path, None, [], max_steps=6, validate_every=2)
     fit(state, plan)
     assert state.best_step == 6
-    last = dict(state.average.potential.named_parameters())
+    last = dict(state.ema.potential.named_parameters())
     assert all(torch.equal(state.best_weights[name], value) for name, value in last.items())
 
 
@@ -245,7 +245,7 @@ def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
     def weights(options):
         state, plan = plan_of(tmp_path, max_steps=4, optimizer=options)
         fit(state, plan)
-        return torch.cat([p.flatten().detach() for p in state.average.potential.parameters() if p.is_floating_point()])
+        return torch.cat([p.flatten().detach() for p in state.ema.potential.parameters() if p.is_floating_point()])
 
     changed = weights(optimizer)
     same = {"name": optimizer["name"]} if len(optimizer) > 1 else {}
@@ -256,7 +256,7 @@ def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
 def test_without_an_average_the_weights_themselves_are_judged(tmp_path):
     state, plan = plan_of(tmp_path, max_steps=3, optimizer={"ema_decay": 0.0})
     fit(state, plan)
-    assert state.average.potential is state.potential
+    assert state.ema.potential is state.potential
     assert state.best_weights["model.embed.weight"].data_ptr() != state.potential.model.embed.weight.data_ptr()
 
 
@@ -273,7 +273,7 @@ def test_every_validation_judges_the_weights_of_its_step(tmp_path, monkeypatch, 
 
     def judge_again(report):
         fresh = tiny_potential()
-        fresh.load_state_dict(state.average.potential.state_dict())
+        fresh.load_state_dict(state.ema.potential.state_dict())
         reports.append((report.errors, validate(fresh, plan.validation.epoch(0))))
 
     fit(state, replace(plan, on_step=judge_again))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig, build_optimizer, fitting_rate
+from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer, fitting_rate
 
 
 def test_cosine_starts_warm_and_ends_low():
@@ -49,7 +49,7 @@ def test_plateau_lowers_the_rate_and_ends():
 
 def test_average_warms_up_and_then_forgets_slowly():
     module = nn.Linear(1, 1, bias=False)
-    average = Average(module, 0.5)
+    average = EMA(module, 0.5)
     expected = module.weight.item()
     for n in range(1, 20):
         with torch.no_grad():
@@ -63,7 +63,7 @@ def test_average_warms_up_and_then_forgets_slowly():
 
 def test_without_average_the_weights_themselves_are_kept():
     module = nn.Linear(1, 1)
-    assert Average(module, 0.0).potential is module
+    assert EMA(module, 0.0).potential is module
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])

@@ -11,8 +11,8 @@ import torch
 
 import equiforce
 from equiforce.errors import InputError
-from equiforce.training.limits import TrainingConfig
 from equiforce.training.processes import add_gradients, make_fabric, total_over_processes
+from equiforce.training.stopping import TrainingConfig
 from tests.data_sets import TINY, crystals, write
 from tests.training.plans import tiny_potential
 from tests.training.two_processes import cases, gradients

@@ -28,8 +28,8 @@ def test_everything_comes_back(trained, tmp_path):
     back.restore(path)
     assert (back.step, back.epoch, back.batch, back.n_rows, back.best_step) == (3, 1, 1, 1, 3)
     assert (back.best_loss, back.seconds, back.rate.state()) == (state.best_loss, state.seconds, state.rate.state())
-    assert back.average.n_updates == 3
-    for mine, other in ((back.potential, state.potential), (back.average.potential, state.average.potential)):
+    assert back.ema.n_updates == 3
+    for mine, other in ((back.potential, state.potential), (back.ema.potential, state.ema.potential)):
         pairs = zip(mine.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     for mine, other in zip(back.optimizer.state.values(), state.optimizer.state.values(), strict=True):
@@ -86,7 +86,7 @@ def test_what_cannot_change_midway_is_refused(trained, tmp_path, optimizer):
 def test_what_can_change_midway_may(trained, tmp_path):
     state = fresh(tmp_path, ema_decay=0.5, learning_rate=1.0, clip_gradient=1.0)
     state.restore(trained[1])
-    assert (state.step, state.average.decay) == (3, 0.5)
+    assert (state.step, state.ema.decay) == (3, 0.5)
 
 
 def test_an_average_cannot_begin_midway(tmp_path):

@@ -6,9 +6,9 @@ import torch
 
 from equiforce.cli import main
 from equiforce.data.dataset import Batches
-from equiforce.training.limits import TrainingConfig
 from equiforce.training.loop import agreed, backward
 from equiforce.training.processes import make_fabric
+from equiforce.training.stopping import TrainingConfig
 from tests.training.plans import LOSS, SPECIES, mixed, tiny_potential
 
 

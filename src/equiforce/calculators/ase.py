@@ -11,7 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce import model_file
-from equiforce.chunks import ChunkedPotential, Plan
+from equiforce.chunks import ChunkedPotential, ChunkPlan
 from equiforce.elements import species_index
 from equiforce.evaluate import evaluating
 from equiforce.graph import AtomicGraph
@@ -88,7 +88,7 @@ class Calculator(AseCalculator):
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
 
-    def plan(self, atoms: Atoms) -> Plan:
+    def plan(self, atoms: Atoms) -> ChunkPlan:
         """The memory that atoms will take, and the chunks if it takes any."""
         return self._compute.plan(self._graph_of(atoms))
 

@@ -20,7 +20,7 @@ class Guard:
         graph = atoms.calc.graph
         self.radii = torch.as_tensor(covalent_radii[atoms.numbers], device=graph.positions.device)
         self.bound = torch.bincount(graph.centers, minlength=graph.n_atoms) > 0
-        self.reach = FARTHEST + self._distances(atoms).max()
+        self.farthest = FARTHEST + self._distances(atoms).max()
         self.too_hot = max(HOTTEST * temperature, ALWAYS_TOO_HOT)
         self.stop_on_escape = stop_on_escape
 
@@ -55,7 +55,7 @@ class Guard:
                 f"{name(int(alone.nonzero()[0]))} has lost all neighbours within the cutoff of {cutoff:g} Å {way_out}"
             )
         distances = self._distances(atoms)
-        if not atoms.pbc.any() and distances.max() > self.reach:
+        if not atoms.pbc.any() and distances.max() > self.farthest:
             return f"{name(int(distances.argmax()))} is {distances.max():.0f} Å from the middle of the others {way_out}"
         return None
 

@@ -54,7 +54,7 @@ def untrained(
                 "species": list(species),
                 "dtype": dtype,
                 "zbl": zbl,
-                "shift_trainable": False,
+                "atomic_energies_trainable": False,
                 "scale_trainable": False,
             }
         )

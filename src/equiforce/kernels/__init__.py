@@ -13,41 +13,52 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph
-from equiforce.kernels import autograd, build, cpu, cpu_local, cpu_nodes, cpu_pairs, reference, reference_local
-from equiforce.kernels.couplings import CouplingTable
-from equiforce.kernels.paths import PathTable, Radial
-from equiforce.kernels.plans import GatePlan, MixPlan
+from equiforce.graph import AtomicGraph, Topology
+from equiforce.kernels import autograd
+from equiforce.kernels.cpu import build
+from equiforce.kernels.cpu import convolution as cpu
+from equiforce.kernels.cpu import local as cpu_local
+from equiforce.kernels.cpu import nodes as cpu_nodes
+from equiforce.kernels.cpu import pairs as cpu_pairs
+from equiforce.kernels.reference import convolution as reference
+from equiforce.kernels.reference import local as reference_local
+from equiforce.kernels.spec.couplings import CouplingTable
+from equiforce.kernels.spec.paths import PathTable, Radial
+from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
 _preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
 
 
 def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor, "edges 3"]:
-    """r_ij = r_j + S·cell − r_i of each edge, in Å, without a derivative.
+    """r_ij = r_j + S·cell − r_i of each edge, in Å.
+
+    Where torch records gradients and the positions or cells require grad, the result is differentiable.
 
     Args:
         graph: positions, cells and edges.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, graph.positions, cpu_pairs.ready)
-    return graph.edge_vectors().detach() if chosen is reference else cpu_pairs.vectors(graph)
+    recorded = torch.is_grad_enabled() and (graph.positions.requires_grad or graph.cell.requires_grad)
+    if recorded or _choose(backend, graph.positions, cpu_pairs.ready) is reference:
+        return graph.edge_vectors()
+    return cpu_pairs.vectors(graph)
 
 
 def pair_gradient(
-    pull: Float[Tensor, "edges 3"], graph: AtomicGraph, backend: Backend = "auto"
+    edge_gradients: Float[Tensor, "edges 3"], topology: Topology, backend: Backend = "auto"
 ) -> Float[Tensor, "atoms 3"]:
     """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, for r_ij points from centre i to neighbour j.
 
     Args:
-        pull: dE/dr_ij of each edge, in eV/Å.
-        graph: says between which atoms the edges are.
+        edge_gradients: dE/dr_ij of each edge, in eV/Å.
+        topology: says between which atoms the edges are.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, pull, cpu_pairs.ready)
-    if chosen is reference or _sorted(graph)[1] is not None:
-        return reference.pair_gradient(pull, graph)
-    return autograd.pair_gradient(pull, graph, cpu_pairs)
+    chosen = _choose(backend, edge_gradients, cpu_pairs.ready)
+    if chosen is reference or _sorted(topology)[1] is not None:
+        return reference.pair_gradient(edge_gradients, topology)
+    return autograd.pair_gradient(edge_gradients, topology, cpu_pairs)
 
 
 def edges(
@@ -65,16 +76,16 @@ def edges(
     return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
 
 
-def of_ghosts_too(x: Float[Tensor, "centers features"], graph: AtomicGraph) -> Float[Tensor, "atoms features"]:
+def halo_exchange(x: Float[Tensor, "centers features"], topology: Topology) -> Float[Tensor, "atoms features"]:
     """Features of all atoms, from those of all but the ghosts; who has no ghosts of its own may have to give some."""
-    return x if graph.ghosts is None else autograd.of_ghosts_too(x, graph.ghosts)
+    return x if topology.halo is None else autograd.halo_exchange(x, topology.halo)
 
 
 def convolve(
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
     radial: Radial,
-    graph: AtomicGraph,
+    topology: Topology,
     table: PathTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "centers messages"]:
@@ -84,7 +95,7 @@ def convolve(
         x: features of each atom, irreps ``table.irreps_in``.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
         radial: R of each edge, ``table.n_weights`` columns.
-        graph: says which edges end at which centre, in any order.
+        topology: says which edges end at which centre, in any order.
         table: the paths of the product.
         backend: ``auto`` takes the fastest that serves these tensors, unless :func:`using` says otherwise; radial
             weights without positions are always the reference's.
@@ -97,18 +108,18 @@ def convolve(
     spline = radial.positions is not None
     chosen = _choose(backend, x, lambda: cpu.ready(table, x.dtype, training), in_triton=True) if spline else reference
     if chosen is reference:
-        return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), graph, table)
-    graph, order = _sorted(graph)
+        return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), topology, table)
+    topology, order = _sorted(topology)
     if order is not None:
         harmonics, radial = harmonics[order], Radial(radial.values, radial.positions[order])
-    return autograd.convolve(x, harmonics, radial, graph, table, chosen)
+    return autograd.convolve(x, harmonics, radial, topology, table, chosen)
 
 
 def mix(
     x: Float[Tensor, "atoms inputs"],
     weights: Float[Tensor, "species weights"],
     species: Int[Tensor, " atoms"] | None,
-    plan: MixPlan,
+    plan: LinearPlan,
     backend: Backend = "auto",
 ) -> Float[Tensor, "atoms outputs"]:
     """y_i = x_i W(species_i), irrep by irrep.
@@ -163,7 +174,7 @@ def weighted_harmonics(
 def environment(
     weights: Float[Tensor, "edges degrees_channels"],
     harmonics: Float[Tensor, "edges harmonics"],
-    graph: AtomicGraph,
+    topology: Topology,
     backend: Backend = "auto",
 ) -> Float[Tensor, "centers environment"]:
     """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249).
@@ -171,13 +182,13 @@ def environment(
     Args:
         weights: a row of channels for each degree.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
-        graph: says which edges end at which centre, sorted by it.
+        topology: says which edges end at which centre, sorted by it.
         backend: as in :func:`convolve`.
 
     Returns:
         A row of channels for each harmonic.
     """
-    return _environment(weights, harmonics, graph.centers, graph.n_centers, backend)
+    return _environment(weights, harmonics, topology.centers, topology.n_centers, backend)
 
 
 def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, backend: Backend) -> Tensor:
@@ -192,11 +203,11 @@ def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_a
     return reference_local.environment(weights, harmonics, centers, n_atoms)
 
 
-def contract(
+def tensor_product(
     features: Float[Tensor, "edges features"],
     environments: Float[Tensor, "atoms environment"],
     weights: Float[Tensor, "paths channels"],
-    graph: AtomicGraph,
+    topology: Topology,
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
@@ -206,7 +217,7 @@ def contract(
         features: of each edge, irreps ``table.irreps_in``.
         environments: of each atom, as :func:`environment` gives them.
         weights: of each path and channel.
-        graph: says which edges end at which centre, sorted by it.
+        topology: says which edges end at which centre, sorted by it.
         table: the paths of the product.
         backend: as in :func:`convolve`.
 
@@ -216,31 +227,31 @@ def contract(
     ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
     chosen = _choose(backend, features, ready, in_triton=True)
     if chosen is reference:
-        return reference_local.contract(features, environments, weights, graph.centers, table)
-    return autograd.contract(features, environments, weights, graph.centers, table, _local(chosen))
+        return reference_local.tensor_product(features, environments, weights, topology.centers, table)
+    return autograd.tensor_product(features, environments, weights, topology.centers, table, _local(chosen))
 
 
-def contract_harmonics(
+def tensor_product_of_harmonics(
     of_harmonics: Float[Tensor, "edges degrees_channels"],
     harmonics: Float[Tensor, "edges harmonics"],
     environments: Float[Tensor, "atoms environment"],
     weights: Float[Tensor, "paths channels"],
-    graph: AtomicGraph,
+    topology: Topology,
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
-    """:func:`contract` of :func:`weighted_harmonics`, which on a CPU are not written out.
+    """:func:`tensor_product` of :func:`weighted_harmonics`, which on a CPU are not written out.
 
     Args:
         of_harmonics, harmonics: as in :func:`weighted_harmonics`.
-        environments, weights, graph, table, backend: as in :func:`contract`.
+        environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
     if _choose(backend, harmonics, ready, in_triton=True) is cpu:
-        given = (of_harmonics, harmonics, environments, weights, graph.centers, table)
-        return autograd.contract_harmonics(*given, cpu_local)
+        given = (of_harmonics, harmonics, environments, weights, topology.centers, table)
+        return autograd.tensor_product_of_harmonics(*given, cpu_local)
     features = weighted_harmonics(of_harmonics, harmonics, backend)
-    return contract(features, environments, weights, graph, table, backend)
+    return tensor_product(features, environments, weights, topology, table, backend)
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -317,7 +328,7 @@ def _local(chosen: ModuleType) -> ModuleType:
     """What the chosen implementation has for strictly local models."""
     if chosen is cpu:
         return cpu_local
-    from equiforce.kernels import gpu_local  # noqa: PLC0415 - an optional backend
+    from equiforce.kernels.gpu import local as gpu_local  # noqa: PLC0415 - an optional backend
 
     return gpu_local
 
@@ -326,7 +337,7 @@ def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
     """The kernels in Triton, where they can compute; on the CPU only by name, for tests in Triton's interpreter."""
     if example.device.type != "cuda" and wanted != "gpu":
         return None
-    from equiforce.kernels import gpu  # noqa: PLC0415 - an optional backend
+    from equiforce.kernels.gpu import convolution as gpu  # noqa: PLC0415 - an optional backend
 
     usable = example.dtype in gpu.DTYPES and gpu.available() and (example.is_cuda or gpu.interpreted())
     if not usable and example.is_cuda:
@@ -334,45 +345,45 @@ def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
     return gpu if usable else None
 
 
-def sorted_by_center(graph: AtomicGraph, values: Tensor) -> tuple[AtomicGraph, Tensor]:
+def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:
     """The same edges in the order that kernels want, and something of each edge in that order."""
-    graph, order = _sorted(graph)
-    return graph, values if order is None else values[order]
+    topology, order = _sorted(topology)
+    return topology, values if order is None else values[order]
 
 
-_orders: WeakKeyDictionary[AtomicGraph, tuple[AtomicGraph, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
+_orders: WeakKeyDictionary[Topology, tuple[Topology, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
 
 
-def _sorted(graph: AtomicGraph) -> tuple[AtomicGraph, Int[Tensor, " edges"] | None]:
-    """The graph with its edges sorted by centre, and the order that did it; None where they were."""
-    if graph not in _orders:
-        _orders[graph] = graph.sorted_by_center()
-    found = _orders[graph]
-    return (graph, None) if found is None else found
+def _sorted(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
+    """The topology with its edges sorted by centre, and the order that did it; None where they were."""
+    if topology not in _orders:
+        _orders[topology] = topology.sorted_by_center()
+    found = _orders[topology]
+    return (topology, None) if found is None else found
 
 
 __all__ = [
     "Backend",
     "CouplingTable",
     "GatePlan",
-    "MixPlan",
+    "LinearPlan",
     "PathTable",
     "Radial",
-    "contract",
-    "contract_harmonics",
     "convolve",
     "describe",
     "edges",
     "environment",
     "fused",
     "gate",
+    "halo_exchange",
     "leading",
     "lookup",
     "mix",
-    "of_ghosts_too",
     "pair_gradient",
     "pair_vectors",
     "sorted_by_center",
+    "tensor_product",
+    "tensor_product_of_harmonics",
     "using",
     "weighted_harmonics",
 ]

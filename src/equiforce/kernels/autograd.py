@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equiforce.graph import AtomicGraph, Ghosts
-from equiforce.kernels.couplings import CouplingTable
-from equiforce.kernels.paths import PathTable, Radial, Tangents, Wanted
-from equiforce.kernels.plans import GatePlan, MixPlan
+from equiforce.graph import HaloExchange, Topology
+from equiforce.kernels.spec.couplings import CouplingTable
+from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Radial, Tangents
+from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
 
 def convolve(
-    x: Tensor, harmonics: Tensor, radial: Radial, graph: AtomicGraph, table: PathTable, backend: ModuleType
+    x: Tensor, harmonics: Tensor, radial: Radial, topology: Topology, table: PathTable, backend: ModuleType
 ) -> Tensor:
     """sum_j R(r_ij) (Y(r_ij) x x_j) by a backend's ``gather`` and ``scatter``; twice differentiable."""
     values = radial.values.to(x.dtype)
-    return _Gather.apply(x, harmonics, values, radial.positions, graph, table, backend)
+    return _Gather.apply(x, harmonics, values, radial.positions, topology, table, backend)
 
 
-def of_ghosts_too(x: Tensor, ghosts: Ghosts) -> Tensor:
+def halo_exchange(x: Tensor, ghosts: HaloExchange) -> Tensor:
     """Features of one's own atoms and of ghosts; differentiable to any order."""
     return _Fetch.apply(x, ghosts)
 
@@ -30,7 +30,7 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, ghosts) -> Tensor:
         ctx.rest = (ghosts,)
-        return ghosts.fetch(x)
+        return ghosts.forward_comm(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
@@ -41,23 +41,23 @@ class _GiveBack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, g, ghosts) -> Tensor:
         ctx.rest = (ghosts,)
-        return ghosts.give_back(g)
+        return ghosts.reverse_comm(g)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
         return _apply(_Fetch, tangent, *ctx.rest), None
 
 
-def pair_gradient(pull: Tensor, graph: AtomicGraph, backend: ModuleType) -> Tensor:
+def pair_gradient(edge_gradients: Tensor, topology: Topology, backend: ModuleType) -> Tensor:
     """dE/dr_i from dE/dr_ij by a backend; differentiable to any order."""
-    return _PairGradient.apply(pull, graph, backend)
+    return _PairGradient.apply(edge_gradients, topology, backend)
 
 
 class _PairGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pull, graph, backend) -> Tensor:
-        ctx.rest = graph, backend
-        return backend.gradient(pull, graph)
+    def forward(ctx: Any, edge_gradients, topology, backend) -> Tensor:
+        ctx.rest = topology, backend
+        return backend.gradient(edge_gradients, topology)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
@@ -66,9 +66,9 @@ class _PairGradient(torch.autograd.Function):
 
 class _Differences(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gradient, graph, backend) -> Tensor:
-        ctx.rest = graph, backend
-        return backend.differences(gradient, graph)
+    def forward(ctx: Any, gradient, topology, backend) -> Tensor:
+        ctx.rest = topology, backend
+        return backend.differences(gradient, topology)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
@@ -114,52 +114,52 @@ class _EdgesTranspose(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x, harmonics, values, positions, graph, table, backend) -> Tensor:
+    def forward(ctx: Any, x, harmonics, values, positions, topology, table, backend) -> Tensor:
         ctx.save_for_backward(x, harmonics, values, positions)
-        ctx.rest = graph, table, backend
-        return backend.gather(x, harmonics, values, positions, graph, table)
+        ctx.rest = topology, table, backend
+        return backend.gather(x, harmonics, values, positions, topology, table)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
         inputs = ctx.saved_tensors
         x, harmonics, values, positions = _continues(ctx, 4)
-        wanted = Wanted(x, harmonics or positions, values)
+        wanted = NeedsGrad(x, harmonics or positions, values)
         gradients = _apply(_Scatter, g.contiguous(), *inputs, *ctx.rest, wanted)
         return *gradients, None, None, None
 
 
 class _Scatter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, g, x, harmonics, values, positions, graph, table, backend, wanted):
+    def forward(ctx: Any, g, x, harmonics, values, positions, topology, table, backend, wanted):
         ctx.save_for_backward(g, x, harmonics, values, positions)
-        ctx.rest = graph, table, backend
+        ctx.rest = topology, table, backend
         ctx.set_materialize_grads(False)
-        return backend.scatter(g, x, harmonics, values, positions, graph, table, wanted)
+        return backend.scatter(g, x, harmonics, values, positions, topology, table, wanted)
 
     @staticmethod
     def backward(ctx: Any, dx, dharmonics, dvalues, dpositions):
         """The gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
         _refuse_third_derivative()
         g, x, harmonics, values, positions = ctx.saved_tensors
-        graph, table, backend = ctx.rest
+        topology, table, backend = ctx.rest
         for_g, for_x, for_harmonics, for_values, for_positions = _continues(ctx, 5)
-        wanted = Wanted(for_x, for_harmonics or for_positions, for_values)
+        wanted = NeedsGrad(for_x, for_harmonics or for_positions, for_values)
         along = (dx, dharmonics, dpositions)
         total: list[Tensor | None] = [None] * 5
         if any(tangent is not None for tangent in along):
             pairs = zip(along, (x, harmonics, positions), strict=True)
             tangents = Tangents(*(torch.zeros_like(of) if t is None else t.contiguous() for t, of in pairs))
             if for_g:
-                total[0] = backend.gather(x, harmonics, values, positions, graph, table, tangents)
+                total[0] = backend.gather(x, harmonics, values, positions, topology, table, tangents)
             if any(wanted):
-                total[1:] = backend.scatter(g, x, harmonics, values, positions, graph, table, wanted, tangents)
+                total[1:] = backend.scatter(g, x, harmonics, values, positions, topology, table, wanted, tangents)
         if dvalues is not None:  # the form is linear in the table: its tangent takes the table's place
             dvalues = dvalues.contiguous()
             if for_g:
-                total[0] = _sum(total[0], backend.gather(x, harmonics, dvalues, positions, graph, table))
+                total[0] = _sum(total[0], backend.gather(x, harmonics, dvalues, positions, topology, table))
             if wanted.x or wanted.geometry:
-                others = Wanted(wanted.x, wanted.geometry, values=False)
-                more = backend.scatter(g, x, harmonics, dvalues, positions, graph, table, others)
+                others = NeedsGrad(wanted.x, wanted.geometry, values=False)
+                more = backend.scatter(g, x, harmonics, dvalues, positions, topology, table, others)
                 total[1:] = [_sum(a, b) for a, b in zip(total[1:], more, strict=True)]
         return *total, None, None, None, None
 
@@ -190,7 +190,7 @@ def _will_visit(node: Any) -> bool:
         return True
 
 
-def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: MixPlan, backend: ModuleType) -> Tensor:
+def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan, backend: ModuleType) -> Tensor:
     """y_i = x_i W(species_i) by a backend; differentiable to any order."""
     return _Form.apply("y", ("x", "w", "y"), partial(backend.mix, species=species, plan=plan), x, weights)
 
@@ -204,7 +204,7 @@ def environment(
     return _Form.apply(names[0], names, partial(backend.environment, **shape), weights, harmonics)
 
 
-def contract(
+def tensor_product(
     features: Tensor,
     environments: Tensor,
     weights: Tensor,
@@ -218,7 +218,7 @@ def contract(
     return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
-def contract_harmonics(
+def tensor_product_of_harmonics(
     of_harmonics: Tensor,
     harmonics: Tensor,
     environments: Tensor,

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
-from equiforce.graph import AtomicGraph
-from equiforce.kernels import CouplingTable, contract, contract_harmonics, edges, environment, leading, sorted_by_center
+from equiforce.graph import Topology
+from equiforce.kernels import (
+    CouplingTable,
+    edges,
+    environment,
+    leading,
+    sorted_by_center,
+    tensor_product,
+    tensor_product_of_harmonics,
+)
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
@@ -110,9 +118,9 @@ class AllegroLayer(nn.Module):
         self.for_environment = None if last else ScalarMLP(width or n_in, [], n_degrees * config.tensor_channels)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
-    def forward(self, seen, times, weights, harmonics, graph):
-        surroundings = self.normalization * environment(weights, harmonics, graph)
-        products = times(surroundings, self.weights, graph, self.table)
+    def forward(self, seen, times, weights, harmonics, topology):
+        surroundings = self.normalization * environment(weights, harmonics, topology)
+        products = times(surroundings, self.weights, topology, self.table)
         invariants, products = leading(products, self.n_invariants)
         hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
         weights = None if self.for_environment is None else self.for_environment(hidden)
@@ -122,7 +130,7 @@ class AllegroLayer(nn.Module):
 class Allegro(nn.Module):
     """The energy of each atom as a sum over its edges, none of which sees beyond the cutoff of their centre."""
 
-    reach = 1  # edges
+    n_hops = 1
 
     def __init__(self, config: AllegroConfig, species: Sequence[str]):
         super().__init__()
@@ -153,18 +161,18 @@ class Allegro(nn.Module):
         self.readout = ScalarMLP(n_seen, [config.readout_width] * config.readout_depth, 1)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
-    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
+    def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom, in units of the potential's scale.
 
         Args:
-            graph: the atoms and their neighbours.
+            topology: the atoms and their neighbours.
             vectors: r_ij of each edge in Å, in the precision of the weights.
         """
-        graph, vectors = sorted_by_center(graph, vectors)
-        kinds = self.kinds(graph)
+        topology, vectors = sorted_by_center(topology, vectors)
+        kinds = self.kinds(topology)
         if self.config.pair_cutoffs is not None:
             near = vectors.detach().norm(dim=1) * self.stretch[kinds] < self.config.cutoff
-            graph, vectors, kinds = graph.with_edges(near), vectors[near], kinds[near]
+            topology, vectors, kinds = topology.select_edges(near), vectors[near], kinds[near]
         knots = self.two_body.knots
         harmonics, positions = edges(
             vectors, self.config.l_max, (1.0 if knots is None else knots.per_length) / self.config.cutoff
@@ -172,17 +180,20 @@ class Allegro(nn.Module):
         if self.config.pair_cutoffs is not None:
             positions = positions * self.stretch[kinds]
         scalars, weights, of_tensors = self.two_body(positions, kinds)
-        times, seen = partial(contract_harmonics, of_tensors, harmonics), [scalars]  # V_ij x, with V_ij = w_ij Y_ij
+        times, seen = (
+            partial(tensor_product_of_harmonics, of_tensors, harmonics),
+            [scalars],
+        )  # V_ij x, with V_ij = w_ij Y_ij
         for layer in self.layers:
-            update, tensors, weights = layer(seen, times, weights, harmonics, graph)
-            times = partial(contract, tensors)
+            update, tensors, weights = layer(seen, times, weights, harmonics, topology)
+            times = partial(tensor_product, tensors)
             seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
         energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
-        return self.normalization * energies.new_zeros(graph.n_centers).index_add(0, graph.centers, energies)
+        return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
 
-    def kinds(self, graph: AtomicGraph) -> Int[Tensor, " edges"]:
+    def kinds(self, topology: Topology) -> Int[Tensor, " edges"]:
         """The ordered pair of species of each edge, centre first."""
-        return self.n_species * graph.species[graph.centers] + graph.species[graph.neighbors]
+        return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
     def updated(self, x: Tensor, update: Tensor, positions: Tensor) -> Tensor:
         """The paper's residual form: a fixed share of the update, which fades out at the cutoff."""

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
-from equiforce.graph import AtomicGraph, without_edges
+from equiforce.graph import Topology, without_edges
 from equiforce.kernels import Radial, edges
 from equiforce.nn.convolution import Convolution
-from equiforce.nn.equivariant import Gate, Lengths
+from equiforce.nn.equivariant import Gate, PowerSpectrum
 from equiforce.nn.mlp import ScalarMLP
-from equiforce.nn.radial import BesselBasis, Frozen, Knots
+from equiforce.nn.radial import BesselBasis, Knots, ParameterCache
 from equiforce.options import option
 
 
@@ -110,7 +110,7 @@ class NequIPLayer(nn.Module):
     def __init__(self, config: NequIPConfig, n_species: int, irreps_in: Irreps, irreps_out: Irreps, *, first: bool):
         super().__init__()
         reached = reachable(irreps_in, config.l_max, irreps_out)
-        self.gate = Lengths(reached) if config.invariant else Gate(reached)
+        self.gate = PowerSpectrum(reached) if config.invariant else Gate(reached)
         self.convolution = Convolution(
             irreps_in,
             self.gate.irreps_in,
@@ -126,8 +126,8 @@ class NequIPLayer(nn.Module):
         self.irreps_out = self.gate.irreps_out
         self.residual = config.residual and irreps_in == self.irreps_out and not first
 
-    def forward(self, h, harmonics, radial, graph):
-        updated = self.gate(self.convolution(h, harmonics, radial, graph.species, graph))
+    def forward(self, h, harmonics, radial, topology):
+        updated = self.gate(self.convolution(h, harmonics, radial, topology.species, topology))
         return h + updated if self.residual else updated
 
 
@@ -149,7 +149,7 @@ class NequIP(nn.Module):
         targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]
         for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
             targets.insert(0, reachable(targets[0], config.l_max, everything))
-        self.frozen = Frozen()
+        self.cache = ParameterCache()
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
             layer = NequIPLayer(config, n_species, irreps, target, first=number == 0)
@@ -160,30 +160,30 @@ class NequIP(nn.Module):
         self.readout = ScalarMLP(irreps.dim, [config.readout_width] * config.readout_depth, 1)
 
     @property
-    def reach(self) -> int:
-        """Over how many edges the energy of an atom depends on others."""
+    def n_hops(self) -> int:
+        """The number of edges over which the energy of an atom depends on other atoms."""
         return len(self.layers)
 
-    def forward(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
+    def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom, in units of the potential's scale.
 
         Args:
-            graph: the atoms and their neighbours.
+            topology: the atoms and their neighbours.
             vectors: r_ij of each edge in Å, in the precision of the weights.
         """
-        h = self.propagate(graph, vectors)
+        h = self.propagate(topology, vectors)
         energies = self.readout(h).squeeze(1)
         if self.config.first_self_connection:
-            energies = energies - self.isolated()[graph.species[: graph.n_centers]]
+            energies = energies - self.isolated()[topology.species[: topology.n_centers]]
         return energies
 
-    def propagate(self, graph: AtomicGraph, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
+    def propagate(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
         """The features of each atom after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
         harmonics, positions = edges(vectors, self.config.l_max, per_length)
-        h = self.embed(graph.species)
+        h = self.embed(topology.species)
         for layer, radial in zip(self.layers, self.radial_weights(positions), strict=True):
-            h = layer(h, harmonics, radial, graph)
+            h = layer(h, harmonics, radial, topology)
         return h
 
     def radial_weights(self, positions: Float[Tensor, " edges"]) -> list[Radial]:
@@ -194,7 +194,7 @@ class NequIP(nn.Module):
         sources = [self.knots.solve, *self.radial_basis.parameters()]
         for layer in self.layers:
             sources += layer.convolution.radial.parameters()
-        return [Radial(table, positions) for table in self.frozen(self.tables, sources)]
+        return [Radial(table, positions) for table in self.cache(self.tables, sources)]
 
     def tables(self) -> list[Float[Tensor, "rows weights"]]:
         """The coefficients of each layer's splines."""

@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.graph import AtomicGraph
-from equiforce.kernels import PathTable, Radial, convolve, of_ghosts_too
+from equiforce.graph import Topology
+from equiforce.kernels import PathTable, Radial, convolve, halo_exchange
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.radial import RadialNetwork
 
@@ -43,12 +43,12 @@ class Convolution(nn.Module):
         harmonics: Float[Tensor, "edges harmonics"],
         radial: Radial,
         species: Int[Tensor, " atoms"],
-        graph: AtomicGraph,
+        topology: Topology,
     ) -> Float[Tensor, "centers outputs"]:
-        sent = self.linear_in(h) if self.from_species else of_ghosts_too(self.linear_in(h), graph)
-        mixed = self.linear_out(convolve(sent, harmonics, radial, graph, self.table))
+        sent = self.linear_in(h) if self.from_species else halo_exchange(self.linear_in(h), topology)
+        mixed = self.linear_out(convolve(sent, harmonics, radial, topology, self.table))
         if self.self_connection is None:
             return mixed
-        if graph.ghosts is not None:
-            h, species = h[: graph.n_centers], species[: graph.n_centers]
+        if topology.halo is not None:
+            h, species = h[: topology.n_centers], species[: topology.n_centers]
         return mixed + self.self_connection(h, species)

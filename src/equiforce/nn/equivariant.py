@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps, blocks
-from equiforce.kernels import GatePlan, MixPlan, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, mix
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN
 
 
@@ -22,10 +22,10 @@ class Linear(nn.Module):
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, scale: float = 1.0):
         super().__init__()
-        self.plan = MixPlan(Irreps(irreps_in), Irreps(irreps_out), scale=scale)
+        self.plan = LinearPlan(Irreps(irreps_in), Irreps(irreps_out), scale=scale)
         self.weights = nn.Parameter(torch.randn(1, self.plan.n_weights))
 
-    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.weights, self.plan)]
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
@@ -37,10 +37,10 @@ class SpeciesLinear(nn.Module):
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, n_species: int):
         super().__init__()
-        self.plan = MixPlan(Irreps(irreps_in), Irreps(irreps_out), n_species)
+        self.plan = LinearPlan(Irreps(irreps_in), Irreps(irreps_out), n_species)
         self.weights = nn.Parameter(torch.randn(n_species, self.plan.n_weights))
 
-    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.weights, self.plan)]
 
     def forward(
@@ -71,7 +71,7 @@ class Gate(nn.Module):
         return gate(x, self.plan, SILU_GAIN, TANH_GAIN)
 
 
-class Lengths(nn.Module):
+class PowerSpectrum(nn.Module):
     """SiLU of the scalars, and the mean squared component of each tensor: nothing else is handed on.
 
     The power spectrum of arXiv 1209.3140, equation 36, channel by channel; for tensors of independent normal components

@@ -5,14 +5,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from equiforce.kernels import MixPlan
+from equiforce.kernels import LinearPlan
 
 
 @runtime_checkable
 class Mixes(Protocol):
     """A module that multiplies channels by matrices of its own."""
 
-    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         """Its weights, and for each how matrices lie in them."""
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, MixPlan, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, mix
 
 
 def _unit_second_moment(activation) -> float:
@@ -29,11 +29,11 @@ class ScalarMLP(nn.Module):
     def __init__(self, n_in: int, hidden: list[int], n_out: int):
         super().__init__()
         scalars = [Irreps([(width, "0e")]) for width in (n_in, *hidden, n_out)]
-        self.products = [MixPlan(a, b) for a, b in pairwise(scalars)]
+        self.products = [LinearPlan(a, b) for a, b in pairwise(scalars)]
         self.activations = [GatePlan(width) for width in scalars[1:-1]]
         self.weights = nn.ParameterList([torch.randn(a.dim, b.dim) for a, b in pairwise(scalars)])
 
-    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return list(zip(self.weights, self.products, strict=True))
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiforce.graph import AtomicGraph
+from equiforce.graph import Topology
 from equiforce.nn.radial import envelope
 
 # Ziegler, Biersack, Littmark (1985), with the constants of LAMMPS' pair_style zbl.
@@ -25,11 +25,11 @@ class ZBL(nn.Module):
         self.cutoff, self.p = cutoff, p
         self.register_buffer("charges", torch.tensor(atomic_numbers, dtype=torch.float64))
 
-    def forward(self, vectors: Float[Tensor, "edges 3"], graph: AtomicGraph) -> Float[Tensor, " centers"]:
+    def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """The energy of each atom in eV, from r_ij in Å."""
         lengths = vectors.norm(dim=1)
-        z_i, z_j = (self.charges[graph.species[atoms]] for atoms in (graph.centers, graph.neighbors))
+        z_i, z_j = (self.charges[topology.species[atoms]] for atoms in (topology.centers, topology.neighbors))
         x = lengths * (z_i**SCREENING_EXPONENT + z_j**SCREENING_EXPONENT) / SCREENING_LENGTH
         screening = sum(c * torch.exp(d * x) for c, d in zip(COEFFICIENTS, EXPONENTS, strict=True))
         pairs = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(lengths, self.cutoff, self.p)
-        return pairs.new_zeros(graph.n_centers).index_add(0, graph.centers, pairs)
+        return pairs.new_zeros(topology.n_centers).index_add(0, topology.centers, pairs)

@@ -132,7 +132,7 @@ class RadialNetwork(nn.Module):
         return self.mlp.last(knots.solve @ self.mlp.hidden(basis))  # the last layer is linear, and so is the solution
 
 
-class Frozen:
+class ParameterCache:
     """Tensors made of weights, made again only when a weight has changed since.
 
     Weights count as changed when torch counts them so: by every operation on them, but not through ``weight.data``,

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, MixPlan, gate, lookup, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, lookup, mix
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN, ScalarMLP
-from equiforce.nn.radial import Frozen, Knots, envelope
+from equiforce.nn.radial import Knots, ParameterCache, envelope
 
 
 class TwoBody(nn.Module):
@@ -43,13 +43,13 @@ class TwoBody(nn.Module):
         super().__init__()
         self.basis, self.knots, self.n_kinds, self.envelope_p = basis, knots, n_kinds, envelope_p
         hidden = Irreps([(width, "0e")])
-        self.first_product, self.activation = MixPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
+        self.first_product, self.activation = LinearPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
         self.first = nn.Parameter(torch.randn(n_kinds, self.first_product.n_weights))
         self.shared = nn.ModuleList(ScalarMLP(width, [], width) for _ in range(depth - 1))
         self.heads = nn.ModuleList(ScalarMLP(width, [], n) for n in outputs)
-        self.frozen = Frozen()
+        self.cache = ParameterCache()
 
-    def mixings(self) -> list[tuple[nn.Parameter, MixPlan]]:
+    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.first, self.first_product)]
 
     def forward(self, positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
@@ -58,7 +58,7 @@ class TwoBody(nn.Module):
             hidden = self._fading(positions) * self._hidden(self.basis(positions), kinds)
             return [head(hidden) for head in self.heads]
         sources = [self.knots.solve, *self.parameters()]
-        return [lookup(values, positions, kinds) for values in self.frozen(self.tables, sources)]
+        return [lookup(values, positions, kinds) for values in self.cache(self.tables, sources)]
 
     def tables(self) -> list[Float[Tensor, "kinds rows outputs"]]:
         """The coefficients of the splines of each perceptron."""

@@ -15,11 +15,11 @@ from equiforce.errors import DivergedError
 from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
 from equiforce.graph import AtomicGraph, Labels
 from equiforce.potential import Potential
-from equiforce.training.limits import Limits, TrainingConfig, stop_signals
 from equiforce.training.loss import LossConfig, highest, terms, weight_at
-from equiforce.training.optimizer import Average, LearningRate, OptimizerConfig, build_optimizer
+from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer
 from equiforce.training.processes import add_gradients, total_over_processes
 from equiforce.training.state import TrainingState
+from equiforce.training.stopping import StoppingCriteria, TrainingConfig, stop_signals
 from equiforce.training.trackers import Tracker
 
 FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, where the user says nothing
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunSetup:
     """What a run is made of, beside its state."""
 
     training: Batches
@@ -60,61 +60,66 @@ class Plan:
 
 def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
     """A state before the first step."""
-    average = Average(potential, config.ema_decay)
-    return TrainingState(potential, average, build_optimizer(potential, config), LearningRate(config))
+    ema = EMA(potential, config.ema_decay)
+    return TrainingState(potential, ema, build_optimizer(potential, config), LearningRate(config))
 
 
-def fit(state: TrainingState, plan: Plan) -> Outcome:
+def fit(state: TrainingState, setup: RunSetup) -> Outcome:
     """Trains until a limit is reached, nothing improves any more, or a signal arrives.
 
     Every process calls this with its own share of each batch, and all take the same steps. A state that was restored
     from ``last.pt`` continues as if it had never stopped.
     """
-    limits = Limits(plan.config)
+    stopping = StoppingCriteria(setup.config)
     started = time.monotonic() - state.seconds
-    if (why := limits.reached(state)) and state.best_weights is not None:
+    if (why := stopping.reached(state)) and state.best_weights is not None:
         return Outcome(why, interrupted=False)
     with stop_signals() as caught:
         while True:
-            n_batches = plan.training.count(state.epoch)
+            n_batches = setup.training.count(state.epoch)
             if state.batch >= n_batches:  # the run was resumed with larger batches
                 state.epoch, state.batch = state.epoch + 1, 0
                 continue
-            for graph, labels in plan.training.epoch(state.epoch, start=state.batch):
-                progress = limits.progress(state, n_batches)
+            for graph, labels in setup.training.epoch(state.epoch, start=state.batch):
+                progress = stopping.progress(state, n_batches)
                 rate = state.rate.at(state.step, progress, state.passes(n_batches))
-                value = take_step(state, graph, labels, progress, rate, plan)
+                value = take_step(state, graph, labels, progress, rate, setup)
                 state.seconds = time.monotonic() - started
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if state.batch == n_batches:
                     state.epoch, state.batch = state.epoch + 1, 0
-                interrupted, late = agreed([bool(caught), limits.time_is_up(state)], plan.fabric)
-                why = limits.reached(state) or ("the time is up" if late else "")
+                interrupted, late = agreed([bool(caught), stopping.time_is_up(state)], setup.fabric)
+                why = stopping.reached(state) or ("the time is up" if late else "")
                 errors, improved = None, False
-                if why or due(state, n_batches, plan.config):
-                    errors, improved = validate(state, rate, plan)
-                    limits.reserve = time.monotonic() - started - state.seconds
-                    why = why or limits.stalled(state)
-                if plan.fabric.is_global_zero and (errors or interrupted):
-                    save(state, improved, plan)
-                plan.on_step(Report(state, limits.progress(state, n_batches), value, errors, improved))
+                if why or due(state, n_batches, setup.config):
+                    errors, improved = validate(state, rate, setup)
+                    stopping.reserve = time.monotonic() - started - state.seconds
+                    why = why or stopping.stalled(state)
+                if setup.fabric.is_global_zero and (errors or interrupted):
+                    save(state, improved, setup)
+                setup.on_step(Report(state, stopping.progress(state, n_batches), value, errors, improved))
                 if why or interrupted:
                     return Outcome(why or "interrupted", interrupted=not why)
 
 
 def take_step(
-    state: TrainingState, graph: AtomicGraph | None, labels: Labels | None, progress: float, rate: float, plan: Plan
+    state: TrainingState,
+    graph: AtomicGraph | None,
+    labels: Labels | None,
+    progress: float,
+    rate: float,
+    setup: RunSetup,
 ) -> float:
     """One gradient step; returns the loss of the whole batch."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=False)
-    value = backward(state.potential, graph, labels, progress, plan.loss, plan.fabric, bf16=plan.config.bf16)
+    value = backward(state.potential, graph, labels, progress, setup.loss, setup.fabric, bf16=setup.config.bf16)
     require_finite(value, "the loss", state)
-    if plan.optimizer.clip_gradient is not None:
-        torch.nn.utils.clip_grad_norm_(state.potential.parameters(), plan.optimizer.clip_gradient)
+    if setup.optimizer.clip_gradient is not None:
+        torch.nn.utils.clip_grad_norm_(state.potential.parameters(), setup.optimizer.clip_gradient)
     state.optimizer.step()
-    state.average.update()
+    state.ema.update()
     state.loss_sum, state.loss_count = state.loss_sum + value, state.loss_count + 1
     return value
 
@@ -180,12 +185,12 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
     return state.batch % MOST_STEPS == 0
 
 
-def validate(state: TrainingState, rate: float, plan: Plan) -> tuple[ValidationErrors, bool]:
+def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[ValidationErrors, bool]:
     """Judges the averaged weights, and keeps them where they are the best so far, or cannot be judged."""
-    shares = ((graph, labels) for graph, labels in plan.validation.epoch(0) if graph is not None)
-    local = validation_sums(state.average.potential, shares).as_tensor().to(plan.fabric.device)
-    errors = ErrorSums.from_tensor(total_over_processes(local, plan.fabric).cpu()).errors()
-    value = validation_loss(errors, plan.loss)
+    shares = ((graph, labels) for graph, labels in setup.validation.epoch(0) if graph is not None)
+    local = validation_sums(state.ema.potential, shares).as_tensor().to(setup.fabric.device)
+    errors = ErrorSums.from_tensor(total_over_processes(local, setup.fabric).cpu()).errors()
+    value = validation_loss(errors, setup.loss)
     improved = value is None or value < state.best_loss
     if improved:
         state.best_step = state.step
@@ -202,7 +207,7 @@ def validate(state: TrainingState, rate: float, plan: Plan) -> tuple[ValidationE
         require_finite(value, "the validation loss", state)
         state.best_loss = min(value, state.best_loss)
         state.rate.validated(value)
-    for tracker in plan.trackers:
+    for tracker in setup.trackers:
         tracker.write(row | errors._asdict())
     state.n_rows += 1
     state.loss_sum, state.loss_count = 0.0, 0
@@ -221,9 +226,9 @@ def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
     return sum(w * (size if absolute else size**2) for w, size in judged) if judged else None
 
 
-def save(state: TrainingState, improved: bool, plan: Plan) -> None:
+def save(state: TrainingState, improved: bool, setup: RunSetup) -> None:
     """Writes the checkpoints, and the model where it is the best so far."""
     if improved:
-        plan.on_best(state.average.potential)
-        state.save(plan.folder / "best.pt")
-    state.save(plan.folder / "last.pt")
+        setup.on_best(state.ema.potential)
+        state.save(setup.folder / "best.pt")
+    state.save(setup.folder / "last.pt")

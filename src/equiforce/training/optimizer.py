@@ -130,7 +130,7 @@ class LearningRate:
             setattr(self, name, state[name])
 
 
-class Average:
+class EMA:
     """An exponential moving average of the weights, with the warm-up min(decay, (1+n)/(10+n))."""
 
     def __init__(self, potential: nn.Module, decay: float):

@@ -8,7 +8,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
-from equiforce.training.limits import TrainingConfig
+from equiforce.training.stopping import TrainingConfig
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:

@@ -9,7 +9,7 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.potential import Potential
-from equiforce.training.optimizer import Average, LearningRate
+from equiforce.training.optimizer import EMA, LearningRate
 
 Weights = dict[str, torch.Tensor]
 COUNTERS = ("step", "epoch", "batch", "seconds", "n_rows", "best_loss", "best_step", "loss_sum", "loss_count")
@@ -20,7 +20,7 @@ class TrainingState:
     """The weights, what moves them, and how far the run has come."""
 
     potential: Potential
-    average: Average
+    ema: EMA
     optimizer: torch.optim.Optimizer
     rate: LearningRate
     step: int = 0
@@ -40,16 +40,14 @@ class TrainingState:
 
     def keep_best(self) -> None:
         """Remembers the averaged weights as the best ones so far."""
-        self.best_weights = {
-            name: value.detach().clone() for name, value in self.average.potential.state_dict().items()
-        }
+        self.best_weights = {name: value.detach().clone() for name, value in self.ema.potential.state_dict().items()}
 
     def save(self, path: Path) -> None:
         """Writes everything in one piece: an interruption leaves the old file or the new one."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state |= {
             "potential": self.potential.state_dict(),
-            "average": self.average.state(),
+            "average": self.ema.state(),
             "optimizer": self.optimizer.state_dict(),
             "rate": self.rate.state(),
             "best_weights": self.best_weights,
@@ -68,7 +66,7 @@ class TrainingState:
             ) from error
         try:
             self.potential.load_state_dict(state["potential"])
-            self.average.restore(state["average"])
+            self.ema.restore(state["average"])
             if _kind_of(state["optimizer"]) != _kind_of(self.optimizer.state_dict()):
                 raise ValueError("another optimiser")
             self.optimizer.load_state_dict(state["optimizer"])

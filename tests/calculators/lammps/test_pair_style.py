@@ -89,7 +89,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("lammps")
     models = {"nequip": potential_of(l_max=1, n_layers=2, channels=4), "allegro": potential_of("allegro", l_max=1)}
     for name, potential in models.items():
-        potential.shift.data.zero_()  # next to which everything else would seem exact
+        potential.atomic_energies.data.zero_()  # next to which everything else would seem exact
         potential.scale.data.fill_(0.1)  # eV: forces that atoms of 300 K can follow
         save_model(folder / f"{name}.eqf", potential)
     whole = (folder / "nequip.eqf").read_bytes()

@@ -35,7 +35,7 @@ from equiforce import model_file
 from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
 from equiforce.calculators.lammps.plugin import SUPPORTED
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Ghosts
+from equiforce.graph import HaloExchange, Topology
 from equiforce.kernels import pair_gradient
 from equiforce.neighbors import COINCIDENT, find_pairs
 from equiforce.potential import Potential
@@ -175,7 +175,7 @@ class _External:
         self.species_of_type = species_of_type
         self.energy_unit = energy_unit
         self.atoms: _Atoms | None = None
-        self.ghosts: TaggedGhosts | None = None
+        self.halo: TaggedGhosts | None = None
         self.list: _List | None = None
 
     def __call__(self, caller: Any, step: int, n_owned: int, tags: Any, x: Any, forces: Any) -> None:  # noqa: ARG002
@@ -193,15 +193,15 @@ class _External:
         if self.atoms is None or self.lmp.extract_setting("neigh_ago") == 0:
             self.atoms, self.list = _agreed(self.ranks, self._read_atoms), None
             n_owned = self.atoms.n_owned
-            self.ghosts = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
-        graph, vectors = _agreed(self.ranks, self._graph, step)
-        counted = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
-        energies, pull = self.potential.energies_and_pull(graph, vectors, counted)
+            self.halo = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
+        topology, vectors = _agreed(self.ranks, self._topology, step)
+        energy_mask = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
+        energies, edge_gradients = self.potential.energies_and_edge_gradients(topology, vectors, energy_mask)
         energies, vectors = energies.detach(), vectors.detach()
         # all of an edge's virial is its neighbour's, as in the pair style
-        of_edges = -vectors[:, VIRIAL[0]] * pull[:, VIRIAL[1]]
-        virial = pull.new_zeros(graph.n_atoms, 6).index_add_(0, graph.neighbors, of_edges)
-        owned = self.ghosts.give_back(torch.cat([-pair_gradient(pull, graph), virial], dim=1))
+        of_edges = -vectors[:, VIRIAL[0]] * edge_gradients[:, VIRIAL[1]]
+        virial = edge_gradients.new_zeros(topology.n_atoms, 6).index_add_(0, topology.neighbors, of_edges)
+        owned = self.halo.reverse_comm(torch.cat([-pair_gradient(edge_gradients, topology), virial], dim=1))
         self._hand_over(self.energy_unit * energies.numpy(), self.energy_unit * owned.numpy(), step, forces)
 
     def _read_atoms(self) -> _Atoms:
@@ -219,7 +219,7 @@ class _External:
         n_atoms = self.lmp.extract_setting("nall")
         return self.lmp.numpy.extract_atom(name, nelem=n_atoms) if n_atoms else np.zeros((0, *columns), dtype=np.int64)
 
-    def _graph(self, step: int) -> tuple[AtomicGraph, Float[Tensor, "edges 3"]]:
+    def _topology(self, step: int) -> tuple[Topology, Float[Tensor, "edges 3"]]:
         positions = self._per_atom("x", 3).astype(np.float64)
         # written so that NaN positions count as moved, and the search refuses them
         if self.list is None or not 2 * _farthest(positions - self.list.positions) <= SKIN:
@@ -236,19 +236,14 @@ class _External:
             )
         inside = np.flatnonzero(squares < self.potential.cutoff**2)
         neighbors = neighbors.take(inside)
-        nothing = torch.zeros(1, 3, dtype=torch.float64)
-        graph = AtomicGraph(
-            positions=nothing.expand(len(positions), 3),
+        topology = Topology(
             species=torch.from_numpy(self.atoms.species),
-            cell=nothing.expand(1, 3, 3),
-            structure_of_atom=torch.zeros(len(positions), dtype=torch.int64),
             centers=torch.from_numpy(centers.take(inside)),
             neighbors=torch.from_numpy(neighbors),
-            shifts=nothing.expand(len(inside), 3),
             by_neighbor=torch.from_numpy(np.argsort(neighbors, kind="stable")),
-            ghosts=self.ghosts,
+            halo=self.halo,
         )
-        return graph, torch.from_numpy(vectors.take(inside, axis=0))
+        return topology, torch.from_numpy(vectors.take(inside, axis=0))
 
     def _search(self, positions: Float[np.ndarray, "atoms 3"], step: int) -> _List:
         """Among the ghosts are all images of atoms, so that nothing is periodic here."""
@@ -284,7 +279,7 @@ class _External:
             self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
 
 
-class TaggedGhosts(Ghosts):
+class TaggedGhosts(HaloExchange):
     """Ghosts of LAMMPS, which have the IDs (tags) of the atoms that they are images of; made by all ranks together.
 
     Of several ghosts of one atom on a rank, one takes part in messages.
@@ -304,11 +299,11 @@ class TaggedGhosts(Ghosts):
         self.sent = torch.from_numpy(by_tag[np.searchsorted(owned, asked_for, sorter=by_tag)])
         self.row_of_ghost = torch.from_numpy(row[image_of])
 
-    def fetch(self, x: Tensor) -> Tensor:
+    def forward_comm(self, x: Tensor) -> Tensor:
         received = _deal(self.ranks, x[self.sent].numpy(), self.n_sent, self.n_received)
         return torch.cat([x, torch.from_numpy(received)[self.row_of_ghost]])
 
-    def give_back(self, g: Tensor) -> Tensor:
+    def reverse_comm(self, g: Tensor) -> Tensor:
         collected = g.new_zeros(int(self.n_received.sum()), g.shape[1])
         collected.index_add_(0, self.row_of_ghost, g[self.n_owned :])
         returned = _deal(self.ranks, collected.numpy(), self.n_received, self.n_sent)

@@ -15,17 +15,16 @@ from torch import Tensor
 
 from equiforce import model_file
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Ghosts
+from equiforce.graph import HaloExchange, Topology
 from equiforce.memory import Footprint, available, footprint, in_words
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
 PROBLEM = 1024  # bytes of a message, as in pair_equiforce.h
-SINGLE_STRUCTURE = (1, 3, 3)
 
 
 class _Model(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("number", "reach", "n_species", "edges_at_once")),
+        *((name, ctypes.c_int64) for name in ("number", "n_hops", "n_species", "edges_at_once")),
         ("cutoff", ctypes.c_double),
         ("problem", ctypes.c_char * PROBLEM),
     )
@@ -35,7 +34,7 @@ class _Batch(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("model", "n_centers", "n_atoms", "n_edges")),
         *((name, ctypes.c_void_p) for name in ("species", "centers", "neighbors", "by_neighbor", "vectors")),
-        *((name, ctypes.c_void_p) for name in ("counted", "energies", "pull", "pair")),
+        *((name, ctypes.c_void_p) for name in ("energy_mask", "energies", "edge_gradients", "pair")),
         ("problem", ctypes.c_char * PROBLEM),
     )
 
@@ -53,20 +52,20 @@ class _Functions(ctypes.Structure):
     _fields_ = (("load", _Load), ("compute", _Compute), ("exchange", _Exchange))
 
 
-class RankGhosts(Ghosts):
-    """Ghosts of LAMMPS: ``forward_comm`` and ``reverse_comm`` of the pair style."""
+class LammpsHalo(HaloExchange):
+    """HaloExchange of LAMMPS: ``forward_comm`` and ``reverse_comm`` of the pair style."""
 
     def __init__(self, n_owned: int, n_atoms: int, exchange: Callable[[int, int, int, int], None]):
         self.n_owned, self.n_atoms = n_owned, n_atoms
         self.exchange = exchange
 
-    def fetch(self, x: Tensor) -> Tensor:
+    def forward_comm(self, x: Tensor) -> Tensor:
         rows = x.new_empty(self.n_atoms, x.shape[1])
         rows[: self.n_owned] = x
         self.exchange(rows.data_ptr(), rows.shape[1], rows.element_size(), 0)
         return rows
 
-    def give_back(self, g: Tensor) -> Tensor:
+    def reverse_comm(self, g: Tensor) -> Tensor:
         rows = g.clone(memory_format=torch.contiguous_format)
         self.exchange(rows.data_ptr(), rows.shape[1], rows.element_size(), 1)
         return rows[: self.n_owned]
@@ -91,36 +90,32 @@ class Host:
             codes[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
         if all(element == "NULL" for element in elements):
             raise InputError("pair_coeff says NULL for all atom types: give the chemical symbols of those to be seen")
-        model.number, model.reach = len(self.potentials), potential.model.reach
+        model.number, model.n_hops = len(self.potentials), potential.model.n_hops
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
         model.edges_at_once = EDGES_AT_ONCE[potential.device.type]
         self.potentials.append(potential)
         self.footprints.append(footprint(potential))
 
     def compute(self, batch: _Batch) -> None:
-        """Energies and pull of a batch, written to where LAMMPS wants them."""
+        """Energies and edge gradients of a batch, written to where LAMMPS wants them."""
         n_centers, n_atoms, n_edges = batch.n_centers, batch.n_atoms, batch.n_edges
         integers = partial(_view, dtype=np.int64)
         vectors = _view(batch.vectors, (n_edges, 3), np.float64)
         potential = self.potentials[batch.model]
-        if potential.model.reach > 1:
+        if potential.model.n_hops > 1:
             self.refuse_what_does_not_fit(batch.model, n_centers, n_atoms, n_edges)
         exchange = partial(self.exchange, batch.pair)
-        graph = AtomicGraph(
-            positions=vectors.new_zeros(n_atoms, 3),
+        topology = Topology(
             species=integers(batch.species, (n_atoms,)),
-            cell=vectors.new_zeros(SINGLE_STRUCTURE),
-            structure_of_atom=torch.zeros(n_atoms, dtype=torch.int64),
             centers=integers(batch.centers, (n_edges,)),
             neighbors=integers(batch.neighbors, (n_edges,)),
-            shifts=vectors.new_zeros(1, 3).expand(n_edges, 3),
             by_neighbor=integers(batch.by_neighbor, (n_edges,)),
-            ghosts=RankGhosts(n_centers, n_atoms, exchange),
+            halo=LammpsHalo(n_centers, n_atoms, exchange),
         )
-        counted = _view(batch.counted, (n_centers,), np.bool_)
-        energies, pull = potential.energies_and_pull(graph, vectors, counted)
+        energy_mask = _view(batch.energy_mask, (n_centers,), np.bool_)
+        energies, edge_gradients = potential.energies_and_edge_gradients(topology, vectors, energy_mask)
         _view(batch.energies, (n_centers,), np.float64).copy_(energies.detach())
-        _view(batch.pull, (n_edges, 3), np.float64).copy_(pull)
+        _view(batch.edge_gradients, (n_edges, 3), np.float64).copy_(edge_gradients)
 
     def refuse_what_does_not_fit(self, number: int, n_owned: int, n_atoms: int, n_edges: int) -> None:
         """Raises InputError where a model would take more memory than there is, and be killed without a word."""

@@ -104,7 +104,7 @@ void PairEquiforce::coeff(int narg, char **arg)
   allocate();
   for (int i = 1; i <= n_types; i++)
     for (int j = 1; j <= n_types; j++) setflag[i][j] = species_of_type[i] >= 0 && species_of_type[j] >= 0;
-  comm_forward = comm_reverse = model.reach == 1 ? 0 : CHUNK;
+  comm_forward = comm_reverse = model.n_hops == 1 ? 0 : CHUNK;
 }
 
 void PairEquiforce::init_style()
@@ -123,7 +123,7 @@ void PairEquiforce::check_simulation()
   if (!force->newton_pair)
     error->all(FLERR, "pair_style equiforce needs newton on, for forces on atoms of other ranks are sent back to them: "
                       "remove newton off, or -pk and package commands that turn it off");
-  if (model.reach > 1)
+  if (model.n_hops > 1)
     for (auto &compute : modify->get_compute_list())
       if (utils::strmatch(compute->style, "^heat/flux"))
         error->all(FLERR, "compute {} asks for a heat flux, which does not follow from the virial of each atom where "
@@ -157,7 +157,7 @@ void PairEquiforce::compute(int eflag, int vflag)
   ev_init(eflag, vflag);
   if (neighbor->ago == 0) check_neighbors();
   list_atoms();
-  if (model.reach == 1)
+  if (model.n_hops == 1)
     compute_blocks();
   else
     compute_whole();
@@ -219,7 +219,7 @@ void PairEquiforce::compute_whole()
   centers.reserve(most), neighbors.reserve(most), owners.reserve(most), vectors.reserve(3 * most);
   for (int i = 0; i < n_owned; i++)
     if (listed[i]) add_edges(i, i, false);
-  counted = listed;
+  energy_mask = listed;
   run(n_owned, n_atoms);
   tally(0, n_owned);
 }
@@ -239,7 +239,7 @@ void PairEquiforce::compute_blocks()
     const int64_t n_centers = stop - first, n_atoms = n_centers + model.n_species;
     for (int64_t kind = 0; kind < model.n_species; kind++) species.push_back(kind);
     for (int64_t &neighbor : neighbors) neighbor += n_centers;
-    counted.assign(listed.begin() + first, listed.begin() + stop);
+    energy_mask.assign(listed.begin() + first, listed.begin() + stop);
     run(n_centers, n_atoms);
     tally(first, n_centers);
   }
@@ -249,13 +249,13 @@ void PairEquiforce::run(int64_t n_centers, int64_t n_atoms)
 {
   sort_by_neighbor(n_atoms);
   energies.resize(n_centers);
-  pull.resize(vectors.size());
+  edge_gradients.resize(vectors.size());
   EquiforceBatch batch = {};
   batch.model = model.number;
   batch.n_centers = n_centers, batch.n_atoms = n_atoms, batch.n_edges = static_cast<int64_t>(centers.size());
   batch.species = species.data(), batch.centers = centers.data(), batch.neighbors = neighbors.data();
-  batch.by_neighbor = by_neighbor.data(), batch.vectors = vectors.data(), batch.counted = counted.data();
-  batch.energies = energies.data(), batch.pull = pull.data(), batch.pair = this;
+  batch.by_neighbor = by_neighbor.data(), batch.vectors = vectors.data(), batch.energy_mask = energy_mask.data();
+  batch.energies = energies.data(), batch.edge_gradients = edge_gradients.data(), batch.pair = this;
   if (functions.compute(&batch)) error->one(FLERR, "equiforce, in step {}: {}", update->ntimestep, batch.problem);
 }
 
@@ -273,7 +273,7 @@ void PairEquiforce::tally(int first, int64_t n_centers)
     const double *r = &vectors[3 * edge];
     double g[3];
     for (int a = 0; a < 3; a++) {
-      g[a] = energy_unit * pull[3 * edge + a];
+      g[a] = energy_unit * edge_gradients[3 * edge + a];
       f[i][a] += g[a];
       f[j][a] -= g[a];
       sound += g[a];
@@ -298,8 +298,8 @@ void PairEquiforce::tally(int first, int64_t n_centers)
 double PairEquiforce::memory_usage()
 {
   return 8.0 * (species.capacity() + centers.capacity() + neighbors.capacity() + by_neighbor.capacity() +
-                counts.capacity() + vectors.capacity() + energies.capacity() + pull.capacity()) +
-      4.0 * owners.capacity() + counted.capacity() + listed.capacity();
+                counts.capacity() + vectors.capacity() + energies.capacity() + edge_gradients.capacity()) +
+      4.0 * owners.capacity() + energy_mask.capacity() + listed.capacity();
 }
 
 // Rows of a matrix go from atoms to their ghosts, or back and are added; some columns in each message.

@@ -11,7 +11,7 @@
 extern "C" {
 struct EquiforceModel {
   int64_t number;       // by which Python knows it
-  int64_t reach;        // edges over which an atom's energy depends on others
+  int64_t n_hops;       // edges over which an atom's energy depends on others
   int64_t n_species;
   int64_t edges_at_once;    // of strictly local models
   double cutoff;        // Å
@@ -22,9 +22,9 @@ struct EquiforceBatch {
   int64_t model, n_centers, n_atoms, n_edges;
   const int64_t *species, *centers, *neighbors, *by_neighbor;
   const double *vectors;     // [n_edges 3] from centre to neighbour, Å
-  const uint8_t *counted;    // [n_centers]
+  const uint8_t *energy_mask;    // [n_centers]
   double *energies;          // [n_centers] eV
-  double *pull;              // [n_edges 3] derivative of the energy by the vectors, eV/Å
+  double *edge_gradients;              // [n_edges 3] derivative of the energy by the vectors, eV/Å
   void *pair;                // whose ghosts they are
   char problem[1024];
 };
@@ -67,8 +67,8 @@ class PairEquiforce : public Pair {
   // of the part that is being computed
   std::vector<int64_t> species, centers, neighbors, by_neighbor, counts;
   std::vector<int> owners;    // the atom behind each edge's neighbour
-  std::vector<double> vectors, energies, pull;
-  std::vector<uint8_t> counted, listed;
+  std::vector<double> vectors, energies, edge_gradients;
+  std::vector<uint8_t> energy_mask, listed;
 
   // of the exchange that is under way: some columns of a matrix with a row for each atom
   char *rows;

@@ -38,7 +38,7 @@ FRAMES_PER_RESTART = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class LammpsInput:
     """What was written."""
 
     input: Path
@@ -61,7 +61,7 @@ class Prepared:
 
 def prepare(
     model: str | Path, start: str | Path, output: str | Path, options: MDOptions, *, overwrite: bool = False
-) -> Prepared:
+) -> LammpsInput:
     """Write a LAMMPS input and, beside it, the data file that it reads.
 
     Momenta of the start are kept, else LAMMPS draws velocities; atoms that a ``FixAtoms`` holds stay where they are.
@@ -90,7 +90,7 @@ def prepare(
     files.refuse_taken(start, overwrite)
     texts = {files.data: data_lines(system, start.name), output: _input_lines(system, options, files)}
     _write_in_one_piece({path: "\n".join(lines) + "\n" for path, lines in texts.items()})
-    return Prepared(input=output, data=files.data, system=system)
+    return LammpsInput(input=output, data=files.data, system=system)
 
 
 def _refuse_unused(options: MDOptions) -> None:

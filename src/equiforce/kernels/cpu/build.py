@@ -1,0 +1,201 @@
+"""From the C source of a kernel to a function: compiled once on a machine, kept on disk, loaded when needed."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
+
+log = logging.getLogger("equiforce")
+
+PREBUILT = Path(__file__).parents[1] / "prebuilt"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-w", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
+
+
+class NoCompilerError(RuntimeError):
+    """There is no C compiler, or it fails."""
+
+
+Function = Callable[[Any], None]
+_loaded: dict[KernelSource, Function] = {}
+
+
+def function(kernel: KernelSource) -> Function:
+    """The function of a kernel, compiled if this machine has never needed it."""
+    found = _loaded.get(kernel)
+    if found is None:
+        prepare([kernel])
+        found = _loaded[kernel]
+    return found
+
+
+def ready(kernels: Sequence[KernelSource]) -> bool:
+    """Whether these kernels can be had; compiles what is missing, and says once why it cannot."""
+    if all(kernel in _loaded for kernel in kernels):
+        return True
+    try:
+        prepare(kernels)
+    except NoCompilerError as error:
+        tell_once(
+            f"equiforce computes with plain torch, many times slower, because {error}: install gcc or clang, or "
+            "pip install 'equiforce[compiler]'"
+        )
+        return False
+    return True
+
+
+@cache
+def tell_once(message: str) -> None:
+    """Writes to the log, once in a process."""
+    log.warning(message)
+
+
+def prepare(kernels: Sequence[KernelSource]) -> None:
+    """Compiles what is missing, side by side, and loads everything.
+
+    Raises:
+        NoCompilerError: something must be compiled, and cannot be.
+    """
+    wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in _loaded]
+    missing = []
+    for kernel in wanted:
+        if (found := _load_first(kernel)) is not None:
+            _loaded[kernel] = found
+        else:
+            missing.append(kernel)
+    if not missing:
+        return
+    compiler()
+    folder = cache_folder()
+    tell_once(f"compiling kernels for this model, once on this machine (kept in {folder})")
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        for kernel, path in zip(missing, pool.map(lambda k: compile_into(folder, k, target()), missing), strict=True):
+            _loaded[kernel] = _load(path)
+
+
+@cache
+def target() -> Target:
+    """The family of this machine's processor."""
+    family = {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "portable")
+    return TARGETS[family]
+
+
+@cache
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: the user's cache, or for this process alone where that cannot be written."""
+    folder = Path(platformdirs.user_cache_dir("equiforce")) / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="equiforce-kernels-"))
+
+
+def file_name(kernel: KernelSource, family: Target) -> str:
+    """What a compiled kernel is called: the same for what is compiled from the same source with the same options."""
+    described = f"{kernel} {family} {FLAGS} {_generator()}"
+    return f"{kernel.kind}-{family.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}.so"
+
+
+@cache
+def _generator() -> str:
+    """What the source of a kernel depends on, beside the kernel."""
+    package = Path(__file__).parents[2]
+    folders = (package / "geometry", package / "kernels" / "spec", Path(__file__).parent)
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".c"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
+    """Compiles a kernel; processes that do so at the same time do not disturb one another."""
+    path = folder / file_name(kernel, family)
+    text = path.with_suffix(".c")
+    with tempfile.TemporaryDirectory(dir=folder) as workshop:
+        draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
+        draft.write_text(kernel.source(family))
+        # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
+        openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
+        steps = (
+            [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
+            [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
+        )
+        for command in steps:
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise NoCompilerError(f"{command[0]} fails: {result.stderr.strip()[-500:]}")
+        draft.replace(text)
+        binary.replace(path)
+    return path
+
+
+@cache
+def compiler() -> tuple[str, ...]:
+    """The command of a C compiler: the system's, or the one from PyPI that ``equiforce[compiler]`` installs."""
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    if find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "cc")
+    raise NoCompilerError("there is no C compiler")
+
+
+def _spelled(flags: tuple[str, ...]) -> list[str]:
+    """zig takes the hyphens in the name of a processor for minus signs."""
+    zig = "ziglang" in compiler()
+    return [flag.replace("x86-64-v", "x86_64_v") if zig else flag for flag in flags]
+
+
+@cache
+def _openmp() -> str | None:
+    """The OpenMP runtime that torch has loaded into this process, whose threads the kernels share."""
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
+    # another package may have brought one of its own
+    return next((path for path in found if "/torch/" in path), found[0] if found else None)
+
+
+@cache
+def _is_gcc() -> bool:
+    """Whether the compiler calls OpenMP as torch's runtime, gcc's, expects it."""
+    result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
+    return "Free Software Foundation" in result.stdout
+
+
+def _load_first(kernel: KernelSource) -> Function | None:
+    name = file_name(kernel, target())
+    for folder in (PREBUILT, cache_folder()):
+        if (folder / name).exists():
+            try:
+                return _load(folder / name)
+            except OSError:  # a damaged file is compiled again
+                continue
+    return None
+
+
+def _load(path: Path) -> Function:
+    if runtime := _openmp():
+        ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
+    run = ctypes.CDLL(str(path)).run
+    run.argtypes, run.restype = [ctypes.c_void_p], None
+    return run

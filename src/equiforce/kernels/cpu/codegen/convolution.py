@@ -1,0 +1,158 @@
+"""Writes the C source of a fused convolution, unrolled from a path table.
+
+All kernels differentiate one form, linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij, paths p and
+channels u of w C g_i x_j Y_ij. ``gather`` runs over the edges of each centre and gives ∂Φ/∂g, the convolution itself;
+``scatter`` runs over the edges of each neighbour and gives any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂positions and ∂Φ/∂table. With
+tangents of x, Y and positions, ``dual`` kernels do the same for the derivative of Φ along them, which is what the
+gradient of a loss of forces needs. Nothing that is written has the size of edges x channels.
+
+Edges come in chunks of ``LANES``: what depends on an edge alone is computed for a chunk at once, then each group of
+paths runs over the chunk with its sums in registers (:mod:`equiforce.kernels.cpu.codegen.groups`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from equiforce.kernels.cpu.codegen.groups import LANES, Derivative, GroupWriter, spline_bases
+from equiforce.kernels.cpu.targets import PARALLEL, Target, horizontal_sum, vector_types
+
+SIGNATURE = """\
+typedef struct {
+  long n_parts, n_edges, n_rows;
+  const long *centers, *neighbors, *order;
+  const S *x, *y, *table, *t, *g, *dx, *dy, *dt;
+  S *out, *gx, *gy, *gt, *gtable;
+} Arguments;
+"""
+
+
+@dataclass(frozen=True)
+class ConvolutionKernel(Derivative):
+    """A derivative of the form, as something to compile."""
+
+    def source(self, target: Target) -> str:
+        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        return "\n".join(_Writer(self, target).lines()) + "\n"
+
+
+class _Writer:
+    def __init__(self, kernel: ConvolutionKernel, target: Target):
+        self.kernel, self.table = kernel, kernel.table
+        self.width = target.width(kernel.scalar)
+        self.n_harmonics = (kernel.table.l_max + 1) ** 2
+        self.dim_in, self.dim_out = kernel.table.irreps_in.dim, kernel.table.irreps_out.dim
+        self.gather, self.jvp = kernel.kind == "gather", kernel.jvp
+        self.key = "a->centers[{}]" if self.gather else "a->neighbors[a->order[{}]]"
+        options = {"n_registers": target.n_registers, "width": self.width, "n_harmonics": self.n_harmonics}
+        self.groups = [GroupWriter(kernel, group, number, **options) for number, group in enumerate(self.table.groups)]
+
+    def lines(self) -> Iterator[str]:
+        yield f"typedef {self.kernel.scalar} S;"
+        yield SIGNATURE
+        yield PARALLEL
+        yield from self._vectors()
+        yield from self._chunk()
+        yield from self._prepare()
+        for group in self.groups:
+            yield from group.lines()
+        yield from self._part()
+        yield from self._run()
+
+    def _vectors(self) -> Iterator[str]:
+        yield from vector_types(self.width, {group.channels % self.width for group in self.table.groups} - {0})
+        yield f"typedef S L __attribute__((vector_size({LANES} * sizeof(S)), may_alias));"
+        yield "#define LANE(a, k) (((S *)&(a))[k])"
+
+    def _chunk(self) -> Iterator[str]:
+        """What the edges of a chunk are described by."""
+        h = self.n_harmonics
+        bases = " ".join(f"{name}[4]," for name in spline_bases(self.kernel))
+        yield f"typedef struct {{ int n; L {bases} y[{h}], u;"
+        if self.jvp:
+            yield f"  L dy[{h}], dt; const S *dx[{LANES}];"
+        yield f"  const S *x[{LANES}], *g[{LANES}], *t[{LANES}]; S *gt[{LANES}]; }} Chunk;"
+
+    def _prepare(self) -> Iterator[str]:
+        """Fills a chunk."""
+        h = self.n_harmonics
+        yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
+        yield "  for (int k = 0; k < c->n; k++) {"
+        yield f"    const long e = {'first + k' if self.gather else 'a->order[first + k]'};"
+        yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->y[e*{h} + h];"
+        yield "    const S t = a->t[e];"
+        yield "    long row = t > 0 ? (long)t : 0; if (row > a->n_rows - 4) row = a->n_rows - 4;"
+        yield "    const S u = t - row; LANE(c->u, k) = u > 1 ? 1 : u;"
+        yield f"    c->t[k] = a->table + row*{self.table.n_weights};"
+        if self.jvp:
+            yield "    LANE(c->dt, k) = a->dt[e];"
+            yield f"    for (int h = 0; h < {h}; h++) LANE(c->dy[h], k) = a->dy[e*{h} + h];"
+        if self.gather:
+            yield f"    c->x[k] = a->x + a->neighbors[e]*{self.dim_in};"
+        else:
+            yield f"    c->g[k] = a->g + a->centers[e]*{self.dim_out};"
+        if self.gather and self.jvp:
+            yield f"    c->dx[k] = a->dx + a->neighbors[e]*{self.dim_in};"
+        if self.kernel.weights:
+            yield f"    c->gt[k] = gtable + row*{self.table.n_weights};"
+        yield "  }"
+        yield "  const L u = c->u, v = 1 - u;"
+        for name, terms in spline_bases(self.kernel).items():
+            yield from (f"  c->{name}[{b}] = {term};" for b, term in enumerate(terms))
+        yield "}"
+
+    def _part(self) -> Iterator[str]:
+        """All edges of some atoms."""
+        h = self.n_harmonics
+        if self.kernel.geometry:
+            yield from horizontal_sum(self.width)
+        yield "static void part(const Arguments *a, S *gtable, long e, long stop_at) {"
+        yield "  Chunk chunk; memset(&chunk, 0, sizeof chunk); Chunk *c = &chunk;"
+        yield f"  V sums[{LANES}][{h + 1}];"
+        yield "  for (long stop; e < stop_at; e = stop) {"
+        yield f"    const long atom = {self.key.format('e')};"
+        yield f"    for (stop = e + 1; stop < stop_at && {self.key.format('stop')} == atom; stop++);"
+        yield f"    for (long first = e; first < stop; first += {LANES}) {{"
+        yield f"      c->n = stop - first < {LANES} ? (int)(stop - first) : {LANES};"
+        yield "      prepare(a, c, gtable, first);"
+        if self.kernel.geometry:
+            yield "      memset(sums, 0, sizeof sums);"
+        if self.gather:
+            given = f"c, a->out + atom*{self.dim_out}"
+        else:
+            dx = f"a->dx + atom*{self.dim_in}" if self.jvp else "0"
+            gx = f"a->gx + atom*{self.dim_in}" if self.kernel.x else "0"
+            given = f"c, a->x + atom*{self.dim_in}, {dx}, {gx}, sums"
+        yield from (f"      {group.name}({given});" for group in self.groups)
+        if self.kernel.geometry:
+            yield "      for (int k = 0; k < c->n; k++) {"
+            yield "        const long edge = a->order[first + k];"
+            yield f"        for (int h = 0; h < {h}; h++) a->gy[edge*{h} + h] = total(sums[k][h]);"
+            yield f"        a->gt[edge] = total(sums[k][{h}]);"
+            yield "      }"
+        yield "    }"
+        yield "  }"
+        yield "}"
+
+    def _run(self) -> Iterator[str]:
+        """Shares the edges out, the same way every time, and adds up what each part had to keep for itself."""
+        size = f"a->n_rows*{self.table.n_weights}"
+        yield "static long start(const Arguments *a, long p) {"
+        yield "  long e = a->n_edges*p/a->n_parts;"
+        yield f"  while (e > 0 && e < a->n_edges && {self.key.format('e')} == {self.key.format('e - 1')}) e++;"
+        yield "  return e;"
+        yield "}"
+        yield "static void compute(const void *given, long p) {"
+        yield "  const Arguments *a = given;"
+        yield f"  part(a, a->gtable + p*{size}, start(a, p), start(a, p + 1));"
+        yield "}"
+        if self.kernel.weights:
+            yield "static void reduce(const void *given, long p) {"
+            yield f"  const Arguments *a = given; const long n = {size}, n_parts = a->n_parts;"
+            yield "  for (long w = n*p/n_parts; w < n*(p + 1)/n_parts; w++)"
+            yield "    for (long q = 1; q < n_parts; q++) a->gtable[w] += a->gtable[q*n + w];"
+            yield "}"
+        yield "void run(const Arguments *a) {"
+        yield "  each_part(compute, a, a->n_parts);"
+        if self.kernel.weights:
+            yield "  if (a->n_parts > 1) each_part(reduce, a, a->n_parts);"
+        yield "}"

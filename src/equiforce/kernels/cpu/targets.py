@@ -1,0 +1,96 @@
+"""The families of processors that C is compiled for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+
+Scalar = Literal["float", "double"]
+SCALARS: dict[torch.dtype, Scalar] = {torch.float32: "float", torch.float64: "double"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A family of processors: its vectors and the compiler's options for them."""
+
+    name: str
+    vector_bytes: int
+    n_registers: int
+    flags: tuple[str, ...]
+
+    def width(self, scalar: Scalar) -> int:
+        """Numbers in a vector."""
+        return self.vector_bytes // (4 if scalar == "float" else 8)
+
+
+TARGETS = {
+    "avx512": Target("avx512", 64, 32, ("-march=x86-64-v4", "-mprefer-vector-width=512")),
+    "avx2": Target("avx2", 32, 16, ("-march=x86-64-v3",)),
+    "portable": Target("portable", 16, 16, ()),
+}
+
+
+PARALLEL = """\
+#if defined(_OPENMP)
+static void each_part(void (*body)(const void *, long), const void *a, long n_parts) {
+  #pragma omp parallel for num_threads(n_parts) schedule(static, 1)
+  for (long p = 0; p < n_parts; p++) body(a, p);
+}
+#else
+#include <pthread.h>
+typedef struct { void (*body)(const void *, long); const void *a; long p; } Job;
+static void *run_job(void *job) { const Job *j = job; j->body(j->a, j->p); return 0; }
+static void each_part(void (*body)(const void *, long), const void *a, long n_parts) {
+  pthread_t threads[n_parts];
+  Job jobs[n_parts];
+  char started[n_parts];
+  for (long p = 1; p < n_parts; p++) {
+    jobs[p] = (Job){body, a, p};
+    started[p] = !pthread_create(&threads[p], 0, run_job, &jobs[p]);
+    if (!started[p]) body(a, p);
+  }
+  body(a, 0);
+  for (long p = 1; p < n_parts; p++) if (started[p]) pthread_join(threads[p], 0);
+}
+#endif
+"""  # what C needs to share its work out: torch's OpenMP threads, or threads of its own where it has no OpenMP
+
+
+def vector_types(width: int, tails: set[int]) -> Iterator[str]:
+    """Vectors ``V`` of ``W`` numbers, their loads and stores, and those of the first ``tails`` numbers of one."""
+    yield "#include <string.h>"
+    yield f"#define W {width}"
+    yield "typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));"
+    yield "#define LD(p) (*(const V *)(p))"
+    yield "#define ST(p, v) (*(V *)(p) = (v))"
+    for tail in sorted(tails):
+        size = f"{tail} * sizeof(S)"
+        yield f"static inline V LD{tail}(const S *p) {{ V v = {{0}}; memcpy(&v, p, {size}); return v; }}"
+        yield f"static inline void ST{tail}(S *p, V v) {{ memcpy(p, &v, {size}); }}"
+
+
+def horizontal_sum(width: int) -> Iterator[str]:
+    """The sum of a vector's numbers: ``total``."""
+    yield "#if defined(__clang__) || __GNUC__ >= 12"
+    yield "static inline S total(V v) {"
+    step = width // 2
+    while step:
+        order = ", ".join(str(lane ^ step) for lane in range(width))
+        yield f"  v += __builtin_shufflevector(v, v, {order});"
+        step //= 2
+    yield "  return v[0];"
+    yield "}"
+    yield "#else"
+    yield "static inline S total(V v) { S s = 0; for (int k = 0; k < W; k++) s += v[k]; return s; }"
+    yield "#endif"
+
+
+@runtime_checkable
+class KernelSource(Protocol):
+    """Something to compile; its repr says all that its text depends on."""
+
+    kind: str
+
+    def source(self, target: Target) -> str:
+        """The C source, whose one function ``run`` takes a pointer to its arguments."""

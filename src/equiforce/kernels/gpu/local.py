@@ -1,0 +1,197 @@
+"""What a strictly local model does around each centre, on the GPU, by generated Triton: ``cpu_local.py`` for GPUs.
+
+As in ``gpu.py`` nothing waits for the GPU, nothing is added atomically, and where the edges of each atom begin is
+computed once for a tensor of centres.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from equiforce.kernels.gpu.codegen import lookup as codegen_lookup
+from equiforce.kernels.gpu.codegen.local import TritonModule, environments, products, width_of
+from equiforce.kernels.gpu.convolution import (
+    EDGES_OF_A_SLICE,
+    FILLING,
+    MOST_SLICES,
+    WARPS_OF_FEW,
+    WARPS_OF_MANY,
+    interpreted,
+    load,
+)
+from equiforce.kernels.gpu.programs import WARP
+from equiforce.kernels.spec.couplings import CouplingTable
+
+# Not yet measured. Copies of the paths' gradient, each of which sums over its share of the atoms.
+MOST_COPIES = 512
+LANES = WARP * WARPS_OF_FEW  # of a program that reads splines
+
+
+class Starts(NamedTuple):
+    """Where the edges of each atom begin."""
+
+    version: int
+    n_atoms: int
+    starts: Int[Tensor, " atoms+1"]
+
+
+def environment(
+    result: str,
+    first: Tensor,
+    second: Tensor,
+    centers: Int[Tensor, " edges"] | None,
+    n_atoms: int,
+    l_max: int,
+    channels: int,
+) -> Tensor:
+    """Of Γ_i = sum_j w_ij Y_ij and its two other derivatives, the one called ``result``: see ``cpu_local.py``."""
+    a, b = first.contiguous(), second.contiguous()
+    source, n_degrees, n_edges = environments(l_max, channels), l_max + 1, n_atoms if centers is None else len(centers)
+    if result == "environment":
+        out = a.new_empty(n_atoms, n_degrees**2 * channels)
+    elif result == "weights":
+        out = a.new_empty(n_edges, n_degrees * channels)
+    else:  # by each block of channels
+        out = a.new_empty(source.programs[result], n_edges, n_degrees**2)
+    roles = {"environment": (out, a, b), "weights": (a, out, b), "harmonics": (a, b, out)}[result]
+    if centers is None:
+        _by_tile(source, result, _n_tiles(source, n_edges), *roles, None, n_edges)
+    else:
+        _by_atom(source, result, n_atoms, *roles, _starts(centers, n_atoms), n_edges)
+    return out.sum(0) if result == "harmonics" else out
+
+
+def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
+    """Of the operator of each atom and its derivatives, the one called ``result``: see ``cpu_local.py``."""
+    a, b = first.contiguous(), second.contiguous()
+    source, n_atoms = products(table), len(a)
+    n_programs = _n_tiles(source, n_atoms)
+    if result == "weights":  # in two steps, of which the second adds up what programs found
+        n_programs = max(1, min(MOST_COPIES, n_programs))
+        out = a.new_empty(n_programs, table.n_paths, table.channels)
+    else:
+        out = a.new_empty(
+            n_atoms, table.dim_environment if result == "environment" else len(table.elements) * table.channels
+        )
+    roles = {"operator": (out, a, b), "environment": (a, out, b), "weights": (a, b, out)}[result]
+    _by_tile(source, f"couple_{result}", n_programs, *roles, n_atoms)
+    return out.sum(0) if result == "weights" else out
+
+
+def act(
+    result: str, first: Tensor, second: Tensor, centers: Int[Tensor, " edges"], n_atoms: int, table: CouplingTable
+) -> Tensor:
+    """Of the operators of centres times the features of edges, the one called ``result``: see ``cpu_local.py``."""
+    a, b = first.contiguous(), second.contiguous()
+    if result == "operator":
+        out = a.new_empty(n_atoms, len(table.elements) * table.channels)
+    else:
+        out = a.new_empty(len(centers), table.dims[result == "result"])
+    roles = {"result": (out, a, b), "operator": (a, out, b), "features": (a, b, out)}[result]
+    _by_atom(products(table), f"act_{result}", n_atoms, *roles, _starts(centers, n_atoms))
+    return out
+
+
+def lookup(
+    result: str,
+    first: Tensor,
+    second: Tensor | None,
+    positions: Float[Tensor, " edges"],
+    kinds: Int[Tensor, " edges"],
+    shape: tuple[int, int, int],
+    order: int,
+) -> Tensor:
+    """Of rows_e = s_e B(t_e) table and its derivatives, the one called ``result``: see ``cpu_local.py``."""
+    a, b = first.contiguous(), None if second is None else second.contiguous()
+    positions, kinds = positions.contiguous(), kinds.contiguous()
+    if result == "table":
+        return _table(a, b, positions, kinds, shape, order)
+    n_edges, (_, n_knots, n_columns) = len(positions), shape
+    out = a.new_empty(n_edges, n_columns) if result == "rows" else a.new_empty(n_edges)
+    module = load(codegen_lookup.SOURCE, interpreted())
+    kernel, roles = (module.lookup_rows, (out, a, b)) if result == "rows" else (module.lookup_strengths, (a, b, out))
+    if n_edges:
+        width = width_of(n_columns)
+        with torch.cuda.device_of(a):
+            kernel[-(-n_edges * width // LANES),](
+                *(*roles, positions, kinds, n_edges, n_knots), **_options(n_columns, order)
+            )
+    return out
+
+
+def _table(
+    rows: Float[Tensor, "edges columns"],
+    strengths: Float[Tensor, " edges"] | None,
+    positions: Float[Tensor, " edges"],
+    kinds: Int[Tensor, " edges"],
+    shape: tuple[int, int, int],
+    order: int,
+) -> Float[Tensor, "kinds knots columns"]:
+    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.scatter``."""
+    n_edges, (n_kinds, n_knots, n_columns) = len(positions), shape
+    n_rows = n_kinds * n_knots
+    n_slices = max(1, min(MOST_SLICES, n_edges // (n_rows * EDGES_OF_A_SLICE)))
+    copies = rows.new_empty(4 * n_slices, *shape)
+    edges = _by_row(positions, kinds, n_kinds, n_knots)
+    kernel = load(codegen_lookup.SOURCE, interpreted()).lookup_table
+    with torch.cuda.device_of(rows):
+        kernel[n_rows, -(-n_columns // width_of(n_columns)), n_slices](
+            *(rows, copies, strengths, positions, *edges, n_rows, n_knots), **_options(n_columns, order)
+        )
+    return copies.sum(0)
+
+
+def _options(n_columns: int, order: int) -> dict[str, int]:
+    """A tile of edges by columns, and the derivative; beyond the third all are zero."""
+    tile = {"COLUMNS": n_columns, "WIDTH": width_of(n_columns), "ROWS": LANES // width_of(n_columns)}
+    return {**tile, "ORDER": min(order, 4), "num_warps": WARPS_OF_FEW}
+
+
+def _by_row(
+    positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
+) -> tuple[Int[Tensor, " edges"], Int[Tensor, " {n_kinds}*{n_knots}+1"]]:
+    """Edges in the order of the first row that they read, and where those of each row begin."""
+    rows = kinds * n_knots + positions.floor().clamp(0, n_knots - 4).to(kinds.dtype)
+    rows, order = rows.sort(stable=True)
+    every = torch.arange(n_kinds * n_knots + 1, dtype=rows.dtype, device=rows.device)
+    return order, torch.searchsorted(rows, every, out_int32=True)
+
+
+def _n_tiles(source: TritonModule, n_rows: int) -> int:
+    return -(-n_rows // source.n_rows(WARPS_OF_FEW))
+
+
+def _by_tile(source: TritonModule, name: str, n_programs: int, *arguments: Tensor | int | None) -> None:
+    """Runs a kernel over tiles of rows that have nothing to do with one another."""
+    _launch(source, name, n_programs, WARPS_OF_FEW, *arguments)
+
+
+def _by_atom(source: TritonModule, name: str, n_atoms: int, *arguments: Tensor | int | None) -> None:
+    """Runs a kernel over the edges of each atom."""
+    n_warps = WARPS_OF_MANY if n_atoms * source.programs[name] >= FILLING else WARPS_OF_FEW
+    _launch(source, name, n_atoms, n_warps, *arguments)
+
+
+def _launch(source: TritonModule, name: str, n_programs: int, n_warps: int, *arguments: Tensor | int | None) -> None:
+    if n_programs == 0:
+        return
+    kernel = vars(load(source.text, interpreted()))[name]
+    with torch.cuda.device_of(arguments[0]):
+        kernel[n_programs, source.programs[name]](*arguments, ROWS=source.n_rows(n_warps), num_warps=n_warps)
+
+
+_starts_kept = WeakTensorKeyDictionary()  # centers: Starts
+
+
+def _starts(centers: Int[Tensor, " edges"], n_atoms: int) -> Int[Tensor, " {n_atoms}+1"]:
+    """Where the edges of each atom begin, kept for the other layers and derivatives."""
+    version = 0 if centers.is_inference() else centers._version
+    found = _starts_kept.get(centers)
+    if found is None or (found.version, found.n_atoms) != (version, n_atoms):
+        atoms = torch.arange(n_atoms + 1, dtype=centers.dtype, device=centers.device)
+        starts = torch.searchsorted(centers.contiguous(), atoms, out_int32=True)
+        found = _starts_kept[centers] = Starts(version, n_atoms, starts)
+    return found.starts

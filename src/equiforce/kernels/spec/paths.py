@@ -1,0 +1,146 @@
+"""What a convolution couples with what: the sparse table of a tensor product's paths."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
+from equiforce.kernels.spec.layout import Layout
+
+
+class Radial(NamedTuple):
+    """The radial weights of every edge.
+
+    With ``positions``, ``values`` are the coefficients of cubic B-splines on knots that lie 1 apart, and the weights of
+    an edge are those splines at its position, a number between 0 and rows - 3. Without, each edge has a row of its own.
+    """
+
+    values: Float[Tensor, "rows weights"]
+    positions: Float[Tensor, " edges"] | None = None
+
+
+class Tangents(NamedTuple):
+    """A direction in which features, harmonics and positions change together."""
+
+    x: Float[Tensor, "atoms features"]
+    harmonics: Float[Tensor, "edges harmonics"]
+    positions: Float[Tensor, " edges"]
+
+
+class NeedsGrad(NamedTuple):
+    """Which gradients of a convolution are asked for."""
+
+    x: bool
+    geometry: bool  # harmonics and positions
+    values: bool
+
+
+class Path(NamedTuple):
+    """One product (l1 of the features) x (l2 of the harmonics) -> (l3 of the message)."""
+
+    source: Block  # of irreps_in
+    l2: int
+    target: Block  # of irreps_out
+    channel: int  # first of this path's channels within the target
+    weight: int  # first of this path's radial weights; there is one a channel
+    coupling: tuple[tuple[int, int, int, float], ...]  # non-zero (m1, m2, m3, C), sqrt(2 l3 + 1) times Wigner's 3j
+
+
+class PathGroup(NamedTuple):
+    """The paths that couple the same degrees and as many channels: they differ in where they read and write."""
+
+    l1: int
+    l2: int
+    l3: int
+    channels: int
+    coupling: tuple[tuple[int, int, int, float], ...]  # of each of them
+    paths: tuple[Path, ...]
+
+
+class Combination(NamedTuple):
+    """A sum of harmonics times constants, up to its sign: what couples component m1 with m3 on one edge."""
+
+    terms: tuple[tuple[int, float], ...]  # (column of the harmonics, constant)
+
+
+@dataclass(frozen=True)
+class PathTable(Layout):
+    """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
+
+    Channel u of the features gives channel u of each path ("uvu"); paths to the same irrep lie side by side in one
+    block of ``irreps_out``.
+    """
+
+    irreps_in: Irreps
+    l_max: int
+    targets: Irreps
+
+    __hash__ = Layout.__hash__
+
+    @cached_property
+    def _couplings(self) -> list[tuple[Block, int, str]]:
+        return couplings(self.irreps_in, self.l_max, self.targets)
+
+    @cached_property
+    def irreps_out(self) -> Irreps:
+        """The irreps of the message: for each target, the channels of all paths to it."""
+        channels = {str(ir): 0 for _, ir in self.targets}
+        for source, _, name in self._couplings:
+            channels[name] += source.channels
+        return Irreps([(channels[str(ir)], ir) for _, ir in self.targets if channels[str(ir)]])
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        targets = {block.name: block for block in blocks(self.irreps_out)}
+        used = dict.fromkeys(targets, 0)
+        paths, weight = [], 0
+        for source, l2, name in self._couplings:
+            coupling = sparse_coupling(source.l, l2, targets[name].l)
+            paths.append(Path(source, l2, targets[name], used[name], weight, coupling))
+            used[name] += source.channels
+            weight += source.channels
+        return tuple(paths)
+
+    @cached_property
+    def groups(self) -> tuple[PathGroup, ...]:
+        """The paths, gathered by what they compute, so that a kernel holds the code of each kind once."""
+        kinds: dict[tuple[int, int, int, int], list[Path]] = {}
+        for path in self.paths:
+            kinds.setdefault((path.source.l, path.l2, path.target.l, path.source.channels), []).append(path)
+        return tuple(PathGroup(*kind, paths[0].coupling, tuple(paths)) for kind, paths in kinds.items())
+
+    @cached_property
+    def n_weights(self) -> int:
+        """Radial weights of an edge: one a path and channel."""
+        return sum(path.source.channels for path in self.paths)
+
+
+def couplings(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
+    """Every (source block, l2, name of the result) with harmonics up to ``l_max`` and a result that is wanted."""
+    wanted = {ir for _, ir in targets}
+    return [
+        (source, harmonic.l, str(result))
+        for source, (_, ir) in zip(blocks(irreps_in), irreps_in, strict=True)
+        for _, harmonic in Irreps.spherical_harmonics(l_max)
+        for result in ir * harmonic
+        if result in wanted
+    ]
+
+
+def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
+    """The non-zero terms of a coupling, scaled so that unit-variance inputs give unit-variance outputs."""
+    dense = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3)
+    return tuple((*index, dense[tuple(index)].item()) for index in (dense.abs() > 1e-12).nonzero().tolist())
+
+
+def combination(group: PathGroup, m1: int, m3: int) -> tuple[int, Combination] | None:
+    """The sign and the combination of harmonics that takes component m1 to m3; None where nothing does."""
+    terms = tuple((group.l2**2 + m2, c) for a, m2, b, c in group.coupling if (a, b) == (m1, m3))
+    if not terms:
+        return None
+    sign = 1 if terms[0][1] > 0 else -1
+    return sign, Combination(tuple((column, round(sign * c, 15)) for column, c in terms))

@@ -1,8 +1,0 @@
-from equiforce.kernels.generate_lookup import LookupKernel
-from equiforce.kernels.targets import TARGETS
-
-
-def test_constants_come_before_the_text():
-    text = LookupKernel("double").source(TARGETS["avx512"])
-    assert text.startswith("#define S double\n#define W 8\n")
-    assert text.rstrip().endswith("each_part(part, a, a->n_parts); }")

@@ -1,7 +1,0 @@
-from equiforce.kernels.generate_nodes import NodeKernel
-from equiforce.kernels.targets import TARGETS
-
-
-def test_constants_come_first():
-    lines = NodeKernel("double", "mix").source(TARGETS["avx2"]).splitlines()
-    assert lines[:5] == ["#define S double", "#define DOUBLE 1", "#define W 4", "#define R 4", "#define mix run"]

@@ -1,7 +1,0 @@
-from equiforce.kernels.generate_pairs import PairKernel
-from equiforce.kernels.targets import TARGETS
-
-
-def test_each_kind_runs_its_own_function():
-    for kind in ("vectors", "gradient", "differences"):
-        assert PairKernel(kind).source(TARGETS["portable"]).rstrip().endswith(f"{{ {kind}(a); }}")

@@ -1,0 +1,62 @@
+import dataclasses
+import os
+import signal
+
+import pytest
+
+from equiforce.training.loop import new_state
+from equiforce.training.optimizer import OptimizerConfig
+from equiforce.training.stopping import DEFAULT_STEPS, StoppingCriteria, TrainingConfig, seconds_of, stop_signals
+from tests.systems import potential_of
+
+
+def state(**values):
+    at_start = new_state(potential_of(l_max=0, n_layers=1, channels=2), OptimizerConfig())
+    return dataclasses.replace(at_start, **values)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("1.5h", 5400)]
+)
+def test_durations(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "ten minutes", "5x", "", "m10"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match="is not a duration"):
+        seconds_of(text)
+
+
+def test_progress_is_along_the_nearest_limit():
+    limits = StoppingCriteria(TrainingConfig(max_steps=100, max_epochs=2, time="100s"))
+    assert limits.progress(state(step=10, epoch=1, batch=5, seconds=20.0), 10) == pytest.approx(0.75)
+    limits.reserve = 70.0  # what the last validation will take
+    assert limits.progress(state(step=10, epoch=1, batch=5, seconds=20.0), 10) == pytest.approx(0.9)
+    assert limits.time_is_up(state(seconds=30.0))
+    assert limits.reached(state(step=100)) == "100 steps are done"
+    assert limits.reached(state(epoch=2)) == "2 epochs are done"
+
+
+def test_without_any_limit_there_is_one_on_steps():
+    assert TrainingConfig().step_limit == DEFAULT_STEPS
+    assert TrainingConfig(time="1h").step_limit is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 5, "max_edges": 100}, {"deterministic": True, "time": "5m"}, {"time": "soon"}]
+)
+def test_options_that_contradict_one_another(options):
+    with pytest.raises(ValueError, match=r"training\.|duration"):
+        TrainingConfig(**options)
+
+
+def test_signals_are_noted_and_handlers_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert caught == [signal.SIGTERM, signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
