@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from safetensors.torch import save_file
 
 from equiforce.errors import InputError
 from equiforce.model_file import (
+    FORMAT,
     build_potential,
     describe,
     load,
     read_header,
+    read_stored_header,
     reference_structures,
     save,
     small_pieces,
@@ -302,12 +305,12 @@ OLD_FILES = sorted((Path(__file__).parent / "old_model_files").glob("*.eqf"))
 
 @pytest.mark.parametrize("path", OLD_FILES, ids=lambda path: path.stem)
 def test_files_of_earlier_versions_open(path):
-    """Loading computes the file's reference structures again, so a file that opens also gives the numbers that it had."""
-    potential = model_file.load(path)
+    """Loading computes the file's reference structures again, so a file that opens gives the numbers that it gave."""
+    potential = load(path)
     assert potential.atomic_energies.tolist() == [-13.6, -1029.5, -2041.9][: len(potential.species)]
-    assert len(model_file.read_header(path)["references"]) >= 2
+    assert len(read_header(path)["references"]) >= 2
 
 
 def test_there_are_files_of_each_earlier_format():
-    formats = {model_file.read_stored_header(path)["format"] for path in OLD_FILES}
-    assert formats >= set(range(1, model_file.FORMAT))
+    formats = {read_stored_header(path)["format"] for path in OLD_FILES}
+    assert formats >= set(range(1, FORMAT))

@@ -71,7 +71,7 @@ def test_parts_that_share_out_the_atoms_add_up():
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4, zbl=True), graph_of(crystal(), ethanol())
     mask = torch.arange(graph.n_atoms) % 3 == 0
     whole = potential(graph, stress=True)
-    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for counted in (mask, ~mask))
+    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for energy_mask in (mask, ~mask))
     assert torch.equal(one.energies, torch.where(mask, whole.energies, 0.0))
     for quantity in ("energy", "energies", "forces", "virial"):
         total = getattr(one, quantity) + getattr(other, quantity)

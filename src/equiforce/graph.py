@@ -1,4 +1,4 @@
-"""The types that cross modules: structures, topologies, graphs, labels and predictions. Energies in eV, lengths in Å."""
+"""The types that cross modules: structures, graphs, labels and predictions. Energies are in eV, lengths in Å."""
 
 import math
 from abc import ABC, abstractmethod

@@ -11,7 +11,7 @@ from equiforce.nn.pair import ZBL
 def energy(distance, symbols=(14, 8), cutoff=4.0):
     structure = Structure(
         atomic_numbers=np.array(symbols),
-        positions=np.array([[0.0, 0, 0], [0, 0, distance]]),
+        knot_coordinates=np.array([[0.0, 0, 0], [0, 0, distance]]),
         cell=np.zeros((3, 3)),
         pbc=np.zeros(3, bool),
     )

@@ -15,7 +15,7 @@ from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import Topology
 from equiforce.kernels import (
     CouplingTable,
-    edges,
+    edge_geometry,
     environment,
     leading,
     sorted_by_center,
@@ -174,12 +174,12 @@ class Allegro(nn.Module):
             near = vectors.detach().norm(dim=1) * self.stretch[kinds] < self.config.cutoff
             topology, vectors, kinds = topology.select_edges(near), vectors[near], kinds[near]
         knots = self.two_body.knots
-        harmonics, positions = edges(
+        harmonics, knot_coordinates = edge_geometry(
             vectors, self.config.l_max, (1.0 if knots is None else knots.per_length) / self.config.cutoff
         )
         if self.config.pair_cutoffs is not None:
-            positions = positions * self.stretch[kinds]
-        scalars, weights, of_tensors = self.two_body(positions, kinds)
+            knot_coordinates = knot_coordinates * self.stretch[kinds]
+        scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
         times, seen = (
             partial(tensor_product_of_harmonics, of_tensors, harmonics),
             [scalars],
@@ -187,7 +187,7 @@ class Allegro(nn.Module):
         for layer in self.layers:
             update, tensors, weights = layer(seen, times, weights, harmonics, topology)
             times = partial(tensor_product, tensors)
-            seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
+            seen = [self.updated(seen[0], update, knot_coordinates)] if self.config.residual else [*seen, update]
         energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
 
@@ -195,10 +195,10 @@ class Allegro(nn.Module):
         """The ordered pair of species of each edge, centre first."""
         return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
-    def updated(self, x: Tensor, update: Tensor, positions: Tensor) -> Tensor:
+    def updated(self, x: Tensor, update: Tensor, knot_coordinates: Tensor) -> Tensor:
         """The paper's residual form: a fixed share of the update, which fades out at the cutoff."""
         end = 1.0 if self.two_body.knots is None else self.two_body.knots.per_length
-        fading = envelope(positions, end, self.config.envelope_p).unsqueeze(1)
+        fading = envelope(knot_coordinates, end, self.config.envelope_p).unsqueeze(1)
         return (x + RATIO * fading * update) / math.sqrt(1 + RATIO**2)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import Topology, without_edges
-from equiforce.kernels import Radial, edges
+from equiforce.kernels import Radial, edge_geometry
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
 from equiforce.nn.mlp import ScalarMLP
@@ -180,21 +180,21 @@ class NequIP(nn.Module):
     def propagate(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
         """The features of each atom after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
-        harmonics, positions = edges(vectors, self.config.l_max, per_length)
+        harmonics, knot_coordinates = edge_geometry(vectors, self.config.l_max, per_length)
         h = self.embed(topology.species)
-        for layer, radial in zip(self.layers, self.radial_weights(positions), strict=True):
+        for layer, radial in zip(self.layers, self.radial_weights(knot_coordinates), strict=True):
             h = layer(h, harmonics, radial, topology)
         return h
 
-    def radial_weights(self, positions: Float[Tensor, " edges"]) -> list[Radial]:
-        """R of each layer, from positions along its spline, or from lengths in Å where there is none."""
+    def radial_weights(self, knot_coordinates: Float[Tensor, " edges"]) -> list[Radial]:
+        """R of each layer, from knot_coordinates along its spline, or from lengths in Å where there is none."""
         if self.knots is None:
-            basis = self.radial_basis(positions)
+            basis = self.radial_basis(knot_coordinates)
             return [Radial(layer.convolution.radial(basis)) for layer in self.layers]
         sources = [self.knots.solve, *self.radial_basis.parameters()]
         for layer in self.layers:
             sources += layer.convolution.radial.parameters()
-        return [Radial(table, positions) for table in self.cache(self.tables, sources)]
+        return [Radial(table, knot_coordinates) for table in self.cache(self.tables, sources)]
 
     def tables(self) -> list[Float[Tensor, "rows weights"]]:
         """The coefficients of each layer's splines."""

@@ -86,8 +86,8 @@ class SplineBasis(nn.Module):
         return self.scale * self._splines(x)
 
     def _splines(self, x: Tensor) -> Tensor:
-        positions = (self.n_intervals * x).unsqueeze(1)
-        away = (positions - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
+        coordinates = (self.n_intervals * x).unsqueeze(1)
+        away = (coordinates - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
         near, far = (1 - away).clamp(min=0), (2 - away).clamp(min=0)
         return (far**3 - 4 * near**3) / 6
 

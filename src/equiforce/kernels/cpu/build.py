@@ -2,30 +2,36 @@
 
 import ctypes
 import hashlib
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import platformdirs
 import torch
 
+from equiforce.kernels.cache import cache_folder, tell_once
+from equiforce.kernels.cpu.launch import Function
 from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
-
-log = logging.getLogger("equiforce")
 
 PREBUILT = Path(__file__).parents[1] / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-w", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+FLAGS: tuple[str, ...] = (
+    "-O2",
+    "-std=gnu11",
+    "-fPIC",
+    "-shared",
+    "-w",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-pthread",
+)
 OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
 
 
@@ -33,7 +39,6 @@ class NoCompilerError(RuntimeError):
     """There is no C compiler, or it fails."""
 
 
-Function = Callable[[Any], None]
 _loaded: dict[KernelSource, Function] = {}
 
 
@@ -59,12 +64,6 @@ def ready(kernels: Sequence[KernelSource]) -> bool:
         )
         return False
     return True
-
-
-@cache
-def tell_once(message: str) -> None:
-    """Writes to the log, once in a process."""
-    log.warning(message)
 
 
 def prepare(kernels: Sequence[KernelSource]) -> None:
@@ -95,18 +94,6 @@ def target() -> Target:
     """The family of this machine's processor."""
     family = {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "portable")
     return TARGETS[family]
-
-
-@cache
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: the user's cache, or for this process alone where that cannot be written."""
-    folder = Path(platformdirs.user_cache_dir("equiforce")) / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="equiforce-kernels-"))
 
 
 def file_name(kernel: KernelSource, family: Target) -> str:

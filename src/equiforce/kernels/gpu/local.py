@@ -99,17 +99,17 @@ def lookup(
     result: str,
     first: Tensor,
     second: Tensor | None,
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
     shape: tuple[int, int, int],
     order: int,
 ) -> Tensor:
     """Of rows_e = s_e B(t_e) table and its derivatives, the one called ``result``: see ``cpu_local.py``."""
     a, b = first.contiguous(), None if second is None else second.contiguous()
-    positions, kinds = positions.contiguous(), kinds.contiguous()
+    knot_coordinates, kinds = knot_coordinates.contiguous(), kinds.contiguous()
     if result == "table":
-        return _table(a, b, positions, kinds, shape, order)
-    n_edges, (_, n_knots, n_columns) = len(positions), shape
+        return _table(a, b, knot_coordinates, kinds, shape, order)
+    n_edges, (_, n_knots, n_columns) = len(knot_coordinates), shape
     out = a.new_empty(n_edges, n_columns) if result == "rows" else a.new_empty(n_edges)
     module = load(codegen_lookup.SOURCE, interpreted())
     kernel, roles = (module.lookup_rows, (out, a, b)) if result == "rows" else (module.lookup_strengths, (a, b, out))
@@ -117,7 +117,7 @@ def lookup(
         width = width_of(n_columns)
         with torch.cuda.device_of(a):
             kernel[-(-n_edges * width // LANES),](
-                *(*roles, positions, kinds, n_edges, n_knots), **_options(n_columns, order)
+                *(*roles, knot_coordinates, kinds, n_edges, n_knots), **_options(n_columns, order)
             )
     return out
 
@@ -125,21 +125,21 @@ def lookup(
 def _table(
     rows: Float[Tensor, "edges columns"],
     strengths: Float[Tensor, " edges"] | None,
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
     shape: tuple[int, int, int],
     order: int,
 ) -> Float[Tensor, "kinds knots columns"]:
-    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.scatter``."""
-    n_edges, (n_kinds, n_knots, n_columns) = len(positions), shape
+    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.convolve_backward``."""
+    n_edges, (n_kinds, n_knots, n_columns) = len(knot_coordinates), shape
     n_rows = n_kinds * n_knots
     n_slices = max(1, min(MOST_SLICES, n_edges // (n_rows * EDGES_OF_A_SLICE)))
     copies = rows.new_empty(4 * n_slices, *shape)
-    edges = _by_row(positions, kinds, n_kinds, n_knots)
+    edges = _by_row(knot_coordinates, kinds, n_kinds, n_knots)
     kernel = load(codegen_lookup.SOURCE, interpreted()).lookup_table
     with torch.cuda.device_of(rows):
         kernel[n_rows, -(-n_columns // width_of(n_columns)), n_slices](
-            *(rows, copies, strengths, positions, *edges, n_rows, n_knots), **_options(n_columns, order)
+            *(rows, copies, strengths, knot_coordinates, *edges, n_rows, n_knots), **_options(n_columns, order)
         )
     return copies.sum(0)
 
@@ -151,10 +151,10 @@ def _options(n_columns: int, order: int) -> dict[str, int]:
 
 
 def _by_row(
-    positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
+    knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
 ) -> tuple[Int[Tensor, " edges"], Int[Tensor, " {n_kinds}*{n_knots}+1"]]:
     """Edges in the order of the first row that they read, and where those of each row begin."""
-    rows = kinds * n_knots + positions.floor().clamp(0, n_knots - 4).to(kinds.dtype)
+    rows = kinds * n_knots + knot_coordinates.floor().clamp(0, n_knots - 4).to(kinds.dtype)
     rows, order = rows.sort(stable=True)
     every = torch.arange(n_kinds * n_knots + 1, dtype=rows.dtype, device=rows.device)
     return order, torch.searchsorted(rows, every, out_int32=True)

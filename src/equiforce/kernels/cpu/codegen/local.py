@@ -16,19 +16,53 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target, horizontal_sum, vector_types
 from equiforce.kernels.spec.couplings import CouplingTable, Element
 
-SIGNATURE = """\
-typedef struct { long n_parts, n_rows; const long *centers; S *a, *b, *c, *d; } Arguments;
-"""
 SPARE_REGISTERS = 8
+
+
+def _arguments(name: str, rows: str, rows_per_thread: int, *arrays: Array) -> Arguments:
+    """The struct of one form; without ``centers`` each row belongs to an atom of its own."""
+    centers = Array("centers", ("n_rows",), "index")
+    return Arguments(name, rows, rows_per_thread, (centers, *arrays), ("n_rows",))
+
+
+ENVIRONMENT = _arguments(
+    "environment",
+    "n_rows",
+    128,
+    Array("environment", ("n_atoms", "dim_environment"), result=True),  # Γ, a row of channels for each harmonic
+    Array("weights", ("n_rows", "dim_weights"), result=True),  # w of each edge, a row of channels for each degree
+    Array("harmonics", ("n_rows", "n_harmonics"), result=True),  # Y of each edge
+)
+COUPLE = _arguments(
+    "couple",
+    "n_rows",
+    16,
+    Array("operator", ("n_rows", "dim_operator"), result=True),  # of each atom, a row of channels for each element
+    Array("environment", ("n_rows", "dim_environment"), result=True),
+    Array("weights", ("n_paths", "channels"), result=True, copies=True),  # of the paths
+)
+_RESULT = Array("result", ("n_rows", "dim_out"), result=True)  # of each edge
+_OPERATOR = Array("operator", ("n_atoms", "dim_operator"), result=True)
+ACT = _arguments("act", "n_rows", 128, _RESULT, _OPERATOR, Array("features", ("n_rows", "dim_in"), result=True))
+ACT_ON_HARMONICS = _arguments(
+    "act on harmonics",
+    "n_rows",
+    128,
+    _RESULT,
+    _OPERATOR,
+    Array("weights", ("n_rows", "dim_weights"), result=True),
+    Array("harmonics", ("n_rows", "n_harmonics"), result=True),
+)
 Body = Callable[[str], Iterator[str]]  # the lines for one vector of channels, given its tail
 
 
 @dataclass(frozen=True)
 class EnvironmentKernel:
-    """Γ [atoms, harmonics, channels] is ``a``, w [edges, degrees, channels] ``b``, Y [edges, harmonics] ``c``."""
+    """Computes one of Γ [atoms, harmonics, channels], w [edges, degrees, channels] and Y [edges, harmonics]."""
 
     l_max: int
     channels: int
@@ -42,10 +76,11 @@ class EnvironmentKernel:
         body = {"environment": self._sum, "weights": self._weights, "harmonics": self._harmonics}[self.result]
         h, l = (self.l_max + 1) ** 2, self.l_max + 1
         lines = [
-            f"const S *restrict w = a->b + e*{l * self.channels}, *restrict y = a->c + e*{h};",
-            f"const S *restrict g = a->a + i*{h * self.channels};",
+            f"const S *restrict w = a->weights + e*{l * self.channels}, *restrict y = a->harmonics + e*{h};",
+            f"const S *restrict g = a->environment + i*{h * self.channels};",
         ]
-        return _text(self.scalar, target, self.channels, by_center([*lines, *body(target.width(self.scalar))]))
+        lines = by_center([*lines, *body(target.width(self.scalar))])
+        return _text(ENVIRONMENT, self.scalar, target, self.channels, lines)
 
     def _degrees(self) -> Iterator[tuple[int, range]]:
         return ((l, range(l**2, (l + 1) ** 2)) for l in range(self.l_max + 1))
@@ -94,7 +129,7 @@ class EnvironmentKernel:
 
 @dataclass(frozen=True)
 class CoupleKernel:
-    """The operator [atoms, elements, channels] is ``a``, Γ ``b``, the paths' weights [paths, channels] ``c``."""
+    """Computes one of the operator [atoms, elements, channels], Γ, and the weights of the paths [paths, channels]."""
 
     table: CouplingTable
     scalar: Scalar
@@ -104,20 +139,19 @@ class CoupleKernel:
 
     def source(self, target: Target) -> str:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
-        table, body = (
-            self.table,
-            {"operator": self._operator, "environment": self._environment, "weights": self._weights},
-        )
+        table = self.table
+        body = {"operator": self._operator, "environment": self._environment, "weights": self._weights}
+        own_copy = f" + p*{table.n_paths * table.channels}" if self.result == "weights" else ""
         lines = [
             "const Arguments *a = given;",
             "for (long i = a->n_rows*p/a->n_parts; i < a->n_rows*(p + 1)/a->n_parts; i++) {",
-            f"S *restrict m = a->a + i*{len(table.elements) * table.channels};",
-            f"S *restrict g = a->b + i*{table.dim_environment};",
-            f"S *restrict w = a->c{f' + p*{table.n_paths * table.channels}' if self.result == 'weights' else ''};",
+            f"S *restrict m = a->operator + i*{len(table.elements) * table.channels};",
+            f"S *restrict g = a->environment + i*{table.dim_environment};",
+            f"S *restrict w = a->weights{own_copy};",
             *over_channels(table.channels, target.width(self.scalar), body[self.result]),
             "}",
         ]
-        return _text(self.scalar, target, table.channels, lines)
+        return _text(COUPLE, self.scalar, target, table.channels, lines)
 
     def _at(self, name: str, row: int) -> str:
         return f"{name} + {row * self.table.channels} + u"
@@ -160,10 +194,10 @@ class CoupleKernel:
 
 @dataclass(frozen=True)
 class ActKernel:
-    """The result [edges, rows, channels] is ``a``, the operator of each atom ``b``, the features of edges ``c``.
+    """Computes one of the result [edges, rows, channels], the operator of each atom, and the features of edges.
 
-    Features that are weighted harmonics w Y need not be written out: then w [edges, degrees, channels] is ``c`` and
-    Y [edges, harmonics] is ``d``.
+    Features that are weighted harmonics w Y need not be written out: then w [edges, degrees, channels] and
+    Y [edges, harmonics] take the place of the features.
     """
 
     table: CouplingTable
@@ -177,18 +211,20 @@ class ActKernel:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
         table, width = self.table, target.width(self.scalar)
         n_columns, n_rows = table.n_components
-        n_given = table.l_max + 1 if self.of_harmonics else n_columns
+        n_given, given = (table.l_max + 1, "weights") if self.of_harmonics else (n_columns, "features")
         lines = [
-            f"S *restrict t = a->a + e*{n_rows * table.channels}, *restrict x = a->c + e*{n_given * table.channels};",
-            f"S *restrict m = a->b + i*{len(table.elements) * table.channels};",
-            *([f"S *restrict y = a->d + e*{n_columns};"] if self.of_harmonics else []),
+            f"S *restrict t = a->result + e*{n_rows * table.channels};",
+            f"S *restrict x = a->{given} + e*{n_given * table.channels};",
+            f"S *restrict m = a->operator + i*{len(table.elements) * table.channels};",
+            *([f"S *restrict y = a->harmonics + e*{n_columns};"] if self.of_harmonics else []),
         ]
         if self.result == "harmonics":
             body = self._harmonics(width)
         else:
             bodies = {"operator": self._operator(target.n_registers), "result": self._forward}
             body = over_channels(table.channels, width, bodies.get(self.result, self._backward))
-        return _text(self.scalar, target, table.channels, by_center([*lines, *body]))
+        arguments = ACT_ON_HARMONICS if self.of_harmonics else ACT
+        return _text(arguments, self.scalar, target, table.channels, by_center([*lines, *body]))
 
     def _columns(self, wanted: Iterable[int], edge: str, tail: str) -> Iterator[str]:
         """Components of an edge's features, called ``x0_e`` and so on for edge ``e`` of the centre."""
@@ -356,12 +392,12 @@ def by_center(lines: list[str]) -> list[str]:
     ]
 
 
-def _text(scalar: Scalar, target: Target, channels: int, lines: list[str]) -> str:
+def _text(arguments: Arguments, scalar: Scalar, target: Target, channels: int, lines: list[str]) -> str:
     width = target.width(scalar)
     return "\n".join(
         [
             f"typedef {scalar} S;",
-            SIGNATURE,
+            arguments.c_struct(),
             PARALLEL,
             *vector_types(width, {channels % width} - {0}),
             *horizontal_sum(width),
