@@ -184,7 +184,7 @@ def with_value(value, *path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (with_value(2, "format"), r"was written by a newer equiforce \(file format 2\): upgrade equiforce"),
+        (with_value(3, "format"), r"was written by a newer equiforce \(file format 3\): upgrade equiforce"),
         (without("format"), "is not an equiforce model file, or is damaged"),
         (with_value("x", "format"), "is not an equiforce model file, or is damaged"),
         (lambda *_: [1], "is not an equiforce model file, or is damaged"),
@@ -198,7 +198,7 @@ def with_value(value, *path):
         (with_value(-3, "potential", "config", "l_max"), "cannot build"),
         (with_value([4, 4, 4], "potential", "config", "channels"), "lists 3 numbers"),
         (with_value("load", "potential", "dtype"), "weights cannot be of dtype 'load'"),
-        (with_value(["H", "C", "O", "N"], "potential", "species"), "4 species have 3 shifts"),
+        (with_value(["H", "C", "O", "N"], "potential", "species"), "4 species have 3 atomic energies"),
         (with_value(5, "potential", "config", "channels"), "the weights do not fit the model"),
         (with_value([{}], "references"), "its reference structures are none"),
         (with_value([1], "references"), "its reference structures are none"),

@@ -95,8 +95,8 @@ def test_float32_weights_give_float64_results():
     torch.testing.assert_close(prediction.forces, exact(graph_of(ethanol())).forces, rtol=0, atol=1e-4)
 
 
-def test_shifts_and_scales_must_match_the_species():
-    with pytest.raises(InputError, match="3 species have 2 shifts"):
+def test_atomic_energies_and_scales_must_match_the_species():
+    with pytest.raises(InputError, match="3 species have 2 atomic energies"):
         Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
 
 

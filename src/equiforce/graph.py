@@ -123,7 +123,15 @@ class Topology:
         return self.centers[edges], self.neighbors[edges], by_neighbor
 
     def sorted_by_center(self) -> tuple["Topology", Int[Tensor, " edges"]] | None:
-        """The same edges in order, and that order; None where they are in order already."""
+        """The same edges in order, and that order; None where they are in order already.
+
+        Raises:
+            InputError: ``by_neighbor`` does not name every edge once.
+        """
+        seen = torch.zeros_like(self.by_neighbor, dtype=torch.bool)
+        seen[self.by_neighbor] = True
+        if not bool(seen.all()):
+            raise InputError(f"{type(self).__name__}.by_neighbor names an edge twice: it has to name every edge once")
         centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
         if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
             return None

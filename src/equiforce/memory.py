@@ -178,7 +178,7 @@ def _of_weights(potential: Potential, layers: list[_Widths]) -> float:
     """Bytes that training has for weights, and for the radial networks on the knots of their splines."""
     weights = OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
     knots = potential.model.knots
-    n_knots = 0 if knots is None else len(knots.lengths)
+    n_knots = 0 if knots is None else knots.n_samples
     return float(weights + potential.dtype.itemsize * n_knots * sum(3 * l.hidden + 2 * l.weights for l in layers))
 
 

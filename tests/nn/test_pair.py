@@ -11,12 +11,12 @@ from equiforce.nn.pair import ZBL
 def energy(distance, symbols=(14, 8), cutoff=4.0):
     structure = Structure(
         atomic_numbers=np.array(symbols),
-        knot_coordinates=np.array([[0.0, 0, 0], [0, 0, distance]]),
+        positions=np.array([[0.0, 0, 0], [0, 0, distance]]),
         cell=np.zeros((3, 3)),
         pbc=np.zeros(3, bool),
     )
     graph = build_graph(structure, ["O", "Si"], cutoff)
-    return ZBL([8, 14], cutoff)(graph.edge_vectors(), graph)
+    return ZBL([8, 14], cutoff)(graph, graph.edge_vectors())
 
 
 def test_is_the_formula_of_lammps():

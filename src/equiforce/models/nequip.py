@@ -191,15 +191,16 @@ class NequIP(nn.Module):
         if self.knots is None:
             basis = self.radial_basis(knot_coordinates)
             return [Radial(layer.convolution.radial(basis)) for layer in self.layers]
-        sources = [self.knots.solve, *self.radial_basis.parameters()]
+        sources = list(self.radial_basis.parameters())
         for layer in self.layers:
             sources += layer.convolution.radial.parameters()
         return [Radial(table, knot_coordinates) for table in self.cache(self.tables, sources)]
 
     def tables(self) -> list[Float[Tensor, "rows weights"]]:
         """The coefficients of each layer's splines."""
-        with torch.autocast(self.knots.lengths.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            basis = self.radial_basis(self.knots.lengths)
+        weight = self.embed.weight
+        with torch.autocast(weight.device.type, enabled=False):  # a knot's rounding is a bump in the energy
+            basis = self.radial_basis(self.knots.lengths(like=weight))
             return [layer.convolution.radial.spline(basis, self.knots) for layer in self.layers]
 
     def isolated(self) -> Float[Tensor, " species"]:

@@ -57,17 +57,17 @@ class TwoBody(nn.Module):
         if self.knots is None:
             hidden = self._fading(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
             return [head(hidden) for head in self.heads]
-        sources = [self.knots.solve, *self.parameters()]
-        return [lookup(values, knot_coordinates, kinds) for values in self.cache(self.tables, sources)]
+        tables = self.cache(self.tables, self.parameters())
+        return [lookup(values, knot_coordinates, kinds) for values in tables]
 
     def tables(self) -> list[Float[Tensor, "kinds rows outputs"]]:
         """The coefficients of the splines of each perceptron."""
         with torch.autocast(self.first.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            lengths = self.knots.lengths
+            lengths = self.knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
             basis = self.basis(lengths).repeat(self.n_kinds, 1)
             hidden = self._fading(lengths) * self._hidden(basis, kinds).unflatten(0, (self.n_kinds, -1))
-            hidden = self.knots.solve @ hidden
+            hidden = self.knots.interpolation(hidden) @ hidden
             return [head(hidden.flatten(0, 1)).unflatten(0, (self.n_kinds, -1)) for head in self.heads]
 
     def _fading(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
