@@ -1,7 +1,8 @@
 """From the energies of atoms to what a simulation needs. Every sign and every derivative lives here."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -205,3 +206,15 @@ class Potential(nn.Module):
         """(1/V) dE/dε, positive under tension."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+@contextmanager
+def evaluating(potential: Potential) -> Iterator[None]:
+    """Evaluation mode for a while: no derivative of a derivative is prepared."""
+    was_training = potential.training
+    potential.eval()
+    try:
+        with torch.no_grad():  # forces turn it on again for themselves
+            yield
+    finally:
+        potential.train(was_training)
