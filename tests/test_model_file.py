@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.model_file import (
     build_potential,
     describe,
@@ -206,6 +207,13 @@ def test_a_header_that_cannot_be_right_is_refused(file, tmp_path, change, senten
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_high_degrees_says_which_package_it_needs(file, tmp_path, monkeypatch):
+    path = rewritten(file, tmp_path / "model.eqf", with_value(7, "potential", "config", "l_max"))
+    monkeypatch.setitem(sys.modules, "e3nn", None)  # makes its import fail
+    with pytest.raises(MissingPackageError, match=rf"^{path}: degree 7 needs e3nn.*: pip install .* l_max 6 or less$"):
+        load(path)
 
 
 def test_an_option_that_an_older_version_did_not_know_has_its_default(file, tmp_path):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from equiforce.elements import atomic_number
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.graph import Structure
 from equiforce.models import MODELS, kind_of
 from equiforce.neighbors import build_graph
@@ -168,6 +168,8 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     header, device = read_header(path), _usable(device)
     try:
         potential = build_potential(header["potential"])
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, RuntimeError) as error:
         raise InputError(
             f"{path} describes a model that this equiforce cannot build ({error}): upgrade equiforce, or train again"

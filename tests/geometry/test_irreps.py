@@ -19,6 +19,7 @@ def test_a_string_means_what_it_means_to_e3nn(text):
         (mul, ir.l, ir.p, str(ir), ir.dim) for mul, ir in theirs
     ]
     assert (ours.dim, ours.num_irreps, ours.slices()) == (theirs.dim, theirs.num_irreps, theirs.slices())
+    assert not ours or ours.lmax == theirs.lmax
     assert [ours.count(str(ir)) for ir in EVERY] == [theirs.count(str(ir)) for ir in EVERY]
     assert str(ours.remove_zero_multiplicities()) == str(theirs.remove_zero_multiplicities())
     assert Irreps(str(ours)) == ours

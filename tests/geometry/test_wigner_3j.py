@@ -7,7 +7,7 @@ import torch
 from e3nn import o3
 from scipy.spatial.transform import Rotation
 
-from equiforce.errors import InputError
+from equiforce.errors import MissingPackageError
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.geometry.wigner_3j import L_MAX, TABLE, wigner_3j
 from tools.wigner_3j import table
@@ -56,7 +56,7 @@ def test_higher_degrees_come_from_e3nn():
 
 def test_without_e3nn_higher_degrees_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "e3nn", None)  # makes its import fail
-    with pytest.raises(InputError, match=r'degree 8 is above 6.*set a lower l_max, or pip install "equiforce\[high-'):
+    with pytest.raises(MissingPackageError, match=r'degree 8 needs e3nn.*: pip install "equiforce\[high-degrees\]"'):
         wigner_3j(2, 8, 7)
 
 

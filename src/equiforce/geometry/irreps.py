@@ -112,6 +112,11 @@ class Irreps(tuple[MulIrrep, ...]):
         """The number of channels of all irreps together."""
         return sum(term.mul for term in self)
 
+    @property
+    def lmax(self) -> int:
+        """The highest degree that has a channel."""
+        return max(term.ir.l for term in self if term.mul > 0)
+
     def slices(self) -> list[slice]:
         """Where each term lies in the feature vector."""
         stops = accumulate(term.dim for term in self)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equiforce.errors import InputError
+from equiforce.errors import MissingPackageError
 
 # e3nn's own numbers, written by tools/wigner_3j.py: importing e3nn takes a second and 150 MB
 TABLE = Path(__file__).with_name("wigner_3j.npz")
@@ -28,7 +28,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
         float64 of shape [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], of Frobenius norm 1.
 
     Raises:
-        InputError: for a degree above 6 where e3nn is not installed.
+        MissingPackageError: for a degree above 6 where e3nn is not installed.
     """
     if not abs(l1 - l2) <= l3 <= l1 + l2:
         raise ValueError(f"degrees {l1} and {l2} do not couple to {l3}: it lies between |l1-l2| and l1+l2")
@@ -43,19 +43,19 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
 @cache
 def _table() -> dict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]]:
     """Where each symbol of the table is not zero, [entries, 3], and its values there."""
-    with np.load(TABLE) as stored:
-        stops = np.cumsum(stored["sizes"])[:-1]
-        components, values = np.split(stored["components"], stops), np.split(stored["values"], stops)
-        degrees = map(tuple, stored["degrees"].tolist())
-        return dict(zip(degrees, zip(components, values, strict=True), strict=True))
+    with np.load(TABLE) as file:
+        arrays = file.f  # by name, see tools/wigner_3j.py
+        stops = np.cumsum(arrays.sizes)[:-1]
+        entries = zip(np.split(arrays.components, stops), np.split(arrays.values, stops), strict=True)
+        return dict(zip(map(tuple, arrays.degrees.tolist()), entries, strict=True))
 
 
 def _of_e3nn(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
     try:
         from e3nn import o3  # noqa: PLC0415 - an optional package
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"degree {max(l1, l2, l3)} is above {L_MAX}, the highest that needs no e3nn: set a lower l_max, or "
-            'pip install "equiforce[high-degrees]"'
+        raise MissingPackageError(
+            f"degree {max(l1, l2, l3)} needs e3nn, which is not installed: "
+            f'pip install "equiforce[high-degrees]", or train with l_max {L_MAX} or less'
         ) from error
     return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
