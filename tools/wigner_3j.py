@@ -7,7 +7,8 @@ The table holds every symbol of degrees up to ``L_MAX``, as four arrays:
     components  [entries, 3]    m1, m2, m3 of each such entry, counted from 0, symbol after symbol
     values      [entries]       the entries, float64, to the last bit as e3nn gives them
 
-It need not be written again unless ``L_MAX`` changes. e3nn's last bits depend on the machine and its version.
+It need not be written again unless ``L_MAX`` changes. The last bits may differ on another machine or with
+another version of e3nn, so compare results before and after.
 """
 
 from itertools import product
