@@ -84,10 +84,10 @@ def multiply_adds(table: PathTable, kernel: str) -> int:
         pairs = len({(m1, m2) for m1, m2, *_ in group.coupling})
         each = {
             "forward": 4 + n1 + coupled,
-            "scatter to features and geometry": 8 + coupled + 2 * n1 + 1 + n1 + len(group.coupling) + pairs,
-            "scatter to features and table": 4 + coupled + 2 * n1 + 4,
-            "gather, dual": 8 + 3 * n1 + 2 * coupled,
-            "scatter to features and table, dual": 8 + 2 * coupled + 5 * n1 + 8,
+            "backward to features and geometry": 8 + coupled + 2 * n1 + 1 + n1 + len(group.coupling) + pairs,
+            "backward to features and table": 4 + coupled + 2 * n1 + 4,
+            "forward, jvp": 8 + 3 * n1 + 2 * coupled,
+            "backward to features and table, jvp": 8 + 2 * coupled + 5 * n1 + 8,
         }[kernel]
         total += each * group.channels * len(group.paths)
     return total
@@ -115,12 +115,14 @@ def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
     features, messages = table.irreps_in.dim, table.irreps_out.dim
     calls = {
         "forward": (features, lambda: cpu.convolve_forward(x, y, values, t, graph, table)),
-        "scatter to features and geometry": (
+        "backward to features and geometry": (
             messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, geometry)
         ),
-        "scatter to features and table": (messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights)),
-        "gather, dual": (2 * features, lambda: cpu.convolve_forward(x, y, values, t, graph, table, along)),
-        "scatter to features and table, dual": (
+        "backward to features and table": (
+            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights)
+        ),
+        "forward, jvp": (2 * features, lambda: cpu.convolve_forward(x, y, values, t, graph, table, along)),
+        "backward to features and table, jvp": (
             messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights, along)
         ),
     }  # fmt: skip

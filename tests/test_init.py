@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import equiforce
+from equiforce.model_file import save
+from tests.systems import ethanol, potential_of
 
 HEAVY = ("torch", "e3nn", "matplotlib", "lightning_fabric", "ase", "numpy")
 PROGRAM = f"""
@@ -28,6 +30,31 @@ def test_neither_import_nor_help_loads_what_is_heavy():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=True)
     assert "--energy-key" in done.stdout
     assert "loaded: [] []" in done.stdout
+
+
+# a second and 150 MB together, none of which a calculator needs
+NEEDLESS = (
+    "e3nn", "sympy", "torch._dynamo", "torch._inductor", "pydantic", "matplotlib", "lightning_fabric", "triton",
+    "rich", "scipy", "yaml",
+)  # fmt: skip
+CALCULATOR = f"""
+import sys
+import torch
+own = set(sys.modules)  # what torch loads by itself is not ours to choose
+from ase import Atoms
+import equiforce
+atoms = Atoms("HO", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5], pbc=True, calculator=equiforce.Calculator(sys.argv[1]))
+atoms.get_forces(), atoms.get_stress()
+print("loaded:", sorted(set({NEEDLESS!r}) & set(sys.modules) - own))
+"""
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_a_calculator_loads_only_what_it_needs(kind, tmp_path):
+    save(tmp_path / "model.eqf", potential_of(kind, l_max=1, n_layers=2), [ethanol()], {})
+    command = [sys.executable, "-c", CALCULATOR, tmp_path / "model.eqf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "loaded: []" in done.stdout
 
 
 @pytest.mark.parametrize("name", equiforce.__all__)

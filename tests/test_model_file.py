@@ -2,17 +2,17 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.model_file import (
     FORMAT,
     build_potential,
@@ -212,6 +212,13 @@ def test_a_header_that_cannot_be_right_is_refused(file, tmp_path, change, senten
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_high_degrees_says_which_package_it_needs(file, tmp_path, monkeypatch):
+    path = rewritten(file, tmp_path / "model.eqf", with_value(7, "potential", "config", "l_max"))
+    monkeypatch.setitem(sys.modules, "e3nn", None)  # makes its import fail
+    with pytest.raises(MissingPackageError, match=rf"^{path}: degree 7 needs e3nn.*: pip install .* l_max 6 or less$"):
+        load(path)
+
+
 def test_an_option_that_an_older_version_did_not_know_has_its_default(file, tmp_path):
     path = rewritten(file, tmp_path / "model.eqf", without("envelope_p", "potential", "config"))
     assert load(path).model.config.envelope_p == 6
@@ -283,10 +290,7 @@ def test_pieces_hold_the_surroundings_of_every_element():
 
 
 def test_the_summary_says_what_it_is(file):
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(summary(file, read_header(file)))
-    text = captured.get()
+    text = str(summary(read_header(file)))
     for part in ("nequip, float32", "H, C, O", "3.5 Å", "l_max 1", "-13.600000", "10 steps", "MAE 12.5", "meV/Å", "2 "):
         assert part in text
 

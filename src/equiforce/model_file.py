@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from equiforce.elements import atomic_number
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.graph import Structure
 from equiforce.models import MODELS, kind_of
 from equiforce.neighbors import build_graph
@@ -141,35 +140,32 @@ def read_stored_header(path: Path | str) -> dict[str, Any]:
     return header
 
 
-def summary(path: Path | str, header: dict[str, Any]) -> Table:
-    """What a person wants to know of a model file, as a table."""
+def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person wants to know of a model file, from its header: names and values."""
     described, about = header["potential"], header["about"]
     species, config = described["species"], described["config"]
-    table = Table(title=str(path), show_header=False)
-    table.add_row("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}")
-    table.add_row("elements", ", ".join(species))
-    table.add_row("cutoff", f"{config.get('cutoff')} Å")
-    table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
-    table.add_row(
-        "reference energies",
-        ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True)) + " eV",
-    )
-    table.add_row("scale", ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True)) + " eV")
-    table.add_row("short-range repulsion", "ZBL" if described["zbl"] else "none")
-    table.add_row("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items()))
+    energies = ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True))
+    scales = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True))
+    rows = [
+        ("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}"),
+        ("elements", ", ".join(species)),
+        ("cutoff", f"{config.get('cutoff')} Å"),
+        ("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff")),
+        ("reference energies", f"{energies} eV"),
+        ("scale", f"{scales} eV"),
+        ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
+        ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
+    ]
     if training := about.get("training"):
-        table.add_row(
-            "training",
-            f"{training['steps']} steps in {training['seconds']:.0f} s; best at step {training['best_step']}",
-        )
+        took = f"{training['steps']} steps in {training['seconds']:.0f} s"
+        rows.append(("training", f"{took}; best at step {training['best_step']}"))
     if test := about.get("test_errors"):
         units = test["units"]
         for name, metric in test["total"].items():
-            table.add_row(f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}")
+            rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
     if made := about.get("made"):
-        table.add_row("made", ", ".join(f"{name} {value}" for name, value in made.items()))
-    table.add_row("reference structures", f"{len(header['references'])}, computed again at every load")
-    return table
+        rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
+    return [*rows, ("reference structures", f"{len(header['references'])}, computed again at every load")]
 
 
 def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Potential:
@@ -186,6 +182,8 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     header, device = read_header(path), _usable(device)
     try:
         potential = build_potential(header["potential"])
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, RuntimeError) as error:
         raise InputError(
             f"{path} describes a model that this equiforce cannot build ({error}): upgrade equiforce, or train again"

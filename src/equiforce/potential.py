@@ -1,7 +1,8 @@
 """Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -239,3 +240,15 @@ def _rename_old_weights(_: nn.Module, weights: dict[str, Tensor], prefix: str, *
     """Model files and checkpoints of format 1 call the atomic energies ``shift``."""
     if f"{prefix}shift" in weights:
         weights[f"{prefix}atomic_energies"] = weights.pop(f"{prefix}shift")
+
+
+@contextmanager
+def evaluating(potential: Potential) -> Iterator[None]:
+    """Evaluation mode for a while: no derivative of a derivative is prepared."""
+    was_training = potential.training
+    potential.eval()
+    try:
+        with torch.no_grad():  # forces turn it on again for themselves
+            yield
+    finally:
+        potential.train(was_training)

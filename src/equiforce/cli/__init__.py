@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from equiforce.cli import study
 from equiforce.errors import InputError
@@ -212,7 +213,10 @@ def info(
     if as_json:
         print(json.dumps(header, indent=1))
     else:
-        Console().print(summary(model, header))
+        table = Table(title=str(model), show_header=False)
+        for row in summary(header):
+            table.add_row(*row)
+        Console().print(table)
 
 
 @app.command()

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from e3nn import o3
-from e3nn.o3 import Irreps
 from scipy.interpolate import BSpline
 
-from equiforce.geometry.irreps import blocks, hidden_irreps
+from equiforce.geometry.irreps import Irreps, blocks, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import PathTable, Radial, convolve

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from e3nn import o3
-from e3nn.o3 import Irreps
 
-from equiforce.geometry.irreps import blocks, hidden_irreps
+from equiforce.geometry.irreps import Irreps, blocks, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.kernels import CouplingTable
 from equiforce.kernels.reference.local import environment, lookup, tensor_product, weighted_harmonics

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
+from equiforce.geometry.irreps import Block, Irreps, blocks
+from equiforce.geometry.wigner_3j import wigner_3j
 from equiforce.kernels.spec.layout import Layout
 
 

@@ -1,11 +1,11 @@
 """Writes the Triton source of a fused convolution, unrolled from a path table.
 
-All kernels differentiate one form, linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij, paths p and
-channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and gives ∂Φ/∂g, the convolution itself;
-``backward`` runs over the edges of each neighbour and gives ∂Φ/∂x and what ∂Φ/∂Y and ∂Φ/∂t are sums of;
-``knots`` runs over the edges between two knots and gives what ∂Φ/∂table is a sum of. With tangents of x, Y and
-knot coordinates, ``JVP`` does the same for the derivative of Φ along them. Each result is written by one program, so nothing
-is added atomically, and a run repeats itself to the last bit.
+All kernels are derivatives of one form that is linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij,
+paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
+convolution itself. ``backward`` runs over the edges of each neighbour and computes ∂Φ/∂x and the parts of ∂Φ/∂Y and
+∂Φ/∂t, where t are the knot coordinates. ``knots`` runs over the edges between two knots and computes the parts of
+∂Φ/∂table. With tangents of x, Y and t, ``JVP`` does the same for the derivative of Φ along them. Each result is written
+by one program, so nothing is added atomically, and a run repeats itself to the last bit.
 
 A program works on tiles of EDGES edges by up to 32 channels, which lie along the lanes of a warp, so that rows are
 read in whole lines. All tensors of a program have the shape of its tile, also those that do not depend on the channel:
