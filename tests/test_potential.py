@@ -97,7 +97,8 @@ def test_float32_weights_give_float64_results():
 
 def test_atomic_energies_and_scales_must_match_the_species():
     with pytest.raises(InputError, match="3 species have 2 atomic energies"):
-        Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
+        model = potential_of(l_max=0, n_layers=1).model
+        Potential(model, species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
 
 
 @pytest.mark.parametrize("options", [{"kind": "allegro"}, {"kind": "nequip", "l_max": 0, "n_layers": 1}], ids=str)

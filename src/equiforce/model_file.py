@@ -14,7 +14,7 @@ from safetensors.torch import save as to_bytes
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError, MissingPackageError
 from equiforce.graph import Structure
-from equiforce.models import MODELS, kind_of
+from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential
@@ -43,17 +43,14 @@ MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
 
 def build_potential(description: dict[str, Any]) -> Potential:
     """The potential of a description (:func:`describe`), with random weights."""
-    kind = description["kind"]
-    if kind not in MODELS:
-        raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
-    config_class, model_class = MODELS[kind]
+    kind = REGISTRY.find(description["kind"])
     species = description["species"]
     if description["dtype"] not in DTYPES:
         raise InputError(f"weights cannot be of dtype {description['dtype']!r}: choose {' or '.join(DTYPES)}")
-    config = config_class(**description["config"])
+    config = kind.config_class(**description["config"])
     zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
     return Potential(
-        model_class(config, species).to(DTYPES[description["dtype"]]),
+        kind.build(config, species).to(DTYPES[description["dtype"]]),
         species=species,
         cutoff=config.cutoff,
         atomic_energies=description.get("atomic_energies", [0.0] * len(species)),
@@ -67,7 +64,7 @@ def build_potential(description: dict[str, Any]) -> Potential:
 def describe(potential: Potential) -> dict[str, Any]:
     """Everything but the weights that :func:`build_potential` needs to make this potential again."""
     return {
-        "kind": kind_of(potential.model),
+        "kind": REGISTRY.kind_of(potential.model),
         "config": asdict(potential.model.config),
         "species": potential.species,
         "dtype": str(potential.dtype).removeprefix("torch."),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Prediction, Topology, center_batches, check_index
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
+from equiforce.models import Model
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
@@ -58,7 +59,7 @@ class Potential(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         *,
         species: Sequence[str],
         cutoff: float,

@@ -219,14 +219,13 @@ def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> 
             "give some by split.validation or split.validation_file"
         )
     by_number = training.max_edges is None and training.batch_size is None
-    neighbors = settings.model.mean_neighbors or of_data.mean_neighbors
     files = {f"{part}_file": [_absolute(f) for f in getattr(settings.split, f"{part}_file")] for part in PARTS}
     if settings.split.split_file is not None:
         files["split_file"] = _absolute(settings.split.split_file)
     return replace(
         settings,
         loss=replace(loss, **weights),
-        model=replace(settings.model, mean_neighbors=neighbors),
+        model=settings.model.with_mean_neighbors(of_data.mean_neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if by_number else training,
         split=replace(settings.split, **files),
     )

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from equiforce.kernels import Radial, convolve
-from equiforce.kernels import cache as kernel_cache
 from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu import convolution as cpu
 from equiforce.kernels.cpu import nodes as cpu_nodes
@@ -120,16 +119,3 @@ def test_every_family_computes_the_same(fresh, monkeypatch, family):
     monkeypatch.setattr(build, "target", lambda: TARGETS[family])
     torch.testing.assert_close(_run(random_graph(30, 500)), expected, rtol=1e-5, atol=1e-5)
     assert {path.name.split("-")[1] for path in fresh.glob("forward*.so")} >= {family}
-
-
-def test_the_cache_of_a_home_that_cannot_be_written(monkeypatch, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    monkeypatch.setattr(kernel_cache.platformdirs, "user_cache_dir", lambda _: str(blocked))
-    kernel_cache.cache_folder.cache_clear()
-    try:
-        folder = kernel_cache.cache_folder()
-        assert folder.is_dir()
-        assert blocked not in folder.parents
-    finally:
-        kernel_cache.cache_folder.cache_clear()

@@ -82,13 +82,10 @@ def convolve_backward(
     _, geometry, weights = needs_grad
     # whoever needs one of the others needs that of x too, except in a first layer, which is not worth its own kernel
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
-    given = _given(x, harmonics, values, knot_coordinates, topology, tangents)
-    given["g"] = g
+    given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
     made = {"gx": torch.zeros}
-    if geometry:
-        made |= {"gy": torch.empty, "gt": torch.empty}
-    if weights:
-        made["gtable"] = torch.zeros
+    made |= {"gy": torch.empty, "gt": torch.empty} if geometry else {}
+    made |= {"gtable": torch.zeros} if weights else {}
     results = ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)
     gy, gt = results[1:3] if geometry else (None, None)
     return results[0], gy, results[-1][0] if weights else None, gt
@@ -167,9 +164,10 @@ def _edges(
     kind: str, vectors: Tensor, l_max: int, scale: float, given: dict[str, Tensor | None], made: tuple[str, ...]
 ) -> list[Tensor]:
     sizes = {"n_edges": len(vectors), "three": 3, "n_harmonics": (l_max + 1) ** 2}
-    given["v"] = vectors
     function = _edge_kernel(l_max, vectors.dtype, kind)
-    return EDGE_ARGUMENTS.call(function, vectors.dtype, sizes, given, dict.fromkeys(made, torch.empty), (scale,))
+    return EDGE_ARGUMENTS.call(
+        function, vectors.dtype, sizes, {**given, "v": vectors}, dict.fromkeys(made, torch.empty), (scale,)
+    )
 
 
 @cache

@@ -36,6 +36,13 @@ C_TYPES = {"scalar": "S", "index": "long", "double": "double"}
 DTYPES = {"index": torch.int64, "double": torch.float64}
 
 
+class RecordArray(NamedTuple):
+    """Structs that C reads, and where they are; they live as long as this object."""
+
+    memory: np.ndarray
+    address: int
+
+
 @dataclass(frozen=True, eq=False)
 class Arguments:
     """The struct that a kind of kernel is given.
@@ -74,7 +81,7 @@ class Arguments:
         given: Mapping[str, Tensor | None],
         made: Mapping[str, Allocate],
         doubles: Sequence[float] = (),
-        records: Sequence["RecordArray"] = (),
+        records: Sequence[RecordArray] = (),
     ) -> list[Tensor]:
         """Runs a kernel.
 
@@ -152,20 +159,13 @@ class Record(NamedTuple):
         factors = f" double {', '.join(self.doubles)};" if self.doubles else ""
         return f"typedef struct {{ long {', '.join(self.integers)};{factors} }} {self.name};\n"
 
-    def array(self, rows: Sequence[tuple[int | float, ...]]) -> "RecordArray":
+    def array(self, rows: Sequence[tuple[int | float, ...]]) -> RecordArray:
         """An array of such structs, each from its numbers in the order of the fields."""
         dtype = np.dtype(
             [*((name, np.int64) for name in self.integers), *((name, np.float64) for name in self.doubles)]
         )
         memory = np.array(rows, dtype=dtype)
         return RecordArray(memory, memory.ctypes.data)
-
-
-class RecordArray(NamedTuple):
-    """Structs that C reads, and where they are; they live as long as this object."""
-
-    memory: np.ndarray
-    address: int
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, int]], tuple[int, ...]]:

@@ -6,15 +6,8 @@ import torch
 from torch import Tensor
 
 from equiforce.kernels.cpu import build
-from equiforce.kernels.cpu.codegen.local import (
-    ACT,
-    ACT_ON_HARMONICS,
-    COUPLE,
-    ENVIRONMENT,
-    ActKernel,
-    CoupleKernel,
-    EnvironmentKernel,
-)
+from equiforce.kernels.cpu.codegen.act import ACT, ACT_ON_HARMONICS, ActKernel
+from equiforce.kernels.cpu.codegen.local import COUPLE, ENVIRONMENT, CoupleKernel, EnvironmentKernel
 from equiforce.kernels.cpu.codegen.lookup import ARGUMENTS as LOOKUP
 from equiforce.kernels.cpu.codegen.lookup import ROLES, LookupKernel
 from equiforce.kernels.cpu.launch import Allocate, Arguments
@@ -136,11 +129,8 @@ def lookup(
         "n_columns": n_columns,
         "n_numbers": n_kinds * n_knots * n_columns,
     }
-    given: dict[str, Tensor | None] = {"knot_coordinates": knot_coordinates, "kinds": kinds}
-    given |= dict(
-        zip((name for name in ("rows", "table", "strengths") if name != result), (first, second), strict=True)
-    )
-    given["given"] = given.pop("strengths", None)
+    one, other = (name for name in ("rows", "table", "given") if name != {"strengths": "given"}.get(result, result))
+    given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
     made = {result: torch.zeros if result == "table" else torch.empty}
     (out,) = LOOKUP.call(_lookup(first.dtype), first.dtype, sizes, given, made)
     return out.sum(0) if result == "table" else out

@@ -52,27 +52,30 @@ def linear(result: str, first: Tensor, second: Tensor, species: Tensor | None, p
 
 def gate(x: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
     """See :class:`equiforce.kernels.backend.NodeBackend`."""
-    return _gate(0, plan, (silu, tanh), {"x": x}, ("y",))[0]
+    return _gate(0, plan, (silu, tanh), x, {}, ("y",))[0]
 
 
 def gate_backward(x: Tensor, g: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
     """See :class:`equiforce.kernels.backend.NodeBackend`."""
-    return _gate(1, plan, (silu, tanh), {"x": x, "g": g}, ("gx",))[0]
+    return _gate(1, plan, (silu, tanh), x, {"g": g}, ("gx",))[0]
 
 
 def gate_double_backward(
     x: Tensor, g: Tensor, dx: Tensor, plan: GatePlan, silu: float, tanh: float
 ) -> tuple[Tensor, Tensor]:
     """See :class:`equiforce.kernels.backend.NodeBackend`."""
-    gx, dg = _gate(2, plan, (silu, tanh), {"x": x, "g": g, "dx": dx}, ("gx", "dg"))
+    gx, dg = _gate(2, plan, (silu, tanh), x, {"g": g, "dx": dx}, ("gx", "dg"))
     return gx, dg
 
 
 def _gate(
-    order: int, plan: GatePlan, gains: tuple[float, float], given: dict[str, Tensor | None], made: tuple[str, ...]
+    order: int,
+    plan: GatePlan,
+    gains: tuple[float, float],
+    x: Tensor,
+    given: dict[str, Tensor],
+    made: tuple[str, ...],
 ) -> list[Tensor]:
-    x = given["x"]
-    assert x is not None
     sizes = {
         "order": order,
         "n_atoms": len(x),
@@ -81,7 +84,7 @@ def _gate(
         "dim_y": plan.dims[1],
     }
     allocated = dict.fromkeys(made, torch.empty)
-    return GATE.call(_kernel(x.dtype, "gate"), x.dtype, sizes, given, allocated, gains, (_parts(plan),))
+    return GATE.call(_kernel(x.dtype, "gate"), x.dtype, sizes, {**given, "x": x}, allocated, gains, (_parts(plan),))
 
 
 @cache  # C reads the array for as long as the plan is used

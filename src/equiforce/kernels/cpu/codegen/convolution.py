@@ -4,7 +4,8 @@ All kernels are derivatives of one form that is linear in each of its arguments:
 paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
 convolution itself. ``backward`` runs over the edges of each neighbour and computes any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂t and
 ∂Φ/∂table, where t are the knot coordinates. With tangents of x, Y and t, ``jvp`` kernels do the same for the derivative
-of Φ along them, which the gradient of a loss of forces needs. No kernel writes anything of the size of edges x channels.
+of Φ along them, which the gradient of a loss of forces needs. No kernel writes anything of the size of edges x
+channels.
 
 Edges come in chunks of ``LANES``: what depends on an edge alone is computed for a chunk at once. Then each group of
 paths runs over the chunk with its sums in registers (:mod:`equiforce.kernels.cpu.codegen.groups`).
