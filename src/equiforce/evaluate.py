@@ -1,7 +1,6 @@
 """Predictions of many structures, and how far they are from the reference, with units."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from equiforce.chunks import ChunkedPotential
 from equiforce.elements import SYMBOLS
 from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
 from equiforce.neighbors import build_graph
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 MEV = 1e3  # eV -> meV
 GPA = 160.21766208  # eV/Å³ -> GPa
@@ -66,18 +65,6 @@ def predict(
             prediction = compute(graph.to(potential.device), stress=stressed)
             predictions.update(zip(indices, _split(prediction, graph.atoms_per_structure().tolist()), strict=True))
     return [predictions[index] for index in range(len(structures))]
-
-
-@contextmanager
-def evaluating(potential: Potential) -> Iterator[None]:
-    """Evaluation mode for a while: no derivative of a derivative is prepared."""
-    was_training = potential.training
-    potential.eval()
-    try:
-        with torch.no_grad():  # forces turn it on again for themselves
-            yield
-    finally:
-        potential.train(was_training)
 
 
 def has_stress(structure: Structure) -> bool:

@@ -18,7 +18,7 @@ from equiforce.graph import Structure
 from equiforce.models import MODELS, kind_of
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 FORMAT = 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
@@ -236,10 +236,9 @@ def verify(potential: Potential, references: list[dict[str, Any]], tolerance: fl
 
 def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
     """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
-    training = potential.training
     graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
-    prediction = potential.eval()(graph, stress=True)
-    potential.train(training)
+    with evaluating(potential):
+        prediction = potential(graph, stress=True)
     return {
         "atomic_numbers": structure.atomic_numbers.tolist(),
         "positions": structure.positions.tolist(),

@@ -1,7 +1,8 @@
 """Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -248,6 +249,22 @@ class Potential(nn.Module):
         """(1/V) dE/dε, positive under tension."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+@contextmanager
+def evaluating(potential: Potential) -> Iterator[None]:
+    """Within it, the potential is in evaluation mode and nothing is recorded for later derivatives.
+
+    Afterwards each module of the potential is in the mode that it was in before.
+    """
+    modes = [(module, module.training) for module in potential.modules()]
+    potential.eval()
+    try:
+        with torch.no_grad():  # forces turn it on again for themselves
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:

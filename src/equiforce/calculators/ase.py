@@ -13,10 +13,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from equiforce import model_file
 from equiforce.chunks import ChunkedPotential, ChunkPlan
 from equiforce.elements import species_index
-from equiforce.evaluate import evaluating
 from equiforce.graph import AtomicGraph
 from equiforce.neighbors import VerletList
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 
 class Calculator(AseCalculator):
