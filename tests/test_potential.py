@@ -5,7 +5,7 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.kernels import using
-from equiforce.potential import EDGES_AT_ONCE, Potential
+from equiforce.potential import EDGES_AT_ONCE, Potential, center_batches
 from tests.systems import (
     ATOMIC_ENERGIES,
     SPECIES,
@@ -71,7 +71,7 @@ def test_parts_that_share_out_the_atoms_add_up():
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4, zbl=True), graph_of(crystal(), ethanol())
     mask = torch.arange(graph.n_atoms) % 3 == 0
     whole = potential(graph, stress=True)
-    one, other = (potential(graph, stress=True, energy_mask=part) for part in (mask, ~mask))
+    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for energy_mask in (mask, ~mask))
     assert torch.equal(one.energies, torch.where(mask, whole.energies, 0.0))
     for quantity in ("energy", "energies", "forces", "virial"):
         total = getattr(one, quantity) + getattr(other, quantity)
@@ -124,6 +124,27 @@ def test_in_center_batches_is_the_whole(options, at_once, monkeypatch):
             if a is not None:
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
     assert not any(value.requires_grad for value in parts[0] if value is not None)
+
+
+def test_center_batches_share_out_atoms_and_edges_and_keep_species():
+    graph = graph_of(ethanol(), atom("O"), crystal())
+    for most in (1, 20, 10_000):
+        parts = list(center_batches(graph, 3, most))
+        assert [i for p in parts for i in range(graph.n_atoms)[p.atoms]] == list(range(graph.n_atoms))
+        assert [e for p in parts for e in range(graph.n_edges)[p.edges]] == list(range(graph.n_edges))
+        for part, atoms, edges in parts:
+            assert torch.equal(part.species[part.centers], graph.species[graph.centers[edges]])
+            assert torch.equal(part.species[part.neighbors], graph.species[graph.neighbors[edges]])
+            assert part.n_atoms == atoms.stop - atoms.start + 3
+            assert part.sorted_by_center() is None
+            assert part.n_edges <= most or atoms.stop - atoms.start == 1
+
+
+def test_center_batches_of_atoms_without_edges():
+    alone = graph_of(atom(), atom("H"))
+    (part,) = center_batches(alone, 3, 5)
+    assert part.topology.n_edges == 0
+    assert part.topology.species.tolist() == [2, 0, 0, 1, 2]
 
 
 def test_a_model_that_sees_further_is_never_computed_in_center_batches(monkeypatch):

@@ -1,16 +1,18 @@
 """Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction, Topology, center_batches, check_index
+from equiforce.graph import AtomicGraph, Prediction, Topology, check_index
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
@@ -249,6 +251,38 @@ class Potential(nn.Module):
         """(1/V) dE/dε, positive under tension."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+class CenterBatch(NamedTuple):
+    """Some centres with their edges, and nothing else."""
+
+    topology: Topology
+    atoms: slice  # of the whole topology; they come first in this one
+    edges: slice
+
+
+def center_batches(topology: Topology, n_species: int, most_edges: int) -> Iterator[CenterBatch]:
+    """Batches of centres, of about one size and with at most ``most_edges`` edges, which are sorted by centre.
+
+    The surroundings of a neighbour are left out, so that all that matters of a neighbour is its species and the edge
+    to it: one atom of each species, the last ones of each batch, stands for all neighbours.
+    """
+    firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
+    start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
+    share = math.ceil(topology.n_edges / max(1, math.ceil(topology.n_edges / most_edges)))
+    while start < topology.n_centers:
+        enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
+        stop = max(start + 1, min(int(enough) - 1, topology.n_centers))
+        atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
+        neighbors = stop - start + topology.species[topology.neighbors[edges]]
+        part = Topology(
+            species=torch.cat([topology.species[atoms], ghosts]),
+            centers=topology.centers[edges] - start,
+            neighbors=neighbors,
+            by_neighbor=neighbors.argsort(stable=True),
+        )
+        yield CenterBatch(part, atoms, edges)
+        start = stop
 
 
 @contextmanager

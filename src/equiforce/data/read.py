@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from equiforce.ase_atoms import full_matrix
 from equiforce.data import units
 from equiforce.data.frames import LABELS, Contents, Frame, read_files
 from equiforce.elements import SYMBOLS
@@ -23,7 +24,6 @@ ASYMMETRY = 0.05  # of the largest component; more is no rounding
 BOND = 1.0  # Å; the search for coincident atoms is fastest at about this reach
 FEW = 3  # files; more of a kind share a line of the report
 NOTHING = "none"  # the key that leaves a label out
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # places of xx, yy, zz, yz, xz, xy in the matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +316,7 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
         )
     if not np.isfinite(values).all():
         raise _fault(where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {label} is not known")
-    matrix = values[VOIGT] if values.shape == (6,) else values.reshape(3, 3)
+    matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
         raise _fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
     volume = abs(np.linalg.det(frame.cell)) * scales.length**3
