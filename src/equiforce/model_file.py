@@ -1,5 +1,6 @@
 """One file for a model: safetensors weights, and JSON that says what they are. Reading one never executes code."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -171,13 +172,17 @@ def summary(path: Path | str, header: dict[str, Any]) -> Table:
     return table
 
 
-def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Potential:
+def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
     """The potential in a model file, after it has reproduced the file's reference values.
 
     Args:
         path: the ``.eqf`` file.
         device: where it shall compute.
         dtype: ``float32`` or ``float64`` for the weights; as they were saved if None.
+
+    Returns:
+        The potential in evaluation mode. Its weights do not require grad: ``potential.train().requires_grad_()``
+        makes all of them trainable.
 
     Raises:
         InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
@@ -209,12 +214,32 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     return potential
 
 
-def _usable(device: str) -> torch.device:
+def load_or_take(model: Path | str | Potential, device: str | torch.device | None = None) -> Potential:
+    """The potential of a model file, or a potential that a caller has, for an engine that computes on a device.
+
+    Args:
+        model: the path of a model file, or a potential.
+        device: None leaves a potential where it is, and loads a file onto the CPU.
+
+    Returns:
+        The given potential itself where it is on the device, and a copy of it otherwise: the caller's does not move.
+
+    Raises:
+        InputError: as :func:`load`, or torch cannot compute on the device.
+    """
+    if not isinstance(model, Potential):
+        return load(model, "cpu" if device is None else device)
+    if device is None or (place := _usable(device)) == model.device:
+        return model
+    return copy.deepcopy(model).to(place)
+
+
+def _usable(device: str | torch.device) -> torch.device:
     """A device on which this machine's torch can compute."""
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda where there is a GPU") from error
+        raise InputError(f"torch cannot compute on '{device}' here: say cpu, or cuda where there is a GPU") from error
 
 
 def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
