@@ -424,3 +424,24 @@ def test_inference_mode_is_refused_and_leaves_nothing_behind(options):
                 potential(graph_of(ethanol()), forces=forces)
     graph = that_require_grad(graph_of(ethanol()))
     assert torch.autograd.grad(potential(graph).energy.sum(), graph.positions)[0].abs().max() > 0
+
+
+@both_models
+def test_a_third_derivative_is_refused_and_the_reference_has_it(options):
+    potential, plain = potential_of(**options), graph_of(ethanol())
+    along = direction_like(plain.positions)
+
+    def curvature(graph, create_graph):
+        """The second derivative of the energy along a direction, twice."""
+        forces = potential(graph).forces
+        (product,) = torch.autograd.grad((forces * along).sum(), graph.positions, create_graph=create_graph)
+        return -(product * along).sum()
+
+    graph = that_require_grad(plain)
+    with pytest.raises(RuntimeError, match="two derivatives and no third"):
+        curvature(graph, create_graph=True)
+    with using("reference"):
+        (third,) = torch.autograd.grad(curvature(graph, create_graph=True), graph.positions)
+    expected = finite_difference(lambda g: curvature(that_require_grad(g), False), plain, along, 0.0, step=1e-4)
+    torch.testing.assert_close((third * along).sum(), expected, rtol=1e-3, atol=1e-3)
+    assert expected.abs() > 0.1

@@ -80,7 +80,9 @@ def describe(potential: Potential) -> dict[str, Any]:
     }
 
 
-def save(path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any]) -> None:
+def save(
+    path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any] | None = None
+) -> None:
     """Writes a model file in one piece: whoever reads ``path`` meanwhile finds the old file or the new one.
 
     Args:
@@ -89,6 +91,9 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         references: real structures; small pieces of them are stored with their energies, forces and stress, and every
             loader computes them again.
         about: what ``equiforce info`` shows: statistics, training, errors.
+
+    Raises:
+        InputError: a structure holds an element that the potential does not know.
     """
     target = Path(path)
     header = {
@@ -96,7 +101,7 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         "potential": describe(potential),
         "units": UNITS,
         "references": [as_reference(potential, s) for s in small_pieces(references)],
-        "about": about,
+        "about": about or {},
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
     unfinished = target.with_name(target.name + ".part")

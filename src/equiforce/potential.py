@@ -52,6 +52,8 @@ class Potential(nn.Module):
         cutoff: in Å; edges beyond it must not be given.
         atomic_energies: μ, the energy of an isolated atom of each species in eV.
         scale: σ of each species in eV, usually the root mean square force times 1 Å.
+        atomic_energies_trainable: whether training changes μ.
+        scale_trainable: whether training changes σ.
         zbl: short-range repulsion of nuclei, or None.
 
     Raises:
