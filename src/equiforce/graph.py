@@ -276,11 +276,18 @@ def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
 
 
 class Labels(NamedTuple):
-    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused."""
+    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused.
 
-    energy: Float[Tensor, " structures"] | None  # eV
-    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
-    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³, positive under tension
+    Args:
+        energy: in eV [structures].
+        forces: in eV/Å [atoms 3].
+        stress: in eV/Å³, positive under tension [structures 3 3].
+        has_energy, has_forces, has_stress: which structures have the label [structures].
+    """
+
+    energy: Float[Tensor, " structures"] | None
+    forces: Float[Tensor, "atoms 3"] | None
+    stress: Float[Tensor, "structures 3 3"] | None
     has_energy: Bool[Tensor, " structures"]
     has_forces: Bool[Tensor, " structures"]
     has_stress: Bool[Tensor, " structures"]
@@ -290,13 +297,21 @@ class Labels(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a potential says of a batch; None means that it was not asked for, or does not exist."""
+    """What a potential says of a batch; None means that it was not asked for, or does not exist.
 
-    energy: Float[Tensor, " structures"]  # eV
-    energies: Float[Tensor, " atoms"]  # eV, of each atom
-    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
-    virial: Float[Tensor, "structures 3 3"] | None  # eV, −dE/dε
-    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³; None unless every structure has a volume
+    Args:
+        energy: of each structure in eV [structures].
+        energies: of each atom in eV [atoms].
+        forces: in eV/Å [atoms 3].
+        virial: −dE/dε in eV [structures 3 3].
+        stress: in eV/Å³, positive under tension [structures 3 3]; None unless every structure has a volume.
+    """
+
+    energy: Float[Tensor, " structures"]
+    energies: Float[Tensor, " atoms"]
+    forces: Float[Tensor, "atoms 3"] | None
+    virial: Float[Tensor, "structures 3 3"] | None
+    stress: Float[Tensor, "structures 3 3"] | None
 
 
 def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
