@@ -293,14 +293,15 @@ def evaluating(potential: Potential) -> Iterator[None]:
 
     Afterwards each module of the potential is in the mode that it was in before.
     """
-    modes = [(module, module.training) for module in potential.modules()]
-    potential.eval()
+    in_training = [module for module in potential.modules() if module.training]
+    for module in in_training:
+        module.training = False
     try:
         with torch.no_grad():  # forces turn it on again for themselves
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in in_training:
+            module.training = True
 
 
 def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:
