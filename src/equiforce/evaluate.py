@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -31,9 +31,23 @@ UNITS = {
 
 
 @overload
-def predict(potential: Potential, structures: Structure | AseAtoms, **options: Any) -> Prediction: ...
+def predict(
+    potential: Potential,
+    structures: Structure | AseAtoms,
+    *,
+    max_edges: int = ...,
+    max_memory: float | None = ...,
+    console: Console | None = ...,
+) -> Prediction: ...
 @overload
-def predict(potential: Potential, structures: Iterable[Structure | AseAtoms], **options: Any) -> list[Prediction]: ...
+def predict(
+    potential: Potential,
+    structures: Iterable[Structure | AseAtoms],
+    *,
+    max_edges: int = ...,
+    max_memory: float | None = ...,
+    console: Console | None = ...,
+) -> list[Prediction]: ...
 
 
 def predict(
@@ -62,14 +76,22 @@ def predict(
         InputError: a structure holds an element that the potential does not know, or does not fit even in chunks.
     """
     if isinstance(structures, Structure | AseAtoms):
-        one = structures if isinstance(structures, Structure) else Structure.from_ase(structures, labels=False)
-        return predict(potential, [one], max_edges=max_edges, max_memory=max_memory, console=console)[0]
-    structures = [
-        one
-        if isinstance(one, Structure)
-        else Structure.from_ase(one, labels=False, source=f"structure {number} (counted from 0)")
-        for number, one in enumerate(structures)
-    ]
+        return _predict_all(potential, [_as_structure(structures, "")], max_edges, max_memory, console)[0]
+    several = [_as_structure(one, f"structure {number} (counted from 0)") for number, one in enumerate(structures)]
+    return _predict_all(potential, several, max_edges, max_memory, console)
+
+
+def _as_structure(given: Structure | AseAtoms, source: str) -> Structure:
+    return given if isinstance(given, Structure) else Structure.from_ase(given, labels=False, source=source)
+
+
+def _predict_all(
+    potential: Potential,
+    structures: Sequence[Structure],
+    max_edges: int,
+    max_memory: float | None,
+    console: Console | None,
+) -> list[Prediction]:
     predictions: dict[int, Prediction] = {}
     compute = ChunkedPotential(potential, max_memory)
     if console is not None and structures:

@@ -198,8 +198,9 @@ class Potential(nn.Module):
                 energies = torch.where(energy_mask, energies, 0.0)
             if not derivatives:
                 return energies, None
-            options = {"create_graph": recorded, "materialize_grads": True, "allow_unused": True}
-            (gradient,) = torch.autograd.grad(energies.sum(), vectors, **options)
+            (gradient,) = torch.autograd.grad(
+                energies.sum(), vectors, create_graph=recorded, materialize_grads=True, allow_unused=True
+            )
         return energies if recorded else energies.detach(), gradient
 
     def _in_center_batches(
