@@ -67,7 +67,7 @@ def prepare(folder: Path, kind: str, structure: str) -> int:
     potential = untrained(elements, kind=kind, **options).potential
     potential.scale.data.fill_(0.05)  # eV: atoms at 300 K can follow the forces
     ase.io.write(folder / "base.xyz", atoms)
-    model_file.save(folder / "model.eqf", potential, read(folder / "base.xyz", labels_required=False)[0], {})
+    model_file.save(folder / "model.eqf", potential, read(folder / "base.xyz", labels_required=False), {})
     ase.io.write(folder / "base.data", atoms, format="lammps-data", specorder=elements, masses=True, units="metal")
     return len(atoms)
 

@@ -182,3 +182,40 @@ def test_validation_without_a_label_says_none(potential):
     assert found.energy_mae_meV_per_atom > 0
     assert found.forces_mae_meV_per_A is None
     assert found.stress_rmse_meV_per_A3 is None
+
+
+def test_ase_atoms_are_predicted_like_structures(potential):
+    water, crystal = molecule("H2O"), molecule("H2O", cell=[3.4, 3.5, 3.6], pbc=True)
+    expected = predict(potential, [structure_of(water), structure_of(crystal)])
+    for found, wanted in zip(predict(potential, [water, structure_of(crystal)]), expected, strict=True):
+        assert torch.equal(found.energy, wanted.energy)
+        assert torch.equal(found.forces, wanted.forces)
+    for one in (crystal, structure_of(crystal)):
+        alone = predict(potential, one)
+        assert alone.energy.shape == (1,)
+        torch.testing.assert_close(alone.stress, expected[1].stress, rtol=0, atol=1e-10)
+    assert predict(potential, iter([water]))[0].forces.shape == (3, 3)
+    assert predict(potential, []) == []
+
+
+def test_atoms_that_cannot_be_predicted_are_named(potential):
+    with pytest.raises(InputError, match=r"^structure 1 \(counted from 0\): atom 0 .* is an element N"):
+        predict(potential, [molecule("H2O"), molecule("NH3")])
+    with pytest.raises(InputError, match=r"^the structure: atom 0 .* is an element N"):
+        predict(potential, molecule("NH3"))
+
+
+def test_prediction_leaves_the_atoms_and_the_modes_of_the_potential_alone(potential):
+    atoms = molecule("H2O")
+    potential.train()
+    potential.model.embed.eval()  # as for a part whose weights are frozen
+    before = {name: module.training for name, module in potential.named_modules()}
+    with torch.enable_grad():
+        predictions = predict(potential, [atoms])
+    assert {name: module.training for name, module in potential.named_modules()} == before
+    assert not any(value.requires_grad for value in predictions[0] if value is not None)
+    assert atoms.calc is None
+    with pytest.raises(InputError), torch.enable_grad():
+        predict(potential, [molecule("NH3")])
+    assert {name: module.training for name, module in potential.named_modules()} == before
+    potential.eval()

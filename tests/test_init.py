@@ -1,6 +1,9 @@
 import ast
+import inspect
+import re
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,26 @@ def test_type_checkers_see_the_same_names():
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name: node.module for node in block.body for alias in node.names}
     assert seen == {name: f"equiforce.{home}" for name, home in equiforce._HOMES.items()}
+
+
+PUBLIC = {name: getattr(equiforce, name) for name in equiforce.__all__ if name != "__version__"}
+UNCHECKED = ("Labels", "Prediction", "ReadOptions", "RunConfig", "Structure")  # whoever makes them checks the values
+MORE = {"Structure.from_ase": equiforce.Structure.from_ase, "Potential.forward": equiforce.Potential.forward}
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *MORE])
+def test_every_public_name_says_what_it_takes_and_gives(name):
+    thing = (PUBLIC | MORE)[name]
+    text = thing.__doc__  # its own, not that of a base class
+    summary, _, rest = text.partition("\n\n")
+    assert summary.rstrip().endswith(".")
+    if isinstance(thing, type) and issubclass(thing, Exception):
+        return
+    options = {f.name for f in fields(thing) if f.metadata} if is_dataclass(thing) else set()  # say what they are
+    parameters = set(inspect.signature(thing).parameters) - {"self", *options}
+    arguments = rest.partition("Args:\n")[2].partition("\n\n")[0]
+    assert not [p for p in parameters if not re.search(rf"^ +(\w+, )*{p}(, \w+)*: ", arguments, flags=re.MULTILINE)]
+    if not isinstance(thing, type) and inspect.signature(thing).return_annotation is not None:
+        assert "Returns:\n" in rest
+    if name not in UNCHECKED:
+        assert "Raises:\n" in rest

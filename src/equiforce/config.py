@@ -35,7 +35,20 @@ PRESET_REASON = "options for a start, which are written out in their place: docs
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All options of a run, each section an object of the module that it configures."""
+    """All options of a run, each section an object of the module that it configures.
+
+    ``equiforce config`` prints every option with its default, its unit and its reason.
+
+    Args:
+        kind: of the model, ``nequip`` or ``allegro``.
+        model: the options of a model of that kind.
+        data: keys and units of the labels in the files.
+        split: which structures are trained on, validated and tested with.
+        potential: reference energies, scale, repulsion at short range.
+        loss: the weights of energies, forces and stress.
+        optimizer: the optimizer and its learning rate.
+        training: how long, how often to validate, where to compute.
+    """
 
     kind: str = DEFAULT_KIND
     model: ModelConfig = field(default_factory=REGISTRY[DEFAULT_KIND].config_class)
@@ -49,6 +62,13 @@ class RunConfig:
 
 def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
     """The configuration of a YAML file, with ``{"section.option": value}`` over it.
+
+    Args:
+        file: sections such as ``model:`` with indented lines ``option: value``; None for the defaults.
+        options: values that replace those of the file, such as ``{"model.l_max": 1}``.
+
+    Returns:
+        Every option, checked.
 
     Raises:
         InputError: for an unknown section or option (naming the nearest right one), a wrong value, or an option that

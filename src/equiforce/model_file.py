@@ -1,5 +1,6 @@
 """One file for a model: safetensors weights, and JSON that says what they are. Reading one never executes code."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from equiforce.graph import Structure
 from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 FORMAT = 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
@@ -76,7 +77,9 @@ def describe(potential: Potential) -> dict[str, Any]:
     }
 
 
-def save(path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any]) -> None:
+def save(
+    path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any] | None = None
+) -> None:
     """Writes a model file in one piece: whoever reads ``path`` meanwhile finds the old file or the new one.
 
     Args:
@@ -85,6 +88,9 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         references: real structures; small pieces of them are stored with their energies, forces and stress, and every
             loader computes them again.
         about: what ``equiforce info`` shows: statistics, training, errors.
+
+    Raises:
+        InputError: a structure holds an element that the potential does not know.
     """
     target = Path(path)
     header = {
@@ -92,7 +98,7 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         "potential": describe(potential),
         "units": UNITS,
         "references": [as_reference(potential, s) for s in small_pieces(references)],
-        "about": about,
+        "about": about or {},
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
     unfinished = target.with_name(target.name + ".part")
@@ -165,13 +171,17 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("reference structures", f"{len(header['references'])}, computed again at every load")]
 
 
-def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Potential:
+def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
     """The potential in a model file, after it has reproduced the file's reference values.
 
     Args:
         path: the ``.eqf`` file.
         device: where it shall compute.
         dtype: ``float32`` or ``float64`` for the weights; as they were saved if None.
+
+    Returns:
+        The potential in evaluation mode. Its weights do not require grad: ``potential.train().requires_grad_()``
+        makes all of them trainable.
 
     Raises:
         InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
@@ -208,12 +218,32 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     return potential
 
 
-def _usable(device: str) -> torch.device:
+def load_or_take(model: Path | str | Potential, device: str | torch.device | None = None) -> Potential:
+    """The potential of a model file, or a potential that a caller has, for an engine that computes on a device.
+
+    Args:
+        model: the path of a model file, or a potential.
+        device: None leaves a potential where it is, and loads a file onto the CPU.
+
+    Returns:
+        The given potential itself where it is on the device, and a copy of it otherwise: the caller's does not move.
+
+    Raises:
+        InputError: as :func:`load`, or torch cannot compute on the device.
+    """
+    if not isinstance(model, Potential):
+        return load(model, "cpu" if device is None else device)
+    if device is None or (place := _usable(device)) == model.device:
+        return model
+    return copy.deepcopy(model).to(place)
+
+
+def _usable(device: str | torch.device) -> torch.device:
     """A device on which this machine's torch can compute."""
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda where there is a GPU") from error
+        raise InputError(f"torch cannot compute on '{device}' here: say cpu, or cuda where there is a GPU") from error
 
 
 def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
@@ -235,10 +265,9 @@ def verify(potential: Potential, references: list[dict[str, Any]], tolerance: fl
 
 def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
     """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
-    training = potential.training
     graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
-    prediction = potential.eval()(graph, stress=True)
-    potential.train(training)
+    with evaluating(potential):
+        prediction = potential(graph, stress=True)
     return {
         "atomic_numbers": structure.atomic_numbers.tolist(),
         "positions": structure.positions.tolist(),

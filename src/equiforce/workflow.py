@@ -16,7 +16,7 @@ from equiforce import model_file
 from equiforce.config import RunConfig, configured, load_config, to_dict, to_yaml
 from equiforce.data import statistics
 from equiforce.data.dataset import PARTS, Batches, Split, split
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read_with_report
 from equiforce.data.statistics import Statistics
 from equiforce.data.write import write_structures
 from equiforce.elements import symbols_by_number
@@ -85,6 +85,7 @@ def train(
 
     Raises:
         InputError: what is wrong with the data or the options, in a sentence.
+        DivergedError: the loss is no longer finite; the best model so far is in the run folder.
     """
     console = console or Console(quiet=True)
     if resume is not None:
@@ -175,7 +176,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
 
 def read_and_tell(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """The structures of some files; says which labels were taken."""
-    structures, report = read(paths, options)
+    structures, report = read_with_report(paths, options)
     console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 

@@ -34,6 +34,9 @@ def untrained(
         zbl: whether nuclei repel one another at short range.
         options: of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
 
+    Returns:
+        A calculator for ASE; its attribute ``potential`` is the torch module.
+
     Raises:
         InputError: no such model, or precision.
         ValueError: options that do not go together.

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from equiforce.errors import InputError
-from equiforce.kernels import Radial, convolve, describe, edge_geometry, using
+from equiforce.kernels import edge_geometry
 from tests.kernels.cases import TABLES, assert_same, convolved, derivatives, random_graph, random_inputs, shuffled
 
 
@@ -69,17 +68,3 @@ def test_edges_of_no_vectors():
     harmonics, knot_coordinates = edge_geometry(torch.zeros(0, 3), 2, 1.0, "cpu")
     assert harmonics.shape == (0, 9)
     assert knot_coordinates.shape == (0,)
-
-
-def test_backends_by_name():
-    table, graph = TABLES["l1"], random_graph(4, 10)
-    x, harmonics, values, knot_coordinates = random_inputs(table, graph, torch.float64)
-    by_name = convolve(x, harmonics, Radial(values, knot_coordinates), graph, table, "reference")
-    with using("reference"):
-        assert describe("cpu") == "plain torch"
-        torch.testing.assert_close(
-            convolve(x, harmonics, Radial(values, knot_coordinates), graph, table), by_name, rtol=0, atol=0
-        )
-    assert describe("cpu").startswith("generated C")
-    with pytest.raises(InputError, match=r"'cpu' cannot compute torch\.float16"):
-        convolve(x.half(), harmonics.half(), Radial(values.half(), knot_coordinates.half()), graph, table, "cpu")
