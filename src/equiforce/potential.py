@@ -132,7 +132,6 @@ class Potential(nn.Module):
         Raises:
             InputError: the graph holds a species that the model does not know, or torch is in inference mode.
         """
-        self._check_species(graph)
         vectors = pair_vectors(graph)
         energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
         if edge_gradients is None:
@@ -168,8 +167,9 @@ class Potential(nn.Module):
             The energies [centers], and the gradient [edges 3] or None.
 
         Raises:
-            InputError: torch is in inference mode.
+            InputError: there is a species that the model does not know, or torch is in inference mode.
         """
+        self._check_species(topology)
         if torch.is_inference_mode_enabled():
             raise InputError(
                 "a potential cannot compute in torch.inference_mode(), which forbids the gradients that forces are: "
@@ -226,7 +226,7 @@ class Potential(nn.Module):
 
     def _check_species(self, topology: Topology) -> None:
         if topology.species.device.type == "cpu":  # on a GPU this would wait for the device
-            check_index(topology.species, "the graph's species", len(self.species), "species in the model")
+            check_index(topology.species, "species", len(self.species), "species in the model")
 
     @staticmethod
     def _total(energies: Float[Tensor, " centers"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
@@ -314,15 +314,3 @@ def _rename_old_weights(_: nn.Module, weights: dict[str, Tensor], prefix: str, *
     """Model files and checkpoints of format 1 call the atomic energies ``shift``."""
     if f"{prefix}shift" in weights:
         weights[f"{prefix}atomic_energies"] = weights.pop(f"{prefix}shift")
-
-
-@contextmanager
-def evaluating(potential: Potential) -> Iterator[None]:
-    """Evaluation mode for a while: no derivative of a derivative is prepared."""
-    was_training = potential.training
-    potential.eval()
-    try:
-        with torch.no_grad():  # forces turn it on again for themselves
-            yield
-    finally:
-        potential.train(was_training)

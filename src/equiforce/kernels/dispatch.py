@@ -63,8 +63,9 @@ def gpu_usable(example: Tensor, *, by_name: bool) -> bool:
     """Whether the Triton kernels can compute with such tensors; on the CPU only by name, in Triton's interpreter."""
     if not (example.is_cuda or by_name):
         return False
-    gpu = gpu_convolution()
-    usable = example.dtype in gpu.DTYPES and gpu.available() and (example.is_cuda or gpu.interpreted())
+    from equiforce.kernels.gpu import launch  # noqa: PLC0415 - an optional backend
+
+    usable = example.dtype in launch.DTYPES and launch.available() and (example.is_cuda or launch.interpreted())
     if not usable and example.is_cuda:
         tell_once("equiforce computes with plain torch on the GPU, many times slower: pip install triton")
     return usable

@@ -7,7 +7,7 @@ import torch
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.kernels import CouplingTable, autograd, using
-from equiforce.kernels.gpu import convolution as gpu
+from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu import local as gpu_local
 from equiforce.kernels.gpu.codegen import local as codegen_local
 from equiforce.kernels.gpu.codegen.local import environments, products
@@ -35,7 +35,7 @@ def on_any_machine(monkeypatch, tmp_path_factory):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(gpu, "cache_folder", lambda: folder)
+    monkeypatch.setattr(launch, "cache_folder", lambda: folder)
 
 
 def check(actual, expected, inputs):
@@ -206,10 +206,10 @@ def test_starts_are_computed_once_and_again_when_centers_change():
 
 def test_source_is_kept_and_read_again(tmp_path):
     text = environments(0, 2).text
-    first = gpu.load(text, gpu.interpreted(), tmp_path)
+    first = launch.load(text, launch.interpreted(), tmp_path)
     (file,) = tmp_path.glob("*.py")
     assert file.read_text() == text
-    assert gpu.load(text, gpu.interpreted(), tmp_path) is first
+    assert launch.load(text, launch.interpreted(), tmp_path) is first
 
 
 def test_a_whole_model():

@@ -5,11 +5,7 @@ topology alone is computed once and kept with it, so that under a captured CUDA 
 capture; knot_coordinates and features may change.
 """
 
-import hashlib
-import tempfile
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,15 +17,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from equiforce.graph import Topology
 from equiforce.kernels.backend import NeedsGrad, Tangents
-from equiforce.kernels.cache import cache_folder
 from equiforce.kernels.gpu.codegen import convolution as codegen
-from equiforce.kernels.gpu.programs import WARP, Family, n_parts
+from equiforce.kernels.gpu.launch import check_size, checked, interpreted, load
+from equiforce.kernels.gpu.programs import WARP, n_parts
 from equiforce.kernels.spec.paths import PathTable
-
-try:
-    from triton import knobs
-except ImportError:  # torch for CUDA brings Triton along, this since torch 2.8
-    knobs = None
 
 # Not yet tuned. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
 # warps works on four edges at once and sums over them at its end. The first is best where there are enough programs to
@@ -39,10 +30,9 @@ WARPS_OF_MANY, WARPS_OF_FEW = 1, 4
 # Not yet tuned. Edges between two knots are shared out to at most so many programs, each with so many at least: in a
 # crystal most edges lie between few knots.
 MOST_SLICES, EDGES_OF_A_SLICE = 8, 256
-DTYPES = (torch.float32, torch.float64)
 
 
-class Edges(NamedTuple):
+class Indices(NamedTuple):
     """What kernels need to know of a topology, as int32."""
 
     centers: Int[Tensor, " edges"]
@@ -53,30 +43,13 @@ class Edges(NamedTuple):
     neighbor_starts: Int[Tensor, " atoms+1"]  # in that order
 
 
-class Knots(NamedTuple):
+class EdgesByKnot(NamedTuple):
     """Edges in the order of the knots that they lie between."""
 
     version: int
     n_rows: int
     order: Int[Tensor, " edges"]
     starts: Int[Tensor, " rows+1"]
-
-
-class Traffic(NamedTuple):
-    """Bytes that a kernel moves."""
-
-    memory: int  # every tensor once: what no kernel can do without, and what a bandwidth bound is computed from
-    caches: int  # what its programs ask for, edge by edge; the caches serve most of it
-
-
-def available() -> bool:
-    """Whether these kernels can run here: on a GPU, or in Triton's interpreter (``TRITON_INTERPRET=1``), for tests."""
-    return knobs is not None and (torch.cuda.is_available() or interpreted())
-
-
-def interpreted() -> bool:
-    """Whether Triton does not compile, but interprets, slowly and on any tensor."""
-    return knobs is not None and bool(knobs.runtime.interpret)
 
 
 def convolve_forward(
@@ -88,14 +61,14 @@ def convolve_forward(
     table: PathTable,
     tangents: Tangents | None = None,
 ) -> Float[Tensor, "centers messages"]:
-    """The convolution [centers, irreps_out], or with tangents its derivative along them. Edges are sorted by centre."""
+    """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     n_centers, parts = topology.n_centers, n_parts(table, "forward")
     if not (topology.n_edges and parts):
         return x.new_zeros(n_centers, table.irreps_out.dim)
     out = x.new_empty(n_centers, table.irreps_out.dim)
     edges, n_warps = _edges(topology), _n_warps(n_centers * parts)
-    x, harmonics, values, knot_coordinates, *along = _contiguous(
-        x, harmonics, values, knot_coordinates, *(tangents or (None,) * 3)
+    x, harmonics, values, knot_coordinates, *along = _checked(
+        x, harmonics, values, knot_coordinates, topology, table, tangents
     )
     arguments = (
         x,
@@ -125,7 +98,7 @@ def convolve_backward(
     needs_grad: NeedsGrad,
     tangents: Tangents | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients with respect to x, harmonics, values and knot coordinates of <g, gather>, those that are needed.
+    """See :class:`equiforce.kernels.backend.ConvolutionBackend`.
 
     The gradient of the values is a kernel of its own, over edges sorted by their knots: it reads x and g once more, but
     not the table, needs no atomic additions, of which there would be 4·n_weights an edge, and repeats itself exactly.
@@ -135,8 +108,10 @@ def convolve_backward(
         asked = (needs_grad.x, needs_grad.geometry, needs_grad.values, needs_grad.geometry)
         gx, gy, gvalues, gt = (zero if yes else None for zero, yes in zip(zeros, asked, strict=True))
         return gx, gy, gvalues, gt
-    along = tangents or (None, None, None)
-    g, x, harmonics, values, knot_coordinates, *along = _contiguous(g, x, harmonics, values, knot_coordinates, *along)
+    (g,) = checked("convolve", x, g=(g, (topology.n_centers, table.irreps_out.dim)))
+    x, harmonics, values, knot_coordinates, *along = _checked(
+        x, harmonics, values, knot_coordinates, topology, table, tangents
+    )
     gx = geometry = gvalues = gy = gt = None
     with torch.cuda.device_of(x):
         if needs_grad.x or needs_grad.geometry:
@@ -186,25 +161,48 @@ def _knots(g, x, harmonics, values, knot_coordinates, topology, table, along) ->
     return copies.sum(0)
 
 
+def _checked(
+    x: Tensor,
+    harmonics: Tensor,
+    values: Tensor,
+    knot_coordinates: Tensor,
+    topology: Topology,
+    table: PathTable,
+    tangents: Tangents | None,
+) -> list[Tensor | None]:
+    """Features, harmonics, values, knot coordinates and the three tangents, as the kernels read them."""
+    n_edges = topology.n_edges
+    check_size("convolve", max(n_edges, topology.n_atoms))
+    features, of_edges = (topology.n_atoms, table.irreps_in.dim), (n_edges, (table.l_max + 1) ** 2)
+    dx, dy, dt = tangents or (None, None, None)
+    return checked(
+        "convolve",
+        x,
+        x=(x, features),
+        harmonics=(harmonics, of_edges),
+        values=(values, (len(values), table.n_weights)),
+        knot_coordinates=(knot_coordinates, (n_edges,)),
+        dx=(dx, features),
+        dharmonics=(dy, of_edges),
+        dknot_coordinates=(dt, (n_edges,)),
+    )
+
+
 def _n_warps(n_programs: int) -> int:
     return WARPS_OF_MANY if n_programs >= FILLING else WARPS_OF_FEW
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+_edges_of: WeakKeyDictionary[Topology, Indices] = WeakKeyDictionary()
+_knots_kept = WeakTensorKeyDictionary()  # knot coordinates: EdgesByKnot
 
 
-_edges_of: WeakKeyDictionary[Topology, Edges] = WeakKeyDictionary()
-_knots_kept = WeakTensorKeyDictionary()  # knot_coordinates: Knots
-
-
-def _edges(topology: Topology) -> Edges:
+def _edges(topology: Topology) -> Indices:
     """The indices of a topology, computed when it is first seen."""
     found = _edges_of.get(topology)
     if found is None:
         atoms = torch.arange(topology.n_atoms + 1, device=topology.centers.device)
         order = topology.by_neighbor
-        found = Edges(
+        found = Indices(
             centers=topology.centers.int(),
             neighbors=topology.neighbors.int(),
             center_starts=torch.searchsorted(topology.centers, atoms, out_int32=True),
@@ -216,73 +214,17 @@ def _edges(topology: Topology) -> Edges:
     return found
 
 
-def _knots_of(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> Knots:
+def _knots_of(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> EdgesByKnot:
     """The order of the edges by knots, kept for the other layers of the same pass."""
     version = 0 if knot_coordinates.is_inference() else knot_coordinates._version
     found = _knots_kept.get(knot_coordinates)
     if found is None or (found.version, found.n_rows) != (version, n_rows):
         rows, order = knot_coordinates.detach().floor().clamp(0, n_rows - 4).int().sort(stable=True)
         starts = torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device).int(), out_int32=True)
-        found = _knots_kept[knot_coordinates] = Knots(version, n_rows, order.int(), starts)
+        found = _knots_kept[knot_coordinates] = EdgesByKnot(version, n_rows, order.int(), starts)
     return found
 
 
 @cache
 def _module(table: PathTable, interpret: bool) -> ModuleType:
     return load(codegen.source(table), interpret)
-
-
-@cache
-def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
-    """The module with this text; Triton compiles its kernels when they are first launched, and keeps them.
-
-    Args:
-        text: written to a file, which Triton needs.
-        interpret: tells modules loaded for the interpreter from others.
-        folder: where the file is kept; the user's cache unless said otherwise.
-    """
-    name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = (folder or cache_folder()) / f"{name}.py"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same right now
-            draft = Path(workshop) / path.name
-            draft.write_text(text)
-            draft.replace(path)
-    spec = spec_from_file_location(f"{name}_{interpret}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def traffic(
-    table: PathTable,
-    family: Family,
-    n_atoms: int,
-    n_edges: int,
-    n_rows: int,
-    *,
-    jvp: bool = False,
-    n_bytes: int = 4,
-) -> Traffic:
-    """An estimate of the bytes that a kernel moves: ``forward``, ``backward`` with all it can give, or ``knots``."""
-    parts, n_harmonics = n_parts(table, family), (table.l_max + 1) ** 2
-    given = 2 if jvp else 1
-    features, messages, weights = given * table.irreps_in.dim, table.irreps_out.dim, table.n_weights
-    of_edge = given * (n_harmonics + 1)
-    if family == "forward":
-        kept = n_atoms * (features + messages) + n_edges * of_edge + n_rows * weights
-        asked = n_edges * (features + 4 * weights + parts * of_edge) + n_atoms * messages
-        n_indices, n_index_reads = n_edges, parts * n_edges
-    elif family == "backward":
-        results = n_edges * (n_harmonics + 1)
-        kept = n_atoms * (features + messages + table.irreps_in.dim) + n_edges * of_edge + results + n_rows * weights
-        asked = n_edges * (messages + 4 * weights + parts * of_edge) + parts * results
-        asked += n_atoms * (features + table.irreps_in.dim)
-        n_indices, n_index_reads = 2 * n_edges, 2 * parts * n_edges
-    else:
-        kept = n_atoms * (features + messages) + n_edges * of_edge + 4 * n_rows * weights
-        asked = n_edges * (features + messages + parts * of_edge) + 4 * n_rows * weights
-        n_indices, n_index_reads = 3 * n_edges, 3 * parts * n_edges
-    return Traffic(memory=n_bytes * kept + 4 * n_indices, caches=n_bytes * asked + 4 * n_index_reads)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from equiforce.geometry.irreps import hidden_irreps
-from equiforce.kernels.gpu import convolution as gpu
+from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu.codegen.convolution import FLAGS, source
 from equiforce.kernels.gpu.programs import FAMILIES
 from equiforce.kernels.spec.paths import PathTable
@@ -41,7 +41,7 @@ def table_of(*channels, odd=False):
 def compiled(table, family, flags, folder, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = getattr(gpu.load(source(table), False, folder), family)
+    function = getattr(launch.load(source(table), False, folder), family)
     types, constants = {}, {}
     for name in function.arg_names:
         absent = (name in {"dx", "dy", "dt"} and not flags.get("JVP")) or (name == "gx" and not flags.get("X"))
