@@ -84,8 +84,8 @@ def convolve_backward(
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
     made = {"gx": torch.zeros}
-    made |= {"gy": torch.empty, "gt": torch.empty} if geometry else {}
-    made |= {"gtable": torch.zeros} if weights else {}
+    made |= {"gharmonics": torch.empty, "gknot_coordinates": torch.empty} if geometry else {}
+    made |= {"gvalues": torch.zeros} if weights else {}
     results = ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)
     gy, gt = results[1:3] if geometry else (None, None)
     return results[0], gy, results[-1][0] if weights else None, gt
@@ -119,12 +119,12 @@ def _given(
         "neighbors": topology.neighbors,
         "order": topology.by_neighbor,
         "x": x,
-        "y": harmonics,
-        "table": values,
-        "t": knot_coordinates,
+        "harmonics": harmonics,
+        "values": values,
+        "knot_coordinates": knot_coordinates,
         "dx": dx,
-        "dy": dy,
-        "dt": dt,
+        "dharmonics": dy,
+        "dknot_coordinates": dt,
     }
 
 

@@ -28,18 +28,18 @@ ARGUMENTS = Arguments(
         Array("neighbors", ("n_edges",), "index"),
         Array("order", ("n_edges",), "index"),  # that sorts edges by neighbour
         Array("x", ("n_atoms", "dim_in")),
-        Array("y", ("n_edges", "n_harmonics")),
-        Array("table", ("n_rows", "n_weights")),
-        Array("t", ("n_edges",)),  # knot coordinates
+        Array("harmonics", ("n_edges", "n_harmonics")),
+        Array("values", ("n_rows", "n_weights")),
+        Array("knot_coordinates", ("n_edges",))
         Array("g", ("n_centers", "dim_out")),
         Array("dx", ("n_atoms", "dim_in")),
-        Array("dy", ("n_edges", "n_harmonics")),
-        Array("dt", ("n_edges",)),
+        Array("dharmonics", ("n_edges", "n_harmonics")),
+        Array("dknot_coordinates", ("n_edges",)),
         Array("out", ("n_centers", "dim_out"), result=True),
         Array("gx", ("n_atoms", "dim_in"), result=True),
-        Array("gy", ("n_edges", "n_harmonics"), result=True),
-        Array("gt", ("n_edges",), result=True),
-        Array("gtable", ("n_rows", "n_weights"), result=True, copies=True),
+        Array("gharmonics", ("n_edges", "n_harmonics"), result=True),
+        Array("gknot_coordinates", ("n_edges",), result=True),
+        Array("gvalues", ("n_rows", "n_weights"), result=True, copies=True),
     ),
 )
 
@@ -96,14 +96,14 @@ class _Writer:
         yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
         yield "  for (int k = 0; k < c->n; k++) {"
         yield f"    const long e = {'first + k' if self.forward else 'a->order[first + k]'};"
-        yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->y[e*{h} + h];"
-        yield "    const S t = a->t[e];"
+        yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->harmonics[e*{h} + h];"
+        yield "    const S t = a->knot_coordinates[e];"
         yield "    const long row = t > 0 ? (t < a->n_rows - 4 ? (long)t : a->n_rows - 4) : 0;"
         yield "    const S u = t - row; LANE(c->u, k) = u > 1 ? 1 : u;"
-        yield f"    c->t[k] = a->table + row*{self.table.n_weights};"
+        yield f"    c->t[k] = a->values + row*{self.table.n_weights};"
         if self.jvp:
-            yield "    LANE(c->dt, k) = a->dt[e];"
-            yield f"    for (int h = 0; h < {h}; h++) LANE(c->dy[h], k) = a->dy[e*{h} + h];"
+            yield "    LANE(c->dt, k) = a->dknot_coordinates[e];"
+            yield f"    for (int h = 0; h < {h}; h++) LANE(c->dy[h], k) = a->dharmonics[e*{h} + h];"
         if self.forward:
             yield f"    c->x[k] = a->x + a->neighbors[e]*{self.dim_in};"
         else:
@@ -144,8 +144,8 @@ class _Writer:
         if self.kernel.geometry:
             yield "      for (int k = 0; k < c->n; k++) {"
             yield "        const long edge = a->order[first + k];"
-            yield f"        for (int h = 0; h < {h}; h++) a->gy[edge*{h} + h] = total(sums[k][h]);"
-            yield f"        a->gt[edge] = total(sums[k][{h}]);"
+            yield f"        for (int h = 0; h < {h}; h++) a->gharmonics[edge*{h} + h] = total(sums[k][h]);"
+            yield f"        a->gknot_coordinates[edge] = total(sums[k][{h}]);"
             yield "      }"
         yield "    }"
         yield "  }"
@@ -161,13 +161,13 @@ class _Writer:
         yield "}"
         yield "static void compute(const void *given, long p) {"
         yield "  const Arguments *a = given;"
-        yield f"  part(a, a->gtable + p*{size}, start(a, p), start(a, p + 1));"
+        yield f"  part(a, a->gvalues + p*{size}, start(a, p), start(a, p + 1));"
         yield "}"
         if self.kernel.weights:
             yield "static void reduce(const void *given, long p) {"
             yield f"  const Arguments *a = given; const long n = {size}, n_parts = a->n_parts;"
             yield "  for (long w = n*p/n_parts; w < n*(p + 1)/n_parts; w++)"
-            yield "    for (long q = 1; q < n_parts; q++) a->gtable[w] += a->gtable[q*n + w];"
+            yield "    for (long q = 1; q < n_parts; q++) a->gvalues[w] += a->gvalues[q*n + w];"
             yield "}"
         yield "void run(const Arguments *a) {"
         yield "  each_part(compute, a, a->n_parts);"
