@@ -30,7 +30,7 @@ ARGUMENTS = Arguments(
         Array("x", ("n_atoms", "dim_in")),
         Array("harmonics", ("n_edges", "n_harmonics")),
         Array("values", ("n_rows", "n_weights")),
-        Array("knot_coordinates", ("n_edges",))
+        Array("knot_coordinates", ("n_edges",)),
         Array("g", ("n_centers", "dim_out")),
         Array("dx", ("n_atoms", "dim_in")),
         Array("dharmonics", ("n_edges", "n_harmonics")),
