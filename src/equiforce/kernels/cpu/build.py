@@ -22,6 +22,7 @@ from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
 
 PREBUILT = Path(__file__).parents[1] / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
+LINKING = ("-shared", "-pthread")
 FLAGS: tuple[str, ...] = (
     "-O2",
     "-std=gnu11",
@@ -122,7 +123,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
         openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
-            [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
+            [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
         for command in steps:
             result = subprocess.run(command, capture_output=True, text=True, check=False)
