@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from equiforce.data.read import read
     from equiforce.errors import InputError
     from equiforce.evaluate import predict
-    from equiforce.graph import AtomicGraph, Labels, Prediction, Structure
+    from equiforce.graph import AtomicGraph, Prediction, Structure
+    from equiforce.labels import Labels
     from equiforce.model_file import load
     from equiforce.potential import Potential
     from equiforce.workflow import train
@@ -24,7 +25,7 @@ _HOMES = {
     "AtomicGraph": "graph",
     "Calculator": "calculators.ase",
     "InputError": "errors",
-    "Labels": "graph",
+    "Labels": "labels",
     "Potential": "potential",
     "Prediction": "graph",
     "RunConfig": "config",

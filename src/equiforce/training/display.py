@@ -4,10 +4,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from equiforce.evaluate import ValidationErrors
+from equiforce.quantities import QUANTITIES
 from equiforce.training.loop import Report
 
-COLUMNS = ("epoch", "step", "loss", "energy MAE", "forces MAE", "stress MAE", "rate")
-UNITS = ("", "", "", "meV/atom", "meV/Å", "meV/Å³", "")
 WIDTH = 11
 LINES = 40  # at most, over a run; every number is in the log
 
@@ -42,8 +42,10 @@ class Display:
         self.smooth = None
 
     def __enter__(self) -> "Display":
-        self.console.print("".join(name.rjust(WIDTH) for name in COLUMNS), highlight=False, soft_wrap=True)
-        self.console.print("".join(unit.rjust(WIDTH) for unit in UNITS), highlight=False, soft_wrap=True)
+        names = ("epoch", "step", "loss", *(f"{quantity.name} MAE" for quantity in QUANTITIES), "rate")
+        units = ("", "", "", *(quantity.logged.unit for quantity in QUANTITIES), "")
+        for row in (names, units):
+            self.console.print("".join(cell.rjust(WIDTH) for cell in row), highlight=False, soft_wrap=True)
         self.bar.start()
         return self
 
@@ -59,18 +61,20 @@ class Display:
         self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}")
         if report.errors is None:
             return
-        energy, forces = report.errors.energy_mae_meV_per_atom, report.errors.forces_mae_meV_per_A
-        shown_energy = "" if energy is None else f"E {energy:.2f} meV/atom  "
-        shown_forces = "" if forces is None else f"F {forces:.1f} meV/Å"
-        self.bar.update(self.task, errors=shown_energy + shown_forces)
+        shown = [
+            f"{headline.symbol} {found.mae:.{headline.digits}f} {quantity.logged.unit}"
+            for quantity, found in report.errors.items()
+            if (headline := quantity.headline)
+        ]
+        self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
-            self.console.print(self._line(report), highlight=False, soft_wrap=True)
+            self.console.print(self._line(report, report.errors), highlight=False, soft_wrap=True)
 
-    def _line(self, report: Report) -> str:
-        state, errors = report.state, report.errors
-        values = (errors.energy_mae_meV_per_atom, errors.forces_mae_meV_per_A, errors.stress_mae_meV_per_A3)
+    def _line(self, report: Report, errors: ValidationErrors) -> str:
+        state = report.state
+        found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]
         cells = [str(state.epoch), str(state.step), f"{self.smooth:.3g}"]
-        cells += ["-" if value is None else f"{value:.3g}" for value in values] + [f"{rate:.1e}"]
+        cells += ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]
         return "".join(cell.rjust(WIDTH) for cell in cells) + (" *" if report.improved else "")
