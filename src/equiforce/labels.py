@@ -85,7 +85,7 @@ def _rows(structure: Structure, quantity: Quantity, value: float | np.ndarray | 
     if rows.shape != shape:
         raise InputError(
             f"{structure.source or 'a structure'}: {quantity.name} has the shape {list(rows.shape)}, and has to have "
-            f"{list(shape)}"
+            f"{list(shape)}: correct it, or leave it out"
         )
     return rows if quantity.of_atoms else rows[None]
 

@@ -1,5 +1,7 @@
 """What a person sees while a model trains."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -8,7 +10,7 @@ from equiforce.evaluate import ValidationErrors
 from equiforce.quantities import QUANTITIES
 from equiforce.training.loop import Report
 
-WIDTH = 11
+WIDTH = 11  # of a column, at least
 LINES = 40  # at most, over a run; every number is in the log
 
 
@@ -37,15 +39,15 @@ class Display:
             console=console,
             transient=True,
         )
+        errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in QUANTITIES]
+        self.columns = [("epoch", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
         self.task = None
         self.next_line = 0.0
         self.smooth = None
 
     def __enter__(self) -> "Display":
-        names = ("epoch", "step", "loss", *(f"{quantity.name} MAE" for quantity in QUANTITIES), "rate")
-        units = ("", "", "", *(quantity.logged.unit for quantity in QUANTITIES), "")
-        for row in (names, units):
-            self.console.print("".join(cell.rjust(WIDTH) for cell in row), highlight=False, soft_wrap=True)
+        self._print([name for name, _ in self.columns])
+        self._print([unit for _, unit in self.columns])
         self.bar.start()
         return self
 
@@ -69,12 +71,16 @@ class Display:
         self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
-            self.console.print(self._line(report, report.errors), highlight=False, soft_wrap=True)
+            self._print(self._cells(report, report.errors), " *" if report.improved else "")
 
-    def _line(self, report: Report, errors: ValidationErrors) -> str:
+    def _print(self, cells: Sequence[str], mark: str = "") -> None:
+        widths = [max(WIDTH, len(name) + 1, len(unit) + 1) for name, unit in self.columns]
+        line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _cells(self, report: Report, errors: ValidationErrors) -> list[str]:
         state = report.state
         found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]
         cells = [str(state.epoch), str(state.step), f"{self.smooth:.3g}"]
-        cells += ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]
-        return "".join(cell.rjust(WIDTH) for cell in cells) + (" *" if report.improved else "")
+        return cells + ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]
