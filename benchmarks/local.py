@@ -18,11 +18,13 @@ from lightning_fabric import Fabric
 from machine import commit, machine
 from structures import water
 
-from equiforce.graph import Labels, Structure
+from equiforce.graph import Structure
 from equiforce.kernels import cpu, cpu_local, cpu_nodes
+from equiforce.labels import Label, Labels
 from equiforce.model_file import build_potential
 from equiforce.models.allegro import AllegroConfig
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 
@@ -68,7 +70,8 @@ def main() -> None:
     structure = Structure(atomic_numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
     graph = build_graph(structure, potential.species, potential.cutoff)
     known, fabric = torch.ones(1, dtype=torch.bool), Fabric(accelerator="cpu", devices=1)
-    labels = Labels(torch.zeros(1).double(), torch.zeros(graph.n_atoms, 3).double(), None, known, known, ~known)
+    energies, forces = torch.zeros(1).double(), torch.zeros(graph.n_atoms, 3).double()
+    labels = Labels({ENERGY: Label(energies, known), FORCES: Label(forces, known)})
     loss = LossConfig(energy=1.0, forces=1.0, stress=0.0)
     spent: Counter = Counter()
     watch(spent)

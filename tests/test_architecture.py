@@ -10,7 +10,7 @@ import equiforce
 SOURCE = Path(equiforce.__file__).parent
 TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-TENSOR_LAYERS = ("graph.py", "geometry", "kernels", "nn", "models", "potential.py")
+TENSOR_LAYERS = ("graph.py", "labels.py", "quantities.py", "geometry", "kernels", "nn", "models", "potential.py")
 MAX_FILE, MAX_FUNCTION, MAX_MODEL = 400, 60, 250
 
 

@@ -13,9 +13,11 @@ from rich.console import Console
 import equiforce
 from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, errors, predict, validate, validation_sums
-from equiforce.graph import Structure, batch, batch_labels
+from equiforce.graph import Structure, batch
+from equiforce.labels import batch_labels
 from equiforce.memory import footprint
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES, STRESS
 from tests.systems import structure_of
 
 
@@ -138,7 +140,10 @@ def test_only_known_labels_count(mixed, predictions):
     assert total.forces.n == 18
     assert total.stress is None
     bare = errors(mixed, predictions)
-    assert set(bare.total) == {None}
+    assert not bare.total
+    assert bare.total.energy is None
+    with pytest.raises(AttributeError, match="no measure of errors 'dipole'"):
+        bare.total.dipole  # noqa: B018
     assert bare.forces_by_element == {}
     assert bare.table().row_count == 0
 
@@ -163,14 +168,10 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
     graphs = [build_graph(one, potential.species, potential.cutoff) for one in structures]
     batches = [(batch(graphs[start : start + 3]), batch_labels(structures[start : start + 3])) for start in (0, 3)]
     total, found = errors(structures, predictions).total, validate(potential, batches)
-    assert found.energy_mae_meV_per_atom == pytest.approx(total.energy_per_atom.mae, rel=1e-3)
-    assert found.energy_rmse_meV_per_atom == pytest.approx(total.energy_per_atom.rmse, rel=1e-3)
-    assert found.forces_mae_meV_per_A == pytest.approx(total.forces.mae, rel=1e-3)
-    assert found.forces_rmse_meV_per_A == pytest.approx(total.forces.rmse, rel=1e-3)
-    assert found.stress_mae_meV_per_A3 == pytest.approx(total.stress.mae, rel=1e-3)
-    assert found.stress_rmse_meV_per_A3 == pytest.approx(total.stress.rmse, rel=1e-3)
+    for quantity, metric in ((ENERGY, total.energy_per_atom), (FORCES, total.forces), (STRESS, total.stress)):
+        assert found[quantity] == pytest.approx((metric.mae, metric.rmse), rel=1e-3)
     shares = [validation_sums(potential, [one]).as_tensor() for one in batches]
-    assert ErrorSums.from_tensor(shares[0] + shares[1]).errors() == pytest.approx(found)
+    assert ErrorSums.from_tensor(shares[0] + shares[1]).errors().columns() == pytest.approx(found.columns())
 
 
 def test_validation_without_a_label_says_none(potential):
@@ -179,9 +180,9 @@ def test_validation_without_a_label_says_none(potential):
     found = validate(potential, [(build_graph(one, potential.species, potential.cutoff), batch_labels([one]))])
     assert potential.training
     potential.eval()
-    assert found.energy_mae_meV_per_atom > 0
-    assert found.forces_mae_meV_per_A is None
-    assert found.stress_rmse_meV_per_A3 is None
+    assert found[ENERGY].mae > 0
+    assert list(found) == [ENERGY]
+    assert found.columns()["stress_rmse_meV_per_A3"] is None
 
 
 def test_ase_atoms_are_predicted_like_structures(potential):
@@ -213,7 +214,8 @@ def test_prediction_leaves_the_atoms_and_the_modes_of_the_potential_alone(potent
     with torch.enable_grad():
         predictions = predict(potential, [atoms])
     assert {name: module.training for name, module in potential.named_modules()} == before
-    assert not any(value.requires_grad for value in predictions[0] if value is not None)
+    assert not predictions[0].energy.requires_grad
+    assert not predictions[0].forces.requires_grad
     assert atoms.calc is None
     with pytest.raises(InputError), torch.enable_grad():
         predict(potential, [molecule("NH3")])

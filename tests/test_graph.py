@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from equiforce.errors import InputError
-from equiforce.graph import batch, batch_labels
+from equiforce.graph import batch
 from tests.systems import atom, crystal, ethanol, graph_of
 
 
@@ -67,20 +67,6 @@ def test_a_cell_is_not_written_out_for_each_edge():
         with largest_tensor() as seen:
             graph.edge_vectors()
         assert seen() == 3 * graph.n_edges
-
-
-def test_labels_know_what_is_absent():
-    one = replace(ethanol(), energy=-1.0)
-    other = replace(crystal(), forces=np.ones((2, 3)), stress=np.eye(3))
-    labels = batch_labels([one, other])
-    assert labels.energy.tolist() == [-1.0, 0.0]
-    assert labels.has_energy.tolist() == [True, False]
-    assert labels.forces.shape == (11, 3)
-    assert labels.forces[:9].abs().sum() == 0
-    assert labels.has_stress.tolist() == [False, True]
-    assert torch.equal(labels.stress[1], torch.eye(3, dtype=torch.float64))
-    nothing = batch_labels([ethanol()])
-    assert nothing[:3] == (None, None, None)
 
 
 def test_some_edges_of_a_graph():

@@ -47,7 +47,7 @@ def test_scale_of_a_species_scales_its_atoms():
 def test_nothing_is_computed_that_was_not_asked_for():
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(crystal())
     energy_only = potential(graph, forces=False)
-    assert energy_only[2:] == (None, None, None)
+    assert (energy_only.forces, energy_only.virial, energy_only.stress) == (None, None, None)
     stress_only = potential(graph, forces=False, stress=True)
     assert stress_only.forces is None
     assert stress_only.stress.shape == (1, 3, 3)
@@ -56,7 +56,7 @@ def test_nothing_is_computed_that_was_not_asked_for():
 
 def test_evaluation_leaves_no_graph_behind():
     prediction = potential_of(l_max=1, n_layers=2, channels=4)(graph_of(crystal()), stress=True)
-    assert not any(value.requires_grad for value in prediction)
+    assert not any(getattr(prediction, field.name).requires_grad for field in fields(prediction))
 
 
 def test_stress_exists_where_every_structure_has_a_volume():
@@ -89,7 +89,7 @@ def test_float32_weights_give_float64_results():
     potential = potential_of(dtype="float32", l_max=1, n_layers=2, channels=4)
     prediction = potential(graph_of(ethanol()))
     assert potential.dtype == torch.float32
-    assert {value.dtype for value in prediction[:3]} == {torch.float64}
+    assert {value.dtype for value in (prediction.energy, prediction.energies, prediction.forces)} == {torch.float64}
     exact = potential_of(l_max=1, n_layers=2, channels=4)
     exact.load_state_dict(potential.state_dict())
     torch.testing.assert_close(prediction.forces, exact(graph_of(ethanol())).forces, rtol=0, atol=1e-4)
@@ -120,11 +120,12 @@ def test_in_center_batches_is_the_whole(options, at_once, monkeypatch):
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
     parts = [potential(graph, stress=True), potential(graph, energy_mask=mask), potential(shuffled, forces=False)]
     for one, other in zip(parts, whole, strict=True):
-        for a, b in zip(one, other, strict=True):
+        for a, b in ((getattr(one, f.name), getattr(other, f.name)) for f in fields(one)):
             assert (a is None) == (b is None)
             if a is not None:
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
-    assert not any(value.requires_grad for value in parts[0] if value is not None)
+    values = [getattr(parts[0], field.name) for field in fields(parts[0])]
+    assert not any(value.requires_grad for value in values if value is not None)
 
 
 def test_center_batches_share_out_atoms_and_edges_and_keep_species():

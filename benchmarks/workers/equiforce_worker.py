@@ -6,9 +6,11 @@ import torch
 from lightning_fabric import Fabric
 from protocol import Work, count_weights, random_labels, serve
 
-from equiforce.graph import AtomicGraph, Labels, Structure, batch
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.labels import Label, Labels
 from equiforce.model_file import build_potential
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig, build_optimizer
@@ -22,7 +24,8 @@ def inputs(case: dict, frames: list) -> tuple[AtomicGraph, Labels]:
     graph = batch([build_graph(s, case["species"], case["cutoff"]) for s in structures])
     energies, forces = random_labels(frames)
     known = torch.ones(len(frames), dtype=torch.bool)
-    return graph.to(case["device"]), Labels(energies, forces, None, known, known, ~known).to(case["device"])
+    labels = Labels({ENERGY: Label(energies, known), FORCES: Label(forces, known)})
+    return graph.to(case["device"]), labels.to(case["device"])
 
 
 def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from equiforce.data.read import ReadOptions, read
     from equiforce.errors import DivergedError, InputError
     from equiforce.evaluate import predict
-    from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
+    from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+    from equiforce.labels import Labels
     from equiforce.model_file import load, save
     from equiforce.neighbors import build_graph
     from equiforce.potential import Potential
@@ -27,7 +28,7 @@ _HOMES = {
     "Calculator": "calculators.ase",
     "DivergedError": "errors",
     "InputError": "errors",
-    "Labels": "graph",
+    "Labels": "labels",
     "Potential": "potential",
     "Prediction": "graph",
     "ReadOptions": "data.read",

@@ -1,5 +1,8 @@
 """Energies and forces of systems that do not fit into memory: chunk by chunk, each with all that it depends on."""
 
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -97,20 +100,17 @@ class ChunkedPotential:
 def in_chunks(
     potential: Potential, graph: AtomicGraph, chunks: tuple[Int[Tensor, " _"], ...], *, stress: bool = False
 ) -> Prediction:
-    """Energy, forces and, where asked for, virial and stress as sums over chunks, each of some atoms' energies."""
-    energies, forces = torch.zeros_like(graph.positions[:, 0]), torch.zeros_like(graph.positions)
-    sums: list[Tensor | None] = []
-    for own in chunks:
-        atoms, edges = surroundings(graph, own, potential.model.n_hops)
-        energy_mask = torch.zeros_like(atoms)
-        energy_mask[own] = True
-        found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
-        energies[atoms] += found.energies
-        forces[atoms] += found.forces
-        parts = (found.energy, found.virial, found.stress)
-        sums = [old if new is None else old + new for old, new in zip(sums, parts, strict=True)] if sums else [*parts]
-    energy, virial, total_stress = sums
-    return Prediction(energy=energy, energies=energies, forces=forces, virial=virial, stress=total_stress)
+    """The prediction for a graph as the sum over chunks, each of which predicts what some atoms' energies give."""
+
+    def parts() -> Iterator[Prediction]:
+        for own in chunks:
+            atoms, edges = surroundings(graph, own, potential.model.n_hops)
+            energy_mask = torch.zeros_like(atoms)
+            energy_mask[own] = True
+            found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
+            yield found.in_larger(atoms)
+
+    return reduce(add, parts())
 
 
 def surroundings(

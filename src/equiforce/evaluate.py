@@ -15,19 +15,11 @@ from torch import Tensor
 from equiforce.ase_atoms import AseAtoms
 from equiforce.chunks import ChunkedPotential
 from equiforce.elements import SYMBOLS
-from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
+from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+from equiforce.labels import Labels, residual
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential, evaluating
-
-MEV = 1e3  # eV -> meV
-GPA = 160.21766208  # eV/Å³ -> GPa
-UNITS = {
-    "energy": "meV",
-    "energy_per_atom": "meV/atom",
-    "forces": "meV/Å",
-    "stress": "meV/Å³",
-    "stress_GPa": "GPa",
-}
+from equiforce.quantities import FORCES, QUANTITIES, Measure, Quantity, requested
 
 
 @overload
@@ -58,7 +50,9 @@ def predict(
     max_memory: float | None = None,
     console: Console | None = None,
 ) -> Prediction | list[Prediction]:
-    """Energy, forces and stress of each structure, without gradients; the potential stays in the mode that it is in.
+    """Energy, forces, stress and every other quantity of each structure.
+
+    No gradients are recorded, and the potential stays in the mode that it is in.
 
     Args:
         potential: the model; evaluated on its own device.
@@ -100,47 +94,38 @@ def _predict_all(
         plan = compute.plan(batch([largest] * side_by_side))
         console.print(f"memory: {plan.words()}", highlight=False, soft_wrap=True)
     with evaluating(potential):
-        for indices, graph, stressed in _batches(potential, structures, max_edges, console):
-            prediction = compute(graph.to(potential.device), stress=stressed)
-            predictions.update(zip(indices, _split(prediction, graph.atoms_per_structure().tolist()), strict=True))
+        for indices, graph, with_volume in _batches(potential, structures, max_edges, console):
+            wanted = requested(q for q in QUANTITIES if with_volume or not q.needs_volume)
+            prediction = compute(graph.to(potential.device), **wanted)
+            predictions.update(zip(indices, prediction.split(graph.atoms_per_structure().tolist()), strict=True))
     return [predictions[index] for index in range(len(structures))]
 
 
-def has_stress(structure: Structure) -> bool:
-    """Whether a stress means anything: it is periodic somewhere and its cell has a volume."""
+def has_volume(structure: Structure) -> bool:
+    """Whether a structure has a stress: it is periodic somewhere and its cell has a volume."""
     return bool(structure.pbc.any() and np.linalg.det(structure.cell) != 0)
 
 
 def _batches(
     potential: Potential, structures: Sequence[Structure], max_edges: int, console: Console | None
 ) -> Iterator[tuple[list[int], AtomicGraph, bool]]:
-    """Indices, graph and whether it has a stress: molecules and crystals apart, for all of a batch have one or none."""
+    """Indices, graph and whether all its structures have a volume, or none: molecules and crystals come apart."""
     waiting: dict[bool, list[tuple[int, AtomicGraph]]] = {True: [], False: []}
 
-    def release(stressed: bool) -> tuple[list[int], AtomicGraph, bool]:
-        indices, graphs = zip(*waiting[stressed], strict=True)
-        waiting[stressed].clear()
-        return list(indices), batch(graphs), stressed
+    def release(with_volume: bool) -> tuple[list[int], AtomicGraph, bool]:
+        indices, graphs = zip(*waiting[with_volume], strict=True)
+        waiting[with_volume].clear()
+        return list(indices), batch(graphs), with_volume
 
     shown = Console(quiet=True) if console is None else console
     for index, structure in enumerate(track(structures, "predicting", console=shown, disable=console is None)):
-        graph, stressed = build_graph(structure, potential.species, potential.cutoff), has_stress(structure)
+        graph, with_volume = build_graph(structure, potential.species, potential.cutoff), has_volume(structure)
         # Atoms count too, or lone atoms, which have no edges, would fill a batch without end.
-        size = sum(other.n_edges + other.n_atoms for _, other in waiting[stressed])
-        if waiting[stressed] and size + graph.n_edges + graph.n_atoms > max_edges:
-            yield release(stressed)
-        waiting[stressed].append((index, graph))
-    yield from (release(stressed) for stressed in (True, False) if waiting[stressed])
-
-
-def _split(prediction: Prediction, n_atoms: list[int]) -> list[Prediction]:
-    """The prediction of a batch as predictions of its structures."""
-    ones = [1] * len(n_atoms)
-    parts = [
-        [None] * len(n_atoms) if value is None else value.detach().cpu().split(sizes)
-        for value, sizes in zip(prediction, (ones, n_atoms, n_atoms, ones, ones), strict=True)
-    ]
-    return [Prediction(*values) for values in zip(*parts, strict=True)]
+        size = sum(other.n_edges + other.n_atoms for _, other in waiting[with_volume])
+        if waiting[with_volume] and size + graph.n_edges + graph.n_atoms > max_edges:
+            yield release(with_volume)
+        waiting[with_volume].append((index, graph))
+    yield from (release(with_volume) for with_volume in (True, False) if waiting[with_volume])
 
 
 class Metric(NamedTuple):
@@ -168,14 +153,20 @@ class Metric(NamedTuple):
         )
 
 
-class Metrics(NamedTuple):
-    """Errors of a set of structures, in the units of ``UNITS``; None where no structure has the label."""
+class Metrics(dict[str, Metric]):
+    """Errors of a set of structures by the key of their measure, which is an attribute as well: ``metrics.forces``.
 
-    energy: Metric | None
-    energy_per_atom: Metric | None
-    forces: Metric | None
-    stress: Metric | None
-    stress_GPa: Metric | None  # noqa: N815 (a unit keeps its capital)
+    Where no structure has the label, the key is left out and the attribute is None.
+    """
+
+    def __getattr__(self, key: str) -> Metric | None:
+        if key not in (measure.key for _, measure in _measures()):
+            raise AttributeError(f"there is no measure of errors {key!r}")
+        return self.get(key)
+
+
+def _measures() -> list[tuple[Quantity, Measure]]:
+    return [(quantity, measure) for quantity in QUANTITIES for measure in quantity.measures]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +182,11 @@ class Errors:
         """Nested plain values for a JSON file, with a block of units."""
 
         def plain(metrics: Metrics) -> dict:
-            return {name: metric._asdict() for name, metric in metrics._asdict().items() if metric is not None}
+            return {name: metric._asdict() for name, metric in metrics.items()}
 
         return {
             "n_structures": self.n_structures,
-            "units": UNITS,
+            "units": {measure.key: measure.unit for _, measure in _measures()},
             "total": plain(self.total),
             "by_group": {group: plain(metrics) for group, metrics in self.by_group.items()},
             "forces_by_element": {element: metric._asdict() for element, metric in self.forces_by_element.items()},
@@ -214,15 +205,15 @@ class Errors:
                 numbers = [f"{value:.4g}" for value in metric[:4]]
                 table.add_row(title, *numbers, unit, str(metric.n))
 
-        for name, metric in self.total._asdict().items():
-            add(name.removesuffix("_GPa").replace("_", " "), metric, UNITS[name])
+        for _, measure in _measures():
+            add(measure.title, self.total.get(measure.key), measure.unit)
         table.add_section()
         for element, metric in self.forces_by_element.items():
-            add(f"forces on {element}", metric, UNITS["forces"])
+            add(f"forces on {element}", metric, FORCES.logged.unit)
         for group, metrics in self.by_group.items():
             table.add_section()
-            for name in ("energy_per_atom", "forces", "stress"):
-                add(f"{group}: {name.replace('_', ' ')}", getattr(metrics, name), UNITS[name])
+            for measure in (quantity.logged for quantity in QUANTITIES):
+                add(f"{group}: {measure.title}", metrics.get(measure.key), measure.unit)
         return table
 
 
@@ -233,88 +224,95 @@ def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -
     by_group = {group or "(no group)": _metrics([pair for pair in pairs if pair[0].group == group]) for group in groups}
     on_element: dict[int, list[np.ndarray]] = {}
     for structure, prediction in pairs:
-        if structure.forces is not None:
-            difference = prediction.forces.numpy() - structure.forces
+        difference = _difference(FORCES, structure, prediction)
+        if difference is not None:
             for number in np.unique(structure.atomic_numbers):
                 on_element.setdefault(int(number), []).append(difference[structure.atomic_numbers == number])
     return Errors(
         n_structures=len(pairs),
         total=_metrics(pairs),
         by_group=by_group if len(groups) > 1 else {},
-        forces_by_element={SYMBOLS[number]: Metric.of(parts, MEV) for number, parts in sorted(on_element.items())},
+        forces_by_element={
+            SYMBOLS[number]: Metric.of(parts, FORCES.logged.factor) for number, parts in sorted(on_element.items())
+        },
     )
 
 
-def _metrics(pairs: Iterable[tuple[Structure, Prediction]]) -> Metrics:
-    energy, energy_per_atom, forces, stress = [], [], [], []
-    for structure, prediction in pairs:
-        if structure.energy is not None:
-            energy.append(prediction.energy.numpy() - structure.energy)
-            energy_per_atom.append(energy[-1] / len(structure))
-        if structure.forces is not None:
-            forces.append(prediction.forces.numpy() - structure.forces)
-        if structure.stress is not None and prediction.stress is not None:
-            stress.append(prediction.stress[0].numpy() - structure.stress)
-    return Metrics(
-        energy=Metric.of(energy, MEV),
-        energy_per_atom=Metric.of(energy_per_atom, MEV),
-        forces=Metric.of(forces, MEV),
-        stress=Metric.of(stress, MEV),
-        stress_GPa=Metric.of(stress, GPA),
-    )
+def _metrics(pairs: Sequence[tuple[Structure, Prediction]]) -> Metrics:
+    found = Metrics()
+    for quantity in QUANTITIES:
+        differences = [(len(one), _difference(quantity, one, prediction)) for one, prediction in pairs]
+        known = [(n_atoms, difference) for n_atoms, difference in differences if difference is not None]
+        for measure in quantity.measures:
+            parts = [difference / n_atoms if measure.per_atom else difference for n_atoms, difference in known]
+            if (metric := Metric.of(parts, measure.factor)) is not None:
+                found[measure.key] = metric
+    return found
 
 
-class ValidationErrors(NamedTuple):
-    """Errors over a validation set; None where nothing has the label. The names are columns of the training log."""
+def _difference(quantity: Quantity, structure: Structure, prediction: Prediction) -> np.ndarray | None:
+    """Prediction − label of one structure, a row for it or for each atom; None where one of them is not there."""
+    label, predicted = structure.label(quantity), prediction.of(quantity)
+    if label is None or predicted is None:
+        return None
+    return predicted.numpy() - (label if quantity.of_atoms else np.asarray(label)[None])
 
-    energy_mae_meV_per_atom: float | None  # noqa: N815
-    energy_rmse_meV_per_atom: float | None  # noqa: N815
-    forces_mae_meV_per_A: float | None  # noqa: N815
-    forces_rmse_meV_per_A: float | None  # noqa: N815
-    stress_mae_meV_per_A3: float | None  # noqa: N815
-    stress_rmse_meV_per_A3: float | None  # noqa: N815
+
+class MeanErrors(NamedTuple):
+    """Errors of a quantity over a validation set, in the unit of ``quantity.logged``."""
+
+    mae: float
+    rmse: float
+
+
+class ValidationErrors(dict[Quantity, MeanErrors]):
+    """Errors over a validation set: ``errors[FORCES].mae``. A quantity that nothing has a label of is left out."""
+
+    def columns(self) -> dict[str, float | None]:
+        """The errors as columns of the training log, None where there is no label."""
+        return {
+            quantity.column(metric): getattr(self[quantity], metric) if quantity in self else None
+            for quantity in QUANTITIES
+            for metric in MeanErrors._fields
+        }
 
 
 class ErrorSums:
     """The sums behind :class:`ValidationErrors`, which add up over batches and over processes.
 
-    ``values``: rows are energy per atom, forces and stress; columns the count, Σ|d| and Σd², from meV.
+    ``values``: a row for each quantity; columns are the number of residuals d, Σ|d| and Σd², in the unit of
+    ``quantity.logged``.
     """
 
     def __init__(self, values: Float[Tensor, "quantities 3"] | None = None):
-        self.values = torch.zeros(3, 3, dtype=torch.float64) if values is None else values
+        self.values = torch.zeros(len(QUANTITIES), 3, dtype=torch.float64) if values is None else values
 
     def add(self, graph: AtomicGraph, prediction: Prediction, labels: Labels) -> None:
         """Count a batch in."""
-        if labels.energy is not None:
-            self._count(0, (prediction.energy - labels.energy) / graph.atoms_per_structure(), labels.has_energy)
-        if labels.forces is not None:
-            self._count(1, prediction.forces - labels.forces, labels.has_forces[graph.structure_of_atom])
-        if labels.stress is not None:
-            # Stress by way of the virial, −V σ, which molecules in the same batch have too.
-            difference = prediction.virial / graph.volumes().view(-1, 1, 1) + labels.stress
-            self._count(2, difference, labels.has_stress)
+        for row, quantity in enumerate(QUANTITIES):
+            residuals = residual(quantity, prediction, labels, graph) if quantity in labels else None
+            if residuals is None:
+                continue
+            known = residuals[labels.known_rows(quantity, graph)]
+            size = quantity.logged.factor * known.detach().to(torch.float64).abs()
+            sums = torch.stack([torch.full_like(size.sum(), size.numel()), size.sum(), (size**2).sum()])
+            self.values[row] += sums.to(self.values.device)
 
-    def _count(self, row: int, difference: Tensor, known: Tensor) -> None:
-        size = MEV * difference[known].detach().to(torch.float64).abs()
-        sums = torch.stack([torch.full_like(size.sum(), size.numel()), size.sum(), (size**2).sum()])
-        self.values[row] += sums.to(self.values.device)
-
-    def as_tensor(self) -> Float[Tensor, "9"]:
+    def as_tensor(self) -> Float[Tensor, " sums"]:
         """Flat, to be summed over processes."""
         return self.values.flatten()
 
     @classmethod
-    def from_tensor(cls, flat: Float[Tensor, "9"]) -> "ErrorSums":
+    def from_tensor(cls, flat: Float[Tensor, " sums"]) -> "ErrorSums":
         """What :meth:`as_tensor` flattened."""
-        return cls(flat.reshape(3, 3).clone())
+        return cls(flat.reshape(-1, 3).clone())
 
     def errors(self) -> ValidationErrors:
         """MAE and RMSE of each quantity."""
-        results: list[float | None] = []
-        for n, absolute, squared in self.values.tolist():
-            results += [absolute / n, (squared / n) ** 0.5] if n else [None, None]
-        return ValidationErrors(*results)
+        rows = zip(QUANTITIES, self.values.tolist(), strict=True)
+        return ValidationErrors(
+            {quantity: MeanErrors(absolute / n, (squared / n) ** 0.5) for quantity, (n, absolute, squared) in rows if n}
+        )
 
 
 def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ErrorSums:
@@ -322,11 +320,11 @@ def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, L
     sums, device, compute = ErrorSums(), potential.device, ChunkedPotential(potential)
     with evaluating(potential):
         for graph, labels in ((graph.to(device), labels.to(device)) for graph, labels in batches):
-            prediction = compute(graph, forces=labels.forces is not None, stress=labels.stress is not None)
+            prediction = compute(graph, **requested(labels))
             sums.add(graph, prediction, labels)
     return sums
 
 
 def validate(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ValidationErrors:
-    """MAE and RMSE over batches, in meV/atom, meV/Å and meV/Å³, without keeping a prediction."""
+    """MAE and RMSE of each quantity over batches, without keeping a prediction."""
     return validation_sums(potential, batches).errors()

@@ -1,9 +1,9 @@
-"""The types that cross modules: structures, graphs, labels and predictions. Energies are in eV, lengths in Å."""
+"""The types that cross modules: structures, topologies, graphs and predictions. Energies are in eV, lengths in Å."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equiforce.ase_atoms import AseAtoms, geometry_of, labels_of
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES, Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,6 +66,10 @@ class Structure:
         """
         geometry = geometry_of(atoms)
         return cls(**geometry, **(labels_of(atoms, source or "the atoms") if labels else {}), source=source)
+
+    def label(self, quantity: Quantity) -> float | np.ndarray | None:
+        """The reference value of a quantity, None where it is not known."""
+        return getattr(self, quantity.name)
 
 
 class HaloExchange(ABC):
@@ -283,43 +288,57 @@ def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
         raise InputError(f"{name} holds {wrong}, but there are {n_rows} {rows}, counted from 0")
 
 
-class Labels(NamedTuple):
-    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused.
-
-    Args:
-        energy: in eV [structures].
-        forces: in eV/Å [atoms 3].
-        stress: in eV/Å³, positive under tension [structures 3 3].
-        has_energy, has_forces, has_stress: which structures have the label [structures].
-    """
-
-    energy: Float[Tensor, " structures"] | None
-    forces: Float[Tensor, "atoms 3"] | None
-    stress: Float[Tensor, "structures 3 3"] | None
-    has_energy: Bool[Tensor, " structures"]
-    has_forces: Bool[Tensor, " structures"]
-    has_stress: Bool[Tensor, " structures"]
-
-    def to(self, device: torch.device | str) -> "Labels":
-        return Labels(*(None if value is None else value.to(device, non_blocking=True) for value in self))
-
-
-class Prediction(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
     """What a potential says of a batch; None means that it was not asked for, or does not exist.
 
     Args:
         energy: of each structure in eV [structures].
-        energies: of each atom in eV [atoms].
+        energies: of each atom that is no ghost in eV [atoms].
         forces: in eV/Å [atoms 3].
         virial: −dE/dε in eV [structures 3 3].
         stress: in eV/Å³, positive under tension [structures 3 3]; None unless every structure has a volume.
     """
 
     energy: Float[Tensor, " structures"]
-    energies: Float[Tensor, " atoms"]
-    forces: Float[Tensor, "atoms 3"] | None
-    virial: Float[Tensor, "structures 3 3"] | None
-    stress: Float[Tensor, "structures 3 3"] | None
+    energies: Float[Tensor, " centers"]
+    forces: Float[Tensor, "atoms 3"] | None = None
+    virial: Float[Tensor, "structures 3 3"] | None = None
+    stress: Float[Tensor, "structures 3 3"] | None = None
+
+    def of(self, quantity: Quantity) -> Tensor | None:
+        """The values of a quantity, a row for each structure or atom."""
+        return getattr(self, quantity.name)
+
+    def split(self, n_atoms: Sequence[int]) -> "list[Prediction]":
+        """The prediction of each structure of the batch, from their numbers of atoms; on the CPU, without gradients."""
+        sizes = {True: list(n_atoms), False: [1] * len(n_atoms)}
+        parts: dict[str, Sequence[Any]] = {
+            name: [None] * len(n_atoms) if value is None else value.detach().cpu().split(sizes[of_atoms])
+            for name, of_atoms, value in self._fields()
+        }
+        return [replace(self, **{name: values[k] for name, values in parts.items()}) for k in range(len(n_atoms))]
+
+    def in_larger(self, atoms: Bool[Tensor, " all"]) -> "Prediction":
+        """The same for a larger graph in which these are ``atoms``, and in which all other atoms have zeros."""
+
+        def enlarged(value: Tensor) -> Tensor:
+            return value.new_zeros(len(atoms), *value.shape[1:]).index_put((atoms,), value)
+
+        per_atom = {name: value for name, of_atoms, value in self._fields() if of_atoms and value is not None}
+        return replace(self, **{name: enlarged(value) for name, value in per_atom.items()})
+
+    def __add__(self, other: "Prediction") -> "Prediction":
+        """The sum of predictions for disjoint sets of the atoms of one graph."""
+        pairs = zip(self._fields(), other._fields(), strict=True)
+        sums: dict[str, Any] = {name: None if a is None or b is None else a + b for (name, _, a), (_, _, b) in pairs}
+        return replace(self, **sums)
+
+    def _fields(self) -> Iterator[tuple[str, bool, Tensor | None]]:
+        """Each field: its name, whether a row is an atom, and its value."""
+        of_atoms = {"energies", *(quantity.name for quantity in QUANTITIES if quantity.of_atoms)}
+        for field in fields(self):
+            yield field.name, field.name in of_atoms, getattr(self, field.name)
 
 
 def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
@@ -358,32 +377,4 @@ def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         neighbors=offset("neighbors", atoms),
         shifts=torch.cat([g.shifts for g in graphs]),
         by_neighbor=offset("by_neighbor", edges),
-    )
-
-
-def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.float64) -> Labels:
-    """The labels of several structures in the layout of :func:`batch`."""
-
-    def known(name: str) -> Tensor:
-        return torch.tensor([getattr(s, name) is not None for s in structures])
-
-    def stack(name: str, shape_of_absent) -> Tensor | None:
-        values = [getattr(s, name) for s in structures]
-        if all(value is None for value in values):
-            return None
-        filled = [
-            np.zeros(shape_of_absent(s)) if value is None else np.asarray(value)
-            for s, value in zip(structures, values, strict=True)
-        ]
-        return torch.as_tensor(np.concatenate(filled), dtype=dtype)
-
-    energies = [[0.0 if s.energy is None else s.energy] for s in structures]
-    stress = stack("stress", lambda _: (3, 3))
-    return Labels(
-        energy=torch.tensor(energies, dtype=dtype).flatten() if bool(known("energy").any()) else None,
-        forces=stack("forces", lambda s: (len(s), 3)),
-        stress=None if stress is None else stress.reshape(len(structures), 3, 3),
-        has_energy=known("energy"),
-        has_forces=known("forces"),
-        has_stress=known("stress"),
     )

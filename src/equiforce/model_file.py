@@ -19,10 +19,10 @@ from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential, evaluating
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, Quantity, requested
 
 FORMAT = 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
-UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
 TOLERANCE_OF_FORMAT_1 = 1e-6  # its float64 models had knots that were rounded to float32
@@ -85,8 +85,8 @@ def save(
     Args:
         path: where to; by custom it ends in ``.eqf``.
         potential: what to save.
-        references: real structures; small pieces of them are stored with their energies, forces and stress, and every
-            loader computes them again.
+        references: real structures; small pieces of them are stored with all that is predicted of them, and
+            every loader computes it again.
         about: what ``equiforce info`` shows: statistics, training, errors.
 
     Raises:
@@ -96,7 +96,7 @@ def save(
     header = {
         "format": FORMAT,
         "potential": describe(potential),
-        "units": UNITS,
+        "units": stored_units(),
         "references": [as_reference(potential, s) for s in small_pieces(references)],
         "about": about or {},
     }
@@ -105,6 +105,12 @@ def save(
     # not safetensors' own save_file, whose files nobody but their owner may read
     unfinished.write_bytes(to_bytes(weights, metadata={"equiforce": json.dumps(header)}))
     unfinished.replace(target)
+
+
+def stored_units() -> dict[str, str]:
+    """The unit of energy, of length and of the other quantities."""
+    in_words = {q.name: f"{q.unit}, {q.sign}" if q.sign else q.unit for q in QUANTITIES}
+    return {ENERGY.name: ENERGY.unit, "length": "Å", **in_words}
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
         tolerance = max(TOLERANCE[saved], TOLERANCE[potential.dtype])
         if header["format"] == 1:
             tolerance = max(tolerance, TOLERANCE_OF_FORMAT_1)
-        verify(potential, header["references"], tolerance, str(path))
+        verify(potential, header, tolerance, str(path))
     except InputError:
         raise
     except (TypeError, ValueError, LookupError) as error:
@@ -246,36 +252,46 @@ def _usable(device: str | torch.device) -> torch.device:
         raise InputError(f"torch cannot compute on '{device}' here: say cpu, or cuda where there is a GPU") from error
 
 
-def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
-    """Computes the reference structures again and refuses to go on with other numbers."""
-    for number, reference in enumerate(references):
+def verify(potential: Potential, header: dict[str, Any], tolerance: float, path: str) -> None:
+    """Computes the reference structures again and refuses to go on with other numbers.
+
+    A quantity that is new since the file was written is not in its units, and is not compared.
+    """
+    stored = [quantity for quantity in QUANTITIES if quantity.name in header["units"]]
+    for number, reference in enumerate(header["references"]):
         now = as_reference(potential, structure_of(reference))
-        size = max(1.0, np.abs(reference["forces"]).max(), potential.scale.max().item())
-        for quantity, per in (("energy", len(reference["atomic_numbers"])), ("forces", 1), ("stress", 1)):
-            if reference[quantity] is None:
+        size = max(1.0, np.abs(reference[FORCES.name]).max(), potential.scale.max().item())
+        for quantity in stored:
+            if reference[quantity.name] is None:
                 continue
-            difference = np.abs(np.subtract(now[quantity], reference[quantity])).max() / per
+            per = len(reference["atomic_numbers"]) if quantity.logged.per_atom else 1
+            difference = np.abs(np.subtract(now[quantity.name], reference[quantity.name])).max() / per
             if not difference <= tolerance * size:
                 raise InputError(
-                    f"{path}: this machine gives another {quantity} for reference structure {number} than the one that "
-                    f"saved the model (by {difference:.1e} {UNITS[quantity].split(',')[0]}): do not use it here, "
+                    f"{path}: this machine gives another {quantity.name} for reference structure {number} than the one "
+                    f"that saved the model (by {difference:.1e} {quantity.unit}): do not use it here, "
                     "and report this with the versions of torch and equiforce"
                 )
 
 
 def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
-    """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
+    """The structure with every quantity that ``potential`` predicts of it, ready for JSON."""
     graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
     with evaluating(potential):
-        prediction = potential(graph, stress=True)
+        prediction = potential(graph, **requested(QUANTITIES))
+
+    def plain(quantity: Quantity) -> Any:
+        values = prediction.of(quantity)
+        if values is None:
+            return None
+        return values.tolist() if quantity.of_atoms else values[0].tolist()
+
     return {
         "atomic_numbers": structure.atomic_numbers.tolist(),
         "positions": structure.positions.tolist(),
         "cell": structure.cell.tolist(),
         "pbc": structure.pbc.tolist(),
-        "energy": prediction.energy.item(),
-        "forces": prediction.forces.tolist(),
-        "stress": None if prediction.stress is None else prediction.stress[0].tolist(),
+        **{quantity.name: plain(quantity) for quantity in QUANTITIES},
     }
 
 

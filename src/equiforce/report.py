@@ -14,8 +14,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, Metric
+from equiforce.evaluate import Metric
 from equiforce.graph import Prediction, Structure
+from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_words
 
 # Okabe and Ito (2008): told apart by colour-blind readers too
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,56 +44,47 @@ class _Cloud(NamedTuple):
 
 
 def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction]) -> None:
-    """Prediction against reference as a PNG: energy per atom (from its mean), forces and, if any, stress.
+    """Prediction against reference as a PNG, a panel for each quantity that there are labels of.
 
     Colours tell groups (``config_type``) apart; more than ``MANY_POINTS`` points are shown as a density.
 
     Raises:
         InputError: no structure has a label.
     """
-    panels = [
-        (title, unit, cloud)
-        for title, unit, cloud in (
-            ("Energy per atom, relative to the mean", "meV/atom", _energies(structures, predictions)),
-            ("Force components", "eV/Å", _cloud(structures, predictions, "forces", 1.0)),
-            ("Stress components", "GPa", _cloud(structures, predictions, "stress", GPA)),
-        )
-        if cloud is not None
-    ]
+    clouds = [(quantity.panel, _cloud(structures, predictions, quantity)) for quantity in QUANTITIES]
+    panels = [(panel, cloud) for panel, cloud in clouds if cloud is not None]
     if not panels:
-        raise InputError("there is nothing to compare: no structure has an energy, forces or a stress")
+        absent = in_words(quantity.some for quantity in QUANTITIES)
+        raise InputError(f"there is nothing to compare: no structure has {absent}")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.8), layout="constrained")
-        for axes, (title, unit, cloud) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _draw_parity(axes, title, unit, cloud)
+        for axes, (panel, cloud) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _draw_parity(axes, panel, cloud)
         figure.savefig(path, dpi=160, bbox_inches="tight")  # square panels may stick out of the layout
 
 
-def _energies(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> _Cloud | None:
-    pairs = [(s, p) for s, p in zip(structures, predictions, strict=True) if s.energy is not None]
-    if not pairs:
-        return None
-    reference = np.array([1000 * structure.energy / len(structure) for structure, _ in pairs])
-    predicted = np.array([1000 * prediction.energy.item() / len(structure) for structure, prediction in pairs])
-    groups = np.array([structure.group for structure, _ in pairs])
-    return _Cloud(reference - reference.mean(), predicted - reference.mean(), groups)
+def _cloud(structures: Sequence[Structure], predictions: Sequence[Prediction], quantity: Quantity) -> _Cloud | None:
+    panel = quantity.panel
 
+    def numbers(value: float | np.ndarray, structure: Structure) -> np.ndarray:
+        scaled = panel.factor * np.ravel(value)
+        return scaled / len(structure) if panel.measure.per_atom else scaled
 
-def _cloud(
-    structures: Sequence[Structure], predictions: Sequence[Prediction], name: str, scale: float
-) -> _Cloud | None:
-    triples = [
-        (scale * np.ravel(getattr(structure, name)), scale * np.ravel(getattr(prediction, name)), structure.group)
+    known = [
+        (numbers(label, structure), numbers(values.numpy(), structure), structure.group)
         for structure, prediction in zip(structures, predictions, strict=True)
-        if getattr(structure, name) is not None and getattr(prediction, name) is not None
+        if (label := structure.label(quantity)) is not None and (values := prediction.of(quantity)) is not None
     ]
-    if not triples:
+    if not known:
         return None
-    groups = np.repeat([group for *_, group in triples], [len(reference) for reference, *_ in triples])
-    return _Cloud(np.concatenate([r for r, *_ in triples]), np.concatenate([p for _, p, _ in triples]), groups)
+    references, predicted, groups = zip(*known, strict=True)
+    reference = np.concatenate(references)
+    origin = reference.mean() if panel.from_mean else 0.0
+    sizes = [len(one) for one in references]
+    return _Cloud(reference - origin, np.concatenate(predicted) - origin, np.repeat(groups, sizes))
 
 
-def _draw_parity(axes: Axes, title: str, unit: str, cloud: _Cloud) -> None:
+def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
     everything = np.concatenate([cloud.reference, cloud.predicted])
     margin = 0.04 * (np.ptp(everything) or 1.0)
     limits = (everything.min() - margin, everything.max() + margin)
@@ -114,14 +106,13 @@ def _draw_parity(axes: Axes, title: str, unit: str, cloud: _Cloud) -> None:
         if 1 < len(names) <= len(COLORS):
             axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
     metric = Metric.of([cloud.predicted - cloud.reference], 1.0)
-    axes.set_title(f"{title}\nMAE {_shown(metric.mae, unit)}   RMSE {_shown(metric.rmse, unit)}")
-    axes.set(xlim=limits, ylim=limits, box_aspect=1, xlabel=f"reference ({unit})", ylabel=f"predicted ({unit})")
+    factor, unit = panel.measure.factor / panel.factor, panel.measure.unit
+    mae, rmse = (f"{factor * value:.3g} {unit}" for value in (metric.mae, metric.rmse))
+    axes.set_title(f"{panel.title}\nMAE {mae}   RMSE {rmse}")
+    labels = {"xlabel": f"reference ({panel.unit})", "ylabel": f"predicted ({panel.unit})"}
+    axes.set(xlim=limits, ylim=limits, box_aspect=1, **labels)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-
-
-def _shown(value: float, unit: str) -> str:
-    return f"{1000 * value:.3g} meV/Å" if unit == "eV/Å" else f"{value:.3g} {unit}"
 
 
 class _Curve(NamedTuple):
@@ -131,23 +122,17 @@ class _Curve(NamedTuple):
     label: str
 
 
-# One panel each; a panel without a value is left out.
-_PANELS = (
-    (_Curve("loss", "Training loss", "", "loss"),),
-    (
-        _Curve("forces_mae_meV_per_A", "Validation: forces", "meV/Å", "MAE"),
-        _Curve("forces_rmse_meV_per_A", "Validation: forces", "meV/Å", "RMSE"),
-    ),
-    (
-        _Curve("energy_mae_meV_per_atom", "Validation: energy", "meV/atom", "MAE"),
-        _Curve("energy_rmse_meV_per_atom", "Validation: energy", "meV/atom", "RMSE"),
-    ),
-    (
-        _Curve("stress_mae_meV_per_A3", "Validation: stress", "meV/Å³", "MAE"),
-        _Curve("stress_rmse_meV_per_A3", "Validation: stress", "meV/Å³", "RMSE"),
-    ),
-    (_Curve("learning_rate", "Learning rate", "", "learning rate"),),
-)
+def _panels() -> list[list[_Curve]]:
+    """The curves of each panel of a training plot; a panel without a value is left out."""
+    errors = [
+        [
+            _Curve(quantity.column(metric.lower()), f"Validation: {quantity.name}", quantity.logged.unit, metric)
+            for metric in ("MAE", "RMSE")
+        ]
+        for quantity in by_rank()
+    ]
+    rate = _Curve("learning_rate", "Learning rate", "", "learning rate")
+    return [[_Curve("loss", "Training loss", "", "loss")], *errors, [rate]]
 
 
 def training_plot(path: str | Path, log_csv: str | Path) -> None:
@@ -158,7 +143,7 @@ def training_plot(path: str | Path, log_csv: str | Path) -> None:
     """
     rows = _read_log(Path(log_csv))
     steps = _column(rows, "step")
-    panels = [panel for panel in _PANELS if any(np.isfinite(_column(rows, curve.column)).any() for curve in panel)]
+    panels = [panel for panel in _panels() if any(np.isfinite(_column(rows, curve.column)).any() for curve in panel)]
     n_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     n_rows = -(-len(panels) // n_columns)
     with matplotlib.rc_context(STYLE):

@@ -26,11 +26,12 @@ from equiforce.graph import Structure
 from equiforce.kernels import describe
 from equiforce.memory import require_room
 from equiforce.potential import Potential
+from equiforce.quantities import QUANTITIES
 from equiforce.report import parity_plot, training_plot
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
-from equiforce.training.loss import DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS, highest
+from equiforce.training.loss import highest
 from equiforce.training.processes import Fabric, make_fabric
 from equiforce.training.stopping import DEFAULT_BATCH
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
@@ -195,23 +196,16 @@ def _check_elements(parts: Split, of_data: Statistics) -> None:
 def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
     """The configuration with every open option decided from the data."""
     loss, training = settings.loss, settings.training
-    for name, n_labels in (
-        ("energy", of_data.n_energies),
-        ("forces", of_data.n_forces),
-        ("stress", of_data.n_stresses),
-    ):
-        if highest(getattr(loss, name)) > 0 and n_labels == 0:
+    weights: dict[str, Any] = {}
+    for quantity in QUANTITIES:
+        weight, n_labels = loss.weight(quantity), of_data.n_labels[quantity]
+        if highest(weight) > 0 and n_labels == 0:
             raise InputError(
-                f"loss.{name} is set, but no training structure has {name}: set it to 0, or correct the keys"
+                f"loss.{quantity.name} is set, but no training structure has {quantity.name}: set it to 0, "
+                "or correct the keys"
             )
-    defaults = {
-        "energy": DEFAULT_ENERGY if of_data.n_energies else 0.0,
-        "forces": DEFAULT_FORCES if of_data.n_forces else 0.0,
-        "stress": DEFAULT_STRESS if of_data.n_stresses else 0.0,
-    }
-    weights = {
-        name: default if getattr(loss, name) is None else getattr(loss, name) for name, default in defaults.items()
-    }
+        default = quantity.weight if n_labels else 0.0
+        weights[quantity.name] = default if weight is None else weight
     if not any(highest(weight) > 0 for weight in weights.values()):
         raise InputError("no term of the loss has both labels and a weight, so that there is nothing to learn from")
     if not parts.validation and (training.early_stopping or settings.optimizer.schedule == "plateau"):
@@ -274,8 +268,7 @@ def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Pot
         f"reference energies from {of_data.reference_energies_from}: {references} eV\n"
         f"force RMS {of_data.force_rms:.3f} eV/Å; {of_data.mean_neighbors:.1f} neighbours within {model.cutoff:g} Å\n"
         f"{settings.kind}: {model}, {weights_of(potential):,} weights, {settings.training.dtype}\n"
-        f"loss weights: energy {loss.energy} per (eV/atom)², forces {loss.forces} per (eV/Å)², "
-        f"stress {loss.stress} per (eV/Å³)²",
+        f"loss weights: {', '.join(f'{q.name} {loss.weight(q)} per ({q.residual_unit})²' for q in QUANTITIES)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -391,6 +384,6 @@ def assess(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}_errors.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     write_structures(folder / f"{name}_predictions.xyz", structures, predictions)
-    if any(result.total):
+    if result.total:
         parity_plot(folder / f"{name}_parity.png", structures, predictions)
     return result

@@ -10,6 +10,7 @@ from ase.io import iread
 from equiforce.data.dataset import Batches, SplitOptions, drawable, fingerprint, first_copies, split
 from equiforce.errors import InputError
 from equiforce.graph import Structure
+from equiforce.quantities import FORCES
 
 
 def molecule(seed, n_atoms=4, energy=0.0, source="train.xyz", group="", pbc=False):
@@ -206,10 +207,9 @@ def test_batches_hold_every_structure_once(molecules):
     seen = list(batches.epoch(0))
     assert [graph.n_structures for graph, _ in seen] == [7] * 5 + [5]
     energies = {s.forces.tobytes() for s in molecules}
-    assert {
-        labels.forces[4 * k : 4 * k + 4].numpy().tobytes() for _, labels in seen for k in range(len(labels.energy))
-    } == energies
-    assert all(labels.forces.dtype == torch.float64 for _, labels in seen)
+    seen_forces = [labels[FORCES].values for _, labels in seen]
+    assert {one.numpy().tobytes() for forces in seen_forces for one in forces.split(4)} == energies
+    assert all(forces.dtype == torch.float64 for forces in seen_forces)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(molecules):

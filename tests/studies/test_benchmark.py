@@ -16,7 +16,7 @@ from equiforce.evaluate import errors, predict
 from equiforce.studies import runs, work
 from equiforce.studies.benchmark import LABELS, load_benchmark, write_benchmark
 from equiforce.studies.comparison import load_published
-from equiforce.studies.runs import DIVERGED, DONE, MEASURED, Run
+from equiforce.studies.runs import DIVERGED, DONE, Run, measured_columns
 from equiforce.studies.table import ResultTable
 from equiforce.studies.work import Place, execute
 from tests.data_sets import TINY
@@ -74,7 +74,7 @@ def done(tmp_path_factory):
 
 def test_a_row_for_each_run_and_test_set(done):
     folder, _, first, second, _ = done
-    assert list(first[0]) == [*LABELS, *MEASURED]
+    assert list(first[0]) == [*LABELS, *measured_columns()]
     cells = [(r["task"], r["model"], r["seed"], r["test"], r["n_test"]) for r in first]
     assert cells == [
         ("ethanol", model, seed, test, n)

@@ -9,7 +9,7 @@ import pytest
 
 from equiforce.studies.learning_curve import LearningCurve, LearningCurveOptions, Subsets
 from equiforce.studies.page import write_page
-from equiforce.studies.runs import DIVERGED, DONE, MEASURED, Row, Run
+from equiforce.studies.runs import DIVERGED, DONE, Row, Run, measured_columns
 
 SIZES, SEEDS, RATES = [25, 50, 100, 200, 400, 800], [0, 1, 2], [0.01, 0.02, 0.04]
 MODELS = {f"l={l}": {"model.l_max": l} for l in range(4)}
@@ -46,7 +46,7 @@ def row(run: Run, spread: float = 0.02) -> Row:
         "test_energy_mae_meV_per_atom": 0.02 * error, "test_energy_rmse_meV_per_atom": 0.03 * error,
         "seconds": 36.0, "threads": 2, "machine": "a machine", "equiforce": "0.1.0", "torch": "2.13", "hash": run.hash,
     }  # fmt: skip
-    return dict(labels) | dict.fromkeys(MEASURED) | measured
+    return dict(labels) | dict.fromkeys(measured_columns()) | measured
 
 
 def rows_of(curve: LearningCurve, **how) -> list[Row]:

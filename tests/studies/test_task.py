@@ -7,7 +7,7 @@ import pytest
 from equiforce.config import read_options
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, MEV
+from equiforce.quantities import GPA, MEV
 from equiforce.studies.task import Drawn, Task
 from tests.data_sets import crystals, molecules, write
 

@@ -81,7 +81,14 @@ def train(
         "split.validation_file": validation,
         "split.test_file": test,
         "split.split_file": split,
-        **_data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit),
+        **_data_options(
+            energy_key=energy_key,
+            forces_key=forces_key,
+            stress_key=stress_key,
+            virial_key=virial_key,
+            energy_unit=energy_unit,
+            length_unit=length_unit,
+        ),
     }
     options = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
     trained = run(data, output, config=config, options=options, resume=resume, console=Console())
@@ -110,7 +117,14 @@ def evaluate(
     from equiforce import model_file, workflow
     from equiforce.config import load_config
 
-    given = _data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit)
+    given = _data_options(
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+        virial_key=virial_key,
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+    )
     reading = load_config(None, {key: value for key, value in given.items() if value is not None}).data
     console = Console(quiet=as_json)
     potential = model_file.load(model, device or "cpu")
@@ -247,22 +261,8 @@ def _examine(model: Path | None) -> None:
         raise typer.Exit(1)
 
 
-def _data_options(
-    energy_key: str | None,
-    forces_key: str | None,
-    stress_key: str | None,
-    virial_key: str | None,
-    energy_unit: str | None,
-    length_unit: str | None,
-) -> dict[str, Any]:
-    return {
-        "data.energy_key": energy_key,
-        "data.forces_key": forces_key,
-        "data.stress_key": stress_key,
-        "data.virial_key": virial_key,
-        "data.energy_unit": energy_unit,
-        "data.length_unit": length_unit,
-    }
+def _data_options(**given: str | None) -> dict[str, Any]:
+    return {f"data.{name}": value for name, value in given.items()}
 
 
 def _md_options(

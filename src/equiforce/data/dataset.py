@@ -12,9 +12,11 @@ from jaxtyping import Int
 
 from equiforce.data.statistics import is_isolated_atom
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Labels, Structure, batch, batch_labels
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.labels import Labels, batch_labels
 from equiforce.neighbors import build_graph
 from equiforce.options import option
+from equiforce.quantities import QUANTITIES
 
 SAME_POSITION = 1e-6  # Å
 PARTS = ("train", "validation", "test")
@@ -252,9 +254,8 @@ def fingerprint(structures: Sequence[Structure], *, labels: bool = False) -> str
     digest = hashlib.sha256()
     for s in structures:
         arrays = [s.atomic_numbers.astype(np.int64), s.positions, s.cell]
-        arrays += (
-            [np.zeros(0) if x is None else np.asarray(x) for x in (s.energy, s.forces, s.stress)] if labels else []
-        )
+        values = [s.label(quantity) for quantity in QUANTITIES] if labels else []
+        arrays += [np.asarray(value) for value in values if value is not None]
         for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

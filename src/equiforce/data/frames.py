@@ -17,21 +17,15 @@ from jaxtyping import Bool, Float, Int
 from equiforce.ase_atoms import group_of
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES
 
-LABELS = ("energy", "forces", "stress", "virial")
-PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")
-# what each label is called, after a prefix
-ASE_NAMES = {
-    "energy": ("energy",),
-    "forces": ("forces", "force"),
-    "stress": ("stress",),
-    "virial": ("virial", "virials"),
-}
+VIRIAL = "virial"  # minus the stress times the volume: another way in which files give a stress
+PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")  # of the keys of labels
 
 # the keys of MD17 and sGDML, and those of rMD17
 NPZ_NUMBERS = ("z", "nuclear_charges")
 NPZ_POSITIONS = ("R", "coords")
-NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces"), "stress": (), "virial": ()}
+NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces")}
 NPZ_ENERGY_UNIT = "kcal/mol"
 
 
@@ -60,6 +54,11 @@ class Contents:
     def frame(self, number: int) -> str:
         """A frame's name in messages; frames count from 0."""
         return f"{self.path}, frame {number}"
+
+
+def label_names() -> list[str]:
+    """What a file may give of a structure: each quantity, and the virial."""
+    return [*(quantity.name for quantity in QUANTITIES), VIRIAL]
 
 
 def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
@@ -129,7 +128,8 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
         reason = (str(error).strip().splitlines() or [""])[0]
         kind = InputError if frames else _UnreadableError
         raise kind(f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason})") from error
-    names = {label: tuple(p + n for p in PREFIXES for n in ASE_NAMES[label]) for label in LABELS}
+    keys = {quantity.name: quantity.keys for quantity in QUANTITIES} | {VIRIAL: ("virial", "virials")}
+    names = {label: tuple(prefix + key for prefix in PREFIXES for key in keys[label]) for label in label_names()}
     return Contents(path, frames, names, "eV", "Å")
 
 
@@ -174,7 +174,7 @@ def _read_npz(path: str, file: str, selection: slice) -> Contents:
     return Contents(
         path,
         list(_npz_frames(numbers, positions, arrays.get("lattice"), labels, selection)),
-        NPZ_NAMES,
+        {label: NPZ_NAMES.get(label, ()) for label in label_names()},
         str(arrays.get("e_unit", NPZ_ENERGY_UNIT)),
         str(arrays.get("r_unit", "Å")),
     )

@@ -1,7 +1,7 @@
 """The unit boundary: any file with structures and labels -> structures in eV and Å, checked one by one."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,12 +12,13 @@ from jaxtyping import Float
 
 from equiforce.ase_atoms import full_matrix
 from equiforce.data import units
-from equiforce.data.frames import LABELS, Contents, Frame, read_files
+from equiforce.data.frames import VIRIAL, Contents, Frame, label_names, read_files
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.neighbors import closest_pair
 from equiforce.options import option
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
 COINCIDENT = 0.1  # Å; far below any bond, the shortest being the 0.74 Å of H2
 ASYMMETRY = 0.05  # of the largest component; more is no rounding
@@ -47,26 +48,24 @@ class ReadOptions:
             raise InputError(
                 f"data.stress_positive_under is {self.stress_positive_under!r}: it must be 'tension' or 'compression'"
             )
-        for key, unit, known in (
-            ("energy_unit", self.energy_unit, units.energy_unit),
-            ("length_unit", self.length_unit, units.length_unit),
-            ("forces_unit", self.forces_unit, units.force_in_ev_per_angstrom),
-            ("stress_unit", self.stress_unit, units.stress_in_ev_per_cubic_angstrom),
+        for key, known in (
+            ("energy_unit", units.energy_unit),
+            ("length_unit", units.length_unit),
+            *((f"{quantity.name}_unit", known) for quantity, known in units.OF_QUANTITY.items()),
         ):
             try:
-                if unit is not None:
+                if (unit := getattr(self, key)) is not None:
                     known(unit)
             except InputError as error:
                 raise InputError(f"data.{key}: {error}") from None
 
     def key(self, label: str) -> str | None:
         """The key asked for a label, None where it is to be found."""
-        return {
-            "energy": self.energy_key,
-            "forces": self.forces_key,
-            "stress": self.stress_key,
-            "virial": self.virial_key,
-        }[label]
+        return getattr(self, f"{label}_key", None)
+
+    def unit(self, quantity: Quantity) -> str | None:
+        """The unit of a quantity, None where it is made of the units of energy and length."""
+        return None if quantity is ENERGY else getattr(self, f"{quantity.name}_unit", None)
 
 
 class Taken(NamedTuple):
@@ -162,7 +161,7 @@ def read_with_report(
         structures.extend(here)
         files.append(_taken(part, here, keys, scales))
     _check_asked(contents, options)
-    if labels_required and not any(taken.keys.keys() & {"energy", "forces"} for taken in files):
+    if labels_required and not any(taken.keys.keys() & {ENERGY.name, FORCES.name} for taken in files):
         raise InputError(
             f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among "
             f"{', '.join(_offered(contents)) or 'bare positions'}; name them with --energy-key and --forces-key"
@@ -173,10 +172,8 @@ def read_with_report(
 class _Scales(NamedTuple):
     """What values are multiplied with to be in eV and Å."""
 
-    energy: float
     length: float
-    forces: float
-    stress: float
+    of: Mapping[Quantity, float]
     converted: str  # in words; empty where nothing changes
 
 
@@ -187,25 +184,24 @@ def _scales(part: Contents, options: ReadOptions) -> _Scales:
     except InputError as error:
         raise InputError(f"{part.path}: {error}") from error
     energy, length = units.energy_in_ev(energy_unit), units.length_in_angstrom(length_unit)
-    forces, stress = energy / length, energy / length**3
     words = [unit for unit in (energy_unit, length_unit) if unit not in ("eV", "Å")]
-    if options.forces_unit is not None:
-        forces = units.force_in_ev_per_angstrom(options.forces_unit)
-        words.append(f"forces in {options.forces_unit}")
-    if options.stress_unit is not None:
-        stress = units.stress_in_ev_per_cubic_angstrom(options.stress_unit)
-        words.append(f"stress in {options.stress_unit}")
+    scales: dict[Quantity, float] = {}
+    for quantity in QUANTITIES:
+        scales[quantity] = units.product(energy, length, quantity.dimension)
+        if (unit := options.unit(quantity)) is not None:
+            scales[quantity] = units.OF_QUANTITY[quantity](unit)
+            words.append(f"{quantity.name} in {unit}")
     if options.stress_positive_under == "compression":
-        stress = -stress
+        scales[STRESS] = -scales[STRESS]
         words.append("stress positive under compression")
-    return _Scales(energy, length, forces, stress, ", ".join(words))
+    return _Scales(length, scales, ", ".join(words))
 
 
 def _choose_keys(part: Contents, options: ReadOptions, scales: _Scales) -> dict[str, str]:
     """The key of each label that the file has."""
     present = Counter(name for frame in part.frames for name, value in frame.values.items() if value is not None)
     keys: dict[str, str] = {}
-    for label in LABELS:
+    for label in label_names():
         asked = options.key(label)
         candidates = [name for name in (part.names[label] if asked is None else (asked,)) if present[name]]
         for other in candidates[1:]:
@@ -257,16 +253,20 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
         raise _fault(where, f"atom {unknown[0]} is no element, its atomic number is {numbers[unknown[0]]}")
+    labels: dict[str, Any] = {
+        quantity.name: _stress(part, number, keys, scales)
+        if quantity is STRESS
+        else _label(frame, quantity, keys, where, scales)
+        for quantity in QUANTITIES
+    }
     structure = Structure(
         atomic_numbers=numbers,
         positions=np.array(frame.positions, dtype=np.float64) * scales.length,
         cell=np.array(frame.cell, dtype=np.float64) * scales.length,
         pbc=np.array(frame.pbc, dtype=bool),
-        energy=_energy(frame, keys.get("energy"), where, scales),
-        forces=_forces(frame, keys.get("forces"), where, scales),
-        stress=_stress(part, number, keys, scales),
         group=frame.group,
         source=where,
+        **labels,
     )
     nearest = closest_pair(structure, BOND)
     if nearest is not None and nearest[2] < COINCIDENT:
@@ -276,35 +276,36 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     return structure
 
 
-def _energy(frame: Frame, key: str | None, where: str, scales: _Scales) -> float | None:
-    values = _values(frame, key, where)
+def _label(
+    frame: Frame, quantity: Quantity, keys: dict[str, str], where: str, scales: _Scales
+) -> float | np.ndarray | None:
+    """The value of any quantity but the stress."""
+    key, n_atoms = keys.get(quantity.name), len(frame.atomic_numbers)
+    values, shape = _values(frame, key, where), quantity.rows_of(n_atoms)
     if values is None:
         return None
-    if values.size != 1:
-        raise _fault(where, f"{key!r} has the shape {values.shape}, where an energy is one number")
-    if not np.isfinite(values).all():
-        raise _fault(where, f"{key!r} is {values.item()}; leave the key out of a frame whose energy is not known")
-    return float(values.item()) * scales.energy
-
-
-def _forces(frame: Frame, key: str | None, where: str, scales: _Scales) -> Float[np.ndarray, "atoms 3"] | None:
-    values = _values(frame, key, where)
-    if values is None:
-        return None
-    n_atoms = len(frame.atomic_numbers)
-    if values.shape != (n_atoms, 3):
+    if values.shape != shape and not (shape == () and values.size == 1):
+        right = f"{quantity.some} is {shape or 'one number'}"
+        if quantity.of_atoms:
+            right = f"the {quantity.name} on {n_atoms} atoms are {shape}"
+        raise _fault(where, f"{key!r} has the shape {values.shape}, where {right}")
+    values = values.reshape(shape)
+    if quantity.of_atoms:
+        wrong = np.flatnonzero(~np.isfinite(values.reshape(n_atoms, -1)).all(axis=1))
+        if len(wrong):
+            raise _fault(
+                where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is no {quantity.one}"
+            )
+    elif not np.isfinite(values).all():
         raise _fault(
-            where, f"{key!r} has the shape {values.shape}, where the forces on {n_atoms} atoms are ({n_atoms}, 3)"
+            where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {quantity.name} is not known"
         )
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(wrong):
-        raise _fault(where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is no force")
-    return values * scales.forces
+    return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
 
 
 def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
     frame, where = part.frames[number], part.frame(number)
-    label = "virial" if "virial" in keys else "stress"
+    label = VIRIAL if VIRIAL in keys else STRESS.name
     key = keys.get(label)
     values = _values(frame, key, where)
     if values is None:
@@ -327,7 +328,7 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
             f"drop it, or leave every {label} out with --{label}-key none",
         )
     symmetric = 0.5 * (matrix + matrix.T)
-    return symmetric * scales.stress if label == "stress" else symmetric * (-scales.energy / volume)
+    return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
 
 
 def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
@@ -351,7 +352,7 @@ def _fault(where: str, what: str) -> InputError:
 def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> Taken:
     found: dict[str, tuple[str, int]] = {}
     for label, key in keys.items():
-        name = "stress" if label == "virial" else label
+        name = STRESS.name if label == VIRIAL else label
         found[name] = (key, sum(getattr(s, name) is not None for s in structures))
     return Taken(part.path, len(structures), found, scales.converted)
 
@@ -363,7 +364,7 @@ def _offered(contents: Sequence[Contents]) -> list[str]:
 def _check_asked(contents: Sequence[Contents], options: ReadOptions) -> None:
     """A key that the user names must be somewhere."""
     offered = _offered(contents)
-    for label in LABELS:
+    for label in label_names():
         asked = options.key(label)
         if asked not in (None, NOTHING, *offered):
             nearest = get_close_matches(str(asked), offered, n=len(offered) or 1, cutoff=0.0)

@@ -1,7 +1,7 @@
 """What a model takes from its training set before the first step: species, reference energies, scale, neighbours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from equiforce.elements import SYMBOLS, atomic_number, symbols_by_number
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.neighbors import find_pairs
+from equiforce.quantities import QUANTITIES, Quantity
 
 MOST_SEARCHED = 1000  # structures; the mean number of neighbours is known to a percent from fewer
 IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10
@@ -32,20 +33,30 @@ class Statistics:
     energy_residual_rms: float | None  # eV/atom, what the reference energies leave unexplained; None without energies
     n_structures: int
     n_atoms: int
-    n_energies: int  # structures that have an energy
-    n_forces: int  # structures that have forces
-    n_stresses: int  # structures that have a stress
+    n_labels: Mapping[Quantity, int]  # structures that have a label of each quantity
     notes: tuple[str, ...] = ()  # what a user ought to know about the above, in sentences
 
     def to_dict(self) -> dict[str, Any]:
-        """The same in plain types, for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """The same in plain types, for JSON; the numbers of labels are called ``n_energies`` and so on."""
+        plain: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if name == "n_labels":
+                plain |= {_count(quantity): n for quantity, n in value.items()}
+            else:
+                plain[name] = list(value) if isinstance(value, tuple) else value
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Statistics":
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`; of a quantity that is new since it was written there are no labels."""
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()}
-        return cls(**values)
+        n_labels = {quantity: values.pop(_count(quantity), 0) for quantity in QUANTITIES}
+        return cls(**values, n_labels=n_labels)
+
+
+def _count(quantity: Quantity) -> str:
+    return f"n_{quantity.plural}"
 
 
 def compute(
@@ -83,9 +94,7 @@ def compute(
         energy_residual_rms=float(np.sqrt(np.mean(residuals**2))) if len(residuals) else None,
         n_structures=len(train),
         n_atoms=sum(len(s) for s in train),
-        n_energies=len(residuals),
-        n_forces=sum(s.forces is not None for s in train),
-        n_stresses=sum(s.stress is not None for s in train),
+        n_labels={quantity: sum(s.label(quantity) is not None for s in train) for quantity in QUANTITIES},
         notes=(*energies.notes, *scale_notes, *neighbor_notes),
     )
 

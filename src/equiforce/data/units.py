@@ -7,6 +7,7 @@ from unicodedata import normalize
 from ase import units
 
 from equiforce.errors import InputError
+from equiforce.quantities import FORCES, STRESS
 
 ENERGY = {
     "eV": 1.0,
@@ -90,6 +91,17 @@ def stress_in_ev_per_cubic_angstrom(name: str) -> float:
             f"{name!r} is not a unit of stress: write a pressure such as GPa, or an energy over a volume such as eV/Å^3"
         )
     return energy_in_ev(energy) / length_in_angstrom(length) ** 3
+
+
+# the units of quantities that data may have in other units than those of their energies and lengths
+OF_QUANTITY = {FORCES: force_in_ev_per_angstrom, STRESS: stress_in_ev_per_cubic_angstrom}
+
+
+def product(energy: float, length: float, powers: tuple[int, int]) -> float:
+    """The unit that is made of powers of those of energy and length, which are given in eV and Å."""
+    of_energy, of_length = powers
+    value = energy**of_energy
+    return value * length**of_length if of_length >= 0 else value / length**-of_length
 
 
 def _plain(name: str) -> str:

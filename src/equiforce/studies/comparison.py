@@ -13,11 +13,12 @@ from rich.text import Text
 from equiforce.config import load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.studies.runs import DIVERGED, DONE, Row
-from equiforce.studies.task import Measure, Task
+from equiforce.quantities import FORCES, QUANTITIES, in_words
+from equiforce.studies.runs import DIVERGED, DONE, Row, validation_column
+from equiforce.studies.task import PrintedError, Task
 
 REFERENCE = "NequIP"  # the method that ours are compared with
-VALIDATED = "validation_forces_mae_meV_per_A"  # unlike the loss, the same for all models of a task
+VALIDATED = validation_column(FORCES)  # unlike the loss, the same for all models of a task
 BOLD = "**"
 
 
@@ -27,7 +28,7 @@ class Published:
 
     task: str = option(reason="name of the task in the benchmark's file")
     test: str = option(reason="name of the test set in that task")
-    quantity: str = option(reason="energy, forces or stress")
+    quantity: str = option(reason=in_words(quantity.name for quantity in QUANTITIES))
     metric: str = option(reason="MAE or RMSE")
     unit: str = option(reason="of value and spread")
     method: str = option(reason="the model; NequIP is what ours are compared with")
@@ -174,7 +175,7 @@ class Comparison:
         own = [row for row in self.rows if (row["task"], str(row["model"])) == (task, model)]
         return own if test is None else [row for row in own if str(row["test"]) == test]
 
-    def columns(self, task: str) -> list[tuple[str, str, Measure]]:
+    def columns(self, task: str) -> list[tuple[str, str, PrintedError]]:
         """Test set, quantity and measure of each error that is known of a task, ours or published."""
         measures = self.tasks[task].measures
         return [

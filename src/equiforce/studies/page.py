@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from equiforce.quantities import Quantity, by_rank
 from equiforce.report import ModelCurve, learning_curve_plot
 from equiforce.studies.learning_curve import LearningCurve
 from equiforce.studies.markdown import assigned, counted, first_place, listed, markdown_table, percent, short
@@ -25,31 +26,28 @@ from equiforce.studies.power_law import (
     holm,
     number,
 )
-from equiforce.studies.runs import DIVERGED, DONE, Row
+from equiforce.studies.runs import DIVERGED, DONE, Row, column_of_test
 
 MUCH = 0.05  # of an error; if twice the budget lowers it by more, training was not done
 NOTHING = "–"
 
 
-class Quantity(NamedTuple):
-    """What a section of the page and a figure show."""
+class Section(NamedTuple):
+    """What a section of the page and its figure show: the errors of a quantity."""
 
     column: str  # of the table
     name: str
     unit: str
     axis: str
 
-
-FORCES = Quantity("test_forces_mae_meV_per_A", "forces", "meV/Å", "MAE of force components (meV/Å)")
-ENERGY = Quantity("test_energy_mae_meV_per_atom", "energy", "meV/atom", "MAE of the energy (meV/atom)")
-FITTED = (
-    FORCES.column,
-    "test_forces_rmse_meV_per_A",
-    ENERGY.column,
-    "test_energy_rmse_meV_per_atom",
-    "test_stress_mae_meV_per_A3",
-    "test_stress_rmse_meV_per_A3",
-)
+    @classmethod
+    def all(cls) -> list["Section"]:
+        """One for each quantity with a headline."""
+        return [
+            cls(column_of_test(q, "mae"), q.name, q.logged.unit, f"{q.headline.error} ({q.logged.unit})")
+            for q in by_rank()
+            if q.headline
+        ]
 
 
 def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -69,9 +67,9 @@ def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     page = _Page(curve, rows)
     files = [folder / "README.md", folder / "fits.csv"]
-    for quantity in page.shown:
-        paths = [folder / f"{quantity.name}{suffix}" for suffix in (".png", ".svg")]
-        page.plot(quantity, paths)
+    for section in page.shown:
+        paths = [folder / f"{section.name}{suffix}" for suffix in (".png", ".svg")]
+        page.plot(section, paths)
         files += paths
     files[0].write_text(page.text(), encoding="utf-8")
     page.write_fits(files[1])
@@ -87,41 +85,47 @@ class _Page:
         self.models = list(self.options.models)
         several = len(self.options.learning_rates) > 1
         self.scanned = sorted(self.options.scan_sizes or self.options.sizes) if several else []
-        self.errors = {(column, model): self._errors(column, model) for column in FITTED for model in self.models}
+        self.errors = {
+            (column_of_test(quantity, metric), model): self._errors(quantity, metric, model)
+            for quantity in by_rank()
+            for metric in ("mae", "rmse")
+            for model in self.models
+        }
         self.laws: dict[tuple[str, str], PowerLaw | None] = {key: fit(errors) for key, errors in self.errors.items()}
-        self.shown = [q for q in (FORCES, ENERGY) if any(self.errors[q.column, model] for model in self.models)]
-        self.differences = {quantity: self._differences(quantity) for quantity in self.shown}
+        self.shown = [s for s in Section.all() if any(self.errors[s.column, model] for model in self.models)]
+        self.differences = {section: self._differences(section) for section in self.shown}
 
-    def _errors(self, column: str, model: str) -> Errors:
+    def _errors(self, quantity: Quantity, metric: str, model: str) -> Errors:
+        column = column_of_test(quantity, metric)
         rows = [row for row in self.done if isinstance(row[column], int | float)]
-        if "stress" in column and len(rows) < len(self.done):
+        if not quantity.headline and len(rows) < len(self.done):
             return {}  # of some runs only, it says nothing of a curve
         return {(row["size"], row["seed"]): row[column] for row in rows if row["model"] == model}
 
     def text(self) -> str:
         command = f"    equiforce study learning-curve {self.curve.name} --data FOLDER"
         parts = [f"# {self.options.title}", command, *self._state(), *self._in_short(), *self._method()]
-        for quantity in self.shown:
+        for section in self.shown:
             parts += [
-                f"## {quantity.name.capitalize()}",
-                f"![{quantity.axis} against the number of training structures]({quantity.name}.png)",
-                *self._table_of_errors(quantity),
-                *self._table_of_exponents(quantity),
-                *self._table_of_differences(quantity),
+                f"## {section.name.capitalize()}",
+                f"![{section.axis} against the number of training structures]({section.name}.png)",
+                *self._table_of_errors(section),
+                *self._table_of_exponents(section),
+                *self._table_of_differences(section),
             ]
         return "\n\n".join([*parts, *self._doubled(), *self._limits()]) + "\n"
 
-    def plot(self, quantity: Quantity, paths: Sequence[Path]) -> None:
+    def plot(self, section: Section, paths: Sequence[Path]) -> None:
         curves, intervals = [], False
         for model in self.models:
-            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
+            errors, law = self.errors[section.column, model], self.laws[section.column, model]
             intervals |= law is not None and law.exponent.low is not None
             label = model if law is None else f"{model}: {law.exponent.shown()}"
             line = None if law is None else (law.prefactor.value, law.exponent.value)
             curves.append(ModelCurve(label, [size for size, _ in errors], list(errors.values()), line))
         legend = "exponent (95 % interval)" if intervals else "exponent" if any(c.law for c in curves) else ""
-        title = f"{self.options.title}: {quantity.name}"
-        learning_curve_plot(paths, curves, title=title, error=quantity.axis, legend=legend)
+        title = f"{self.options.title}: {section.name}"
+        learning_curve_plot(paths, curves, title=title, error=section.axis, legend=legend)
 
     def write_fits(self, path: Path) -> None:
         """One line for each model and quantity; the prefactor has the unit of the quantity's name."""
@@ -195,14 +199,14 @@ class _Page:
             table.append([model, assigned(options), listed(f"{n:,}" for n in weights) or NOTHING, *chosen])
         return markdown_table(table)
 
-    def _table_of_errors(self, quantity: Quantity) -> list[str]:
+    def _table_of_errors(self, section: Section) -> list[str]:
         table = [["model", *map(str, self.options.sizes)]]
         for model in self.models:
-            errors = self.errors[quantity.column, model].items()
+            errors = self.errors[section.column, model].items()
             cells = ([error for (size, _), error in errors if size == wanted] for wanted in self.options.sizes)
             table.append([model, *map(self._cell, cells)])
         return [
-            f"MAE on the test set in {quantity.unit} by the number of training structures: the mean over seeds ± their "
+            f"MAE on the test set in {section.unit} by the number of training structures: the mean over seeds ± their "
             "standard deviation.",
             markdown_table(table),
         ]
@@ -217,8 +221,8 @@ class _Page:
         part = f" ({len(values)} of {counted(n_all, 'seed')})" if len(values) < n_all else ""
         return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "") + part
 
-    def _table_of_exponents(self, quantity: Quantity) -> list[str]:
-        laws = {model: self.laws[quantity.column, model] for model in self.models}
+    def _table_of_exponents(self, section: Section) -> list[str]:
+        laws = {model: self.laws[section.column, model] for model in self.models}
         if not any(laws.values()):
             return ["No model has runs at two sizes: there is no exponent yet, and no difference."]
         table = [["model", "exponent", "early", "late", "late − early", "sizes", "runs"]]
@@ -250,31 +254,31 @@ class _Page:
         ]
         return [f"{'. '.join(told)}. One exponent does not sum these up."] if told else []
 
-    def _differences(self, quantity: Quantity) -> list[tuple[str, Comparison | None, float | None, float | None]]:
+    def _differences(self, section: Section) -> list[tuple[str, Comparison | None, float | None, float | None]]:
         """Names, what was found, and corrected p values of slope and shift of each pair of models."""
         pairs = self.options.pairs
-        found = [compare(*(self.errors[quantity.column, model] for model in pair)) for pair in pairs]
+        found = [compare(*(self.errors[section.column, model] for model in pair)) for pair in pairs]
         slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
         names = [f"{second} against {first}" for first, second in pairs]
         return list(zip(names, found, slopes, shifts, strict=True))
 
     def _in_short(self) -> list[str]:
         parts = []
-        for quantity in self.shown:
+        for section in self.shown:
             lines = [
                 f"- {name}: {c.slope_in_words(slope)}; {c.shift_in_words(shift)}."
-                for name, c, slope, shift in self.differences[quantity]
+                for name, c, slope, shift in self.differences[section]
                 if c is not None and slope is not None and shift is not None
             ]
             if lines:
-                parts += [f"{quantity.name.capitalize()}, exponents and errors of models:", "\n".join(lines)]
+                parts += [f"{section.name.capitalize()}, exponents and errors of models:", "\n".join(lines)]
         return ["## In short", *parts] if parts else []
 
-    def _table_of_differences(self, quantity: Quantity) -> list[str]:
-        if not self.options.pairs or not any(self.laws[quantity.column, model] for model in self.models):
+    def _table_of_differences(self, section: Section) -> list[str]:
+        if not self.options.pairs or not any(self.laws[section.column, model] for model in self.models):
             return []
         table = [["", "slope", "shift", "slope, late sizes", "found"]]
-        differences = self.differences[quantity]
+        differences = self.differences[section]
         for name, c, slope, shift in differences:
             words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
             if c is not None:
@@ -310,11 +314,11 @@ class _Page:
         unknown = [f"Not known yet: {listed(missing, '; ')}."] if missing else []
         return [*parts, markdown_table(table), *sentences, *unknown]
 
-    def _gained(self, quantity: Quantity, ratios: dict[str, float]) -> str:
+    def _gained(self, section: Section, ratios: dict[str, float]) -> str:
         """Where the budget holds the errors up, and what the late exponent would be without, at the largest size."""
-        told, largest, name = [], self.options.sizes[-1], quantity.name.capitalize()
+        told, largest, name = [], self.options.sizes[-1], section.name.capitalize()
         for model, ratio in ratios.items():
-            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
+            errors, law = self.errors[section.column, model], self.laws[section.column, model]
             if ratio < 1 - MUCH and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
                 exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=0)))

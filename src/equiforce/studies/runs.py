@@ -18,9 +18,10 @@ from equiforce import model_file
 from equiforce.config import configured, to_dict
 from equiforce.data.read import read
 from equiforce.errors import DivergedError, InputError
-from equiforce.evaluate import Errors, Metric, errors, predict
+from equiforce.evaluate import Errors, errors, predict
 from equiforce.machine import cpu_model
 from equiforce.options import switched_off
+from equiforce.quantities import QUANTITIES, Measure, Quantity
 from equiforce.workflow import Trained, train
 
 # what changes nothing but where and how a run is computed and watched
@@ -28,35 +29,38 @@ BESIDE = {
     "split": ("train_file", "validation_file", "test_file", "split_file"),
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
 }
-# columns of the table after those that a study calls its runs by; errors are MAE or RMSE
-MEASURED = (
-    "state",
-    "n_weights",
-    "n_train",
-    "steps",
-    "best_step",
-    "validation_loss",
-    "validation_energy_mae_meV_per_atom",
-    "validation_forces_mae_meV_per_A",
-    "test_energy_mae_meV",
-    "test_energy_rmse_meV",
-    "test_energy_mae_meV_per_atom",
-    "test_energy_rmse_meV_per_atom",
-    "test_forces_mae_meV_per_A",
-    "test_forces_rmse_meV_per_A",
-    "test_stress_mae_meV_per_A3",
-    "test_stress_rmse_meV_per_A3",
-    "seconds",
-    "threads",
-    "machine",
-    "date",
-    "equiforce",
-    "torch",
-    "hash",
-    "config",
-)
+ABOUT_TRAINING = ("state", "n_weights", "n_train", "steps", "best_step", "validation_loss")
+ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 Row = dict[str, Any]
+
+
+def measured_columns() -> tuple[str, ...]:
+    """The columns of the table after those that a study calls its runs by."""
+    return (*ABOUT_TRAINING, *error_columns(), *ABOUT_MACHINE)
+
+
+def error_columns() -> tuple[str, ...]:
+    """The columns of the table that hold an MAE or RMSE of a quantity."""
+    validated = [validation_column(quantity) for quantity in QUANTITIES if quantity.headline]
+    tested = [
+        column_of_test(quantity, metric, measure) for quantity, measure in _tabulated() for metric in ("mae", "rmse")
+    ]
+    return (*validated, *tested)
+
+
+def validation_column(quantity: Quantity) -> str:
+    """The column of the MAE over the validation set."""
+    return f"validation_{quantity.column('mae')}"
+
+
+def column_of_test(quantity: Quantity, metric: str, measure: Measure | None = None) -> str:
+    """The column of an error over the test set: ``mae`` or ``rmse``, in the unit of ``measure`` or else of the log."""
+    return f"test_{quantity.column(metric, measure)}"
+
+
+def _tabulated() -> list[tuple[Quantity, Measure]]:
+    return [(quantity, measure) for quantity in QUANTITIES for measure in quantity.measures if measure.column]
 
 
 class Interrupted(Exception):  # noqa: N818 (it is no error)
@@ -195,7 +199,7 @@ def _row(run: Run, measured: Row) -> Row:
         "hash": run.hash,
         "config": run.config,
     }
-    return dict(run.labels) | {name: (measured | about).get(name, "") for name in MEASURED}
+    return dict(run.labels) | {name: (measured | about).get(name, "") for name in measured_columns()}
 
 
 def _measured(trained: Trained) -> Row:
@@ -210,25 +214,16 @@ def _measured(trained: Trained) -> Row:
         "steps": int(log[-1]["step"]),
         "best_step": int(best["step"]),
         "validation_loss": float(best["validation_loss"]),
-        "validation_energy_mae_meV_per_atom": best["energy_mae_meV_per_atom"],
-        "validation_forces_mae_meV_per_A": best["forces_mae_meV_per_A"],
+        **{validation_column(quantity): best[quantity.column("mae")] for quantity in QUANTITIES if quantity.headline},
         "seconds": float(log[-1]["seconds"]),
     } | _tested(trained.test)
 
 
 def _tested(result: Errors) -> Row:
-    row, total = {}, result.total
-    for name, unit, metric in (
-        ("energy", "meV", total.energy),
-        ("energy", "meV_per_atom", total.energy_per_atom),
-        ("forces", "meV_per_A", total.forces),
-        ("stress", "meV_per_A3", total.stress),
-    ):
-        row |= _errors(name, unit, metric)
-    return row
-
-
-def _errors(name: str, unit: str, metric: Metric | None) -> Row:
-    if metric is None:
-        return {}
-    return {f"test_{name}_mae_{unit}": round(metric.mae, 5), f"test_{name}_rmse_{unit}": round(metric.rmse, 5)}
+    found = [(quantity, measure, result.total.get(measure.key)) for quantity, measure in _tabulated()]
+    return {
+        column_of_test(quantity, name, measure): round(value, 5)
+        for quantity, measure, metric in found
+        if metric is not None
+        for name, value in (("mae", metric.mae), ("rmse", metric.rmse))
+    }

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from equiforce.errors import InputError
-from equiforce.studies.runs import MEASURED, Row
+from equiforce.studies.runs import Row, error_columns, measured_columns
 
 
 class ResultTable:
@@ -21,7 +21,7 @@ class ResultTable:
 
     def __init__(self, folder: Path, labels: Sequence[str]):
         self.path = folder / "results.csv"
-        self.columns = (*labels, *MEASURED)
+        self.columns = (*labels, *measured_columns())
 
     def written(self) -> int | None:
         """When the file was last replaced, or None."""
@@ -37,11 +37,16 @@ class ResultTable:
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != self.columns:
+            if tuple(reader.fieldnames or ()) != self._columns_of(reader.fieldnames or ()):
                 raise InputError(
                     f"{self.path} has other columns than the table of this study: move it away, or name another folder"
                 )
-            return [{name: _value(name, text) for name, text in row.items()} for row in reader]
+            return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in reader]
+
+    def _columns_of(self, written: Sequence[str]) -> tuple[str, ...]:
+        """The columns of a file that was written before there were errors of some quantity."""
+        new = {column for column in error_columns() if column not in written}
+        return tuple(column for column in self.columns if column not in new)
 
     def add(self, *rows: Row) -> None:
         """Adds the rows of a run, in place of earlier ones of the same hash."""

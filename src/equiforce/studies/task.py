@@ -10,21 +10,28 @@ import numpy as np
 from equiforce.data.dataset import drawable, fingerprint
 from equiforce.data.read import ReadOptions, read
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, MEV
 from equiforce.options import option
+from equiforce.quantities import QUANTITIES
 
 METRICS = ("MAE", "RMSE")
-PER_MOLECULE = "meV/molecule"
-# quantity: {unit of print: (unit in the table of results, factor from there)}
-UNITS: dict[str, dict[str, tuple[str, float]]] = {
-    "energy": {"meV": ("meV", 1.0), "meV/atom": ("meV_per_atom", 1.0), PER_MOLECULE: ("meV_per_atom", 1.0)},
-    "forces": {"meV/Å": ("meV_per_A", 1.0)},
-    "stress": {"GPa": ("meV_per_A3", GPA / MEV)},
-}
+PER_MOLECULE = "/molecule"
 
 
-class Measure(NamedTuple):
-    """An error as it is printed."""
+def _units() -> dict[str, dict[str, tuple[str, float]]]:
+    """By quantity, the units in which errors may be printed, each with its column's unit and the factor from there."""
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    for quantity in QUANTITIES:
+        units = found[quantity.name] = {}
+        for measure in (measure for measure in quantity.measures if measure.printed):
+            stored = measure if measure.column else quantity.logged
+            units[measure.unit] = (stored.column, measure.factor / stored.factor)
+            if measure.per_atom:
+                units[measure.unit.removesuffix("/atom") + PER_MOLECULE] = (stored.column, 1.0)
+    return found
+
+
+class PrintedError(NamedTuple):
+    """An error as the literature prints it."""
 
     metric: str  # MAE or RMSE
     unit: str
@@ -52,7 +59,7 @@ class Task:
         None,
         "atoms of a molecule",
         ge=1,
-        only_if=(f"an error is in {PER_MOLECULE}", lambda task: any(PER_MOLECULE in e for e in task.errors.values())),
+        only_if=("an error is in meV/molecule", lambda task: any(PER_MOLECULE in e for e in task.errors.values())),
     )
     steps: int = option(20_000, "gradient steps, so that results do not depend on the machine's speed", ge=1)
     options: dict[str, Any] = option(reason="section.option: value of all models in this task", factory=dict)
@@ -64,23 +71,24 @@ class Task:
         for name in ("pool", "tests", "errors"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one")
+        known = _units()
         for quantity, text in self.errors.items():
             metric, _, unit = text.partition(" ")
-            if quantity not in UNITS or metric not in METRICS or unit not in UNITS[quantity]:
-                choices = "; ".join(f"{q}: {' or '.join(METRICS)} {' or '.join(units)}" for q, units in UNITS.items())
+            if quantity not in known or metric not in METRICS or unit not in known[quantity]:
+                choices = "; ".join(f"{q}: {' or '.join(METRICS)} {' or '.join(units)}" for q, units in known.items())
                 raise ValueError(f"errors has {quantity}: {text}, which is not known: write {choices}")
-            if unit == PER_MOLECULE and self.molecule is None:
+            if unit.endswith(PER_MOLECULE) and self.molecule is None:
                 raise ValueError(f"errors has {quantity}: {text}: say by molecule how many atoms one has")
 
     @property
-    def measures(self) -> dict[str, Measure]:
+    def measures(self) -> dict[str, PrintedError]:
         """What is printed, by quantity."""
-        found = {}
+        found, known = {}, _units()
         for quantity, text in self.errors.items():
             metric, _, unit = text.partition(" ")
-            column, factor = UNITS[quantity][unit]
-            times = (self.molecule or 1) if unit == PER_MOLECULE else 1
-            found[quantity] = Measure(metric, unit, f"test_{quantity}_{metric.lower()}_{column}", factor * times)
+            column, factor = known[quantity][unit]
+            times = (self.molecule or 1) if unit.endswith(PER_MOLECULE) else 1
+            found[quantity] = PrintedError(metric, unit, f"test_{quantity}_{metric.lower()}_{column}", factor * times)
         return found
 
 

@@ -20,7 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from equiforce.errors import InputError
 from equiforce.machine import n_cores
-from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform, perform_further, progress
+from equiforce.quantities import by_rank
+from equiforce.studies.runs import (
+    DIVERGED,
+    DONE,
+    Interrupted,
+    Row,
+    Run,
+    column_of_test,
+    perform,
+    perform_further,
+    progress,
+)
 from equiforce.studies.table import ResultTable, locked
 
 PAUSE = 1.0  # seconds between looks at what others have done
@@ -286,8 +297,7 @@ class Watch:
         if row["state"] == DIVERGED:
             return f"{what}: diverged"
         assert row["state"] == DONE
-        forces, energy = row["test_forces_mae_meV_per_A"], row["test_energy_mae_meV_per_atom"]
-        errors = [
-            f"{value:.4g} {unit}" for value, unit in ((forces, "meV/Å"), (energy, "meV/atom")) if value is not None
-        ]
+        headlines = [quantity for quantity in by_rank() if quantity.headline]
+        found = [(row[column_of_test(quantity, "mae")], quantity.logged.unit) for quantity in headlines]
+        errors = [f"{value:.4g} {unit}" for value, unit in found if value is not None]
         return f"{what}: {', '.join(errors)} in {row['seconds']:.0f} s"

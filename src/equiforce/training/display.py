@@ -1,14 +1,16 @@
 """What a person sees while a model trains."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from equiforce.evaluate import ValidationErrors
+from equiforce.quantities import QUANTITIES
 from equiforce.training.loop import Report
 
-COLUMNS = ("epoch", "step", "loss", "energy MAE", "forces MAE", "stress MAE", "rate")
-UNITS = ("", "", "", "meV/atom", "meV/Å", "meV/Å³", "")
-WIDTH = 11
+WIDTH = 11  # of a column, at least
 LINES = 40  # at most, over a run; every number is in the log
 
 
@@ -37,13 +39,15 @@ class Display:
             console=console,
             transient=True,
         )
+        errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in QUANTITIES]
+        self.columns = [("epoch", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
         self.task = None
         self.next_line = 0.0
         self.smooth = None
 
     def __enter__(self) -> "Display":
-        self.console.print("".join(name.rjust(WIDTH) for name in COLUMNS), highlight=False, soft_wrap=True)
-        self.console.print("".join(unit.rjust(WIDTH) for unit in UNITS), highlight=False, soft_wrap=True)
+        self._print([name for name, _ in self.columns])
+        self._print([unit for _, unit in self.columns])
         self.bar.start()
         return self
 
@@ -59,18 +63,24 @@ class Display:
         self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}")
         if report.errors is None:
             return
-        energy, forces = report.errors.energy_mae_meV_per_atom, report.errors.forces_mae_meV_per_A
-        shown_energy = "" if energy is None else f"E {energy:.2f} meV/atom  "
-        shown_forces = "" if forces is None else f"F {forces:.1f} meV/Å"
-        self.bar.update(self.task, errors=shown_energy + shown_forces)
+        shown = [
+            f"{headline.symbol} {found.mae:.{headline.digits}f} {quantity.logged.unit}"
+            for quantity, found in report.errors.items()
+            if (headline := quantity.headline)
+        ]
+        self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
-            self.console.print(self._line(report), highlight=False, soft_wrap=True)
+            self._print(self._cells(report, report.errors), " *" if report.improved else "")
 
-    def _line(self, report: Report) -> str:
-        state, errors = report.state, report.errors
-        values = (errors.energy_mae_meV_per_atom, errors.forces_mae_meV_per_A, errors.stress_mae_meV_per_A3)
+    def _print(self, cells: Sequence[str], mark: str = "") -> None:
+        widths = [max(WIDTH, len(name) + 1, len(unit) + 1) for name, unit in self.columns]
+        line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _cells(self, report: Report, errors: ValidationErrors) -> list[str]:
+        state = report.state
+        found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]
         cells = [str(state.epoch), str(state.step), f"{self.smooth:.3g}"]
-        cells += ["-" if value is None else f"{value:.3g}" for value in values] + [f"{rate:.1e}"]
-        return "".join(cell.rjust(WIDTH) for cell in cells) + (" *" if report.improved else "")
+        return cells + ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]

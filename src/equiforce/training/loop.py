@@ -13,8 +13,10 @@ from lightning_fabric import Fabric
 from equiforce.data.dataset import Batches
 from equiforce.errors import DivergedError
 from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
-from equiforce.graph import AtomicGraph, Labels
+from equiforce.graph import AtomicGraph
+from equiforce.labels import Labels
 from equiforce.potential import Potential
+from equiforce.quantities import QUANTITIES, requested
 from equiforce.training.loss import LossConfig, highest, terms, weight_at
 from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer
 from equiforce.training.processes import add_gradients, total_over_processes
@@ -95,7 +97,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                     errors, improved = validate(state, rate, setup)
                     stopping.reserve = time.monotonic() - started - state.seconds
                     why = why or stopping.stalled(state)
-                if setup.fabric.is_global_zero and (errors or interrupted):
+                if setup.fabric.is_global_zero and (errors is not None or interrupted):
                     save(state, improved, setup)
                 setup.on_step(Report(state, stopping.progress(state, n_batches), value, errors, improved))
                 if why or interrupted:
@@ -139,18 +141,18 @@ def backward(
     Sums and counts are added up over processes before they are divided, so that the result does not depend on how
     the batch was dealt out. A process without a share takes part with zeros.
     """
-    weights = [weight_at(weight or 0.0, progress) for weight in (loss.energy, loss.forces, loss.stress)]
+    weights = {quantity: weight_at(loss.weight(quantity) or 0.0, progress) for quantity in QUANTITIES}
     sums = torch.zeros(len(weights), dtype=torch.float64, device=fabric.device)
     counts = torch.zeros_like(sums)
     if graph is not None and labels is not None:
         graph, labels = graph.to(fabric.device), labels.to(fabric.device)
         potential.train()
         with torch.autocast(fabric.device.type, torch.bfloat16, enabled=bf16):
-            prediction = potential(graph, forces=weights[1] > 0, stress=weights[2] > 0 and labels.stress is not None)
+            prediction = potential(graph, **requested(quantity for quantity in labels if weights[quantity] > 0))
         parts = terms(prediction, labels, graph, loss)
-        sums, counts = (torch.stack(column) for column in zip(*parts, strict=True))
+        sums, counts = (torch.stack(column) for column in zip(*parts.values(), strict=True))
     counts = total_over_processes(counts, fabric).clamp(min=1.0)
-    local = (sums.new_tensor(weights) * sums / counts).sum()
+    local = (sums.new_tensor(list(weights.values())) * sums / counts).sum()
     trained = [parameter for parameter in potential.parameters() if parameter.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
@@ -208,7 +210,7 @@ def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[Valida
         state.best_loss = min(value, state.best_loss)
         state.rate.validated(value)
     for tracker in setup.trackers:
-        tracker.write(row | errors._asdict())
+        tracker.write(row | errors.columns())
     state.n_rows += 1
     state.loss_sum, state.loss_count = 0.0, 0
     return errors, improved
@@ -219,11 +221,12 @@ def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
 
     None where no term of the loss has a label in the validation structures.
     """
-    absolute = loss.kind == "mae"
-    sizes = errors[0::2] if absolute else errors[1::2]
-    weights = [highest(weight) for weight in (loss.energy, loss.forces, loss.stress)]
-    judged = [(w, size / 1000) for w, size in zip(weights, sizes, strict=True) if w > 0 and size is not None]
-    return sum(w * (size if absolute else size**2) for w, size in judged) if judged else None
+    absolute, judged = loss.kind == "mae", []
+    for quantity, found in errors.items():
+        if (weight := highest(loss.weight(quantity))) > 0:
+            size = (found.mae if absolute else found.rmse) / quantity.logged.factor
+            judged.append(weight * (size if absolute else size**2))
+    return sum(judged) if judged else None
 
 
 def save(state: TrainingState, improved: bool, setup: RunSetup) -> None:
