@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Topology, check_index
+from equiforce.graph import AtomicGraph, Topology
 from equiforce.kernels import autograd
 from equiforce.kernels.backend import LocalBackend
 from equiforce.kernels.cpu import convolution as cpu_convolution
@@ -147,9 +147,8 @@ def linear(
     """
     if torch.is_autocast_enabled(x.device.type):  # matrix products are what lower precision is meant for
         return reference.linear(x, weights, species, plan)
-    _check_same_dtype("linear", x=x, weights=weights)
-    if species is not None and species.is_cpu:
-        check_index(species, "linear: species", plan.n_species, "sets of weights")
+    if x.dtype is not weights.dtype:
+        raise InputError(f"linear: weights are {weights.dtype} and features {x.dtype}: convert one of them")
     if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
         return autograd.linear(x, weights, species, plan, cpu_nodes)
     return reference.linear(x, weights, species, plan)
@@ -293,8 +292,6 @@ def lookup(
     """
     values = values.to(knot_coordinates.dtype)
     _check_spline(values[0] if len(values) else values)
-    if kinds.is_cpu:
-        check_index(kinds, "lookup: kinds", len(values), "kinds of edges")
     ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
     chosen = choose(backend, knot_coordinates, ready, in_triton=True)
     if chosen == "reference":

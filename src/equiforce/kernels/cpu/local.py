@@ -15,6 +15,10 @@ from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
 
 
+# what a result is computed from; "given" are strengths that are not the result
+LOOKUP_OTHERS = {"rows": ("table", "given"), "table": ("rows", "given"), "strengths": ("rows", "table")}
+
+
 def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> list[EnvironmentKernel]:
     """What sums over an atom's edges need."""
     return [EnvironmentKernel(l_max, channels, SCALARS[dtype], r) for r in ("environment", "weights", "harmonics")]
@@ -129,7 +133,7 @@ def lookup(
         "n_columns": n_columns,
         "n_numbers": n_kinds * n_knots * n_columns,
     }
-    one, other = (name for name in ("rows", "table", "given") if name != {"strengths": "given"}.get(result, result))
+    one, other = LOOKUP_OTHERS[result]
     given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
     made = {result: torch.zeros if result == "table" else torch.empty}
     (out,) = LOOKUP.call(_lookup(first.dtype), first.dtype, sizes, given, made)
@@ -169,9 +173,15 @@ def _call(
     made: dict[str, Allocate],
 ) -> Tensor:
     """Runs a form whose arguments are all arrays of the struct but ``centers``, which comes first."""
-    names = (array.name for array in arguments.arrays[1:] if array.name != result)
-    given: dict[str, Tensor | None] = {"centers": centers, **dict(zip(names, others, strict=True))}
+    given: dict[str, Tensor | None] = {"centers": centers}
+    given.update(zip(_others(arguments, result), others, strict=True))
     return arguments.call(function, others[0].dtype, sizes, given, made)[0]
+
+
+@cache
+def _others(arguments: Arguments, result: str) -> tuple[str, ...]:
+    """The names of all arrays but the centres and the result."""
+    return tuple(array.name for array in arguments.arrays[1:] if array.name != result)
 
 
 @cache

@@ -16,8 +16,9 @@ ARGUMENTS = Arguments(
     name="lookup",
     rows="n_edges",
     rows_per_thread=128,
+    checks="kinds",
     # role: which one of ROLES is computed; order: which derivative of B; n_numbers: of the tables of all kinds
-    sizes=("role", "order", "n_edges", "n_knots", "n_columns", "n_numbers"),
+    sizes=("role", "order", "n_edges", "n_kinds", "n_knots", "n_columns", "n_numbers"),
     arrays=(
         Array("kinds", ("n_edges",), "index"),
         Array("knot_coordinates", ("n_edges",)),
