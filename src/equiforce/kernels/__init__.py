@@ -117,7 +117,7 @@ def convolve(
     x, values, coordinates = x.to(harmonics.dtype), radial.values.to(harmonics.dtype), radial.knot_coordinates
     if coordinates is None:
         return reference.convolve(x, harmonics, Radial(values), topology, table)
-    _check_spline(values)
+    _check_spline(values.shape[0])
     training = radial.values.requires_grad
     chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
     if chosen == "reference":
@@ -182,7 +182,7 @@ def weighted_harmonics(
         harmonics: Y_lm of each edge, (l_max+1)² columns.
         backend: as in :func:`convolve`.
     """
-    return _environment(weights, harmonics, None, len(weights), backend)
+    return _environment(weights, harmonics, None, weights.shape[0], backend)
 
 
 def environment(
@@ -291,7 +291,7 @@ def lookup(
         backend: as in :func:`convolve`.
     """
     values = values.to(knot_coordinates.dtype)
-    _check_spline(values[0] if len(values) else values)
+    _check_spline(values.shape[1])
     ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
     chosen = choose(backend, knot_coordinates, ready, in_triton=True)
     if chosen == "reference":
@@ -312,9 +312,9 @@ def _check_same_dtype(operation: str, **tensors: Tensor) -> None:
             )
 
 
-def _check_spline(values: Tensor) -> None:
-    if len(values) < FEWEST_ROWS:
-        raise InputError(f"a table of cubic splines has at least {FEWEST_ROWS} rows, and this one has {len(values)}")
+def _check_spline(n_rows: int) -> None:
+    if n_rows < FEWEST_ROWS:
+        raise InputError(f"a table of cubic splines has at least {FEWEST_ROWS} rows, and this one has {n_rows}")
 
 
 def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:

@@ -232,7 +232,7 @@ def tensor_product(
 ) -> Tensor:
     """V_ij x Γ_i by a backend: the operator of each atom, then each edge by it; differentiable to any order."""
     names = ("result", "operator", "features")
-    compute = partial(backend.act, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
     return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
@@ -247,7 +247,7 @@ def tensor_product_of_harmonics(
 ) -> Tensor:
     """The same for V_ij = w_ij Y_ij, which is not written out."""
     names = ("result", "operator", "weights", "harmonics")
-    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=environments.shape[0], table=table)
     operators = _operators(environments, weights, table, backend)
     return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
 

@@ -14,7 +14,6 @@ from equiforce.kernels.cpu.launch import Allocate, Arguments
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
 
-
 # what a result is computed from; "given" are strengths that are not the result
 LOOKUP_OTHERS = {"rows": ("table", "given"), "table": ("rows", "given"), "strengths": ("rows", "table")}
 
@@ -68,7 +67,7 @@ def environment(
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": n_atoms if centers is None else len(centers),
+        "n_rows": n_atoms if centers is None else centers.shape[0],
         "n_atoms": n_atoms,
         "dim_environment": (l_max + 1) ** 2 * channels,
         "dim_weights": (l_max + 1) * channels,
@@ -82,7 +81,7 @@ def environment(
 def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": len(first),
+        "n_rows": first.shape[0],
         "dim_operator": len(table.elements) * table.channels,
         "dim_environment": table.dim_environment,
         "n_paths": table.n_paths,
@@ -127,7 +126,7 @@ def lookup(
     sizes = {
         "role": ROLES[result],
         "order": order,
-        "n_edges": len(knot_coordinates),
+        "n_edges": knot_coordinates.shape[0],
         "n_kinds": n_kinds,
         "n_knots": n_knots,
         "n_columns": n_columns,
@@ -150,7 +149,7 @@ def _act_with(
 ) -> Tensor:
     of_harmonics = arguments is ACT_ON_HARMONICS
     sizes = {
-        "n_rows": len(centers),
+        "n_rows": centers.shape[0],
         "n_atoms": n_atoms,
         "dim_out": table.dims[1],
         "dim_in": table.dims[0],
