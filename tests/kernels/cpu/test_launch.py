@@ -55,9 +55,11 @@ def kernel(tmp_path_factory):
 def call(kernel, **changes):
     x = torch.arange(15, dtype=torch.float64).view(5, 3)
     given = {"index": torch.tensor([0, 3, 1, 2, 0]), "x": x, **changes}
-    made = {"y": torch.empty, "sums": torch.zeros}
+    made = {"y": torch.Tensor.new_empty, "sums": torch.Tensor.new_zeros}
     steps = STEP.array([(0, 1.0), (1, 0.5)])
-    return DESCRIPTION.call(kernel, torch.float64, {"n": 5, "width": 3}, given, made, (4.0,), (steps,))
+    return DESCRIPTION.call(
+        kernel, torch.zeros(0, dtype=torch.float64), {"n": 5, "width": 3}, given, made, (4.0,), (steps,)
+    )
 
 
 def test_c_reads_what_python_describes(kernel):
@@ -103,9 +105,9 @@ def test_what_c_would_misread_is_refused(kernel, name, change, message):
 
 
 def test_no_rows_call_nothing():
-    made = {"y": torch.empty, "sums": torch.zeros}
+    made = {"y": torch.Tensor.new_empty, "sums": torch.Tensor.new_zeros}
     given = {"index": torch.zeros(0, dtype=torch.int64), "x": torch.zeros(0, 3)}
-    y, sums = DESCRIPTION.call(pytest.fail, torch.float32, {"n": 0, "width": 3}, given, made, (1.0,), ())
+    y, sums = DESCRIPTION.call(pytest.fail, torch.zeros(0), {"n": 0, "width": 3}, given, made, (1.0,), ())
     assert y.shape == (0, 3)
     assert torch.equal(sums, torch.zeros(1, 3))
 

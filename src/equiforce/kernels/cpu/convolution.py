@@ -63,8 +63,8 @@ def convolve_forward(
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     kernel = _kernel(table, x.dtype, "forward", tangents is not None)
     given = _given(x, harmonics, values, knot_coordinates, topology, tangents)
-    made = {"out": torch.zeros}
-    return ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)[0]
+    made = {"out": Tensor.new_zeros}
+    return ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)[0]
 
 
 def convolve_backward(
@@ -83,26 +83,29 @@ def convolve_backward(
     # whoever needs one of the others needs that of x too, except in a first layer, which is not worth its own kernel
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
-    made = {"gx": torch.zeros}
-    made |= {"gharmonics": torch.empty, "gknot_coordinates": torch.empty} if geometry else {}
-    made |= {"gvalues": torch.zeros} if weights else {}
-    results = ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)
+    made = {"gx": Tensor.new_zeros}
+    made |= {"gharmonics": Tensor.new_empty, "gknot_coordinates": Tensor.new_empty} if geometry else {}
+    made |= {"gvalues": Tensor.new_zeros} if weights else {}
+    results = ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)
     gy, gt = results[1:3] if geometry else (None, None)
     return results[0], gy, results[-1][0] if weights else None, gt
 
 
 def _sizes(topology: Topology, values: Tensor, table: PathTable) -> dict[str, int]:
-    dim_in, dim_out = table.dims
     return {
+        **_widths(table),
         "n_edges": topology.n_edges,
         "n_rows": values.shape[0],
         "n_atoms": topology.n_atoms,
         "n_centers": topology.n_centers,
-        "n_harmonics": (table.l_max + 1) ** 2,
-        "n_weights": table.n_weights,
-        "dim_in": dim_in,
-        "dim_out": dim_out,
     }
+
+
+@cache
+def _widths(table: PathTable) -> dict[str, int]:
+    dim_in, dim_out = table.dims
+    n_harmonics = (table.l_max + 1) ** 2
+    return {"n_harmonics": n_harmonics, "n_weights": table.n_weights, "dim_in": dim_in, "dim_out": dim_out}
 
 
 def _given(
@@ -166,7 +169,7 @@ def _edges(
     sizes = {"n_edges": vectors.shape[0], "three": 3, "n_harmonics": (l_max + 1) ** 2}
     function = _edge_kernel(l_max, vectors.dtype, kind)
     return EDGE_ARGUMENTS.call(
-        function, vectors.dtype, sizes, {**given, "v": vectors}, dict.fromkeys(made, torch.empty), (scale,)
+        function, vectors, sizes, {**given, "v": vectors}, dict.fromkeys(made, Tensor.new_empty), (scale,)
     )
 
 

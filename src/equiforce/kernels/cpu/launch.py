@@ -19,7 +19,7 @@ from torch import Tensor
 from equiforce.errors import InputError
 
 Function = Callable[[Any], int]
-Allocate = Callable[..., Tensor]  # torch.empty or torch.zeros
+Allocate = Callable[..., Tensor]  # Tensor.new_empty or Tensor.new_zeros
 
 
 class Array(NamedTuple):
@@ -78,7 +78,7 @@ class Arguments:
     def call(
         self,
         function: Function,
-        dtype: torch.dtype,
+        like: Tensor,
         sizes: Mapping[str, int],
         given: Mapping[str, Tensor | None],
         made: Mapping[str, Allocate],
@@ -89,10 +89,10 @@ class Arguments:
 
         Args:
             function: the compiled kernel.
-            dtype: of its scalars, float32 or float64.
+            like: a tensor of the kernel's own precision, float32 or float64, as all results will be.
             sizes: a number for each name in the shapes of the arrays, and for each of ``sizes``.
             given: the inputs by name, of any strides.
-            made: the results by name, each with the function that allocates it.
+            made: the results by name, each with the method that allocates it: ``Tensor.new_empty`` or ``new_zeros``.
             doubles: the factors, in the order of the description.
             records: arrays of structs, in the order of the description.
 
@@ -103,26 +103,28 @@ class Arguments:
             InputError: an input has another dtype, shape or device than the kernel expects, or C found an index that is
                 out of range.
         """
-        n_rows = sizes[self.rows]
+        n_rows, dtype = sizes[self.rows], like.dtype
         n_parts = max(1, min(torch.get_num_threads(), n_rows // self.rows_per_thread))
         fields = self._fields
-        addresses, kept = [0] * len(fields), []  # what C reads must not be freed during the call
+        addresses, kept = [0] * len(fields), []  # copies that C reads must live until the call ends, as ``given`` does
         for name, tensor in given.items():
             if tensor is None:
                 continue
-            field = fields[name]
-            shape = field.shape_of(sizes)
-            if tensor.dtype is not (field.dtype or dtype) or tensor.shape != shape or not tensor.is_cpu:
-                self._refuse(name, tensor, field.dtype or dtype, shape)
-            kept.append(tensor.contiguous())
-            addresses[field.place] = kept[-1].data_ptr()
+            place, shape_of, own_dtype, _ = fields[name]
+            shape = shape_of(sizes)
+            if tensor.dtype is not (own_dtype or dtype) or tensor.shape != shape or not tensor.is_cpu:
+                self._refuse(name, tensor, own_dtype or dtype, shape)
+            if not tensor.is_contiguous():
+                kept.append(tensor := tensor.contiguous())
+            addresses[place] = tensor.data_ptr()
         results = []
         for name, allocate in made.items():
-            field = fields[name]
-            shape = field.shape_of(sizes)
-            result = allocate((n_parts, *shape) if field.copies else shape, dtype=field.dtype or dtype)
+            place, shape_of, _, copies = fields[name]
+            shape = shape_of(sizes)
+            # not in one tuple, for which torch takes twice as long
+            result = allocate(like, n_parts, *shape) if copies else allocate(like, *shape)
             results.append(result)
-            addresses[field.place] = result.data_ptr()
+            addresses[place] = result.data_ptr()
         if n_rows:
             starts = [record.address for record in records]
             packed = self._layout.pack(n_parts, *self._numbers(sizes), *doubles, *starts, *addresses)

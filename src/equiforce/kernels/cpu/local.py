@@ -74,7 +74,7 @@ def environment(
         "n_harmonics": (l_max + 1) ** 2,
     }
     function = _environment(l_max, channels, first.dtype, result)
-    made = {result: torch.zeros if result == "environment" else torch.empty}
+    made = {result: Tensor.new_zeros if result == "environment" else Tensor.new_empty}
     return _call(ENVIRONMENT, function, result, (first, second), centers, sizes, made)
 
 
@@ -88,7 +88,7 @@ def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> 
         "channels": table.channels,
     }
     function = _couple(table, first.dtype, result)
-    made = {result: torch.zeros if result == "weights" else torch.empty}
+    made = {result: Tensor.new_zeros if result == "weights" else Tensor.new_empty}
     out = _call(COUPLE, function, result, (first, second), None, sizes, made)
     return out.sum(0) if result == "weights" else out
 
@@ -134,8 +134,8 @@ def lookup(
     }
     one, other = LOOKUP_OTHERS[result]
     given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
-    made = {result: torch.zeros if result == "table" else torch.empty}
-    (out,) = LOOKUP.call(_lookup(first.dtype), first.dtype, sizes, given, made)
+    made = {result: Tensor.new_zeros if result == "table" else Tensor.new_empty}
+    (out,) = LOOKUP.call(_lookup(first.dtype), first, sizes, given, made)
     return out.sum(0) if result == "table" else out
 
 
@@ -158,7 +158,7 @@ def _act_with(
         "n_harmonics": table.n_components[0],
     }
     function = _act(table, others[0].dtype, result, of_harmonics)
-    made = {result: torch.zeros if result == "operator" else torch.empty}
+    made = {result: Tensor.new_zeros if result == "operator" else Tensor.new_empty}
     return _call(arguments, function, result, others, centers, sizes, made)
 
 
@@ -174,7 +174,7 @@ def _call(
     """Runs a form whose arguments are all arrays of the struct but ``centers``, which comes first."""
     given: dict[str, Tensor | None] = {"centers": centers}
     given.update(zip(_others(arguments, result), others, strict=True))
-    return arguments.call(function, others[0].dtype, sizes, given, made)[0]
+    return arguments.call(function, others[0], sizes, given, made)[0]
 
 
 @cache

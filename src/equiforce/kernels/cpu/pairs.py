@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from equiforce.graph import AtomicGraph, Topology
@@ -30,21 +29,21 @@ def vectors(graph: AtomicGraph) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
     structures = None if graph.n_structures == 1 else graph.structure_of_atom
     given = {"positions": graph.positions, "shifts": graph.shifts, "cells": graph.cell, "structures": structures}
-    return _run("vectors", graph, given, {"vectors": torch.empty}, graph.n_structures)
+    return _run("vectors", graph, graph.positions, given, {"vectors": Tensor.new_empty}, graph.n_structures)
 
 
 def gradient(edge_gradients: Tensor, topology: Topology) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
     given = {"vectors": edge_gradients, "order": topology.by_neighbor}
-    return _run("gradient", topology, given, {"gradient": torch.zeros})
+    return _run("gradient", topology, edge_gradients, given, {"gradient": Tensor.new_zeros})
 
 
 def differences(of_atoms: Tensor, topology: Topology) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
-    return _run("differences", topology, {"gradient": of_atoms}, {"vectors": torch.empty})
+    return _run("differences", topology, of_atoms, {"gradient": of_atoms}, {"vectors": Tensor.new_empty})
 
 
-def _run(kind: str, topology: Topology, given: dict, made: dict, n_structures: int = 1) -> Tensor:
+def _run(kind: str, topology: Topology, like: Tensor, given: dict, made: dict, n_structures: int = 1) -> Tensor:
     sizes = {"n_edges": topology.n_edges, "n_atoms": topology.n_atoms, "n_structures": n_structures, "three": 3}
     given |= {"centers": topology.centers, "neighbors": topology.neighbors}
-    return ARGUMENTS.call(_kernel(kind), torch.float64, sizes, given, made)[0]
+    return ARGUMENTS.call(_kernel(kind), like, sizes, given, made)[0]
