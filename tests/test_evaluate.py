@@ -142,8 +142,8 @@ def test_only_known_labels_count(mixed, predictions):
     bare = errors(mixed, predictions)
     assert not bare.total
     assert bare.total.energy is None
-    with pytest.raises(AttributeError, match="no measure of errors 'dipole'"):
-        bare.total.dipole  # noqa: B018
+    with pytest.raises(AttributeError, match="no measure of errors 'charm'"):
+        bare.total.charm  # noqa: B018
     assert bare.forces_by_element == {}
     assert bare.table().row_count == 0
 

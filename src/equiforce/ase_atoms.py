@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES, STRESS
 
 GROUPS = ("config_type", "group")  # the keys of ``info`` that may name a group
 VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # places of xx, yy, zz, yz, xz, xy in the matrix
@@ -48,7 +49,7 @@ def group_of(info: dict[str, Any]) -> str:
 
 
 def labels_of(atoms: AseAtoms, where: str) -> dict[str, Any]:
-    """Energy, forces and stress from the results of the atoms' calculator, those that it has.
+    """The quantities that the atoms' calculator has computed, those that it has.
 
     Args:
         atoms: with a calculator, or without one.
@@ -57,15 +58,15 @@ def labels_of(atoms: AseAtoms, where: str) -> dict[str, Any]:
     Raises:
         InputError: a result has the wrong shape, or is not finite.
     """
-    results = _results_of(atoms)
-    labels: dict[str, Any] = {}
-    if "energy" in results:
-        labels["energy"] = float(_numbers(results["energy"], "energy", [()], where))
-    if "forces" in results:
-        labels["forces"] = _numbers(results["forces"], "forces", [(len(atoms.numbers), 3)], where)
-    if "stress" in results and np.any(atoms.pbc) and np.linalg.det(np.array(atoms.cell)) != 0:
-        stress = _numbers(results["stress"], "stress", [(6,), (3, 3)], where)
-        labels["stress"] = full_matrix(stress) if stress.shape == (6,) else stress
+    results, labels = _results_of(atoms), {}
+    has_volume = bool(np.any(atoms.pbc) and np.linalg.det(np.array(atoms.cell)) != 0)
+    for quantity in QUANTITIES:
+        if quantity.name not in results or (quantity.needs_volume and not has_volume):
+            continue
+        shape = quantity.rows_of(len(atoms.numbers))
+        shapes = [(6,), shape] if quantity is STRESS else [shape]
+        values = _numbers(results[quantity.name], quantity.name, shapes, where)
+        labels[quantity.name] = full_matrix(values) if values.shape != shape else values if shape else values.item()
     return labels
 
 

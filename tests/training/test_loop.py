@@ -99,7 +99,7 @@ def test_training_learns_and_keeps_the_best(tmp_path):
     outcome = fit(state, plan)
     assert outcome == ("60 steps are done", False)
     log = rows(tmp_path / "log.csv")
-    assert list(log[0]) == [
+    assert list(log[0])[:12] == [
         "epoch",
         "step",
         "seconds",
