@@ -119,7 +119,7 @@ def test_the_group_is_kept(key):
 def test_results_that_cannot_be_labels_are_refused():
     odd = water(energy=1.0)
     for name, value, message in (
-        ("forces", np.ones((2, 3)), r"forces has the shape \(2, 3\), and has to have \(3, 3\)"),
+        ("forces", np.ones((2, 3)), r"forces has the shape \(2, 3\), but has to have \(3, 3\)"),
         ("energy", np.nan, "energy is not finite"),
     ):
         odd.calc.results = {name: value}

@@ -21,7 +21,7 @@ def test_tensors_come_back_contiguous_and_none_stays_none():
     ("tensor", "message"),
     [
         (torch.zeros(2, 3).double(), "act: x is torch.float64, and the rest torch.float32: convert it"),
-        (torch.zeros(3, 2), r"act: x has the shape \[3, 2\], and has to have \[2, 3\]"),
+        (torch.zeros(3, 2), r"act: x has the shape \[3, 2\], but has to have \[2, 3\]"),
         (torch.zeros(2, 3, device="meta"), "act: x is on meta, and the rest on cpu: move it"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The one place where compiled C is called. Whatever crosses into C is checked here.
+"""The only place that calls compiled C. All arguments are checked here.
 
-A kernel takes one pointer to a struct of 8-byte fields. :class:`Arguments` describes such a struct once, with the shape
-and dtype of what its pointers point to. The C text of the struct and the bytes that are passed both come from that
+A kernel takes one pointer to a struct of 8-byte fields. :class:`Arguments` describes this struct, with the shape and
+dtype of the arrays behind its pointers. Both the C declaration and the bytes that are passed are made from this
 description, so they cannot differ.
 """
 
@@ -23,13 +23,13 @@ Allocate = Callable[..., Tensor]  # torch.empty or torch.zeros
 
 
 class Array(NamedTuple):
-    """A pointer in the struct, and the tensor that it points to."""
+    """A pointer in the struct and the tensor behind it."""
 
     name: str
     shape: tuple[str, ...]  # names of sizes
-    kind: Literal["scalar", "index", "double"] = "scalar"  # scalar: of the kernel's own precision
+    kind: Literal["scalar", "index", "double"] = "scalar"  # scalar: float or double, as the kernel's precision is
     result: bool = False  # whether C may write to it
-    copies: bool = False  # where it is the result, each thread has a copy of its own
+    copies: bool = False  # whether each thread writes to its own copy, if the array is a result
 
 
 C_TYPES = {"scalar": "S", "index": "long", "double": "double"}
@@ -37,7 +37,7 @@ DTYPES = {"index": torch.int64, "double": torch.float64}
 
 
 class RecordArray(NamedTuple):
-    """Structs that C reads, and where they are; they live as long as this object."""
+    """An array of structs that C reads, and its address; the memory lives as long as this object."""
 
     memory: np.ndarray
     address: int
@@ -45,15 +45,15 @@ class RecordArray(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """The struct that a kind of kernel is given.
+    """The struct of arguments of one kind of kernel.
 
     Args:
-        name: of the operation, for messages.
-        rows: the size that is shared out between threads.
-        rows_per_thread: fewer rows are not worth waking a thread for.
+        name: name of the operation, for messages.
+        rows: name of the size that is divided between threads.
+        rows_per_thread: the smallest number of rows for which a thread is used.
         arrays: the tensors.
-        sizes: the integers that C is told, besides the number of parts ``n_parts`` that the rows are divided into.
-        doubles: the factors that C is told.
+        sizes: names of the integer fields, in addition to ``n_parts``, the number of parts of the rows.
+        doubles: names of the floating-point fields.
         records: pointers to arrays of :class:`Record`, as (name, C type).
     """
 
@@ -83,37 +83,37 @@ class Arguments:
         doubles: Sequence[float] = (),
         records: Sequence[RecordArray] = (),
     ) -> list[Tensor]:
-        """Runs a kernel.
+        """Run a kernel.
 
         Args:
             function: the compiled kernel.
-            dtype: of its scalars, float32 or float64.
-            sizes: a number for each name in the shapes of the arrays, and for each of ``sizes``.
-            given: the inputs by name, of any strides.
+            dtype: dtype of the kernel's scalars, float32 or float64.
+            sizes: the value of each size that the fields and the shapes of the arrays name.
+            given: the inputs by name, with any strides.
             made: the results by name, each with the function that allocates it.
-            doubles: the factors, in the order of the description.
+            doubles: the floating-point fields, in the order of the description.
             records: arrays of structs, in the order of the description.
 
         Returns:
-            The results, contiguous, in the order of ``made``; of one with copies, all of them.
+            The results, contiguous and in the order of ``made``; if threads have copies, all copies [parts, ...].
 
         Raises:
-            InputError: an input has another dtype, shape or device than the kernel expects.
+            InputError: an input does not have the dtype, shape or device that the kernel expects.
         """
         n_rows = sizes[self.rows]
         n_parts = max(1, min(torch.get_num_threads(), n_rows // self.rows_per_thread))
         addresses: list[int] = []
-        kept: dict[str, Tensor] = {}  # what C reads must not be freed during the call
+        kept: dict[str, Tensor] = {}  # holds the tensors, because their memory must not be freed during the call
         for array, shape_of in self._shapes:
             name = array.name
             if (allocate := made.get(name)) is not None:
                 shape = (n_parts, *shape_of(sizes)) if array.copies else shape_of(sizes)
                 tensor = allocate(shape, dtype=DTYPES.get(array.kind, dtype))
-            elif (tensor := given.get(name)) is None:
+            elif (value := given.get(name)) is not None:
+                tensor = self._checked(value, array, DTYPES.get(array.kind, dtype), shape_of(sizes))
+            else:
                 addresses.append(0)
                 continue
-            else:
-                tensor = self._checked(tensor, array, DTYPES.get(array.kind, dtype), shape_of(sizes))
             kept[name] = tensor
             addresses.append(tensor.data_ptr())
         if n_rows:
@@ -132,23 +132,23 @@ class Arguments:
         return [(array, _getter(array.shape)) for array in self.arrays]
 
     def _checked(self, tensor: Tensor, array: Array, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-        """The tensor, contiguous, once its dtype, shape and device are right."""
+        """Check dtype, shape and device of a tensor and return it contiguous."""
         if tensor.dtype is not dtype:
             have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-            raise InputError(f"{self.name}: {array.name} is {have}, and has to be {want} like the rest: convert it")
+            raise InputError(f"{self.name}: {array.name} is {have}, but has to be {want} like the rest: convert it")
         if tensor.shape != shape:
             raise InputError(
-                f"{self.name}: {array.name} has the shape {list(tensor.shape)}, and has to have {list(shape)}"
+                f"{self.name}: {array.name} has the shape {list(tensor.shape)}, but has to have {list(shape)}"
             )
         if not tensor.is_cpu:
             raise InputError(
-                f"{self.name}: {array.name} is on {tensor.device}, and other tensors are on the CPU: move it"
+                f"{self.name}: {array.name} is on {tensor.device}, but other tensors are on the CPU: move it"
             )
         return tensor.contiguous()
 
 
 class Record(NamedTuple):
-    """A C struct of integers and factors, of which a kernel is given an array."""
+    """A C struct of integers and doubles; a kernel takes an array of such structs."""
 
     name: str
     integers: tuple[str, ...]
@@ -160,7 +160,7 @@ class Record(NamedTuple):
         return f"typedef struct {{ long {', '.join(self.integers)};{factors} }} {self.name};\n"
 
     def array(self, rows: Sequence[tuple[int | float, ...]]) -> RecordArray:
-        """An array of such structs, each from its numbers in the order of the fields."""
+        """Make an array of structs; each row has the values of one struct in the order of its fields."""
         dtype = np.dtype(
             [*((name, np.int64) for name in self.integers), *((name, np.float64) for name in self.doubles)]
         )
