@@ -130,7 +130,7 @@ def test_results_that_cannot_be_labels_are_refused():
 
 def test_other_things_than_atoms_are_refused():
     unchecked = inspect.unwrap(geometry_of)  # while tests run, all types are checked before a function is entered
-    with pytest.raises(InputError, match=r"^str is no ase\.Atoms: give ASE's atoms, or read a file by equiforce\.read"):
+    with pytest.raises(InputError, match=r"^str is not an ase\.Atoms: give ASE's atoms, or read a file with"):
         unchecked("water.xyz")
 
 

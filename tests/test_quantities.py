@@ -15,7 +15,7 @@ from equiforce import model_file
 from equiforce.chunks import compact, in_chunks
 from equiforce.data.dataset import Batches, fingerprint
 from equiforce.data.frames import label_names
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read, read_with_report
 from equiforce.data.statistics import Statistics, compute
 from equiforce.data.write import write_structures
 from equiforce.errors import InputError
@@ -278,7 +278,7 @@ def test_a_fourth_quantity_is_read(fourth, tmp_path, monkeypatch):
     monkeypatch.setattr("equiforce.data.read.Structure", Polar)
     known = structures()
     write_structures(tmp_path / "a.xyz", known)
-    back, report = read(tmp_path / "a.xyz", ReadOptions(length_unit="nm"))
+    back, report = read_with_report(tmp_path / "a.xyz", ReadOptions(length_unit="nm"))
     assert "polarization from 'polarization' (2 of 4)" in str(report)
     assert back[0].polarization is None
     np.testing.assert_allclose(back[-1].polarization, 10 * known[-1].polarization)
