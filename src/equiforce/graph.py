@@ -120,7 +120,7 @@ class Topology:
 
     def _check(self) -> None:
         kind, device = type(self).__name__, self.species.device
-        n_atoms, n_edges = len(self.species), len(self.centers)
+        n_atoms, n_edges = self.n_atoms, self.n_edges
         for name, tensor, n_rows in (
             ("species", self.species, n_atoms),
             ("centers", self.centers, n_edges),
@@ -222,7 +222,7 @@ class AtomicGraph(Topology):
         kind, device = type(self).__name__, self.species.device
         for name, tensor, shape in (
             ("positions", self.positions, (self.n_atoms, 3)),
-            ("cell", self.cell, (len(self.cell), 3, 3)),
+            ("cell", self.cell, (self.n_structures, 3, 3)),
             ("shifts", self.shifts, (self.n_edges, 3)),
         ):
             check_tensor(tensor, f"{kind}.{name}", torch.float64, shape, device)
@@ -288,7 +288,7 @@ def check_tensor(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int
 
 def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
     """Raise InputError if an index is not between 0 and ``n_rows`` - 1."""
-    if not len(index):
+    if not index.shape[0]:
         return
     low, high = (bound.item() for bound in index.aminmax())
     if low < 0 or high >= n_rows:

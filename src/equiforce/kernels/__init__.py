@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Topology, check_index
+from equiforce.graph import AtomicGraph, Topology
 from equiforce.kernels import autograd
 from equiforce.kernels.backend import LocalBackend
 from equiforce.kernels.cpu import convolution as cpu_convolution
@@ -121,7 +121,7 @@ def convolve(
     x, values, coordinates = x.to(harmonics.dtype), radial.values.to(harmonics.dtype), radial.knot_coordinates
     if coordinates is None:
         return reference.convolve(x, harmonics, Radial(values), topology, table)
-    _check_spline(values)
+    _check_spline(values.shape[0])
     training = radial.values.requires_grad
     chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
     if chosen == "reference":
@@ -157,9 +157,8 @@ def linear(
     """
     if torch.is_autocast_enabled(x.device.type):  # autocast lowers the precision of torch's matrix products alone
         return reference.linear(x, weights, species, plan)
-    _check_same_dtype("linear", x=x, weights=weights)
-    if species is not None and species.is_cpu:
-        check_index(species, "linear: species", plan.n_species, "sets of weights")
+    if x.dtype is not weights.dtype:
+        raise InputError(f"linear: weights are {weights.dtype}, but features are {x.dtype}: convert one of them")
     if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
         return autograd.linear(x, weights, species, plan, cpu_nodes)
     return reference.linear(x, weights, species, plan)
@@ -201,7 +200,7 @@ def weighted_harmonics(
     Returns:
         V of each edge; a row of channels for each harmonic.
     """
-    return _environment(weights, harmonics, None, len(weights), backend)
+    return _environment(weights, harmonics, None, weights.shape[0], backend)
 
 
 def environment(
@@ -313,9 +312,7 @@ def lookup(
         InputError: the table has fewer than 4 rows, or a kind is out of range.
     """
     values = values.to(knot_coordinates.dtype)
-    _check_spline(values[0] if len(values) else values)
-    if kinds.is_cpu:
-        check_index(kinds, "lookup: kinds", len(values), "kinds of edges")
+    _check_spline(values.shape[1])
     ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
     chosen = choose(backend, knot_coordinates, ready, in_triton=True)
     if chosen == "reference":
@@ -337,9 +334,9 @@ def _check_same_dtype(operation: str, **tensors: Tensor) -> None:
             )
 
 
-def _check_spline(values: Tensor) -> None:
-    if len(values) < FEWEST_ROWS:
-        raise InputError(f"a table of cubic splines needs at least {FEWEST_ROWS} rows, but this one has {len(values)}")
+def _check_spline(n_rows: int) -> None:
+    if n_rows < FEWEST_ROWS:
+        raise InputError(f"a table of cubic splines needs at least {FEWEST_ROWS} rows, but this one has {n_rows}")
 
 
 def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:

@@ -233,7 +233,7 @@ def tensor_product(
 ) -> Tensor:
     """Compute V_ij x Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
     names = ("result", "operator", "features")
-    compute = partial(backend.act, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
     return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
@@ -248,7 +248,7 @@ def tensor_product_of_harmonics(
 ) -> Tensor:
     """Compute the same for V_ij = w_ij Y_ij, without storing V_ij."""
     names = ("result", "operator", "weights", "harmonics")
-    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=environments.shape[0], table=table)
     operators = _operators(environments, weights, table, backend)
     return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
 

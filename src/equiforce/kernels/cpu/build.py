@@ -185,5 +185,5 @@ def _load(path: Path) -> Function:
     if runtime := _openmp():
         ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
     run = ctypes.CDLL(str(path)).run
-    run.argtypes, run.restype = [ctypes.c_void_p], None
+    run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_long
     return run

@@ -97,7 +97,7 @@ def _sizes(topology: Topology, values: Tensor, table: PathTable) -> dict[str, in
     dim_in, dim_out = table.dims
     return {
         "n_edges": topology.n_edges,
-        "n_rows": len(values),
+        "n_rows": values.shape[0],
         "n_atoms": topology.n_atoms,
         "n_centers": topology.n_centers,
         "n_harmonics": (table.l_max + 1) ** 2,
@@ -167,7 +167,7 @@ def edge_geometry_backward_jvp(
 def _edges(
     kind: EdgeKind, vectors: Tensor, l_max: int, scale: float, given: Mapping[str, Tensor | None], made: tuple[str, ...]
 ) -> list[Tensor]:
-    sizes = {"n_edges": len(vectors), "three": 3, "n_harmonics": (l_max + 1) ** 2}
+    sizes = {"n_edges": vectors.shape[0], "three": 3, "n_harmonics": (l_max + 1) ** 2}
     function = _edge_kernel(l_max, vectors.dtype, kind)
     return EDGE_ARGUMENTS.call(
         function, vectors.dtype, sizes, {**given, "v": vectors}, dict.fromkeys(made, torch.empty), (scale,)

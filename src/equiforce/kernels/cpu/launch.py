@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 
-Function = Callable[[Any], None]
+Function = Callable[[Any], int]
 Allocate = Callable[..., Tensor]  # torch.empty or torch.zeros
 
 
@@ -55,6 +55,7 @@ class Arguments:
         sizes: names of the integer fields, in addition to ``n_parts``, the number of parts of the rows.
         doubles: names of the floating-point fields.
         records: pointers to arrays of :class:`Record`, as (name, C type).
+        checks: name of the index whose range C checks; the kernel then returns 0, or 1 + the first wrong row.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Arguments:
     sizes: tuple[str, ...]
     doubles: tuple[str, ...] = ()
     records: tuple[tuple[str, str], ...] = ()
+    checks: str = ""
 
     def c_struct(self, type_name: str = "Arguments") -> str:
         """The C declaration of the struct; ``S`` is the kernel's scalar type."""
@@ -98,29 +100,36 @@ class Arguments:
             The results, contiguous and in the order of ``made``; if threads have copies, all copies [parts, ...].
 
         Raises:
-            InputError: an input does not have the dtype, shape or device that the kernel expects.
+            InputError: an input does not have the dtype, shape or device that the kernel expects, or C finds an index
+                that is out of range.
         """
         n_rows = sizes[self.rows]
         n_parts = max(1, min(torch.get_num_threads(), n_rows // self.rows_per_thread))
-        addresses: list[int] = []
-        kept: dict[str, Tensor] = {}  # holds the tensors, because their memory must not be freed during the call
-        for array, shape_of in self._shapes:
-            name = array.name
-            if (allocate := made.get(name)) is not None:
-                shape = (n_parts, *shape_of(sizes)) if array.copies else shape_of(sizes)
-                tensor = allocate(shape, dtype=DTYPES.get(array.kind, dtype))
-            elif (value := given.get(name)) is not None:
-                tensor = self._checked(value, array, DTYPES.get(array.kind, dtype), shape_of(sizes))
-            else:
-                addresses.append(0)
+        fields = self._fields
+        addresses = [0] * len(fields)
+        kept: list[Tensor] = []  # holds the inputs, because their memory must not be freed during the call
+        for name, tensor in given.items():
+            if tensor is None:
                 continue
-            kept[name] = tensor
-            addresses.append(tensor.data_ptr())
+            field = fields[name]
+            shape = field.shape_of(sizes)
+            if tensor.dtype is not (field.dtype or dtype) or tensor.shape != shape or not tensor.is_cpu:
+                self._refuse(name, tensor, field.dtype or dtype, shape)
+            kept.append(tensor.contiguous())
+            addresses[field.place] = kept[-1].data_ptr()
+        results = []
+        for name, allocate in made.items():
+            field = fields[name]
+            shape = field.shape_of(sizes)
+            result = allocate((n_parts, *shape) if field.copies else shape, dtype=field.dtype or dtype)
+            results.append(result)
+            addresses[field.place] = result.data_ptr()
         if n_rows:
-            numbers = [sizes[name] for name in self.sizes]
             starts = [record.address for record in records]
-            function(self._layout.pack(n_parts, *numbers, *doubles, *starts, *addresses))
-        return [kept[name] for name in made]
+            packed = self._layout.pack(n_parts, *self._numbers(sizes), *doubles, *starts, *addresses)
+            if (fault := function(packed)) and self.checks:
+                raise InputError(f"{self.name}: {self.checks} of row {fault - 1} is out of range")
+        return results
 
     @cached_property
     def _layout(self) -> struct.Struct:
@@ -128,23 +137,33 @@ class Arguments:
         return struct.Struct("q" * (1 + len(self.sizes)) + "d" * len(self.doubles) + "P" * n_pointers)
 
     @cached_property
-    def _shapes(self) -> list[tuple[Array, Callable[[Mapping[str, int]], tuple[int, ...]]]]:
-        return [(array, _getter(array.shape)) for array in self.arrays]
+    def _fields(self) -> dict[str, "_Field"]:
+        return {
+            array.name: _Field(place, _getter(array.shape), DTYPES.get(array.kind), array.copies)
+            for place, array in enumerate(self.arrays)
+        }
 
-    def _checked(self, tensor: Tensor, array: Array, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-        """Check dtype, shape and device of a tensor and return it contiguous."""
+    @cached_property
+    def _numbers(self) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
+        return _getter(self.sizes)
+
+    def _refuse(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> NoReturn:
+        """Raise the InputError of an input that the kernel cannot read."""
         if tensor.dtype is not dtype:
             have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-            raise InputError(f"{self.name}: {array.name} is {have}, but has to be {want} like the rest: convert it")
+            raise InputError(f"{self.name}: {name} is {have}, but has to be {want} like the rest: convert it")
         if tensor.shape != shape:
-            raise InputError(
-                f"{self.name}: {array.name} has the shape {list(tensor.shape)}, but has to have {list(shape)}"
-            )
-        if not tensor.is_cpu:
-            raise InputError(
-                f"{self.name}: {array.name} is on {tensor.device}, but other tensors are on the CPU: move it"
-            )
-        return tensor.contiguous()
+            raise InputError(f"{self.name}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
+        raise InputError(f"{self.name}: {name} is on {tensor.device}, but other tensors are on the CPU: move it")
+
+
+class _Field(NamedTuple):
+    """The properties of an array that :meth:`Arguments.call` uses."""
+
+    place: int  # index in the list of pointers
+    shape_of: Callable[[Mapping[str, int]], tuple[int, ...]]
+    dtype: torch.dtype | None  # None means the dtype of the kernel's scalars
+    copies: bool  # whether each thread writes to its own copy
 
 
 class Record(NamedTuple):

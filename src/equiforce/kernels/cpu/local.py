@@ -21,6 +21,9 @@ from equiforce.kernels.cpu.launch import Allocate, Arguments
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
 
+# the arguments from which each result is computed; "given" are strengths that are an input
+LOOKUP_OTHERS = {"rows": ("table", "given"), "table": ("rows", "given"), "strengths": ("rows", "table")}
+
 
 def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> list[EnvironmentKernel]:
     """The kernels of environments."""
@@ -75,7 +78,7 @@ def environment(
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": n_atoms if centers is None else len(centers),
+        "n_rows": n_atoms if centers is None else centers.shape[0],
         "n_atoms": n_atoms,
         "dim_environment": (l_max + 1) ** 2 * channels,
         "dim_weights": (l_max + 1) * channels,
@@ -89,7 +92,7 @@ def environment(
 def couple(result: CoupleArgument, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": len(first),
+        "n_rows": first.shape[0],
         "dim_operator": len(table.elements) * table.channels,
         "dim_environment": table.dim_environment,
         "n_paths": table.n_paths,
@@ -135,13 +138,13 @@ def lookup(
     sizes = {
         "role": ROLES[result],
         "order": order,
-        "n_edges": len(knot_coordinates),
+        "n_edges": knot_coordinates.shape[0],
         "n_kinds": n_kinds,
         "n_knots": n_knots,
         "n_columns": n_columns,
         "n_numbers": n_kinds * n_knots * n_columns,
     }
-    one, other = (name for name in ("rows", "table", "given") if name != {"strengths": "given"}.get(result, result))
+    one, other = LOOKUP_OTHERS[result]
     given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
     made: dict[str, Allocate] = {result: torch.zeros if result == "table" else torch.empty}
     (out,) = LOOKUP.call(_lookup(first.dtype), first.dtype, sizes, given, made)
@@ -158,7 +161,7 @@ def _act_with(
 ) -> Tensor:
     of_harmonics = arguments is ACT_ON_HARMONICS
     sizes = {
-        "n_rows": len(centers),
+        "n_rows": centers.shape[0],
         "n_atoms": n_atoms,
         "dim_out": table.dims[1],
         "dim_in": table.dims[0],
@@ -181,9 +184,15 @@ def _call(
     made: dict[str, Allocate],
 ) -> Tensor:
     """Run a kernel of a form; the arrays of the struct are ``centers`` and the arguments of the form."""
-    names = (array.name for array in arguments.arrays[1:] if array.name != result)
-    given: dict[str, Tensor | None] = {"centers": centers, **dict(zip(names, others, strict=True))}
+    given: dict[str, Tensor | None] = {"centers": centers}
+    given.update(zip(_others(arguments, result), others, strict=True))
     return arguments.call(function, others[0].dtype, sizes, given, made)[0]
+
+
+@cache
+def _others(arguments: Arguments, result: str) -> tuple[str, ...]:
+    """The names of all arrays except the centres and the result."""
+    return tuple(array.name for array in arguments.arrays[1:] if array.name != result)
 
 
 @cache

@@ -44,7 +44,7 @@ def linear(result: LinearArgument, first: Tensor, second: Tensor, species: Tenso
     dim_x, dim_y = plan.dims
     sizes = {
         "kind": LINEAR_KINDS[result],
-        "n_atoms": len(second if result == "x" else first),
+        "n_atoms": (second if result == "x" else first).shape[0],
         "n_species": plan.n_species,
         "n_blocks": len(plan.products),
         "n_weights": plan.n_weights,
@@ -89,7 +89,7 @@ def _gate(
 ) -> list[Tensor]:
     sizes = {
         "order": order,
-        "n_atoms": len(x),
+        "n_atoms": x.shape[0],
         "n_blocks": len(plan.parts),
         "dim_x": plan.dims[0],
         "dim_y": plan.dims[1],

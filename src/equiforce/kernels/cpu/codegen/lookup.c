@@ -61,4 +61,9 @@ static void part(const void *given, long p) {
   }
 }
 
-void run(const Lookup *a) { each_part(part, a, a->n_parts); }
+long run(const Lookup *a) {
+  for (long e = 0; e < a->n_edges; e++)
+    if (a->kinds[e] < 0 || a->kinds[e] >= a->n_kinds) return e + 1;
+  each_part(part, a, a->n_parts);
+  return 0;
+}

@@ -15,8 +15,9 @@ ARGUMENTS = Arguments(
     name="lookup",
     rows="n_edges",
     rows_per_thread=128,
+    checks="kinds",
     # role: the argument that is computed; order: of the derivative of B; n_numbers: size of the tables of all kinds
-    sizes=("role", "order", "n_edges", "n_knots", "n_columns", "n_numbers"),
+    sizes=("role", "order", "n_edges", "n_kinds", "n_knots", "n_columns", "n_numbers"),
     arrays=(
         Array("kinds", ("n_edges",), "index"),
         Array("knot_coordinates", ("n_edges",)),

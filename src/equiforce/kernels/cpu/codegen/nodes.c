@@ -142,7 +142,9 @@ static S *transposed(const Linear *m) {
   return w;
 }
 
-void linear(const Linear *m) {
+long linear(const Linear *m) {
+  for (long i = 0; m->species && i < m->n_atoms; i++)
+    if (m->species[i] < 0 || m->species[i] >= m->n_species) return i + 1;
   const long total = m->n_species * m->n_weights;
   long *order = malloc((m->n_atoms + 1) * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
   for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
@@ -156,6 +158,7 @@ void linear(const Linear *m) {
   if (m->kind == 1) free(sorted.w);
   free(order);
   free(start);
+  return 0;
 }
 
 /* ---- the gate: SiLU of even scalars, tanh of odd ones, other irreps times the SiLU of their gates */

@@ -17,6 +17,7 @@ LINEAR = Arguments(
     rows_per_thread=64,
     sizes=("kind", "n_atoms", "n_species", "n_blocks", "n_weights", "dim_x", "dim_y"),
     records=(("blocks", BLOCK.name),),
+    checks="species",
     arrays=(
         Array("species", ("n_atoms",), "index"),  # a null pointer if there is one set of weights
         Array("x", ("n_atoms", "dim_x"), result=True),
