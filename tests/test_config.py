@@ -104,7 +104,7 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
         ({"data.stress_positive_under": "sun"}, "data.stress_positive_under is 'sun'"),
         ({"split.train_file": 3}, "split.train_file=3 will not do, it should be a valid list"),
         ({"split.validation": -0.1}, "split.validation=-0.1 will not do"),
-        ({"potential.scale": 0}, "potential.scale=0.0 will not do: a scale is above 0"),
+        ({"potential.scale": 0}, "potential.scale=0.0 will not do: give scales above 0"),
         ({"potential.scale": {"H": -1.0}}, "potential.scale={'H': -1.0} will not do"),
         ({"potential.scale": {"H": "x"}}, "potential.scale={'H': 'x'} will not do"),
         ({"loss.forces": []}, "loss.forces=[] is no weight"),

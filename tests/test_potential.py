@@ -441,7 +441,7 @@ def test_a_third_derivative_is_refused_and_the_reference_has_it(options):
         return -(product * along).sum()
 
     graph = that_require_grad(plain)
-    with pytest.raises(RuntimeError, match="two derivatives and no third"):
+    with pytest.raises(RuntimeError, match="have no third derivative"):
         curvature(graph, create_graph=True)
     with using("reference"):
         (third,) = torch.autograd.grad(curvature(graph, create_graph=True), graph.positions)

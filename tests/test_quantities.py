@@ -171,7 +171,7 @@ def test_what_follows_from_the_table():
     ("changes", "reason"),
     [
         ({"logged": FORCES.logged}, "the errors of energy cannot be logged in meV/Å"),
-        ({"logged": ENERGY.measures[0]}, "the residuals of energy are not those that are logged in meV"),
+        ({"logged": ENERGY.measures[0]}, "the residuals of energy cannot be logged in meV"),
     ],
 )
 def test_an_entry_that_contradicts_itself_is_refused(changes, reason):
@@ -204,7 +204,7 @@ def test_a_label_that_a_potential_does_not_predict_is_left_out(fourth):
 
 def test_a_label_of_another_shape_is_refused(fourth):
     wrong = replace(structures()[-1], source="a.xyz, frame 3", polarization=np.ones(2))
-    with pytest.raises(InputError, match=r"a\.xyz, frame 3: polarization has the shape \[2\], and has to have \[3\]"):
+    with pytest.raises(InputError, match=r"a\.xyz, frame 3: polarization has the shape \[2\], but has to have \[3\]"):
         batch_labels([wrong])
 
 

@@ -1,10 +1,17 @@
-"""The operations of strictly local models on the CPU, by generated C and the C of ``lookup.c``."""
+"""The CPU backend of strictly local models, which calls generated C and the C of ``lookup.c``."""
 
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from equiforce.kernels.backend import (
+    ActArgument,
+    ActOnHarmonicsArgument,
+    CoupleArgument,
+    EnvironmentArgument,
+    LookupArgument,
+)
 from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.codegen.act import ACT, ACT_ON_HARMONICS, ActKernel
 from equiforce.kernels.cpu.codegen.local import COUPLE, ENVIRONMENT, CoupleKernel, EnvironmentKernel
@@ -14,50 +21,54 @@ from equiforce.kernels.cpu.launch import Allocate, Arguments
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
 
-# what a result is computed from; "given" are strengths that are not the result
+# the arguments from which each result is computed; "given" are strengths that are an input
 LOOKUP_OTHERS = {"rows": ("table", "given"), "table": ("rows", "given"), "strengths": ("rows", "table")}
 
 
 def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> list[EnvironmentKernel]:
-    """What sums over an atom's edges need."""
-    return [EnvironmentKernel(l_max, channels, SCALARS[dtype], r) for r in ("environment", "weights", "harmonics")]
+    """The kernels of environments."""
+    results: tuple[EnvironmentArgument, ...] = ("environment", "weights", "harmonics")
+    return [EnvironmentKernel(l_max, channels, SCALARS[dtype], result) for result in results]
 
 
 def needed_for_products(
     table: CouplingTable, dtype: torch.dtype, *, of_harmonics: bool
 ) -> list[CoupleKernel | ActKernel]:
-    """What a product needs, of features or of weighted harmonics, for energies and forces and to be trained on them."""
+    """The kernels of a tensor product of features or of weighted harmonics; training needs no others."""
     scalar = SCALARS[dtype]
-    couple = [CoupleKernel(table, scalar, result) for result in ("operator", "environment", "weights")]
-    results = ("result", "operator", "weights", "harmonics") if of_harmonics else ("result", "operator", "features")
+    arguments: tuple[CoupleArgument, ...] = ("operator", "environment", "weights")
+    results: tuple[ActArgument | ActOnHarmonicsArgument, ...] = ("result", "operator", "features")
+    if of_harmonics:
+        results = ("result", "operator", "weights", "harmonics")
+    couple = [CoupleKernel(table, scalar, result) for result in arguments]
     return [*couple, *(ActKernel(table, scalar, result, of_harmonics) for result in results)]
 
 
 def needed_for_lookup(dtype: torch.dtype) -> list[LookupKernel]:
-    """What reads splines."""
+    """The kernels that evaluate splines."""
     return [LookupKernel(SCALARS[dtype])]
 
 
 @cache
 def environments_ready(l_max: int, channels: int, dtype: torch.dtype) -> bool:
-    """Whether there is all that sums over an atom's edges need; compiles what is missing."""
+    """Compile the missing kernels of environments and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed_for_environments(l_max, channels, dtype))
 
 
 @cache
 def products_ready(table: CouplingTable, dtype: torch.dtype, of_harmonics: bool) -> bool:
-    """Whether there is all that a product needs; compiles what is missing."""
+    """Compile the missing kernels of a tensor product and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed_for_products(table, dtype, of_harmonics=of_harmonics))
 
 
 @cache
 def lookup_ready(dtype: torch.dtype) -> bool:
-    """Whether there is what reads splines; compiles what is missing."""
+    """Compile the missing kernels of splines and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed_for_lookup(dtype))
 
 
 def environment(
-    result: str,
+    result: EnvironmentArgument,
     first: Tensor,
     second: Tensor,
     centers: Tensor | None,
@@ -74,11 +85,11 @@ def environment(
         "n_harmonics": (l_max + 1) ** 2,
     }
     function = _environment(l_max, channels, first.dtype, result)
-    made = {result: Tensor.new_zeros if result == "environment" else Tensor.new_empty}
+    made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "environment" else Tensor.new_empty}
     return _call(ENVIRONMENT, function, result, (first, second), centers, sizes, made)
 
 
-def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
+def couple(result: CoupleArgument, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
         "n_rows": first.shape[0],
@@ -88,32 +99,33 @@ def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> 
         "channels": table.channels,
     }
     function = _couple(table, first.dtype, result)
-    made = {result: Tensor.new_zeros if result == "weights" else Tensor.new_empty}
+    made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "weights" else Tensor.new_empty}
     out = _call(COUPLE, function, result, (first, second), None, sizes, made)
     return out.sum(0) if result == "weights" else out
 
 
-def act(result: str, first: Tensor, second: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable) -> Tensor:
+def act(
+    result: ActArgument, first: Tensor, second: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable
+) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     return _act_with(ACT, result, (first, second), centers, n_atoms, table)
 
 
 def act_on_harmonics(
-    result: str, first: Tensor, second: Tensor, third: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable
+    result: ActOnHarmonicsArgument,
+    first: Tensor,
+    second: Tensor,
+    third: Tensor,
+    centers: Tensor,
+    n_atoms: int,
+    table: CouplingTable,
 ) -> Tensor:
-    """As :func:`act` for features w Y: one of result, operator, weights and harmonics from the other three.
-
-    Args:
-        result: the name of the one.
-        first, second, third: the others, in this order: result and operator as in :func:`act`, weights
-            [edges, degrees·channels], harmonics [edges, harmonics].
-        centers, n_atoms, table: as in :func:`act`; the table's ``irreps_in`` are those of the harmonics.
-    """
+    """See :class:`equiforce.kernels.backend.HarmonicsBackend`."""
     return _act_with(ACT_ON_HARMONICS, result, (first, second, third), centers, n_atoms, table)
 
 
 def lookup(
-    result: str,
+    result: LookupArgument,
     first: Tensor,
     second: Tensor | None,
     knot_coordinates: Tensor,
@@ -134,14 +146,14 @@ def lookup(
     }
     one, other = LOOKUP_OTHERS[result]
     given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
-    made = {result: Tensor.new_zeros if result == "table" else Tensor.new_empty}
+    made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "table" else Tensor.new_empty}
     (out,) = LOOKUP.call(_lookup(first.dtype), first, sizes, given, made)
     return out.sum(0) if result == "table" else out
 
 
 def _act_with(
     arguments: Arguments,
-    result: str,
+    result: ActArgument | ActOnHarmonicsArgument,
     others: tuple[Tensor, ...],
     centers: Tensor,
     n_atoms: int,
@@ -158,7 +170,7 @@ def _act_with(
         "n_harmonics": table.n_components[0],
     }
     function = _act(table, others[0].dtype, result, of_harmonics)
-    made = {result: Tensor.new_zeros if result == "operator" else Tensor.new_empty}
+    made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "operator" else Tensor.new_empty}
     return _call(arguments, function, result, others, centers, sizes, made)
 
 
@@ -171,7 +183,7 @@ def _call(
     sizes: dict[str, int],
     made: dict[str, Allocate],
 ) -> Tensor:
-    """Runs a form whose arguments are all arrays of the struct but ``centers``, which comes first."""
+    """Run a kernel of a form; the arrays of the struct are ``centers`` and the arguments of the form."""
     given: dict[str, Tensor | None] = {"centers": centers}
     given.update(zip(_others(arguments, result), others, strict=True))
     return arguments.call(function, others[0], sizes, given, made)[0]
@@ -179,22 +191,24 @@ def _call(
 
 @cache
 def _others(arguments: Arguments, result: str) -> tuple[str, ...]:
-    """The names of all arrays but the centres and the result."""
+    """The names of all arrays except the centres and the result."""
     return tuple(array.name for array in arguments.arrays[1:] if array.name != result)
 
 
 @cache
-def _environment(l_max: int, channels: int, dtype: torch.dtype, result: str) -> build.Function:
+def _environment(l_max: int, channels: int, dtype: torch.dtype, result: EnvironmentArgument) -> build.Function:
     return build.function(EnvironmentKernel(l_max, channels, SCALARS[dtype], result))
 
 
 @cache
-def _couple(table: CouplingTable, dtype: torch.dtype, result: str) -> build.Function:
+def _couple(table: CouplingTable, dtype: torch.dtype, result: CoupleArgument) -> build.Function:
     return build.function(CoupleKernel(table, SCALARS[dtype], result))
 
 
 @cache
-def _act(table: CouplingTable, dtype: torch.dtype, result: str, of_harmonics: bool) -> build.Function:
+def _act(
+    table: CouplingTable, dtype: torch.dtype, result: ActArgument | ActOnHarmonicsArgument, of_harmonics: bool
+) -> build.Function:
     return build.function(ActKernel(table, SCALARS[dtype], result, of_harmonics))
 
 
