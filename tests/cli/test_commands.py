@@ -188,11 +188,11 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train", "there are no data to train on"),
+        ("train", "there is no training data"),
         ("train none.xyz", "There is no file none.xyz"),
         ("train folder", "The folder folder has no file"),
         ("train text.eqf", "text.eqf, frame 0 (counted from 0) cannot be read by ASE"),
-        ("train copper.xyz -o run", "run exists already"),
+        ("train copper.xyz -o run", "run already exists"),
         ("train copper.xyz -o copper.xyz/run --steps 1", "Not a directory"),
         ("train copper.xyz --time 5x", "training.time='5x' is not a duration"),
         ("train copper.xyz --steps 0", "training.max_steps=0 will not do"),
@@ -201,7 +201,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("train copper.xyz --set model.l_max=two", "model.l_max='two' will not do, it should be a valid integer"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
         ("train copper.xyz --set training.tim=5m", "did you mean training.time?"),
-        ("train copper.xyz --resume run", "--resume needs nothing else"),
+        ("train copper.xyz --resume run", "--resume takes data and configuration from the run folder"),
         ("train --resume folder", "folder is not the folder of a training run"),
         ("train -c none.yaml", "there is no configuration file none.yaml"),
         ("train -c text.eqf", "text.eqf must hold sections"),
@@ -245,7 +245,7 @@ def test_an_interrupted_training_saves_and_says_how_to_go_on(equiforce, place, m
     monkeypatch.setattr("equiforce.workflow.Display", Interrupting)
     status, out, err = equiforce("train", "copper.xyz", "-o", "stopped", "--steps", "5", *SETS)
     assert (status, err) == (130, "")
-    assert "stopped and saved; continue with: equiforce train --resume stopped" in out
+    assert "interrupted and saved; continue with: equiforce train --resume stopped" in out
     assert (place / "stopped" / "last.pt").exists()
     monkeypatch.undo()
 
