@@ -184,5 +184,5 @@ def test_the_terminal_shows_units(potential, tmp_path):
     summary = run_md(potential, water(pbc=True), MDOptions(steps=2, thermo_every=1), tmp_path, console=console)
     console.print(summary.table())
     shown = console.export_text()
-    for piece in ("memory: about", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
+    for piece in ("memory: energy and forces of ", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
         assert piece in shown

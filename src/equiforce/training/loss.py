@@ -32,7 +32,7 @@ class LossConfig:
 
     energy: Weight | None = option(None, _reason(ENERGY, "energies"))
     forces: Weight | None = option(None, _reason(FORCES, "forces"))
-    stress: Weight | None = option(None, _reason(STRESS, "stress"))
+    stress: Weight | None = option(None, _reason(STRESS, "stresses"))
     kind: Literal["mse", "mae", "huber"] = option(
         "mse", "penalty of a residual: mse (its square, as in the paper), mae, or huber, which weighs outliers less"
     )
