@@ -136,7 +136,7 @@ def test_the_model_is_the_best_one_and_not_the_last(place, tmp_path):
         "split.validation_file": str(place / "more.xyz"),
     }
     trained = equiforce.train(place / "copper.xyz", tmp_path / "run", options=options)
-    assert trained.outcome.why == "1 validations in a row did not lower the loss"
+    assert trained.outcome.why == "the validation loss has not fallen for 1 validation"
     best = list(csv.DictReader((trained.folder / "log.csv").read_text().splitlines()))[-2]
     potential = model_file.load(trained.model)
     structures = equiforce.read(place / "more.xyz")
@@ -198,7 +198,7 @@ def test_runs_without_a_name_are_counted(place, tmp_path, monkeypatch):
         ("none.xyz", {}, "There is no file"),
         ("empty.xyz", {}, "cannot be read"),
         ("nan.xyz", {}, r"nan\.xyz, frame 0: 'energy' is nan"),
-        ("one.xyz", {}, "1 structures are not enough"),
+        ("one.xyz", {}, "1 structure is not enough"),
         ("copper.xyz", {"data.energy_key": "E"}, "no frame has the key 'E'"),
         ("copper.xyz", {"data.energy_key": "none", "data.forces_key": "none"}, "neither energies nor forces"),
         ("water.xyz", {"loss.stress": 1.0}, r"loss\.stress is above 0, but no training structure has a stress"),

@@ -241,7 +241,7 @@ def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> 
         if highest(weight) > 0 and n_labels == 0:
             raise InputError(
                 f"loss.{quantity.name} is above 0, but no training structure has {quantity.some}: set it to 0, "
-                f"or say where the labels are with --set data.{quantity.name}_key=KEY"
+                "or correct the keys of the labels in the files"
             )
         default = quantity.weight if n_labels else 0.0
         weights[quantity.name] = default if weight is None else weight

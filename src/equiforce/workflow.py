@@ -179,9 +179,9 @@ def _new_folder(output: str | Path | None, settings: RunConfig) -> Path:
 def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
     """Reads and splits the data, computes statistics, resolves default options and builds the untrained potential."""
     files = settings.split
-    structures = read_and_tell(files.train_file, settings.data, console)
+    structures = read_and_report(files.train_file, settings.data, console)
     validation, test = (
-        read_and_tell(paths, settings.data, console) if paths else None
+        read_and_report(paths, settings.data, console) if paths else None
         for paths in (files.validation_file, files.test_file)
     )
     if resumed and (folder / "split.json").exists():
@@ -198,11 +198,11 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     resolved = resolve_defaults(settings, parts, of_data)
     torch.manual_seed(resolved.training.seed)
     potential = model_file.build_potential(description_of(resolved, of_data))
-    _tell(parts, of_data, resolved, potential, console)
+    _print_decisions(parts, of_data, resolved, potential, console)
     return Prepared(config=resolved, parts=parts, statistics=of_data, potential=potential)
 
 
-def read_and_tell(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
+def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """Reads the structures of files and prints which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options)
     console.print(str(report), highlight=False, soft_wrap=True)
@@ -247,7 +247,9 @@ def weights_of(potential: Potential) -> int:
     return sum(p.numel() for p in potential.parameters() if p.requires_grad)
 
 
-def _tell(parts: Split, of_data: Statistics, settings: RunConfig, potential: Potential, console: Console) -> None:
+def _print_decisions(
+    parts: Split, of_data: Statistics, settings: RunConfig, potential: Potential, console: Console
+) -> None:
     """Prints what was decided from the data before training starts."""
     references = ", ".join(f"{s} {e:.4f}" for s, e in zip(of_data.species, of_data.reference_energies, strict=True))
     model, loss = settings.model, settings.loss

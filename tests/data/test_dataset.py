@@ -86,7 +86,7 @@ def test_impossible_shares(molecules, options, message):
 
 
 def test_one_structure_can_only_be_trained_on(molecules):
-    with pytest.raises(InputError, match="1 structures are not enough"):
+    with pytest.raises(InputError, match="1 structure is not enough"):
         split(molecules[:1], SplitOptions())
     assert len(split(molecules[:1], SplitOptions(validation=0)).train) == 1
     with pytest.raises(InputError, match="No training structure is left"):

@@ -285,7 +285,7 @@ def test_early_stopping_ends_the_run(tmp_path):
     state, plan = plan_of(
         tmp_path, max_steps=50, validate_every=2, early_stopping=3, optimizer={"learning_rate": 1e-30}
     )
-    assert fit(state, plan).why == "3 validations in a row did not lower the loss"
+    assert fit(state, plan).why == "the validation loss has not fallen for 3 validations"
     assert state.step == 8  # the first validation is a gain
     assert state.best_step == 2
 

@@ -45,7 +45,7 @@ class SplitOptions:
     )
     validation: float | int = option(
         0.1,
-        "size of the validation set, by which the best weights are chosen; taken from the training data",
+        "size of the validation set, which chooses the best weights; at least 1, taken from the training data",
         unit=SHARE,
         ge=0,
         only_if=("there is neither validation_file nor split_file", lambda o: not (o.validation_file or o.split_file)),
@@ -195,9 +195,9 @@ def _random_indices(
     wanted["train"] = left if options.train is None else _count(options.train, n, "train", least=1)
     if n and (left < 1 or wanted["train"] > left):
         raise InputError(
-            f"{n} structures are not enough for {wanted['test']} test, {wanted['validation']} validation and "
-            f"{max(wanted['train'], 1)} training structures: lower split.train, split.validation or split.test "
-            "(the last two may be 0)"
+            f"{n} structure{' is' if n == 1 else 's are'} not enough for {wanted['test']} test, {wanted['validation']} "
+            f"validation and {max(wanted['train'], 1)} training structures: lower split.train, split.validation or "
+            "split.test (the last two may be 0)"
         )
     groups: dict[int, list[int]] = {}
     for i in usable.tolist():

@@ -260,7 +260,7 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     frame, where = part.frames[number], part.frame(number)
     numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
     if len(numbers) == 0:
-        raise _fault(where, "there are no atoms")
+        raise _fault(where, "the frame has no atoms: remove it")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
         raise _fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")

@@ -123,7 +123,8 @@ class StoppingCriteria:
     def stalled(self, state: TrainingState) -> str:
         """Says why the run should end after this validation; empty if it should go on."""
         if self.early_stopping is not None and state.rate.waited_in_all >= self.early_stopping:
-            return f"{self.early_stopping} validations in a row did not lower the loss"
+            number = "1 validation" if self.early_stopping == 1 else f"{self.early_stopping} validations"
+            return f"the validation loss has not fallen for {number}"
         return "the learning rate has fallen below optimizer.plateau_stop" if state.rate.exhausted else ""
 
 
