@@ -132,7 +132,7 @@ def test_the_scale_is_never_zero():
     assert found.force_rms == 1.0
     assert found.energy_residual_rms is None
     assert found.reference_energies == (0.0,)
-    assert "zero, for want of energies" in found.reference_energies_from
+    assert "zero because there are no energies" in found.reference_energies_from
 
 
 def test_neighbours_are_counted_within_the_cutoff():
