@@ -112,7 +112,7 @@ def test_md_starts_from_the_last_frame(equiforce, model, place):
     assert first.positions == pytest.approx(last.positions, abs=1e-6)
     status, _, err = equiforce(*command)
     assert (status, err.count("\n")) == (1, 1)
-    assert "is there from an earlier run" in err
+    assert "exists from an earlier run" in err
     assert equiforce(*command, "--overwrite")[0] == 0
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("train copper.xyz -o copper.xyz/run --steps 1", "Not a directory"),
         ("train copper.xyz --time 5x", "training.time='5x' is not a duration"),
         ("train copper.xyz --steps 0", "training.max_steps=0 will not do"),
-        ("train copper.xyz --set nonsense", "--set nonsense: write it as option=value"),
+        ("train copper.xyz --set nonsense", "--set nonsense has no equals sign: write option=value"),
         ("train copper.xyz --set nonsense=1", "nonsense=1: write options as section.option=value"),
         ("train copper.xyz --set model.l_max=two", "model.l_max='two' will not do, it should be a valid integer"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
