@@ -164,7 +164,7 @@ def test_config_prints_a_schema(equiforce):
         ("train -h", "--energy-key"),
         ("evaluate -h", "Print the errors as JSON"),
         ("md --help", "--temperature"),
-        ("info -h", "Say what a model file is"),
+        ("info -h", "Print the contents of a model file"),
         ("config -h", "--schema"),
     ],
 )

@@ -222,7 +222,7 @@ def lammps(
     )
     options = read_options(MDOptions, given | _parsed(sets), "lammps")
     prepared = prepare(model, start, output, options, overwrite=overwrite)
-    Console().print(prepared.words(), highlight=False, markup=False, soft_wrap=True)
+    Console().print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -267,7 +267,7 @@ def _examine(model: Path | None) -> None:
             findings.append(finding)
             status.update(f"{finding.part}: checked, continuing ...")
     console.print(table(findings))
-    if not findings[-1].sound:
+    if not findings[-1].ok:
         raise typer.Exit(1)
 
 
