@@ -40,7 +40,7 @@ def test_a_learning_curve_from_the_command_line(run, tmp_path):
     assert "unfinished" not in page
     status, again = run("learning-curve", file)
     assert status == 0
-    assert f"{N_RUNS} of {N_RUNS} runs were done before" in again
+    assert f"{N_RUNS} of {N_RUNS} runs were done already" in again
     assert (folder / "README.md").read_text() == page
 
 

@@ -54,7 +54,7 @@ def learning_curve(
 
     folder, console = output or file.with_suffix(""), Console()
     study = load_learning_curve(file, data or file.parent)
-    console.print(study.words(), highlight=False, soft_wrap=True)
+    console.print(study.summary(), highlight=False, soft_wrap=True)
     part = study.only(models) if models else study
     finished = page or _run(part, folder, workers, slurm, console)
     written = write_page(study, _known(study, folder), folder)
@@ -84,7 +84,7 @@ def benchmark(
 
     folder, console = output or file.with_suffix(""), Console()
     study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
-    console.print(study.words(), highlight=False, soft_wrap=True)
+    console.print(study.summary(), highlight=False, soft_wrap=True)
     finished = page or _run(study, folder, workers, slurm, console)
     rows = _known(study, folder)
     for table in study.tables(rows):
