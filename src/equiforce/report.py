@@ -3,10 +3,11 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,12 +19,15 @@ from equiforce.evaluate import Metric
 from equiforce.graph import Prediction, Structure
 from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_words
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito (2008); colour-blind readers can distinguish these
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # with three of Tol's colours, for many curves
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MANY_POINTS = 5_000  # more points would hide one another, so their density is drawn
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -111,6 +115,7 @@ def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
         if 1 < len(names) <= len(COLORS):
             axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
     metric = Metric.of([cloud.predicted - cloud.reference], 1.0)
+    assert metric is not None
     factor, unit = panel.measure.factor / panel.factor, panel.measure.unit
     mae, rmse = (f"{factor * value:.3g} {unit}" for value in (metric.mae, metric.rmse))
     axes.set_title(f"{panel.title}\nMAE {mae}   RMSE {rmse}")
@@ -237,7 +242,7 @@ def learning_curve_plot(
         ends = [_draw_model(axes, index, curve) for index, curve in drawn]
         _label_sizes(axes, sizes)
         _label_errors(axes)
-        handles = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
+        handles: list[Artist] = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
         if any(curve.law for _, curve in drawn):
             handles.append(Line2D([], [], color="#777777", linewidth=0.9, dashes=(5, 3), label="power law"))
         if any(len(curve.sizes) > len(set(curve.sizes)) for _, curve in drawn):

@@ -67,16 +67,19 @@ class Calculator(AseCalculator):
     ) -> None:
         """Fill ``results`` with the energy and the forces, and with the stress if it is asked for."""
         super().calculate(atoms, properties, system_changes)
-        has_stress = bool(self.atoms.pbc.any() and self.atoms.cell.volume > 0)
+        atoms = self.atoms
+        assert atoms is not None  # ASE keeps a copy of the atoms
+        has_stress = bool(atoms.pbc.any() and atoms.cell.volume > 0)
         if "stress" in properties and not has_stress:
             raise PropertyNotImplementedError(
-                f"{self.atoms.get_chemical_formula()} has no stress because it is not periodic or its cell has no "
+                f"{atoms.get_chemical_formula()} has no stress because it is not periodic or its cell has no "
                 "volume: set cell and pbc of the atoms"
             )
-        self.graph = self._graph_of(self.atoms)
+        self.graph = self._graph_of(atoms)
         with_stress = has_stress and (self.always_stress or "stress" in properties)
         with evaluating(self.potential):
             prediction = self._compute(self.graph, stress=with_stress)
+        assert prediction.forces is not None
         energy = prediction.energy.item()
         self.results = {
             "energy": energy,
@@ -92,7 +95,7 @@ class Calculator(AseCalculator):
         return self._compute.plan(self._graph_of(atoms))
 
     def _graph_of(self, atoms: Atoms) -> AtomicGraph:
-        if self._pairs is None or not np.array_equal(atoms.numbers, self._numbers):
+        if self._pairs is None or self._numbers is None or not np.array_equal(atoms.numbers, self._numbers):
             index = species_index(atoms.numbers, self.potential.species, atoms.get_chemical_formula())
             self._pairs = VerletList(index, self.potential.cutoff, self.skin)
             self._numbers = atoms.numbers.copy()

@@ -81,9 +81,11 @@ class EquiforceDriver:
         Raises:
             InputError: i-PI sends another number of atoms than the template has, or positions that are not numbers.
         """
-        if not isinstance(cell, list):
-            return self._answers([cell], [pos])[0]
-        return self._answers(cell, pos)
+        if isinstance(cell, list):
+            assert isinstance(pos, list)
+            return self._answers(cell, pos)
+        assert not isinstance(pos, list)
+        return self._answers([cell], [pos])[0]
 
     def _answers(self, cells: list[np.ndarray], positions: list[np.ndarray]) -> list[Answer]:
         if len(positions[0]) != len(self._template):
@@ -102,6 +104,8 @@ class EquiforceDriver:
             for number, (cell, coordinates) in enumerate(zip(cells, positions, strict=True))
         ]
         found = self._compute(systems, stress=True)
+        assert found.forces is not None
+        assert found.virial is not None
         forces = (found.forces.cpu() * (ENERGY / LENGTH)).split([len(self._template)] * len(systems))
         energies, virials = (found.energy * ENERGY).tolist(), (found.virial.cpu() * ENERGY).numpy()
         return [(energies[k], forces[k].numpy(), virials[k], "") for k in range(len(systems))]

@@ -15,7 +15,6 @@ from ase.constraints import FixCom
 from ase.io.formats import UnknownFileTypeError
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
-from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
@@ -29,6 +28,8 @@ from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.potential import Potential
 from equiforce.threads import fastest_threads
+
+Integrator = VelocityVerlet | Langevin | Bussi | IsotropicMTKNPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,8 @@ def run_md(
 def read_start(path: str) -> Atoms:
     """Read the last frame of a file; raise InputError if ASE cannot read it."""
     try:
-        return ase.io.read(path)
+        frames = ase.io.read(path)
+        return frames if isinstance(frames, Atoms) else frames[-1]
     except (OSError, ValueError, LookupError, UnknownFileTypeError) as error:
         raise InputError(f"no start structure can be read from {path} ({error}): name a file that ASE reads") from error
 
@@ -179,7 +181,7 @@ def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
         raise InputError("no atom of the start structure can move: remove its constraints")
 
 
-def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> MolecularDynamics:
+def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> Integrator:
     """Make ASE's integrator, and fix the centre of mass of atoms where random forces would move it."""
     timestep, temperature = options.timestep * units.fs, options.temperature
     if options.ensemble == "nve":

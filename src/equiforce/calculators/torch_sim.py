@@ -100,8 +100,10 @@ class TorchSimModel(ModelInterface):
         found = self._compute(systems, forces=self._compute_forces, stress=self._compute_stress)
         output = {"energy": found.energy, "energies": found.energies}
         if self._compute_forces:
+            assert found.forces is not None
             output["forces"] = found.forces
         if self._compute_stress:
+            assert found.virial is not None
             output["stress"] = -found.virial / _volumes(systems).to(found.virial).view(-1, 1, 1)
         return {name: value.to(self._dtype) for name, value in output.items()}
 

@@ -144,7 +144,8 @@ class Benchmark:
             for model in self.models(task)
             if model in self.selection.models
         ]
-        runs, hashes = [], {}
+        runs: list[Run] = []
+        hashes: dict[str, tuple[str, str, int]] = {}
         for cell in cells:
             run = self.run(*cell)
             if (twin := hashes.setdefault(run.hash, cell)) != cell:

