@@ -164,7 +164,7 @@ def test_differences_say_what_moves(finished):
     assert re.match(r"1\.3\d \(1\.\d\d, 1\.\d\d\) times lower at 141 structures, p", shifted[2])
     assert shifted[4] == "shift"
     assert same[1].startswith("no difference found: ")
-    assert "can be compared, 3," in text.replace("\n", " ")
+    assert "can be compared, 3;" in text.replace("\n", " ")
 
 
 def test_a_pair_may_be_named_either_way(tmp_path):
