@@ -122,7 +122,7 @@ def test_lammps_writes_an_input_or_says_what_is_missing(equiforce, model, place)
     assert "mpirun -np 2 lmp -in in.lammps" in out
     assert "variable steps index 7 " in (place / "in.lammps").read_text()
     for arguments, sentence in (
-        ((model, "copper.xyz"), "is there already"),
+        ((model, "copper.xyz"), "in.lammps exists already"),
         ((model,), "name a model file and a start structure"),
         ((model, "copper.xyz", "--doctor"), "leave out copper.xyz"),
         ((model, "water.xyz", "-o", "other.lammps"), "it was trained on Cu"),

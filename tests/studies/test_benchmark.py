@@ -256,12 +256,16 @@ def test_words_say_what_will_be_run(tmp_path):
         ({"default_models": ["l=7"]}, {}, "no model 'l=7'"),
         ({"published": "none.yaml"}, {}, "none.yaml"),
         ({"budgets": {"l=9": 2}}, {}, "benchmark.budgets has 'l=9', which is not in benchmark.models"),
-        ({"budgets": {"l=0": 1}}, {}, "benchmark.budgets has l=0: 1: give at least 2, or leave it out"),
+        (
+            {"budgets": {"l=0": 1}},
+            {},
+            "benchmark.budgets has l=0: 1, which is too small: give at least 2, or leave it out",
+        ),
         ({"model": {}}, {}, "no option benchmark.model: did you mean benchmark.models"),
         (
             {"common": {"training.max_steps": 3}},
             {},
-            "task ethanol, model l=0: training.max_steps is what the benchmark",
+            "task ethanol, model l=0: the benchmark itself sets training.max_steps",
         ),
         ({"common": {"split.train": 3}}, {}, "the benchmark itself sets split.train"),
         ({"models": {"a": {}, "b": {}}, "default_models": None}, {}, "ethanol a 0 and ethanol b 0 are the same run"),

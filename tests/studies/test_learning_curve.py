@@ -65,7 +65,7 @@ def test_a_rate_that_diverged_is_not_chosen(tmp_path):
     rows[1]["state"] = DIVERGED
     assert curve.rate("l=0", 4, {r["hash"]: r for r in rows}) == 0.01
     rows[0]["state"] = DIVERGED
-    with pytest.raises(InputError, match=r"l=0 diverged with every one of study.learning_rates"):
+    with pytest.raises(InputError, match=r"l=0 diverged with all study.learning_rates"):
         curve.runs(rows)
 
 

@@ -230,7 +230,7 @@ def test_the_command_says_what_it_wrote_and_how_to_run_it(command, tmp_path):
         "run it: mpirun -np 2 lmp -in in.lammps",
     ]
     status, _, err = command("model.eqf", "many.xyz")
-    assert (status, err) == (1, "error: in.lammps is there already: name another output, or say --overwrite\n")
+    assert (status, err) == (1, "error: in.lammps exists already: name another output, or add --overwrite\n")
     options = ["--ensemble", "npt", "--pressure", "1", "--temperature", "500", "--steps", "20", "--set", "tdamp=20"]
     status, out, _ = command("model.eqf", "copper.xyz", "--overwrite", *options, "--timestep", "2", "--seed", "7")
     assert status == 0
