@@ -1,12 +1,13 @@
-"""Figures of a training run, of a model's errors and of learning curves. The only home of matplotlib."""
+"""Draws figures of training runs, model errors and learning curves; no other module uses matplotlib."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,12 +19,15 @@ from equiforce.evaluate import Metric
 from equiforce.graph import Prediction, Structure
 from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_words
 
-# Okabe and Ito (2008): told apart by colour-blind readers too
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+# Okabe and Ito (2008); colour-blind readers can distinguish these
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # and three of Tol's, for many curves
+MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # with three of Tol's colours, for many curves
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-MANY_POINTS = 5_000  # beyond these, points hide one another and their density is drawn
-STYLE = {
+MANY_POINTS = 5_000  # more points would hide one another, so their density is drawn
+STYLE: "dict[RcKeyType, Any]" = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -36,7 +40,7 @@ STYLE = {
 
 
 class _Cloud(NamedTuple):
-    """What one panel compares, in the unit of its axes; ``groups`` holds the group of each number."""
+    """The numbers of one panel, in the unit of its axes, and the group of each number."""
 
     reference: np.ndarray
     predicted: np.ndarray
@@ -44,9 +48,14 @@ class _Cloud(NamedTuple):
 
 
 def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction]) -> None:
-    """Prediction against reference as a PNG, a panel for each quantity that there are labels of.
+    """Draw predictions against reference values as a PNG, with a panel for each quantity that has labels.
 
-    Colours tell groups (``config_type``) apart; more than ``MANY_POINTS`` points are shown as a density.
+    Groups (``config_type``) have different colours. More than ``MANY_POINTS`` points are drawn as a density.
+
+    Args:
+        path: the file to write.
+        structures: with labels.
+        predictions: of the structures, in the same order.
 
     Raises:
         InputError: no structure has a label.
@@ -106,6 +115,7 @@ def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
         if 1 < len(names) <= len(COLORS):
             axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
     metric = Metric.of([cloud.predicted - cloud.reference], 1.0)
+    assert metric is not None
     factor, unit = panel.measure.factor / panel.factor, panel.measure.unit
     mae, rmse = (f"{factor * value:.3g} {unit}" for value in (metric.mae, metric.rmse))
     axes.set_title(f"{panel.title}\nMAE {mae}   RMSE {rmse}")
@@ -123,7 +133,7 @@ class _Curve(NamedTuple):
 
 
 def _panels() -> list[list[_Curve]]:
-    """The curves of each panel of a training plot; a panel without a value is left out."""
+    """Return the curves of each panel of a training plot."""
     errors = [
         [
             _Curve(quantity.column(metric.lower()), f"Validation: {quantity.name}", quantity.logged.unit, metric)
@@ -136,7 +146,11 @@ def _panels() -> list[list[_Curve]]:
 
 
 def training_plot(path: str | Path, log_csv: str | Path) -> None:
-    """Loss, validation errors and learning rate against the step as a PNG, from the log that training writes.
+    """Draw loss, validation errors and learning rate against the step as a PNG.
+
+    Args:
+        path: the file to write.
+        log_csv: the log of a training run.
 
     Raises:
         InputError: the log is missing, or has no row yet.
@@ -162,7 +176,7 @@ def training_plot(path: str | Path, log_csv: str | Path) -> None:
 
 
 def _draw_curve(axes: Axes, curve: _Curve, color: str, steps: np.ndarray, values: np.ndarray) -> None:
-    known = np.isfinite(values) & (values > 0)  # a logarithm has no room for others
+    known = np.isfinite(values) & (values > 0)  # the axis is logarithmic
     if not known.any():
         return
     steps, values = steps[known], values[known]
@@ -179,17 +193,17 @@ def _read_log(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise InputError(f"{path} has no row yet: wait until the first validation is done")
+        raise InputError(f"{path} has no row yet: wait for the first validation")
     return rows
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
-    """A column as numbers; an empty or absent value is NaN, which leaves a gap."""
+    """Return a column as numbers; an empty or absent value is NaN."""
     return np.array([float(row.get(name) or "nan") for row in rows])
 
 
 class ModelCurve(NamedTuple):
-    """The runs of one model, and the power law that sums them up where there is one."""
+    """The runs of one model, and their power law if there is one."""
 
     label: str
     sizes: Sequence[int]  # [run] training structures
@@ -200,17 +214,17 @@ class ModelCurve(NamedTuple):
 def learning_curve_plot(
     paths: Sequence[str | Path], curves: Sequence[ModelCurve], *, title: str, error: str, legend: str = ""
 ) -> None:
-    """Errors against the number of training structures, both logarithmic, as one file for each path (PNG, SVG, PDF).
+    """Draw errors against the number of training structures, both logarithmic, and write a file for each path.
 
-    A line joins the means over seeds and a band spans them; the power law is thin and dashed. Models stand in the
-    legend in the order in which their lines end. A model's colour is that of its place among the curves.
+    Solid lines join the means over seeds, bands range from the lowest to the highest seed, and thin dashed lines are
+    power laws. The legend lists models by their error at the largest size.
 
     Args:
-        paths: files to write; the suffix says the kind.
-        curves: one for each model; those without a run keep their colour and are left out.
-        title: of the figure.
-        error: what the vertical axis shows, with its unit.
-        legend: its title.
+        paths: files to write; the suffix (.png, .svg, .pdf) gives the format.
+        curves: one for each model, in the order of their colours; models without a run are left out.
+        title: title of the figure.
+        error: label of the vertical axis, with its unit.
+        legend: title of the legend.
 
     Raises:
         InputError: no model has a run.
@@ -219,7 +233,7 @@ def learning_curve_plot(
     if not drawn:
         raise InputError("there is no learning curve to draw: no run is done yet")
     sizes = sorted({int(size) for _, curve in drawn for size in curve.sizes})
-    # the same file of the same numbers, and text that can be searched
+    # makes the SVG file reproducible, and its text searchable
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "equiforce", "svg.fonttype": "none"}):
         figure = Figure(figsize=(10, 5.4), layout="constrained")
         axes = figure.subplots()
@@ -228,7 +242,7 @@ def learning_curve_plot(
         ends = [_draw_model(axes, index, curve) for index, curve in drawn]
         _label_sizes(axes, sizes)
         _label_errors(axes)
-        handles = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
+        handles: list[Artist] = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
         if any(curve.law for _, curve in drawn):
             handles.append(Line2D([], [], color="#777777", linewidth=0.9, dashes=(5, 3), label="power law"))
         if any(len(curve.sizes) > len(set(curve.sizes)) for _, curve in drawn):
@@ -240,7 +254,7 @@ def learning_curve_plot(
 
 
 def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2D]:
-    """Draws a model; returns its mean error at its largest size, and what the legend shows."""
+    """Draw a model, and return its mean error at its largest size and its line for the legend."""
     errors, sizes = np.asarray(curve.errors, dtype=float), np.unique(curve.sizes)
     of_size = [errors[np.asarray(curve.sizes) == size] for size in sizes]
     color, marker = MORE_COLORS[index % len(MORE_COLORS)], MARKERS[index % len(MARKERS)]
@@ -259,7 +273,7 @@ def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2
 
 
 def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
-    """Ticks at the sizes; a label that would touch the one before is left out."""
+    """Set ticks at the sizes, and leave out labels that would touch the one before."""
     shown: list[int] = []
     nearest = (sizes[-1] / sizes[0]) ** 0.06
     for size in sizes:
@@ -270,7 +284,7 @@ def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _label_errors(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade, at every digit where less than a decade shows."""
+    """Set labels at 1, 2 and 5 times each power of ten, or at more digits if the axis spans less than a factor of 5."""
     low, high = axes.get_ylim()
     digits = (1, 2, 5) if high / low > 5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
     axes.yaxis.set_major_locator(LogLocator(subs=digits))

@@ -145,7 +145,7 @@ def test_atoms_that_fly_apart_stop_the_run_and_nothing_is_lost(tmp_path):
     with torch.no_grad():
         wild.scale.mul_(300.0)
     options = MDOptions(ensemble="nve", steps=300, trajectory_every=1, timestep=1.0)
-    with pytest.raises(InputError, match=r"stopped at step \d+ \(.* ps\), .*: try a smaller timestep"):
+    with pytest.raises(InputError, match=r"stopped at step \d+ \(.* ps\) because .*: try a smaller timestep"):
         run_md(wild, water(), options, tmp_path)
     frames = ase.io.read(tmp_path / "trajectory.xyz", ":")
     last = ase.io.read(tmp_path / "last.xyz")

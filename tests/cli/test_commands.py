@@ -112,7 +112,7 @@ def test_md_starts_from_the_last_frame(equiforce, model, place):
     assert first.positions == pytest.approx(last.positions, abs=1e-6)
     status, _, err = equiforce(*command)
     assert (status, err.count("\n")) == (1, 1)
-    assert "is there from an earlier run" in err
+    assert "exists from an earlier run" in err
     assert equiforce(*command, "--overwrite")[0] == 0
 
 
@@ -122,7 +122,7 @@ def test_lammps_writes_an_input_or_says_what_is_missing(equiforce, model, place)
     assert "mpirun -np 2 lmp -in in.lammps" in out
     assert "variable steps index 7 " in (place / "in.lammps").read_text()
     for arguments, sentence in (
-        ((model, "copper.xyz"), "is there already"),
+        ((model, "copper.xyz"), "in.lammps exists already"),
         ((model,), "name a model file and a start structure"),
         ((model, "copper.xyz", "--doctor"), "leave out copper.xyz"),
         ((model, "water.xyz", "-o", "other.lammps"), "it was trained on Cu"),
@@ -164,7 +164,7 @@ def test_config_prints_a_schema(equiforce):
         ("train -h", "--energy-key"),
         ("evaluate -h", "Print the errors as JSON"),
         ("md --help", "--temperature"),
-        ("info -h", "Say what a model file is"),
+        ("info -h", "Print the contents of a model file"),
         ("config -h", "--schema"),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("train copper.xyz -o copper.xyz/run --steps 1", "Not a directory"),
         ("train copper.xyz --time 5x", "training.time='5x' is not a duration"),
         ("train copper.xyz --steps 0", "training.max_steps=0 is not allowed"),
-        ("train copper.xyz --set nonsense", "--set nonsense: write it as option=value"),
+        ("train copper.xyz --set nonsense", "--set nonsense has no equals sign: write option=value"),
         ("train copper.xyz --set nonsense=1", "nonsense=1: write options as section.option=value"),
         ("train copper.xyz --set model.l_max=two", "model.l_max='two' is not allowed: it should be a valid integer"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
