@@ -12,7 +12,8 @@ from equiforce.elements import species_index
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Structure
 
-COINCIDENT = 0.01  # Å; no two nuclei of an atomistic simulation come this close
+COINCIDENT = 0.1  # Å; atoms closer than this are an error everywhere, for the shortest bond, that of H2, is 0.74 Å
+COINCIDENT_SEARCH = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff
 FLAT = 0.1  # Å; the least thickness of a periodic cell
 SMALL_MOLECULE = 64  # atoms; up to here all distances cost less than a search
 # vesin's grid of cells hangs or divides by zero beyond these
@@ -73,19 +74,34 @@ def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> 
     return _graph(index, structure.positions, cell, pairs, _order_by(pairs.neighbors, len(structure)))
 
 
-def closest_pair(structure: Structure, within: float) -> tuple[int, int, float] | None:
-    """The two atoms nearest to one another and their distance, or None where no two are ``within`` so many Å."""
+def refuse_coincident(structure: Structure) -> None:
+    """Raises InputError where two atoms, or an atom and its own image, are closer than ``COINCIDENT``."""
     source, positions = structure.source or "the structure", structure.positions
     if len(structure) <= SMALL_MOLECULE and not structure.pbc.any():
         _check_geometry(positions, structure.cell, structure.pbc, source)
         centers, neighbors = np.triu_indices(len(structure), k=1)
         distances = np.linalg.norm(positions[neighbors] - positions[centers], axis=1)
     else:
-        centers, neighbors, _, distances = find_pairs(positions, structure.cell, structure.pbc, within, source)
-    if distances.min(initial=within) >= within:
-        return None
-    nearest = int(distances.argmin())
-    return int(centers[nearest]), int(neighbors[nearest]), float(distances[nearest])
+        centers, neighbors, _, distances = find_pairs(
+            positions, structure.cell, structure.pbc, COINCIDENT_SEARCH, source
+        )
+    _check_separations(distances, centers, neighbors, source)
+
+
+def coincidence(i: int, j: int, distance: float, numbers: str = "counted from 0") -> str:
+    """The sentence about two atoms that are closer than ``COINCIDENT``.
+
+    Args:
+        i: the number of one atom.
+        j: of the other; the same for an atom and its own image.
+        distance: in Å.
+        numbers: what the numbers are.
+    """
+    who = f"atoms {i} and {j} ({numbers})" if i != j else f"atom {i} ({numbers}) and its own image"
+    return (
+        f"{who} are {distance:.2g} Å apart, closer than {COINCIDENT:g} Å: is one a copy, is the cell or the unit of "
+        "length wrong, or has the simulation exploded?"
+    )
 
 
 class VerletList:
@@ -210,11 +226,8 @@ def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, so
 
 
 def _check_separations(distances: np.ndarray, centers: np.ndarray, neighbors: np.ndarray, source: str) -> None:
-    if distances.min(initial=np.inf) > COINCIDENT:
+    if distances.min(initial=np.inf) >= COINCIDENT:
         return
     nearest = int(distances.argmin())
-    i, j = int(centers[nearest]), int(neighbors[nearest])
-    what = f"atoms {i} and {j} (counted from 0) coincide"
-    if i == j:
-        what = f"atom {i} (counted from 0) meets its own image"
-    raise InputError(f"{source}: {what}, at a distance of {distances[nearest]:.2g} Å")
+    sentence = coincidence(int(centers[nearest]), int(neighbors[nearest]), float(distances[nearest]))
+    raise InputError(f"{source}: {sentence}")

@@ -36,9 +36,7 @@ def test_an_error_of_a_worker_is_told(tmp_path):
     def fail():
         raise RuntimeError("full")
 
-    with pytest.raises(
-        InputError, match=r"^a worker ended with an error, see .*log\.err: RuntimeError: full$"
-    ):
+    with pytest.raises(InputError, match=r"^a worker ended with an error, see .*log\.err: RuntimeError: full$"):
         run_jobs(fail, tmp_path, Place(n_workers=2))
 
 

@@ -15,12 +15,10 @@ from equiforce.data.frames import LABELS, Contents, Frame, read_files
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.graph import Structure
-from equiforce.neighbors import closest_pair
+from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
 
-COINCIDENT = 0.1  # Å; far below any bond, the shortest being the 0.74 Å of H2
 ASYMMETRY = 0.05  # of the largest component; more is no rounding
-BOND = 1.0  # Å; the search for coincident atoms is fastest at about this reach
 FEW = 3  # files; more of a kind share a line of the report
 NOTHING = "none"  # the key that leaves a label out
 VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # places of xx, yy, zz, yz, xz, xy in the matrix
@@ -243,11 +241,7 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
         group=frame.group,
         source=where,
     )
-    nearest = closest_pair(structure, BOND)
-    if nearest is not None and nearest[2] < COINCIDENT:
-        i, j, distance = nearest
-        what = f"atoms {i} and {j} are" if i != j else f"atom {i} and its own image are"
-        raise _fault(where, f"{what} {distance:.3g} Å apart: is one a copy, or are the lengths in another unit?")
+    refuse_coincident(structure)
     return structure
 
 

@@ -260,7 +260,7 @@ def test_what_is_wrong_is_said_in_a_sentence_and_ends_all_ranks(folder):
     for refusal, words in zip(refusals, [*expected, "pip install"], strict=True):
         assert words in refusal
     (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-    assert "atoms 2 and 3 coincide in step 0" in sentence
+    assert "step 0: atoms 2 and 3 (IDs of LAMMPS) are " in sentence
     assert "Traceback" not in result.stderr
 
 

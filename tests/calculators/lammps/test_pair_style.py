@@ -111,7 +111,8 @@ MISTAKES = {
     "units": ({"setting": "clear\nunits electron\nread_data water.data"}, "not in units electron"),
     "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude takes some off the list"),
     "heat-flux": ({"more": HEAT_FLUX + "thermo_style custom step c_flux[1]"}, "take an Allegro model"),
-    "coincident": ({"more": "set atom 2 x 1.0 y 1.0 z 1.0\nset atom 1 x 1.0 y 1.0 z 1.001"}, "coincide in step 0"),
+    "coincident": ({"more": "set atom 2 x 1.0 y 1.0 z 1.0\nset atom 1 x 1.0 y 1.0 z 1.09"},
+                   "in step 0: atoms 1 and 2 (IDs of LAMMPS) are 0.09 Å apart, closer than 0.1 Å"),
 }  # fmt: skip
 ON_TWO_RANKS = ("element", "heat-flux", "coincident")
 
