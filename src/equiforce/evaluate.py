@@ -292,15 +292,10 @@ class ErrorSums:
 
 
 def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ErrorSums:
-    """The error sums of one process's share of the validation set; see :func:`validate`."""
+    """The error sums of one process's share of the validation set; no prediction is kept."""
     sums, device, compute = ErrorSums(), potential.device, ChunkedPotential(potential)
     with evaluating(potential):
         for graph, labels in ((graph.to(device), labels.to(device)) for graph, labels in batches):
             prediction = compute(graph, forces=labels.forces is not None, stress=labels.stress is not None)
             sums.add(graph, prediction, labels)
     return sums
-
-
-def validate(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ValidationErrors:
-    """MAE and RMSE over batches, in meV/atom, meV/Å and meV/Å³, without keeping a prediction."""
-    return validation_sums(potential, batches).errors()

@@ -235,8 +235,6 @@ def test_a_budget_of_edges(molecules):
         assert sum(graph.n_structures for graph in graphs) == 41
         assert all(graph.n_edges <= 40 or graph.n_structures == 1 for graph in graphs)
         assert len(graphs) < 25
-    assert sources(batches.too_large()) == ["train.xyz, frame 50"]
-    assert Batches(mixed, ["H"], 4.0, batch_size=4).too_large() == []
 
 
 def test_the_largest_batch_is_known_beforehand(molecules):

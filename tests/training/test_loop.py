@@ -10,7 +10,7 @@ import torch
 
 from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
-from equiforce.evaluate import ValidationErrors, validate
+from equiforce.evaluate import ValidationErrors, validation_sums
 from equiforce.training.loop import backward, due, fit, validation_loss
 from equiforce.training.loss import LossConfig
 from equiforce.training.processes import make_fabric
@@ -274,7 +274,7 @@ def test_every_validation_judges_the_weights_of_its_step(tmp_path, monkeypatch, 
     def judge_again(report):
         fresh = tiny_potential()
         fresh.load_state_dict(state.ema.potential.state_dict())
-        reports.append((report.errors, validate(fresh, plan.validation.epoch(0))))
+        reports.append((report.errors, validation_sums(fresh, plan.validation.epoch(0)).errors()))
 
     fit(state, replace(plan, on_step=judge_again))
     assert len(reports) == 6

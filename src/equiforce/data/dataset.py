@@ -332,11 +332,6 @@ class Batches:
         times = min(max(1.0, limit / max(1, alone.n_edges)), len(order))
         return round(times * alone.n_atoms), round(times * alone.n_edges)
 
-    def too_large(self) -> list[Structure]:
-        """The structures that alone have more pairs than ``max_edges``."""
-        limit = self.max_edges
-        return [s for i, s in enumerate(self.structures) if limit is not None and self.graph(i).n_edges > limit]
-
     def _global_batches(self, number: int) -> list[list[int]]:
         n = len(self.structures)
         order = range(n) if self.seed is None else np.random.default_rng([self.seed, number]).permutation(n).tolist()
