@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from equiforce import kernels
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
@@ -19,6 +21,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}")
     return folder
+
+
+@pytest.fixture
+def plain_torch():
+    """Computes with the reference, for tests of what a model is and not of how it is computed: nothing is compiled."""
+    with kernels.using("reference"):
+        yield
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Workers in processes of their own: what they are given, and what is said when they fail; test_work.py trains."""
 
 import os
-import subprocess
+import re
 import sys
-import textwrap
 from functools import partial
 
 import pytest
@@ -19,6 +18,7 @@ def nothing():
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("named", "shared_out"), [(None, ["0", "1", "0"]), ("5,2", ["5", "2", "5"])])
 def test_workers_share_out_the_gpus(named, shared_out, tmp_path, monkeypatch):
     def name_the_gpu(file):
@@ -37,9 +37,10 @@ def test_an_error_of_a_worker_is_told(tmp_path):
         raise RuntimeError("full")
 
     with pytest.raises(InputError, match=r"^a worker ended with an error, see .*log\.err: RuntimeError: full$"):
-        run_jobs(fail, tmp_path, Place(n_workers=2))
+        run_jobs(fail, tmp_path, Place(n_workers=1))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_ends_the_study(tmp_path):
     def stop():
         raise Interrupted
@@ -48,22 +49,11 @@ def test_a_worker_that_is_stopped_ends_the_study(tmp_path):
         run_jobs(stop, tmp_path, Place(n_workers=1))
 
 
-def test_without_submitit_there_is_a_sentence(tmp_path):
-    """It is an extra, so that no other part of the package may need it."""
-    program = textwrap.dedent("""
-        import sys
-        from pathlib import Path
-        sys.modules["submitit"] = None
-        import equiforce.cli, equiforce.studies.work
-        from equiforce.errors import InputError
-        from equiforce.studies.jobs import Place, run_jobs
-        try:
-            run_jobs(print, Path(sys.argv[1]), Place(n_workers=2))
-        except InputError as error:
-            print(error)
-    """)
-    said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert said.stdout == '--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"\n'
+def test_without_submitit_there_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    sentence = re.escape('--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"')
+    with pytest.raises(InputError, match=f"^{sentence}$"):
+        run_jobs(nothing, tmp_path / "study", Place(n_workers=2))
     assert not list(tmp_path.iterdir())
 
 

@@ -40,6 +40,7 @@ def test_other_columns_are_refused(tmp_path):
         ResultTable(tmp_path, ("task",)).rows()
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     program = textwrap.dedent("""
         import sys

@@ -67,11 +67,13 @@ def test_nothing_is_done_twice(rows, curve, place, monkeypatch):
     assert f"{N_RUNS} of {N_RUNS} runs were done before" in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(rows, curve, place):
     both = execute(curve, place / "two", Place(n_workers=2), Console(file=StringIO()))
     assert comparable(both) == comparable(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0,
     reason="SLURM does not run on this machine",
@@ -114,6 +116,7 @@ def test_progress_in_epochs(place, tmp_path):
     assert progress(run, tmp_path) == 3 / 4
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
     """SIGKILL to everything, twice, at moments that nothing was prepared for."""
     file, folder = write_study(place), place / "killed"
@@ -166,6 +169,7 @@ def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
     assert taken == [0.05, 0.01]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_by_itself_ends_the_study_and_nothing_is_lost(place, tmp_path):
     curve = study(place, steps=[4000, 6000])
 
