@@ -23,8 +23,9 @@ from structures import water
 from equiforce.geometry.irreps import hidden_irreps
 from equiforce.graph import AtomicGraph, Structure
 from equiforce.kernels import build, cpu
+from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.cpu.targets import Target
-from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Tangents, combination
+from equiforce.kernels.spec.paths import PathTable, combination
 from equiforce.neighbors import build_graph
 
 N_KNOTS = 64
@@ -82,11 +83,11 @@ def multiply_adds(table: PathTable, kernel: str) -> int:
         coupled = sum(combination(group, m1, m3) is not None for m1 in range(n1) for m3 in range(n3))
         pairs = len({(m1, m2) for m1, m2, *_ in group.coupling})
         each = {
-            "gather": 4 + n1 + coupled,
-            "scatter to features and geometry": 8 + coupled + 2 * n1 + 1 + n1 + len(group.coupling) + pairs,
-            "scatter to features and table": 4 + coupled + 2 * n1 + 4,
-            "gather, dual": 8 + 3 * n1 + 2 * coupled,
-            "scatter to features and table, dual": 8 + 2 * coupled + 5 * n1 + 8,
+            "forward": 4 + n1 + coupled,
+            "backward to features and geometry": 8 + coupled + 2 * n1 + 1 + n1 + len(group.coupling) + pairs,
+            "backward to features and table": 4 + coupled + 2 * n1 + 4,
+            "forward, jvp": 8 + 3 * n1 + 2 * coupled,
+            "backward to features and table, jvp": 8 + 2 * coupled + 5 * n1 + 8,
         }[kernel]
         total += each * group.channels * len(group.paths)
     return total
@@ -113,14 +114,16 @@ def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
     geometry, weights = NeedsGrad(True, True, False), NeedsGrad(True, False, True)
     features, messages = table.irreps_in.dim, table.irreps_out.dim
     calls = {
-        "gather": (features, lambda: cpu.gather(x, y, values, t, graph, table)),
-        "scatter to features and geometry": (
-            messages, lambda: cpu.scatter(g, x, y, values, t, graph, table, geometry)
+        "forward": (features, lambda: cpu.convolve_forward(x, y, values, t, graph, table)),
+        "backward to features and geometry": (
+            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, geometry)
         ),
-        "scatter to features and table": (messages, lambda: cpu.scatter(g, x, y, values, t, graph, table, weights)),
-        "gather, dual": (2 * features, lambda: cpu.gather(x, y, values, t, graph, table, along)),
-        "scatter to features and table, dual": (
-            messages, lambda: cpu.scatter(g, x, y, values, t, graph, table, weights, along)
+        "backward to features and table": (
+            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights)
+        ),
+        "forward, jvp": (2 * features, lambda: cpu.convolve_forward(x, y, values, t, graph, table, along)),
+        "backward to features and table, jvp": (
+            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights, along)
         ),
     }  # fmt: skip
     rows = []

@@ -59,15 +59,16 @@ def train(folder: Path, name: str, knots: int | None, steps: int, seed: int) -> 
 
 def distance(model: torch.nn.Module, n_knots: int) -> dict:
     """The rms distance of splines from networks, in value and slope, over the rms of each; 0.7 Å to the cutoff."""
-    knots, cutoff = Knots(n_knots, model.config.cutoff).double(), model.config.cutoff
-    knots.solve = Knots._interpolation(n_knots)
+    knots, cutoff = Knots(n_knots, model.config.cutoff), model.config.cutoff
     lengths = torch.linspace(0.7, cutoff, 20_001, dtype=torch.float64)
     h = 1e-5
     off = {"value": 0.0, "slope": 0.0}
     size = {"value": 0.0, "slope": 0.0}
     for layer in model.layers:
         network = layer.convolution.radial
-        table = network.spline(model.radial_basis(knots.lengths), knots).detach()
+        table = network.spline(
+            model.radial_basis(knots.lengths(like=torch.zeros((), dtype=torch.float64))), knots
+        ).detach()
 
         def exact(r: torch.Tensor, network=network) -> torch.Tensor:
             return network(model.radial_basis(r)).detach()

@@ -28,7 +28,7 @@ from report import RESULTS, ROOT, replace_between
 import equiforce
 from equiforce.config import configured
 from equiforce.data.dataset import Batches
-from equiforce.models import PRESETS
+from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.training.loop import backward
 from equiforce.training.optimizer import build_optimizer
@@ -57,7 +57,7 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }
 STEPS = 25  # of a timing
-named = [f"{kind}:{preset}" for kind, presets in PRESETS.items() for preset in presets]
+named = [f"{kind}:{preset}" for kind in ("nequip", "allegro") for preset in REGISTRY[kind].presets]
 
 
 def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     kind, _, rest = name.partition(":")
     data = SETS[of_set]
     options = {"model.kind": kind, "split.test_file": [str(folder / data["test"])], **data["options"]}
-    if rest in PRESETS[kind]:
+    if rest in REGISTRY[kind].presets:
         return options | {"model.preset": rest}
     changes = yaml.safe_load("{" + rest.replace("=", ": ") + "}")
     return options | {key if "." in key else f"model.{key}": value for key, value in changes.items()}

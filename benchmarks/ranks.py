@@ -24,7 +24,7 @@ from structures import box, make
 from equiforce import model_file
 from equiforce.calculators.untrained import untrained
 from equiforce.data.read import read
-from equiforce.models import PRESETS
+from equiforce.models import REGISTRY
 
 WORKER = Path(__file__).parent / "workers" / "lammps_rank.py"
 PAGE = ROOT / "docs" / "scaling.md"
@@ -63,11 +63,11 @@ def prepare(folder: Path, kind: str, structure: str) -> int:
     """Writes a model with random weights and the smallest structure; the number of its atoms."""
     base, elements = BASES[structure]
     atoms = make(base)[0]
-    options = {**PRESETS[kind]["small"], "cutoff": CUTOFF}
+    options = {**REGISTRY[kind].presets["small"], "cutoff": CUTOFF}
     potential = untrained(elements, kind=kind, **options).potential
     potential.scale.data.fill_(0.05)  # eV: atoms at 300 K can follow the forces
     ase.io.write(folder / "base.xyz", atoms)
-    model_file.save(folder / "model.eqf", potential, read(folder / "base.xyz", labels_required=False)[0], {})
+    model_file.save(folder / "model.eqf", potential, read(folder / "base.xyz", labels_required=False), {})
     ase.io.write(folder / "base.data", atoms, format="lammps-data", specorder=elements, masses=True, units="metal")
     return len(atoms)
 

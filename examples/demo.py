@@ -58,7 +58,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     everything, all_predictions = [], []
     for temperature, name in TESTS.items():
-        structures, _ = read(DATA / name)
+        structures = read(DATA / name)
         predictions = predict(potential, structures)
         total = errors(structures, predictions).total
         numbers = (total.energy.mae, total.energy_per_atom.mae, total.forces.mae, total.forces.rmse)

@@ -1,11 +1,31 @@
 """What several tests share."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from equiforce import kernels
+from equiforce.kernels.cpu import build
+
+SANITIZE = ("-fsanitize=address", "-fno-omit-frame-pointer", "-g")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--sanitize",
+        action="store_true",
+        help="compile the C kernels with AddressSanitizer, whose runtime has to be preloaded: make test-sanitized",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--sanitize"):
+        folder = Path(tempfile.gettempdir()) / "equiforce-sanitized-kernels"
+        folder.mkdir(exist_ok=True)
+        build.FLAGS, build.LINKING = (*build.FLAGS, *SANITIZE), (*build.LINKING, *SANITIZE)
+        build.PREBUILT, build.cache_folder = folder / "none", lambda: folder
 
 
 @pytest.fixture(scope="session", autouse=True)

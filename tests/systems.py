@@ -9,7 +9,7 @@ from ase.build import bulk, fcc111, molecule
 
 from equiforce.graph import AtomicGraph, HaloExchange, Structure, batch
 from equiforce.model_file import build_potential
-from equiforce.models import MODELS
+from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential
 
@@ -68,7 +68,7 @@ def potential_of(
     potential = build_potential(
         {
             "kind": kind,
-            "config": vars(MODELS[kind][0](**options)),
+            "config": vars(REGISTRY[kind].config_class(**options)),
             "species": species,
             "dtype": dtype,
             "zbl": zbl,

@@ -8,7 +8,7 @@ import yaml
 
 from equiforce.config import SECTIONS, RunConfig, configured, json_schema, load_config, schema_of, to_dict, to_yaml
 from equiforce.errors import InputError
-from equiforce.models import MODELS, PRESETS
+from equiforce.models import REGISTRY
 
 CHANGED = {
     "model.l_max": 1,
@@ -49,10 +49,10 @@ def test_yaml_comes_back_as_it_was(tmp_path, options):
 def test_a_preset_gives_what_is_not_given_itself():
     config = configured({}, {"model.kind": "allegro", "model.preset": "small", "model.l_max": 2})
     assert config.model.l_max == 2
-    assert config.model.tensor_channels == PRESETS["allegro"]["small"]["tensor_channels"]
+    assert config.model.tensor_channels == REGISTRY["allegro"].presets["small"]["tensor_channels"]
     assert "\n  preset" not in to_yaml(config)  # what it stood for is written out
-    for kind, presets in PRESETS.items():
-        assert list(presets) == ["small", "standard", "accurate"]
+    for kind in ("nequip", "allegro"):
+        assert list(REGISTRY[kind].presets) == ["small", "standard", "accurate"]
         assert configured({}, {"model.kind": kind, "model.preset": "standard"}) == configured({}, {"model.kind": kind})
 
 
@@ -192,7 +192,7 @@ def test_files_that_are_no_text_or_not_there_are_refused(tmp_path):
 
 
 def options_of():
-    classes = {**SECTIONS, **{f"model ({kind})": cls for kind, (cls, _) in MODELS.items()}}
+    classes = {**SECTIONS, **{f"model ({name})": kind.config_class for name, kind in REGISTRY.items()}}
     return [(name, entry) for name, cls in classes.items() for entry in fields(cls)]
 
 
@@ -212,8 +212,8 @@ def test_the_schema_knows_every_option_with_its_description():
     assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == ["model", *SECTIONS]
     parts = [(schema["properties"][name], cls, set()) for name, cls in SECTIONS.items()]
-    models = zip(schema["properties"]["model"]["anyOf"], MODELS.values(), strict=True)
-    parts += [(part, cls, {"kind", "preset"}) for part, (cls, _) in models]
+    models = zip(schema["properties"]["model"]["anyOf"], REGISTRY.values(), strict=True)
+    parts += [(part, kind.config_class, {"kind", "preset"}) for part, kind in models]
     for part, cls, known in parts:
         assert part["additionalProperties"] is False
         assert set(part["properties"]) == known | {f.name for f in fields(cls)}

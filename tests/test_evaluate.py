@@ -12,7 +12,7 @@ from rich.console import Console
 
 import equiforce
 from equiforce.errors import InputError
-from equiforce.evaluate import ErrorSums, errors, predict, validate, validation_sums
+from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
 from equiforce.graph import Structure, batch, batch_labels
 from equiforce.memory import footprint
 from equiforce.neighbors import build_graph
@@ -162,7 +162,7 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
     structures[3] = replace(structures[3], forces=None)
     graphs = [build_graph(one, potential.species, potential.cutoff) for one in structures]
     batches = [(batch(graphs[start : start + 3]), batch_labels(structures[start : start + 3])) for start in (0, 3)]
-    total, found = errors(structures, predictions).total, validate(potential, batches)
+    total, found = errors(structures, predictions).total, validation_sums(potential, batches).errors()
     assert found.energy_mae_meV_per_atom == pytest.approx(total.energy_per_atom.mae, rel=1e-3)
     assert found.energy_rmse_meV_per_atom == pytest.approx(total.energy_per_atom.rmse, rel=1e-3)
     assert found.forces_mae_meV_per_A == pytest.approx(total.forces.mae, rel=1e-3)
@@ -176,9 +176,47 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
 def test_validation_without_a_label_says_none(potential):
     one = replace(structure(), energy=1.0)
     potential.train()
-    found = validate(potential, [(build_graph(one, potential.species, potential.cutoff), batch_labels([one]))])
+    batch = build_graph(one, potential.species, potential.cutoff), batch_labels([one])
+    found = validation_sums(potential, [batch]).errors()
     assert potential.training
     potential.eval()
     assert found.energy_mae_meV_per_atom > 0
     assert found.forces_mae_meV_per_A is None
     assert found.stress_rmse_meV_per_A3 is None
+
+
+def test_ase_atoms_are_predicted_like_structures(potential):
+    water, crystal = molecule("H2O"), molecule("H2O", cell=[3.4, 3.5, 3.6], pbc=True)
+    expected = predict(potential, [structure_of(water), structure_of(crystal)])
+    for found, wanted in zip(predict(potential, [water, structure_of(crystal)]), expected, strict=True):
+        assert torch.equal(found.energy, wanted.energy)
+        assert torch.equal(found.forces, wanted.forces)
+    for one in (crystal, structure_of(crystal)):
+        alone = predict(potential, one)
+        assert alone.energy.shape == (1,)
+        torch.testing.assert_close(alone.stress, expected[1].stress, rtol=0, atol=1e-10)
+    assert predict(potential, iter([water]))[0].forces.shape == (3, 3)
+    assert predict(potential, []) == []
+
+
+def test_atoms_that_cannot_be_predicted_are_named(potential):
+    with pytest.raises(InputError, match=r"^structure 1 \(counted from 0\): atom 0 .* is an element N"):
+        predict(potential, [molecule("H2O"), molecule("NH3")])
+    with pytest.raises(InputError, match=r"^the structure: atom 0 .* is an element N"):
+        predict(potential, molecule("NH3"))
+
+
+def test_prediction_leaves_the_atoms_and_the_modes_of_the_potential_alone(potential):
+    atoms = molecule("H2O")
+    potential.train()
+    potential.model.embed.eval()  # as for a part whose weights are frozen
+    before = {name: module.training for name, module in potential.named_modules()}
+    with torch.enable_grad():
+        predictions = predict(potential, [atoms])
+    assert {name: module.training for name, module in potential.named_modules()} == before
+    assert not any(value.requires_grad for value in predictions[0] if value is not None)
+    assert atoms.calc is None
+    with pytest.raises(InputError), torch.enable_grad():
+        predict(potential, [molecule("NH3")])
+    assert {name: module.training for name, module in potential.named_modules()} == before
+    potential.eval()

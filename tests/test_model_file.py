@@ -2,21 +2,24 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.model_file import (
+    FORMAT,
     build_potential,
     describe,
     load,
     read_header,
+    read_stored_header,
     reference_structures,
     save,
     small_pieces,
@@ -181,7 +184,7 @@ def with_value(value, *path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (with_value(2, "format"), r"was written by a newer equiforce \(file format 2\): upgrade equiforce"),
+        (with_value(3, "format"), r"was written by a newer equiforce \(file format 3\): upgrade equiforce"),
         (without("format"), "is not an equiforce model file, or is damaged"),
         (with_value("x", "format"), "is not an equiforce model file, or is damaged"),
         (lambda *_: [1], "is not an equiforce model file, or is damaged"),
@@ -195,7 +198,7 @@ def with_value(value, *path):
         (with_value(-3, "potential", "config", "l_max"), "cannot build"),
         (with_value([4, 4, 4], "potential", "config", "channels"), "lists 3 numbers"),
         (with_value("load", "potential", "dtype"), "weights cannot be of dtype 'load'"),
-        (with_value(["H", "C", "O", "N"], "potential", "species"), "4 species have 3 shifts"),
+        (with_value(["H", "C", "O", "N"], "potential", "species"), "4 species have 3 atomic energies"),
         (with_value(5, "potential", "config", "channels"), "the weights do not fit the model"),
         (with_value([{}], "references"), "its reference structures are none"),
         (with_value([1], "references"), "its reference structures are none"),
@@ -207,6 +210,13 @@ def test_a_header_that_cannot_be_right_is_refused(file, tmp_path, change, senten
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_high_degrees_says_which_package_it_needs(file, tmp_path, monkeypatch):
+    path = rewritten(file, tmp_path / "model.eqf", with_value(7, "potential", "config", "l_max"))
+    monkeypatch.setitem(sys.modules, "e3nn", None)  # makes its import fail
+    with pytest.raises(MissingPackageError, match=rf"^{path}: degree 7 needs e3nn.*: pip install .* l_max 6 or less$"):
+        load(path)
 
 
 def test_an_option_that_an_older_version_did_not_know_has_its_default(file, tmp_path):
@@ -280,10 +290,7 @@ def test_pieces_hold_the_surroundings_of_every_element():
 
 
 def test_the_summary_says_what_it_is(file):
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(summary(file, read_header(file)))
-    text = captured.get()
+    text = str(summary(read_header(file)))
     for part in ("nequip, float32", "H, C, O", "3.5 Å", "l_max 1", "-13.600000", "10 steps", "MAE 12.5", "meV/Å", "2 "):
         assert part in text
 
@@ -302,12 +309,12 @@ OLD_FILES = sorted((Path(__file__).parent / "old_model_files").glob("*.eqf"))
 
 @pytest.mark.parametrize("path", OLD_FILES, ids=lambda path: path.stem)
 def test_files_of_earlier_versions_open(path):
-    """Loading computes the file's reference structures again, so a file that opens also gives the numbers that it had."""
-    potential = model_file.load(path)
+    """Loading computes the file's reference structures again, so a file that opens gives the numbers that it gave."""
+    potential = load(path)
     assert potential.atomic_energies.tolist() == [-13.6, -1029.5, -2041.9][: len(potential.species)]
-    assert len(model_file.read_header(path)["references"]) >= 2
+    assert len(read_header(path)["references"]) >= 2
 
 
 def test_there_are_files_of_each_earlier_format():
-    formats = {model_file.read_stored_header(path)["format"] for path in OLD_FILES}
-    assert formats >= set(range(1, model_file.FORMAT))
+    formats = {read_stored_header(path)["format"] for path in OLD_FILES}
+    assert formats >= set(range(1, FORMAT))

@@ -1,11 +1,11 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from equiforce.errors import InputError
 from equiforce.kernels import using
-from equiforce.potential import EDGES_AT_ONCE, Potential
+from equiforce.potential import EDGES_AT_ONCE, Potential, center_batches
 from tests.systems import (
     ATOMIC_ENERGIES,
     SPECIES,
@@ -71,7 +71,7 @@ def test_parts_that_share_out_the_atoms_add_up():
     potential, graph = potential_of(l_max=1, n_layers=2, channels=4, zbl=True), graph_of(crystal(), ethanol())
     mask = torch.arange(graph.n_atoms) % 3 == 0
     whole = potential(graph, stress=True)
-    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for counted in (mask, ~mask))
+    one, other = (potential(graph, stress=True, energy_mask=energy_mask) for energy_mask in (mask, ~mask))
     assert torch.equal(one.energies, torch.where(mask, whole.energies, 0.0))
     for quantity in ("energy", "energies", "forces", "virial"):
         total = getattr(one, quantity) + getattr(other, quantity)
@@ -95,9 +95,10 @@ def test_float32_weights_give_float64_results():
     torch.testing.assert_close(prediction.forces, exact(graph_of(ethanol())).forces, rtol=0, atol=1e-4)
 
 
-def test_shifts_and_scales_must_match_the_species():
-    with pytest.raises(InputError, match="3 species have 2 shifts"):
-        Potential(torch.nn.Linear(1, 1), species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
+def test_atomic_energies_and_scales_must_match_the_species():
+    with pytest.raises(InputError, match="3 species have 2 atomic energies"):
+        model = potential_of(l_max=0, n_layers=1).model
+        Potential(model, species=SPECIES, cutoff=3.0, atomic_energies=[0.0, 0.0], scale=[1.0] * 3)
 
 
 @pytest.mark.parametrize("options", [{"kind": "allegro"}, {"kind": "nequip", "l_max": 0, "n_layers": 1}], ids=str)
@@ -124,6 +125,27 @@ def test_in_center_batches_is_the_whole(options, at_once, monkeypatch):
             if a is not None:
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
     assert not any(value.requires_grad for value in parts[0] if value is not None)
+
+
+def test_center_batches_share_out_atoms_and_edges_and_keep_species():
+    graph = graph_of(ethanol(), atom("O"), crystal())
+    for most in (1, 20, 10_000):
+        parts = list(center_batches(graph, 3, most))
+        assert [i for p in parts for i in range(graph.n_atoms)[p.atoms]] == list(range(graph.n_atoms))
+        assert [e for p in parts for e in range(graph.n_edges)[p.edges]] == list(range(graph.n_edges))
+        for part, atoms, edges in parts:
+            assert torch.equal(part.species[part.centers], graph.species[graph.centers[edges]])
+            assert torch.equal(part.species[part.neighbors], graph.species[graph.neighbors[edges]])
+            assert part.n_atoms == atoms.stop - atoms.start + 3
+            assert part.sorted_by_center() is None
+            assert part.n_edges <= most or atoms.stop - atoms.start == 1
+
+
+def test_center_batches_of_atoms_without_edges():
+    alone = graph_of(atom(), atom("H"))
+    (part,) = center_batches(alone, 3, 5)
+    assert part.topology.n_edges == 0
+    assert part.topology.species.tolist() == [2, 0, 0, 1, 2]
 
 
 def test_a_model_that_sees_further_is_never_computed_in_center_batches(monkeypatch):
@@ -189,3 +211,238 @@ def test_training_through_ghosts():
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b)
+
+
+# What a user of torch may differentiate. Center batches are for Allegro, and must not be taken where they would lose
+# the record of how a result was computed.
+DIFFERENTIABLE = [
+    {"kind": "nequip", "l_max": 2, "n_layers": 2, "channels": 4, "parity": True},
+    {"kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "residual": True, "radial_knots": None},
+    {"kind": "allegro", "l_max": 1},
+    {"kind": "allegro", "l_max": 1, "residual": True, "pair_cutoffs": {"H-H": 2.0, "C-C": 2.5}},
+]
+both_models = pytest.mark.parametrize("options", [DIFFERENTIABLE[0], DIFFERENTIABLE[2]], ids=["nequip", "allegro"])
+both_modes = pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+both_sizes = pytest.mark.parametrize("at_once", [10_000, 40], ids=["at_once", "in_batches"])
+
+
+def that_require_grad(graph, positions=True, cell=True):
+    """The same graph with leaves in the place of its positions and cells."""
+    return replace(
+        graph,
+        positions=graph.positions.clone().requires_grad_(positions),
+        cell=graph.cell.clone().requires_grad_(cell),
+    )
+
+
+def direction_like(tensor, seed=0):
+    return torch.randn(tensor.shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def finite_difference(function, graph, positions, cell, step=1e-5):
+    """The derivative of a function of the graph along a displacement of positions and cells."""
+    ahead, behind = (
+        function(replace(graph, positions=graph.positions + h * positions, cell=graph.cell + h * cell)).detach()
+        for h in (step, -step)
+    )
+    return (ahead - behind) / (2 * step)
+
+
+@pytest.mark.parametrize("options", DIFFERENTIABLE, ids=str)
+@both_modes
+@both_sizes
+def test_the_gradient_of_the_energy_is_minus_the_forces(options, training, at_once, monkeypatch):
+    potential = potential_of(**options, zbl=True)
+    plain = graph_of(ethanol(), crystal(), atom(), slab())
+    expected = potential(plain)
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
+    potential.train(training)
+    graph = that_require_grad(plain)
+    for forces in (True, False):
+        prediction = potential(graph, forces=forces)
+        (gradient,) = torch.autograd.grad(prediction.energy.sum(), graph.positions)
+        torch.testing.assert_close(gradient, -expected.forces, rtol=0, atol=1e-10)
+    atoms = torch.autograd.grad(potential(graph).energies[:9].sum(), graph.positions)[0]  # those of the first structure
+    torch.testing.assert_close(atoms[:9], -expected.forces[:9], rtol=0, atol=1e-10)
+    assert not atoms[9:].any()
+
+
+@pytest.mark.parametrize("options", DIFFERENTIABLE, ids=str)
+@both_modes
+@both_sizes
+def test_forces_differentiate_to_the_hessian(options, training, at_once, monkeypatch):
+    potential = potential_of(**options).train(training)
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
+    plain = graph_of(ethanol(), crystal())
+    graph, along = that_require_grad(plain, cell=False), direction_like(plain.positions)
+    (found,) = torch.autograd.grad((potential(graph).forces * along).sum(), graph.positions)
+    expected = finite_difference(lambda g: potential(g).forces, plain, along, 0.0)  # the Hessian is symmetric
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert expected.abs().max() > 0.1
+    # and by the energy, whose gradient is minus the forces
+    (gradient,) = torch.autograd.grad(potential(graph, forces=False).energy.sum(), graph.positions, create_graph=True)
+    (again,) = torch.autograd.grad((-gradient * along).sum(), graph.positions)
+    torch.testing.assert_close(again, found, rtol=0, atol=1e-10)
+
+
+@both_models
+@both_modes
+@both_sizes
+def test_stress_differentiates_by_positions_and_cell(options, training, at_once, monkeypatch):
+    potential = potential_of(**options).train(training)
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
+    plain = graph_of(crystal(), slab())
+    weights = direction_like(torch.zeros(2, 3, 3, dtype=torch.float64), seed=1)
+    for quantity in ("stress", "virial"):
+        graph = that_require_grad(plain)
+        scalar = (getattr(potential(graph, forces=False, stress=True), quantity) * weights).sum()
+        by_positions, by_cell = torch.autograd.grad(scalar, (graph.positions, graph.cell))
+        moved, strained = direction_like(plain.positions, seed=2), direction_like(plain.cell, seed=3)
+
+        def of(g, quantity=quantity):
+            return (getattr(potential(g, stress=True), quantity) * weights).sum()
+
+        for displacement, deformation in ((moved, torch.zeros_like(strained)), (torch.zeros_like(moved), strained)):
+            found = (by_positions * displacement).sum() + (by_cell * deformation).sum()
+            expected = finite_difference(of, plain, displacement, deformation)
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+            assert expected.abs() > 1e-3
+
+
+@both_models
+@both_modes
+def test_the_gradient_by_the_cell_belongs_to_the_stress(options, training):
+    potential = potential_of(**options).train(training)
+    plain = graph_of(crystal(), slab(), crystal(1))
+    for positions in (True, False):
+        graph = that_require_grad(plain, positions=positions)
+        prediction = potential(graph, stress=True)
+        (by_cell,) = torch.autograd.grad(prediction.energy.sum(), graph.cell, retain_graph=True)
+        deformation = direction_like(plain.cell)
+        expected = finite_difference(lambda g: potential(g).energy.sum(), plain, 0.0, deformation)
+        torch.testing.assert_close((by_cell * deformation).sum(), expected, rtol=1e-6, atol=1e-8)
+    # strain moves the lattice and the atoms: V σ = cellᵀ dE/dcell + Σ r ⊗ dE/dr
+    of_atoms = -plain.positions.unsqueeze(2) * prediction.forces.unsqueeze(1)
+    of_structures = torch.zeros_like(plain.cell).index_add(0, plain.structure_of_atom, of_atoms)
+    total = (plain.cell.mT @ by_cell + of_structures) / plain.volumes().view(-1, 1, 1)
+    torch.testing.assert_close(total, prediction.stress, rtol=0, atol=1e-10)
+
+
+@both_models
+def test_grad_of_positions_changes_nothing_about_the_training_of_weights(options):
+    potential, plain = potential_of(**options).train(), graph_of(ethanol(), crystal())
+    gradients = []
+    for graph in (plain, that_require_grad(plain)):
+        prediction = potential(graph, stress=True)
+        loss = prediction.forces.square().sum() + prediction.virial.square().sum() + prediction.energies.sin().sum()
+        potential.zero_grad()
+        loss.backward()
+        gradients.append([w.grad.clone() for w in potential.model.parameters() if w.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for alone, beside in zip(*gradients, strict=True):
+        torch.testing.assert_close(beside, alone)
+
+
+def test_evaluation_gives_gradients_of_weights_beside_those_of_positions():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), that_require_grad(graph_of(ethanol()))
+    potential(graph).forces.square().sum().backward()
+    by_evaluation = {name: w.grad.clone() for name, w in potential.named_parameters() if w.grad is not None}
+    potential.zero_grad()
+    potential.train()(graph_of(ethanol())).forces.square().sum().backward()
+    by_training = {name: w.grad for name, w in potential.named_parameters() if w.grad is not None}
+    assert by_evaluation
+    torch.testing.assert_close(by_evaluation, by_training)
+
+
+@both_models
+@both_modes
+@both_sizes
+def test_without_grad_nothing_requires_grad(options, training, at_once, monkeypatch):
+    potential = potential_of(**options).train(training)
+    graph = that_require_grad(graph_of(crystal(), slab()))
+    vectors = graph.edge_vectors().detach().requires_grad_()
+    expected = potential(graph, stress=True)
+    assert all(value.requires_grad for value in expected)
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", at_once)
+    with torch.no_grad():
+        found = potential(graph, stress=True)
+        more = [*potential(graph, forces=False)[:2], *potential.energies_and_edge_gradients(graph, vectors)]
+    assert not any(value.requires_grad for value in [*found, *more])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=0, atol=1e-10)
+
+
+@both_models
+@both_modes
+def test_tensors_of_the_caller_stay_as_they_are(options, training):
+    potential, graph = potential_of(**options).train(training), graph_of(crystal(), slab())
+    vectors = graph.edge_vectors()
+    given = [vectors, *(getattr(graph, f.name) for f in fields(graph) if f.name != "halo")]
+    before = [(t.requires_grad, t._version, t.clone()) for t in given]
+    potential.energies_and_edge_gradients(graph, vectors)
+    potential(graph, stress=True)
+    for tensor, (requires_grad, version, copy) in zip(given, before, strict=True):
+        assert (tensor.requires_grad, tensor._version, tensor.grad) == (requires_grad, version, None)
+        assert torch.equal(tensor, copy)
+    leaf = vectors.clone().requires_grad_()
+    potential.energies_and_edge_gradients(graph, leaf)
+    assert leaf.requires_grad
+    assert leaf.grad is None
+
+
+def test_vectors_that_require_grad_have_gradients():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), graph_of(ethanol())
+    vectors = graph.edge_vectors().requires_grad_()
+    energies, edge_gradients = potential.energies_and_edge_gradients(graph, vectors)
+    (found,) = torch.autograd.grad(energies.sum(), vectors, retain_graph=True)
+    torch.testing.assert_close(found, edge_gradients.detach())
+    assert torch.autograd.grad(edge_gradients.square().sum(), vectors)[0].abs().max() > 0
+
+
+def test_a_lone_atom_has_no_gradient():
+    potential, graph = potential_of(l_max=1, n_layers=2, channels=4), that_require_grad(graph_of(atom()))
+    prediction = potential(graph)
+    for result in (prediction.energy, prediction.forces):
+        (gradient,) = torch.autograd.grad(result.sum(), graph.positions, retain_graph=True)
+        assert torch.equal(gradient, torch.zeros(1, 3, dtype=torch.float64))
+
+
+def test_float32_weights_have_float64_gradients():
+    potential = potential_of(dtype="float32", l_max=1, n_layers=2, channels=4)
+    graph = that_require_grad(graph_of(ethanol()))
+    prediction = potential(graph)
+    (gradient,) = torch.autograd.grad(prediction.energy.sum(), graph.positions)
+    assert gradient.dtype == torch.float64
+    torch.testing.assert_close(gradient, -prediction.forces.detach(), rtol=0, atol=1e-5)
+
+
+@both_models
+def test_inference_mode_is_refused_and_leaves_nothing_behind(options):
+    potential = potential_of(**options).requires_grad_(False)
+    with torch.inference_mode():
+        for forces in (True, False):
+            with pytest.raises(InputError, match=r"use torch\.no_grad\(\) instead"):
+                potential(graph_of(ethanol()), forces=forces)
+    graph = that_require_grad(graph_of(ethanol()))
+    assert torch.autograd.grad(potential(graph).energy.sum(), graph.positions)[0].abs().max() > 0
+
+
+@both_models
+def test_a_third_derivative_is_refused_and_the_reference_has_it(options):
+    potential, plain = potential_of(**options), graph_of(ethanol())
+    along = direction_like(plain.positions)
+
+    def curvature(graph, create_graph):
+        """The second derivative of the energy along a direction, twice."""
+        forces = potential(graph).forces
+        (product,) = torch.autograd.grad((forces * along).sum(), graph.positions, create_graph=create_graph)
+        return -(product * along).sum()
+
+    graph = that_require_grad(plain)
+    with pytest.raises(RuntimeError, match="two derivatives and no third"):
+        curvature(graph, create_graph=True)
+    with using("reference"):
+        (third,) = torch.autograd.grad(curvature(graph, create_graph=True), graph.positions)
+    expected = finite_difference(lambda g: curvature(that_require_grad(g), False), plain, along, 0.0, step=1e-4)
+    torch.testing.assert_close((third * along).sum(), expected, rtol=1e-3, atol=1e-3)
+    assert expected.abs() > 0.1

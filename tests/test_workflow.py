@@ -19,7 +19,7 @@ from rich.console import Console
 import equiforce
 from equiforce import model_file
 from equiforce.config import configured, load_config
-from equiforce.errors import InputError
+from equiforce.errors import DivergedError, InputError
 from equiforce.evaluate import errors
 from equiforce.training.display import Display
 from tests.data_sets import TINY, crystals, labelled, molecules, write
@@ -139,7 +139,7 @@ def test_the_model_is_the_best_one_and_not_the_last(place, tmp_path):
     assert trained.outcome.why == "1 validations brought no gain"
     best = list(csv.DictReader((trained.folder / "log.csv").read_text().splitlines()))[-2]
     potential = model_file.load(trained.model)
-    structures, _ = equiforce.read(place / "more.xyz")
+    structures = equiforce.read(place / "more.xyz")
     found = errors(structures, equiforce.predict(potential, structures)).total
     assert found.forces.rmse == pytest.approx(float(best["forces_rmse_meV_per_A"]), rel=1e-4)
 
@@ -323,7 +323,7 @@ def test_a_model_is_there_from_the_first_validation_on(place, tmp_path, monkeypa
 
 def test_a_loss_that_is_not_finite_is_said_and_leaves_what_there_was(place, tmp_path):
     options = {**OPTIONS, "optimizer.learning_rate": 1e30}
-    with pytest.raises(InputError, match="is not finite at step"):
+    with pytest.raises(DivergedError, match="is not finite at step"):
         equiforce.train(place / "copper.xyz", tmp_path / "run", options=options)
 
 

@@ -13,41 +13,30 @@ from pathlib import Path
 
 import torch
 
-from equiforce.kernels import build, cpu, cpu_local, cpu_nodes, cpu_pairs
+from equiforce.calculators.untrained import untrained
+from equiforce.kernels.cpu import build, convolution, local, nodes, pairs
 from equiforce.kernels.cpu.targets import TARGETS, KernelSource
-from equiforce.model_file import build_potential
-from equiforce.models import PRESETS
+from equiforce.models import REGISTRY
 
 GLIBC = (2, 31)
 ROOT = Path(__file__).parents[1]
 COMMON = (
-    *PRESETS["nequip"].values(),
-    {"l_max": 2, "channels": 32, "parity": True},
-    {"l_max": 1, "channels": 64},
+    *((kind, options) for kind in ("nequip", "allegro") for options in REGISTRY[kind].presets.values()),
+    ("nequip", {"l_max": 2, "channels": 32, "parity": True}),
+    ("nequip", {"l_max": 1, "channels": 64}),
 )
 
 
-def untrained(kind: str, config: dict) -> torch.nn.Module:
-    """A network of this shape."""
-    described = {"kind": kind, "config": config, "species": ["H"], "dtype": "float32", "zbl": False}
-    return build_potential({**described, "atomic_energies_trainable": False, "scale_trainable": False}).model
-
-
 def common_kernels() -> list[KernelSource]:
-    """What the common models need in float32, and what every model needs."""
-    wanted: list[KernelSource] = list(cpu_pairs.needed())
+    """What the common models need in float32, and what most models need."""
+    wanted: list[KernelSource] = list(pairs.needed())
     for dtype in (torch.float32, torch.float64):
-        wanted += [*cpu_nodes.needed(dtype), *cpu_local.needed_for_lookup(dtype)]
+        wanted += [*nodes.needed(dtype), *local.needed_for_lookup(dtype)]
         for l_max in range(4):
-            wanted += cpu.needed_for_edges(l_max, dtype)
-    for config in COMMON:
-        for layer in untrained("nequip", config).layers:
-            wanted += cpu.needed(layer.convolution.table, torch.float32, training=True)
-    for config in PRESETS["allegro"].values():
-        for number, layer in enumerate(untrained("allegro", config).layers):
-            table = layer.table
-            wanted += cpu_local.needed_for_environments(table.l_max, table.channels, torch.float32)
-            wanted += cpu_local.needed_for_products(table, torch.float32, of_harmonics=number == 0)
+            wanted += convolution.needed_for_edges(l_max, dtype)
+    for kind, options in COMMON:
+        model = untrained(["H"], kind=kind, **options).potential.model
+        wanted += model.needed_kernels(torch.float32, training=True)
     return list(dict.fromkeys(wanted))
 
 

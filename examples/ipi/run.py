@@ -21,7 +21,7 @@ if len(sys.argv) > 1:
     shutil.copy(sys.argv[1], folder / "model.eqf")
 else:
     potential = equiforce.untrained(["H", "O"], l_max=1, channels=8, n_layers=2).potential
-    structures, _ = equiforce.read(here / "water.xyz", labels_required=False)
+    structures = equiforce.read(here / "water.xyz", labels_required=False)
     model_file.save(folder / "model.eqf", potential, structures, about={})
 
 i_pi = Path(sys.executable).with_name("i-pi")

@@ -1,6 +1,7 @@
 """equiforce: E(3)-equivariant interatomic potentials, from quantum-mechanical data to molecular dynamics.
 
-The public names are loaded when they are first used, so that ``import equiforce`` costs nothing.
+The public names are those of ``equiforce.__all__``; docs/api.md shows how they work together. Each is loaded when it is
+first used, so that ``import equiforce`` costs nothing.
 """
 
 from importlib import import_module
@@ -10,11 +11,12 @@ if TYPE_CHECKING:
     from equiforce.calculators.ase import Calculator
     from equiforce.calculators.untrained import untrained
     from equiforce.config import RunConfig, load_config
-    from equiforce.data.read import read
-    from equiforce.errors import InputError
+    from equiforce.data.read import ReadOptions, read
+    from equiforce.errors import DivergedError, InputError
     from equiforce.evaluate import predict
-    from equiforce.graph import AtomicGraph, Labels, Prediction, Structure
-    from equiforce.model_file import load
+    from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
+    from equiforce.model_file import load, save
+    from equiforce.neighbors import build_graph
     from equiforce.potential import Potential
     from equiforce.workflow import train
 
@@ -23,16 +25,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "AtomicGraph": "graph",
     "Calculator": "calculators.ase",
+    "DivergedError": "errors",
     "InputError": "errors",
     "Labels": "graph",
     "Potential": "potential",
     "Prediction": "graph",
+    "ReadOptions": "data.read",
     "RunConfig": "config",
     "Structure": "graph",
+    "batch": "graph",
+    "build_graph": "neighbors",
     "load": "model_file",
     "load_config": "config",
     "predict": "evaluate",
     "read": "data.read",
+    "save": "model_file",
     "train": "workflow",
     "untrained": "calculators.untrained",
 }

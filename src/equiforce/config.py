@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from equiforce.data.dataset import SplitOptions
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
-from equiforce.models import MODELS, PRESETS
+from equiforce.models import REGISTRY, STANDARD, ModelConfig
 from equiforce.options import default_of, without_effect
 from equiforce.potential import PotentialConfig
 from equiforce.training.loss import LossConfig
@@ -30,19 +30,28 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
 }
 DEFAULT_KIND = "nequip"
-KIND_REASONS = {
-    "nequip": "message passing: learns from few data; quick on a CPU",
-    "allegro": "strictly local: nothing is exchanged between atoms, for very large systems",
-}
 PRESET_REASON = "options for a start, which are written out in their place: docs/accuracy.md compares them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All options of a run, each section an object of the module that it configures."""
+    """All options of a run, each section an object of the module that it configures.
+
+    ``equiforce config`` prints every option with its default, its unit and its reason.
+
+    Args:
+        kind: of the model, ``nequip`` or ``allegro``.
+        model: the options of a model of that kind.
+        data: keys and units of the labels in the files.
+        split: which structures are trained on, validated and tested with.
+        potential: reference energies, scale, repulsion at short range.
+        loss: the weights of energies, forces and stress.
+        optimizer: the optimizer and its learning rate.
+        training: how long, how often to validate, where to compute.
+    """
 
     kind: str = DEFAULT_KIND
-    model: Any = field(default_factory=MODELS[DEFAULT_KIND][0])
+    model: ModelConfig = field(default_factory=REGISTRY[DEFAULT_KIND].config_class)
     data: ReadOptions = field(default_factory=ReadOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
     potential: PotentialConfig = field(default_factory=PotentialConfig)
@@ -53,6 +62,13 @@ class RunConfig:
 
 def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
     """The configuration of a YAML file, with ``{"section.option": value}`` over it.
+
+    Args:
+        file: sections such as ``model:`` with indented lines ``option: value``; None for the defaults.
+        options: values that replace those of the file, such as ``{"model.l_max": 1}``.
+
+    Returns:
+        Every option, checked.
 
     Raises:
         InputError: for an unknown section or option (naming the nearest right one), a wrong value, or an option that
@@ -122,15 +138,16 @@ def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the config
     _check_names(values, ["model", *SECTIONS], "section", origin)
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
-    if not isinstance(kind, str) or kind not in MODELS:
-        raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(MODELS)}")
-    preset = model.pop("preset", "standard")
-    if not isinstance(preset, str) or preset not in PRESETS[kind]:
-        choice = ", ".join(PRESETS[kind])
+    if not isinstance(kind, str) or kind not in REGISTRY:
+        raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(REGISTRY)}")
+    presets = REGISTRY[kind].presets
+    preset = model.pop("preset", STANDARD)
+    if not isinstance(preset, str) or preset not in presets:
+        choice = ", ".join(presets)
         raise InputError(f"{origin}: model.preset={preset!r} does not exist for {kind}: choose one of {choice}")
-    model = PRESETS[kind][preset] | model
+    model = {**presets[preset], **model}
     sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
-    return RunConfig(kind=kind, model=read_options(MODELS[kind][0], model, "model", origin), **sections)
+    return RunConfig(kind=kind, model=read_options(REGISTRY[kind].config_class, model, "model", origin), **sections)
 
 
 def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: str, prefix: str = "") -> None:
@@ -190,13 +207,13 @@ def json_schema() -> dict[str, Any]:
     """A JSON schema of the YAML file, for editors that complete and check as one types."""
     sections = {name: schema_of(cls).model_json_schema() for name, cls in SECTIONS.items()}
     kinds = []
-    for kind, (cls, _) in MODELS.items():
-        schema = schema_of(cls).model_json_schema()
+    for name, kind in REGISTRY.items():
+        schema = schema_of(kind.config_class).model_json_schema()
         schema["properties"] |= {
-            "kind": {"const": kind, "default": DEFAULT_KIND, "description": KIND_REASONS[kind]},
-            "preset": {"enum": list(PRESETS[kind]), "default": "standard", "description": PRESET_REASON},
+            "kind": {"const": name, "default": DEFAULT_KIND, "description": kind.reason},
+            "preset": {"enum": list(kind.presets), "default": STANDARD, "description": PRESET_REASON},
         }
-        if kind != DEFAULT_KIND:
+        if name != DEFAULT_KIND:
             schema["required"] = ["kind"]
         kinds.append(schema)
     return {
@@ -221,8 +238,9 @@ def to_yaml(config: RunConfig) -> str:
     for name, part in _parts(config):
         lines += ["", f"{name}:"]
         if name == "model":
-            lines.append(f"  kind: {config.kind}  # {KIND_REASONS[config.kind]}")
-            lines.append(f"  # preset: {' | '.join(PRESETS[config.kind])}  # {PRESET_REASON}")
+            kind = REGISTRY[config.kind]
+            lines.append(f"  kind: {_scalar(kind.name)}  # {kind.reason}")
+            lines.append(f"  # preset: {' | '.join(kind.presets)}  # {PRESET_REASON}")
         lines += [f"  {f.name}: {_scalar(getattr(part, f.name))}  # {_explain(f)}" for f in fields(part)]
     return "\n".join(lines) + "\n"
 

@@ -1,9 +1,8 @@
 """Predictions of many structures, and how far they are from the reference, with units."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -13,11 +12,12 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from equiforce.ase_atoms import AseAtoms
 from equiforce.chunks import ChunkedPotential
 from equiforce.elements import SYMBOLS
 from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
 from equiforce.neighbors import build_graph
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 MEV = 1e3  # eV -> meV
 GPA = 160.21766208  # eV/Å³ -> GPa
@@ -30,30 +30,68 @@ UNITS = {
 }
 
 
+@overload
 def predict(
     potential: Potential,
-    structures: Sequence[Structure],
+    structures: Structure | AseAtoms,
+    *,
+    max_edges: int = ...,
+    max_memory: float | None = ...,
+    console: Console | None = ...,
+) -> Prediction: ...
+@overload
+def predict(
+    potential: Potential,
+    structures: Iterable[Structure | AseAtoms],
+    *,
+    max_edges: int = ...,
+    max_memory: float | None = ...,
+    console: Console | None = ...,
+) -> list[Prediction]: ...
+
+
+def predict(
+    potential: Potential,
+    structures: Structure | AseAtoms | Iterable[Structure | AseAtoms],
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
     console: Console | None = None,
-) -> list[Prediction]:
-    """Energy, forces and stress of each structure, in the order given.
-
-    Each prediction is that of one structure, on the CPU: ``energy`` [1] eV, ``energies`` [atoms] eV, ``forces``
-    [atoms 3] eV/Å; ``virial`` [1 3 3] eV and ``stress`` [1 3 3] eV/Å³ where the structure is periodic and has a
-    volume, else None.
+) -> Prediction | list[Prediction]:
+    """Energy, forces and stress of each structure, without gradients; the potential stays in the mode that it is in.
 
     Args:
         potential: the model; evaluated on its own device.
-        structures: what to evaluate; their graphs are built a batch at a time.
+        structures: one structure or several, as :class:`equiforce.Structure` or as ASE's atoms.
         max_edges: the most pairs of atoms in a batch, which bounds the memory; a larger structure is its own batch.
         max_memory: in GB; what would take more is computed in chunks. None is what is available.
         console: shows what memory is needed, and a progress bar, where given.
 
+    Returns:
+        The prediction of one structure, or a list in the order of several. Each is on the CPU: ``energy`` [1] and
+        ``energies`` [atoms] in eV, ``forces`` [atoms 3] in eV/Å; ``virial`` [1 3 3] in eV and ``stress`` [1 3 3] in
+        eV/Å³ where the structure is periodic and has a volume, else None.
+
     Raises:
         InputError: a structure holds an element that the potential does not know, or does not fit even in chunks.
     """
+    if isinstance(structures, Structure | AseAtoms):
+        return _predict_all(potential, [_as_structure(structures, "")], max_edges, max_memory, console)[0]
+    several = [_as_structure(one, f"structure {number} (counted from 0)") for number, one in enumerate(structures)]
+    return _predict_all(potential, several, max_edges, max_memory, console)
+
+
+def _as_structure(given: Structure | AseAtoms, source: str) -> Structure:
+    return given if isinstance(given, Structure) else Structure.from_ase(given, labels=False, source=source)
+
+
+def _predict_all(
+    potential: Potential,
+    structures: Sequence[Structure],
+    max_edges: int,
+    max_memory: float | None,
+    console: Console | None,
+) -> list[Prediction]:
     predictions: dict[int, Prediction] = {}
     compute = ChunkedPotential(potential, max_memory)
     if console is not None and structures:
@@ -66,18 +104,6 @@ def predict(
             prediction = compute(graph.to(potential.device), stress=stressed)
             predictions.update(zip(indices, _split(prediction, graph.atoms_per_structure().tolist()), strict=True))
     return [predictions[index] for index in range(len(structures))]
-
-
-@contextmanager
-def evaluating(potential: Potential) -> Iterator[None]:
-    """Evaluation mode for a while: no derivative of a derivative is prepared."""
-    was_training = potential.training
-    potential.eval()
-    try:
-        with torch.no_grad():  # forces turn it on again for themselves
-            yield
-    finally:
-        potential.train(was_training)
 
 
 def has_stress(structure: Structure) -> bool:

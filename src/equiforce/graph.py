@@ -1,8 +1,7 @@
-"""The types that cross modules: structures, topologies, graphs, labels and predictions. Energies in eV, lengths in Å."""
+"""The types that cross modules: structures, graphs, labels and predictions. Energies are in eV, lengths in Å."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from equiforce.ase_atoms import AseAtoms, geometry_of, labels_of
 from equiforce.errors import InputError
 
 
@@ -18,8 +18,16 @@ from equiforce.errors import InputError
 class Structure:
     """Atoms in space, with the reference labels that are known of them.
 
-    A direction that is not periodic has ``pbc`` False; a molecule without a box has a cell of zeros.
-    Stress has ASE's sign: positive under tension, in eV/Å³.
+    Args:
+        atomic_numbers: [atoms].
+        positions: in Å [atoms 3].
+        cell: rows are lattice vectors in Å [3 3]; zeros for a molecule without a box.
+        pbc: whether each direction is periodic [3].
+        energy: in eV, or None.
+        forces: in eV/Å [atoms 3], or None.
+        stress: in eV/Å³, positive under tension as in ASE [3 3], or None.
+        group: what errors are grouped by, such as a file's ``config_type``.
+        source: what messages call the structure, such as "train.xyz, frame 12".
     """
 
     atomic_numbers: Int[np.ndarray, " atoms"]
@@ -29,11 +37,34 @@ class Structure:
     energy: float | None = None
     forces: Float[np.ndarray, "atoms 3"] | None = None
     stress: Float[np.ndarray, "3 3"] | None = None
-    group: str = ""  # what errors are grouped by: config_type
-    source: str = ""  # "train.xyz, frame 12", for messages
+    group: str = ""
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)
+
+    @classmethod
+    def from_ase(cls, atoms: AseAtoms, *, labels: bool = True, source: str = "") -> "Structure":
+        """The structure of ASE's atoms. Nothing is computed, and nothing is shared with the atoms.
+
+        Labels are the energy, forces and stress that the atoms' calculator has computed of them; results of earlier
+        positions are left out, and so is the stress of atoms without a volume. Constraints do not change the forces.
+        The group is ``info["config_type"]`` or ``info["group"]``. All else that atoms may have is dropped, such as
+        velocities, masses, charges, constraints, and labels under other names, which :func:`equiforce.read` finds.
+
+        Args:
+            atoms: an ``ase.Atoms``.
+            labels: whether to take the calculator's results.
+            source: what messages call the structure.
+
+        Returns:
+            A structure in eV and Å.
+
+        Raises:
+            InputError: ``atoms`` is no ``ase.Atoms``, or a result has the wrong shape or is not finite.
+        """
+        geometry = geometry_of(atoms)
+        return cls(**geometry, **(labels_of(atoms, source or "the atoms") if labels else {}), source=source)
 
 
 class HaloExchange(ABC):
@@ -61,15 +92,22 @@ class Topology:
 
     Every pair occurs twice, once in each direction. Indices are int64.
 
+    Args:
+        species: the place of each atom's element in the model's list, not the atomic number [atoms].
+        centers: the atom i that receives the message of each edge [edges]; edges are sorted by it.
+        neighbors: the atom j that sends it [edges].
+        by_neighbor: the order of edges that sorts them by neighbour [edges].
+        halo: where this is one part of a system that several processes compute, its communication with the others.
+
     Raises:
         InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
     """
 
-    species: Int[Tensor, " atoms"]  # index into the model's species list, not the atomic number
-    centers: Int[Tensor, " edges"]  # i: receives the message; edges are sorted by it
-    neighbors: Int[Tensor, " edges"]  # j: sends the message
-    by_neighbor: Int[Tensor, " edges"]  # the order of edges that sorts them by neighbour
-    halo: HaloExchange | None = None  # where this is one part of a system that several processes compute
+    species: Int[Tensor, " atoms"]
+    centers: Int[Tensor, " edges"]
+    neighbors: Int[Tensor, " edges"]
+    by_neighbor: Int[Tensor, " edges"]
+    halo: HaloExchange | None = None
 
     def __post_init__(self) -> None:
         self._check()
@@ -123,7 +161,15 @@ class Topology:
         return self.centers[edges], self.neighbors[edges], by_neighbor
 
     def sorted_by_center(self) -> tuple["Topology", Int[Tensor, " edges"]] | None:
-        """The same edges in order, and that order; None where they are in order already."""
+        """The same edges in order, and that order; None where they are in order already.
+
+        Raises:
+            InputError: ``by_neighbor`` does not name every edge once.
+        """
+        seen = torch.zeros_like(self.by_neighbor, dtype=torch.bool)
+        seen[self.by_neighbor] = True
+        if not bool(seen.all()):
+            raise InputError(f"{type(self).__name__}.by_neighbor names an edge twice: it has to name every edge once")
         centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
         if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
             return None
@@ -143,13 +189,20 @@ class Topology:
 class AtomicGraph(Topology):
     """A batch of structures: their :class:`Topology`, and where the atoms are. Lengths are in Å and float64.
 
+    Args:
+        species, centers, neighbors, by_neighbor, halo: as in :class:`Topology`.
+        positions: of each atom [atoms 3].
+        cell: rows are the lattice vectors of each structure [structures 3 3]; zeros for a molecule.
+        shifts: S of each edge, whole numbers of lattice vectors by which the neighbour is displaced [edges 3].
+        structure_of_atom: the place of each atom's structure in ``cell`` [atoms], int64.
+
     Raises:
         InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
     """
 
     positions: Float[Tensor, "atoms 3"]
-    cell: Float[Tensor, "structures 3 3"]  # rows are lattice vectors; zeros for a molecule
-    shifts: Float[Tensor, "edges 3"]  # whole lattice translations of j
+    cell: Float[Tensor, "structures 3 3"]
+    shifts: Float[Tensor, "edges 3"]
     structure_of_atom: Int[Tensor, " atoms"]
 
     def __post_init__(self) -> None:
@@ -230,44 +283,19 @@ def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
         raise InputError(f"{name} holds {wrong}, but there are {n_rows} {rows}, counted from 0")
 
 
-class CenterBatch(NamedTuple):
-    """Some centres with their edges, and nothing else."""
-
-    topology: Topology
-    atoms: slice  # of the whole topology; they come first in this one
-    edges: slice
-
-
-def center_batches(topology: Topology, n_species: int, most_edges: int) -> Iterator[CenterBatch]:
-    """Batches of centres, of about one size and with at most ``most_edges`` edges, which are sorted by centre.
-
-    The surroundings of a neighbour are left out, so that all that matters of a neighbour is its species and the edge
-    to it: one atom of each species, the last ones of each batch, stands for all neighbours.
-    """
-    firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
-    start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
-    share = math.ceil(topology.n_edges / max(1, math.ceil(topology.n_edges / most_edges)))
-    while start < topology.n_centers:
-        enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
-        stop = max(start + 1, min(int(enough) - 1, topology.n_centers))
-        atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
-        neighbors = stop - start + topology.species[topology.neighbors[edges]]
-        part = Topology(
-            species=torch.cat([topology.species[atoms], ghosts]),
-            centers=topology.centers[edges] - start,
-            neighbors=neighbors,
-            by_neighbor=neighbors.argsort(stable=True),
-        )
-        yield CenterBatch(part, atoms, edges)
-        start = stop
-
-
 class Labels(NamedTuple):
-    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused."""
+    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused.
 
-    energy: Float[Tensor, " structures"] | None  # eV
-    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
-    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³, positive under tension
+    Args:
+        energy: in eV [structures].
+        forces: in eV/Å [atoms 3].
+        stress: in eV/Å³, positive under tension [structures 3 3].
+        has_energy, has_forces, has_stress: which structures have the label [structures].
+    """
+
+    energy: Float[Tensor, " structures"] | None
+    forces: Float[Tensor, "atoms 3"] | None
+    stress: Float[Tensor, "structures 3 3"] | None
     has_energy: Bool[Tensor, " structures"]
     has_forces: Bool[Tensor, " structures"]
     has_stress: Bool[Tensor, " structures"]
@@ -277,13 +305,21 @@ class Labels(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a potential says of a batch; None means that it was not asked for, or does not exist."""
+    """What a potential says of a batch; None means that it was not asked for, or does not exist.
 
-    energy: Float[Tensor, " structures"]  # eV
-    energies: Float[Tensor, " atoms"]  # eV, of each atom
-    forces: Float[Tensor, "atoms 3"] | None  # eV/Å
-    virial: Float[Tensor, "structures 3 3"] | None  # eV, −dE/dε
-    stress: Float[Tensor, "structures 3 3"] | None  # eV/Å³; None unless every structure has a volume
+    Args:
+        energy: of each structure in eV [structures].
+        energies: of each atom in eV [atoms].
+        forces: in eV/Å [atoms 3].
+        virial: −dE/dε in eV [structures 3 3].
+        stress: in eV/Å³, positive under tension [structures 3 3]; None unless every structure has a volume.
+    """
+
+    energy: Float[Tensor, " structures"]
+    energies: Float[Tensor, " atoms"]
+    forces: Float[Tensor, "atoms 3"] | None
+    virial: Float[Tensor, "structures 3 3"] | None
+    stress: Float[Tensor, "structures 3 3"] | None
 
 
 def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
@@ -292,7 +328,17 @@ def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
 
 
 def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-    """One graph that holds several, side by side."""
+    """One graph that holds several, side by side; gradients flow back to each.
+
+    Args:
+        graphs: at least one.
+
+    Returns:
+        The atoms, edges and structures of all graphs, one graph after the other.
+
+    Raises:
+        InputError: a graph has ghosts, and so is only a part of a system.
+    """
     if len(graphs) == 1:
         return graphs[0]
     if any(graph.halo is not None for graph in graphs):

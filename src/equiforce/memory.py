@@ -2,25 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from equiforce import kernels
 from equiforce.errors import InputError
-from equiforce.models.allegro import Allegro
+from equiforce.models import Footprint, Moment
 from equiforce.potential import EDGES_AT_ONCE, Potential
-
-
-class Times(NamedTuple):
-    """A factor for energies and forces, and one for training on them."""
-
-    forces: float
-    training: float
-
 
 GB = 1e9
 DOUBLE = 8  # bytes of a float64
@@ -28,169 +17,45 @@ DOUBLE = 8  # bytes of a float64
 # glibc as 1.1 to 1.5, for 1,500 to 12,000 atoms
 ALLOCATOR = 1.45
 OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
+OF_EVERY_EDGE = 3 * DOUBLE  # bytes: its vector
 OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
 ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
-# how often what a local model writes out on edges is there at once, and without fused kernels products; measured
-OF_EDGES_AGAIN, OF_PRODUCTS_IN_TORCH = Times(forces=0.95, training=2.5), Times(forces=4.7, training=10.5)
-MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
 SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
 
 
-class Moment(NamedTuple):
-    """Bytes that tensors fill at one point of a step."""
+class StepMemory(NamedTuple):
+    """What a step of a potential takes, beyond the graph and the weights that were there before it."""
 
-    per_atom: float
-    per_edge: float
-
-
-class Footprint(NamedTuple):
-    """What a step takes, beyond the graph and the weights that were there before it."""
-
-    moments: tuple[Moment, ...]
-    fixed: float = 0.0  # bytes
-    passing: float = 0.0  # bytes of each edge that is computed at the same time
-    edges_at_once: float = math.inf
+    footprint: Footprint
+    edges_at_once: float  # of those that a large graph has
 
     def bytes(self, n_atoms: int, n_edges: int) -> float:
         """At the peak, for a graph of this size; a little more than what is measured."""
-        lasting = max(a * n_atoms + e * n_edges for a, e in self.moments)
-        passing = self.passing * min(n_edges, self.edges_at_once) if self.passing else 0.0
-        return ALLOCATOR * (lasting + passing + self.fixed)
+        lasting = max(a * n_atoms + e * n_edges for a, e in self.footprint.moments)
+        passing = self.footprint.passing * min(n_edges, self.edges_at_once)
+        return ALLOCATOR * (lasting + passing + self.footprint.fixed)
 
 
-def footprint(potential: Potential, *, training: bool = False) -> Footprint:
-    """What energies and forces take, or with ``training`` the gradient of a loss of both."""
-    return (_of_allegro if isinstance(potential.model, Allegro) else _of_nequip)(potential, training)
+def footprint(potential: Potential, *, training: bool = False) -> StepMemory:
+    """What energies and forces take, or with ``training`` the gradient of a loss of both.
 
-
-def _of_allegro(potential: Potential, training: bool) -> Footprint:
-    """Nearly all is on edges, and without training on no more of them than are computed at once."""
-    model, number = potential.model, potential.dtype.itemsize
-    fused = kernels.fused(potential.device)
-    of_edge = sum(head.weights[0].shape[1] for head in model.two_body.heads)
-    # the first layer's features are written out for torch alone, and for their gradient too
-    of_edge += (-1 if fused else 1) * model.layers[0].table.dims[0]
-    for layer in model.layers:
-        of_edge += sum(layer.table.dims) + sum(sum(w.shape) for w in layer.latent.weights)
-        of_edge += 0 if layer.for_environment is None else layer.for_environment.weights[0].shape[1]
-        of_edge += 0 if layer.mixing is None else layer.mixing.plan.dims[1]
-    if model.two_body.knots is None:
-        of_edge += 4 * model.config.radial_width * model.config.radial_depth
-    times, of_products = OF_EDGES_AGAIN[training], 0.0
-    if not fused:
-        elements = sum(len(layer.table.elements) * layer.table.channels for layer in model.layers)
-        of_products = OF_PRODUCTS_IN_TORCH[training] * elements
-    passing = number * (times * of_edge + of_products)
-    if potential.zbl is not None:
-        passing += 2 * ZBL if training else ZBL
-    of_atom = sum(
-        len(layer.table.elements) * layer.table.channels + layer.table.dim_environment for layer in model.layers
-    )
+    That of the model, and what the potential adds: vectors, energies and forces, the repulsion of nuclei, and in
+    training what belongs to the weights.
+    """
+    own, of_edge = potential.model.footprint(training=training), float(OF_EVERY_EDGE)
+    fixed, passing = own.fixed, own.passing
     if training:
-        vectors = Moment(OF_EVERY_ATOM + number * times * of_atom, 3 * 3 * DOUBLE)
-        weights = OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
-        return Footprint((vectors,), float(weights), passing)
-    vectors = Moment(OF_EVERY_ATOM, 3 * 3 * DOUBLE)
-    return Footprint((vectors,), 0.0, passing, EDGES_AT_ONCE[potential.device.type])
-
-
-def _of_nequip(potential: Potential, training: bool) -> Footprint:
-    """What message passing takes.
-
-    Autograd keeps what each operation needs again: the features that are sent to neighbours and what the gate is given;
-    in training also what each matrix multiplies, and the derivatives of the energy with respect to all of these. An
-    edge has its vector, harmonics and position along the splines, and nothing for each channel unless kernels are not
-    fused.
-    """
-    layers = [_Widths.of(layer) for layer in potential.model.layers]
-    number = potential.dtype.itemsize
-    geometry = (potential.model.config.l_max + 1) ** 2 + 1  # harmonics and position
-    of_every_edge = 3 * number + number * _written_out(potential, layers, training)
-    if potential.zbl is not None:
-        of_every_edge += 2 * ZBL if training else ZBL
-    moments = [
-        Moment(number * atoms + OF_EVERY_ATOM, number * geometry * sets + 3 * DOUBLE * vectors + of_every_edge)
-        for atoms, sets, vectors in (_of_training(layers) if training else _of_forces(layers))
-    ]
-    return Footprint(tuple(moments), _of_weights(potential, layers) if training else 0.0)
-
-
-class _Widths(NamedTuple):
-    """How many numbers a layer has for each atom, and radial weights for each edge."""
-
-    features: int  # that come in; as many are sent to neighbours
-    messages: int
-    gated: int  # before the gate
-    result: int
-    weights: int
-    hidden: int  # of the radial network
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> "_Widths":
-        table, gate, radial = layer.convolution.table, layer.gate, layer.convolution.radial
-        irreps = (table.irreps_in, table.irreps_out, gate.irreps_in, gate.irreps_out)
-        hidden = sum(weight.shape[1] for weight in radial.mlp.weights[:-1])
-        return cls(*(each.dim for each in irreps), table.n_weights, hidden)
-
-    @property
-    def kept(self) -> int:
-        """For the derivative of the layer by the atoms' positions."""
-        return self.features + self.gated
-
-    @property
-    def kept_in_training(self) -> int:
-        """For the derivative by its weights too."""
-        return 2 * self.features + self.messages + self.gated
-
-    @property
-    def kept_again(self) -> int:
-        """For the derivative of that derivative."""
-        return self.features + self.messages + self.gated + self.result
-
-
-def _of_forces(layers: list[_Widths]) -> list[tuple[int, int, int]]:
-    """Of each moment as the derivative goes back by layers, what :class:`Moment` is made of.
-
-    Numbers of each atom; sets of harmonics and position of each edge; vectors of each edge in float64.
-    """
-    moments = []
-    for layer, kept in zip(layers, accumulate(layer.kept for layer in layers), strict=True):
-        later = 0 if layer is layers[-1] else 1  # layers have left gradients of each edge
-        moments.append((kept + layer.messages + layer.features, 1 + later, 1))
-        moments.append((kept - layer.gated + 2 * layer.features, 2 + later, 1))
-    return moments
-
-
-def _of_training(layers: list[_Widths]) -> list[tuple[int, int, int]]:
-    """The same as the second derivative goes forward again: what it has used is free, what it has found waits."""
-    kept, again = (
-        sum(column) for column in zip(*((layer.kept_in_training, layer.kept_again) for layer in layers), strict=True)
-    )
-    moments = [(kept + again, 2, 4)]  # forces have just given their gradient to edges
-    for layer in layers:
-        moments.append((kept + again + layer.kept_in_training, 2, 1))
-        again += layer.features + layer.gated - layer.kept_again
-    return moments
-
-
-def _of_weights(potential: Potential, layers: list[_Widths]) -> float:
-    """Bytes that training has for weights, and for the radial networks on the knots of their splines."""
-    weights = OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
-    knots = potential.model.knots
-    n_knots = 0 if knots is None else len(knots.lengths)
-    return float(weights + potential.dtype.itemsize * n_knots * sum(3 * l.hidden + 2 * l.weights for l in layers))
-
-
-def _written_out(potential: Potential, layers: list[_Widths], training: bool) -> float:
-    """Numbers that each edge has for its channels: none where kernels are fused."""
-    splines = potential.model.knots is not None
-    if splines and kernels.fused(potential.device):
-        return 0.0
-    rows = 5 if splines else 1  # an edge's radial weights, and the four rows of the splines that they are read from
-    messages = sum(layer.features + 2 * layer.messages + rows * layer.weights for layer in layers)
-    networks = 0 if splines else sum(3 * layer.hidden for layer in layers)
-    return MESSAGES_AGAIN * messages + NETWORKS_AGAIN * networks if training else float(messages + networks)
+        fixed += OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
+    repulsion = 0 if potential.zbl is None else (2 * ZBL if training else ZBL)
+    if passing:  # the repulsion of nuclei is counted as the model counts its own edges
+        passing += repulsion
+    else:
+        of_edge += repulsion
+    moments = tuple(Moment(OF_EVERY_ATOM + per_atom, of_edge + per_edge) for per_atom, per_edge in own.moments)
+    in_batches = potential.model.n_hops == 1 and not training
+    edges_at_once = EDGES_AT_ONCE[potential.device.type] if in_batches else math.inf
+    return StepMemory(Footprint(moments, fixed, passing), edges_at_once)
 
 
 def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
@@ -204,7 +69,7 @@ def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
         raise InputError(
             f"a training step on the largest batch ({n_atoms:,} atoms, {n_edges:,} pairs) needs about {in_words(need)} "
             f"of memory, but {in_words(free)} are available: lower training.batch_size or training.max_edges, or "
-            "model.channels"
+            "take a smaller model"
         )
     return f"about {in_words(need)} a step for the largest batch, {in_words(free)} available"
 

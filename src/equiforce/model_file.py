@@ -1,5 +1,6 @@
 """One file for a model: safetensors weights, and JSON that says what they are. Reading one never executes code."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,23 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from equiforce.elements import atomic_number
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.graph import Structure
-from equiforce.models import MODELS, kind_of
+from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 FORMAT = 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
+TOLERANCE_OF_FORMAT_1 = 1e-6  # its float64 models had knots that were rounded to float32
 HEADER = {"format": int, "potential": dict, "units": dict, "references": list, "about": dict}
 DESCRIPTION = {
     "kind": str,
@@ -43,17 +44,14 @@ MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
 
 def build_potential(description: dict[str, Any]) -> Potential:
     """The potential of a description (:func:`describe`), with random weights."""
-    kind = description["kind"]
-    if kind not in MODELS:
-        raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
-    config_class, model_class = MODELS[kind]
+    kind = REGISTRY.find(description["kind"])
     species = description["species"]
     if description["dtype"] not in DTYPES:
         raise InputError(f"weights cannot be of dtype {description['dtype']!r}: choose {' or '.join(DTYPES)}")
-    config = config_class(**description["config"])
+    config = kind.config_class(**description["config"])
     zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
     return Potential(
-        model_class(config, species).to(DTYPES[description["dtype"]]),
+        kind.build(config, species).to(DTYPES[description["dtype"]]),
         species=species,
         cutoff=config.cutoff,
         atomic_energies=description.get("atomic_energies", [0.0] * len(species)),
@@ -67,7 +65,7 @@ def build_potential(description: dict[str, Any]) -> Potential:
 def describe(potential: Potential) -> dict[str, Any]:
     """Everything but the weights that :func:`build_potential` needs to make this potential again."""
     return {
-        "kind": kind_of(potential.model),
+        "kind": REGISTRY.kind_of(potential.model),
         "config": asdict(potential.model.config),
         "species": potential.species,
         "dtype": str(potential.dtype).removeprefix("torch."),
@@ -79,7 +77,9 @@ def describe(potential: Potential) -> dict[str, Any]:
     }
 
 
-def save(path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any]) -> None:
+def save(
+    path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any] | None = None
+) -> None:
     """Writes a model file in one piece: whoever reads ``path`` meanwhile finds the old file or the new one.
 
     Args:
@@ -88,6 +88,9 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         references: real structures; small pieces of them are stored with their energies, forces and stress, and every
             loader computes them again.
         about: what ``equiforce info`` shows: statistics, training, errors.
+
+    Raises:
+        InputError: a structure holds an element that the potential does not know.
     """
     target = Path(path)
     header = {
@@ -95,7 +98,7 @@ def save(path: Path | str, potential: Potential, references: Sequence[Structure]
         "potential": describe(potential),
         "units": UNITS,
         "references": [as_reference(potential, s) for s in small_pieces(references)],
-        "about": about,
+        "about": about or {},
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
     unfinished = target.with_name(target.name + ".part")
@@ -140,38 +143,35 @@ def read_stored_header(path: Path | str) -> dict[str, Any]:
     return header
 
 
-def summary(path: Path | str, header: dict[str, Any]) -> Table:
-    """What a person wants to know of a model file, as a table."""
+def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person wants to know of a model file, from its header: names and values."""
     described, about = header["potential"], header["about"]
     species, config = described["species"], described["config"]
-    table = Table(title=str(path), show_header=False)
-    table.add_row("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}")
-    table.add_row("elements", ", ".join(species))
-    table.add_row("cutoff", f"{config.get('cutoff')} Å")
-    table.add_row("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff"))
-    table.add_row(
-        "reference energies",
-        ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True)) + " eV",
-    )
-    table.add_row("scale", ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True)) + " eV")
-    table.add_row("short-range repulsion", "ZBL" if described["zbl"] else "none")
-    table.add_row("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items()))
+    energies = ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True))
+    scales = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True))
+    rows = [
+        ("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}"),
+        ("elements", ", ".join(species)),
+        ("cutoff", f"{config.get('cutoff')} Å"),
+        ("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff")),
+        ("reference energies", f"{energies} eV"),
+        ("scale", f"{scales} eV"),
+        ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
+        ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
+    ]
     if training := about.get("training"):
-        table.add_row(
-            "training",
-            f"{training['steps']} steps in {training['seconds']:.0f} s; best at step {training['best_step']}",
-        )
+        took = f"{training['steps']} steps in {training['seconds']:.0f} s"
+        rows.append(("training", f"{took}; best at step {training['best_step']}"))
     if test := about.get("test_errors"):
         units = test["units"]
         for name, metric in test["total"].items():
-            table.add_row(f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}")
+            rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
     if made := about.get("made"):
-        table.add_row("made", ", ".join(f"{name} {value}" for name, value in made.items()))
-    table.add_row("reference structures", f"{len(header['references'])}, computed again at every load")
-    return table
+        rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
+    return [*rows, ("reference structures", f"{len(header['references'])}, computed again at every load")]
 
 
-def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Potential:
+def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
     """The potential in a model file, after it has reproduced the file's reference values.
 
     Args:
@@ -179,12 +179,18 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
         device: where it shall compute.
         dtype: ``float32`` or ``float64`` for the weights; as they were saved if None.
 
+    Returns:
+        The potential in evaluation mode. Its weights do not require grad: ``potential.train().requires_grad_()``
+        makes all of them trainable.
+
     Raises:
         InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
     """
     header, device = read_header(path), _usable(device)
     try:
         potential = build_potential(header["potential"])
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, RuntimeError) as error:
         raise InputError(
             f"{path} describes a model that this equiforce cannot build ({error}): upgrade equiforce, or train again"
@@ -201,7 +207,10 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     potential.model.to(DTYPES.get(dtype, saved))
     potential.to(device).eval().requires_grad_(False)
     try:
-        verify(potential, header["references"], max(TOLERANCE[saved], TOLERANCE[potential.dtype]), str(path))
+        tolerance = max(TOLERANCE[saved], TOLERANCE[potential.dtype])
+        if header["format"] == 1:
+            tolerance = max(tolerance, TOLERANCE_OF_FORMAT_1)
+        verify(potential, header["references"], tolerance, str(path))
     except InputError:
         raise
     except (TypeError, ValueError, LookupError) as error:
@@ -209,12 +218,32 @@ def load(path: Path | str, device: str = "cpu", dtype: str | None = None) -> Pot
     return potential
 
 
-def _usable(device: str) -> torch.device:
+def load_or_take(model: Path | str | Potential, device: str | torch.device | None = None) -> Potential:
+    """The potential of a model file, or a potential that a caller has, for an engine that computes on a device.
+
+    Args:
+        model: the path of a model file, or a potential.
+        device: None leaves a potential where it is, and loads a file onto the CPU.
+
+    Returns:
+        The given potential itself where it is on the device, and a copy of it otherwise: the caller's does not move.
+
+    Raises:
+        InputError: as :func:`load`, or torch cannot compute on the device.
+    """
+    if not isinstance(model, Potential):
+        return load(model, "cpu" if device is None else device)
+    if device is None or (place := _usable(device)) == model.device:
+        return model
+    return copy.deepcopy(model).to(place)
+
+
+def _usable(device: str | torch.device) -> torch.device:
     """A device on which this machine's torch can compute."""
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"torch cannot compute on {device!r} here: say cpu, or cuda where there is a GPU") from error
+        raise InputError(f"torch cannot compute on '{device}' here: say cpu, or cuda where there is a GPU") from error
 
 
 def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
@@ -236,10 +265,9 @@ def verify(potential: Potential, references: list[dict[str, Any]], tolerance: fl
 
 def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
     """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
-    training = potential.training
     graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
-    prediction = potential.eval()(graph, stress=True)
-    potential.train(training)
+    with evaluating(potential):
+        prediction = potential(graph, stress=True)
     return {
         "atomic_numbers": structure.atomic_numbers.tolist(),
         "positions": structure.positions.tolist(),

@@ -60,8 +60,11 @@ def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> 
 
     Args:
         structure: positions and cell in Å.
-        species: the model's chemical symbols; ``graph.species`` counts along them.
-        cutoff: in Å.
+        species: the model's chemical symbols, ``potential.species``; ``graph.species`` counts along them.
+        cutoff: in Å, ``potential.cutoff``.
+
+    Returns:
+        The atoms, and every pair of them or of their images that is closer than the cutoff. No tensor requires grad.
 
     Raises:
         InputError: an element that the model does not know, coincident atoms, positions that are not finite.

@@ -1,16 +1,20 @@
 """Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction, Topology, center_batches, check_index
+from equiforce.graph import AtomicGraph, Prediction, Topology, check_index
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
+from equiforce.models import Model
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
@@ -49,6 +53,8 @@ class Potential(nn.Module):
         cutoff: in Å; edges beyond it must not be given.
         atomic_energies: μ, the energy of an isolated atom of each species in eV.
         scale: σ of each species in eV, usually the root mean square force times 1 Å.
+        atomic_energies_trainable: whether training changes μ.
+        scale_trainable: whether training changes σ.
         zbl: short-range repulsion of nuclei, or None.
 
     Raises:
@@ -57,7 +63,7 @@ class Potential(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         *,
         species: Sequence[str],
         cutoff: float,
@@ -106,28 +112,30 @@ class Potential(nn.Module):
     ) -> Prediction:
         """Energy, forces, virial and stress of a batch of structures.
 
-        In training mode all results are differentiable with respect to the weights. Where the positions or the cells
-        of the graph require grad, and torch records gradients, all results are differentiable with respect to them.
+        All results are differentiable with respect to ``graph.positions`` and ``graph.cell`` where these require grad,
+        and with respect to the weights in training mode. In evaluation mode, a graph that requires no grad gives
+        forces and stress without a record of how they were computed, which saves time and memory; so does
+        ``torch.no_grad()`` in either mode. The fused kernels have two derivatives: forces may be differentiated once.
 
         Args:
             graph: one structure or several, with every pair closer than the cutoff.
             forces: whether to compute forces.
-            stress: whether to compute virial and stress; stress is None unless every structure has a volume.
+            stress: whether to compute virial and stress.
             energy_mask: the atoms whose energies count. The energies of other atoms are zero, so that predictions for
                 disjoint sets of atoms add up to that of all atoms. None counts all.
 
+        Returns:
+            ``energy`` [structures] and ``energies`` [atoms] in eV; ``forces`` [atoms 3] in eV/Å, or None; ``virial``
+            [structures 3 3] in eV and ``stress`` [structures 3 3] in eV/Å³, or None. The stress is also None where a
+            structure has no volume.
+
         Raises:
-            InputError: the graph holds a species that the model does not know.
+            InputError: the graph holds a species that the model does not know, or torch is in inference mode.
         """
-        self._check_species(graph)
-        derivatives = forces or stress
         vectors = pair_vectors(graph)
-        differentiable = self.training or vectors.requires_grad
-        energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, derivatives)
+        energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
         if edge_gradients is None:
             return Prediction(self._total(energies, graph), energies, None, None, None)
-        if not differentiable:
-            energies, vectors = energies.detach(), vectors.detach()
         virial = self._virial(edge_gradients, vectors, graph) if stress else None
         return Prediction(
             energy=self._total(energies, graph),
@@ -147,18 +155,31 @@ class Potential(nn.Module):
         """The energy of each atom in eV and the gradient of their sum with respect to each r_ij in eV/Å.
 
         Forces, virial and stress follow from these two. Engines that have r_ij themselves, such as LAMMPS, call this.
+        Both results are differentiable with respect to ``vectors`` and the weights as in :meth:`forward`.
 
         Args:
             topology: the atoms and their neighbours.
-            vectors: r_ij of each edge, in Å.
+            vectors: r_ij of each edge, in Å; left as they are.
             energy_mask: as in :meth:`forward`.
-            derivatives: whether to compute the gradient, which is None otherwise.
+            derivatives: whether to compute the gradient.
+
+        Returns:
+            The energies [centers], and the gradient [edges 3] or None.
+
+        Raises:
+            InputError: there is a species that the model does not know, or torch is in inference mode.
         """
-        at_once = topology.n_edges <= EDGES_AT_ONCE[vectors.device.type] or self.model.n_hops > 1
-        recorded = self.training or vectors.requires_grad or (torch.is_grad_enabled() and not derivatives)
-        compute = self._at_once if at_once or recorded else self._in_center_batches
-        with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            return compute(topology, vectors, energy_mask, derivatives)
+        self._check_species(topology)
+        if torch.is_inference_mode_enabled():
+            raise InputError(
+                "a potential cannot compute in torch.inference_mode(), which forbids the gradients that forces are: "
+                "use torch.no_grad() instead"
+            )
+        recorded = torch.is_grad_enabled() and (self.training or vectors.requires_grad or not derivatives)
+        at_once = recorded or self.model.n_hops > 1 or topology.n_edges <= EDGES_AT_ONCE[vectors.device.type]
+        if not at_once:
+            return self._in_center_batches(topology, vectors, energy_mask, derivatives)
+        return self._at_once(topology, vectors, energy_mask, derivatives, recorded=recorded)
 
     def _at_once(
         self,
@@ -166,17 +187,22 @@ class Potential(nn.Module):
         vectors: Float[Tensor, "edges 3"],
         energy_mask: Bool[Tensor, " centers"] | None,
         derivatives: bool,
+        *,
+        recorded: bool,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        create_graph = self.training or vectors.requires_grad
-        if derivatives and not vectors.requires_grad:
+        """Energies and gradient in one pass; ``recorded`` says whether both can be differentiated in their turn."""
+        if derivatives and not (recorded and vectors.requires_grad):
             vectors = vectors.detach().requires_grad_()  # the caller's tensor stays as it is
-        energies = self.site_energies(topology, vectors)
-        if energy_mask is not None:
-            energies = torch.where(energy_mask, energies, 0.0)
-        if not derivatives:
-            return energies, None
-        options = {"create_graph": create_graph, "materialize_grads": True, "allow_unused": True}
-        return energies, torch.autograd.grad(energies.sum(), vectors, **options)[0]
+        with torch.set_grad_enabled(derivatives or recorded):
+            energies = self.site_energies(topology, vectors)
+            if energy_mask is not None:
+                energies = torch.where(energy_mask, energies, 0.0)
+            if not derivatives:
+                return energies, None
+            (gradient,) = torch.autograd.grad(
+                energies.sum(), vectors, create_graph=recorded, materialize_grads=True, allow_unused=True
+            )
+        return energies if recorded else energies.detach(), gradient
 
     def _in_center_batches(
         self,
@@ -192,15 +218,15 @@ class Potential(nn.Module):
         for part, atoms, edges in center_batches(ordered, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
             own = torch.zeros(part.n_atoms, dtype=torch.bool, device=vectors.device)
             own[: atoms.stop - atoms.start] = True if energy_mask is None else energy_mask[atoms]
-            found, slope = self._at_once(part, vectors[order[edges]], own, derivatives)
-            energies[atoms] = found[: atoms.stop - atoms.start].detach()
+            found, slope = self._at_once(part, vectors[order[edges]], own, derivatives, recorded=False)
+            energies[atoms] = found[: atoms.stop - atoms.start]
             if edge_gradients is not None:
                 edge_gradients[order[edges]] = slope
         return energies, edge_gradients
 
     def _check_species(self, topology: Topology) -> None:
         if topology.species.device.type == "cpu":  # on a GPU this would wait for the device
-            check_index(topology.species, "the graph's species", len(self.species), "species in the model")
+            check_index(topology.species, "species", len(self.species), "species in the model")
 
     @staticmethod
     def _total(energies: Float[Tensor, " centers"], graph: AtomicGraph) -> Float[Tensor, " structures"]:
@@ -229,6 +255,55 @@ class Potential(nn.Module):
         """(1/V) dE/dε, positive under tension."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+class CenterBatch(NamedTuple):
+    """Some centres with their edges, and nothing else."""
+
+    topology: Topology
+    atoms: slice  # of the whole topology; they come first in this one
+    edges: slice
+
+
+def center_batches(topology: Topology, n_species: int, most_edges: int) -> Iterator[CenterBatch]:
+    """Batches of centres, of about one size and with at most ``most_edges`` edges, which are sorted by centre.
+
+    The surroundings of a neighbour are left out, so that all that matters of a neighbour is its species and the edge
+    to it: one atom of each species, the last ones of each batch, stands for all neighbours.
+    """
+    firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
+    start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
+    share = math.ceil(topology.n_edges / max(1, math.ceil(topology.n_edges / most_edges)))
+    while start < topology.n_centers:
+        enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
+        stop = max(start + 1, min(int(enough) - 1, topology.n_centers))
+        atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
+        neighbors = stop - start + topology.species[topology.neighbors[edges]]
+        part = Topology(
+            species=torch.cat([topology.species[atoms], ghosts]),
+            centers=topology.centers[edges] - start,
+            neighbors=neighbors,
+            by_neighbor=neighbors.argsort(stable=True),
+        )
+        yield CenterBatch(part, atoms, edges)
+        start = stop
+
+
+@contextmanager
+def evaluating(potential: Potential) -> Iterator[None]:
+    """Within it, the potential is in evaluation mode and nothing is recorded for later derivatives.
+
+    Afterwards each module of the potential is in the mode that it was in before.
+    """
+    in_training = [module for module in potential.modules() if module.training]
+    for module in in_training:
+        module.training = False
+    try:
+        with torch.no_grad():  # forces turn it on again for themselves
+            yield
+    finally:
+        for module in in_training:
+            module.training = True
 
 
 def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:

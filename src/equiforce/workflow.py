@@ -16,7 +16,7 @@ from equiforce import model_file
 from equiforce.config import RunConfig, configured, load_config, to_dict, to_yaml
 from equiforce.data import statistics
 from equiforce.data.dataset import PARTS, Batches, Split, split
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read_with_report
 from equiforce.data.statistics import Statistics
 from equiforce.data.write import write_structures
 from equiforce.elements import symbols_by_number
@@ -85,6 +85,7 @@ def train(
 
     Raises:
         InputError: what is wrong with the data or the options, in a sentence.
+        DivergedError: the loss is no longer finite; the best model so far is in the run folder.
     """
     console = console or Console(quiet=True)
     if resume is not None:
@@ -175,7 +176,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
 
 def read_and_tell(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """The structures of some files; says which labels were taken."""
-    structures, report = read(paths, options)
+    structures, report = read_with_report(paths, options)
     console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 
@@ -219,14 +220,13 @@ def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> 
             "give some by split.validation or split.validation_file"
         )
     by_number = training.max_edges is None and training.batch_size is None
-    neighbors = settings.model.mean_neighbors or of_data.mean_neighbors
     files = {f"{part}_file": [_absolute(f) for f in getattr(settings.split, f"{part}_file")] for part in PARTS}
     if settings.split.split_file is not None:
         files["split_file"] = _absolute(settings.split.split_file)
     return replace(
         settings,
         loss=replace(loss, **weights),
-        model=replace(settings.model, mean_neighbors=neighbors),
+        model=settings.model.with_mean_neighbors(of_data.mean_neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if by_number else training,
         split=replace(settings.split, **files),
     )

@@ -169,3 +169,30 @@ def test_a_potential_in_training_stays_in_training(potential):
     atoms.get_forces()
     assert potential.training
     potential.eval()
+
+
+def test_a_potential_of_the_caller_is_left_as_it_is(potential):
+    """Its device, its mode and its weights; ``meta`` stands for a device where the potential is not."""
+    potential.train()
+    weights = [(w, w.requires_grad, w._version) for w in potential.parameters()]
+    atoms = molecule("H2O")
+    atoms.calc = Calculator(potential, device="cpu")
+    assert atoms.calc.potential is potential
+    atoms.get_forces()
+    elsewhere = Calculator(potential, device="meta").potential
+    assert {w.device.type for w in elsewhere.parameters()} == {"meta"}
+    assert all(module.training for module in potential.modules())
+    for now, (weight, requires_grad, version) in zip(potential.parameters(), weights, strict=True):
+        assert now is weight
+        assert (now.device.type, now.requires_grad, now._version, now.grad) == ("cpu", requires_grad, version, None)
+    potential.eval()
+
+
+def test_atoms_are_left_as_they_are(potential):
+    atoms = molecule("H2O")
+    before = atoms.copy()
+    atoms.calc = Calculator(potential)
+    forces = atoms.get_forces()
+    forces += 1.0  # nor do the results belong to what was handed out
+    assert atoms == before
+    assert not np.array_equal(atoms.get_forces(), forces)

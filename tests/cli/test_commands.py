@@ -76,6 +76,16 @@ def test_train_passes_its_options_on(equiforce, place):
     assert written["split"]["validation_file"] == [f"{place / 'copper.xyz'}@6:8"]
 
 
+def test_a_training_that_diverges_ends_in_one_sentence(equiforce):
+    status, _, err = equiforce(
+        "train", "copper.xyz", "-o", "diverged", "--steps", "5", *SETS, "--set", "optimizer.learning_rate=1e30"
+    )
+    assert status == 1
+    assert err.startswith("error: the loss is not finite at step ")
+    assert "lower optimizer.learning_rate" in err
+    assert err.count("\n") == 1
+
+
 def test_evaluate_measures(equiforce, model, place):
     status, out, _ = equiforce("evaluate", model, "copper.xyz", "-o", "measured")
     assert status == 0

@@ -4,7 +4,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read, read_with_report
 from equiforce.errors import InputError
 
 KCAL = units.kcal / units.mol
@@ -34,14 +34,14 @@ def arrays():
 
 def test_parts_of_a_file(dimer_file):
     def energies(part):
-        return [-s.energy for s in read(f"{dimer_file}@{part}")[0]]
+        return [-s.energy for s in read(f"{dimer_file}@{part}")]
 
     assert energies("1:3") == [1, 2]
     assert energies("::2") == [0, 2, 4]
     assert energies("-2:") == [3, 4]
     assert energies("3") == [3]
     assert energies("-1") == [4]
-    structures, _ = read(f"{dimer_file}@1:3")
+    structures = read(f"{dimer_file}@1:3")
     assert structures[0].source.endswith("dimers.xyz@1:3, frame 0")
     with pytest.raises(InputError, match="holds no structures"):
         read(f"{dimer_file}@7:9")
@@ -83,7 +83,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, dimer_file):
     write(tmp_path / "another.xyz", dimers(1), format="extxyz")
     (tmp_path / ".hidden.xyz").write_text("no")
     (tmp_path / "README.md").write_text("# words")
-    structures, report = read(tmp_path)
+    structures, report = read_with_report(tmp_path)
     assert [s.source.split("/")[-1] for s in structures[:2]] == ["another.xyz, frame 0", "dimers.xyz, frame 0"]
     assert [name.split("/")[-1] for name in report.skipped] == ["README.md"]
     bare = tmp_path / "bare"
@@ -97,7 +97,7 @@ def test_the_group_of_a_frame(tmp_path):
     frames[0].info["config_type"] = "bulk"
     frames[1].info["group"] = 7
     write(tmp_path / "g.xyz", frames, format="extxyz")
-    assert [s.group for s in read(tmp_path / "g.xyz")[0]] == ["bulk", "7", ""]
+    assert [s.group for s in read(tmp_path / "g.xyz")] == ["bulk", "7", ""]
 
 
 @pytest.mark.parametrize("columns", [False, True])
@@ -105,7 +105,7 @@ def test_md17(tmp_path, arrays, columns):
     """Energies are kcal/mol, in a row or a column."""
     stored = arrays | ({"E": arrays["E"][:, None]} if columns else {})
     np.savez(tmp_path / "md17.npz", **stored, name="water", theory="DFT")
-    structures, report = read(tmp_path / "md17.npz")
+    structures, report = read_with_report(tmp_path / "md17.npz")
     for i, structure in enumerate(structures):
         assert structure.energy == pytest.approx(arrays["E"][i] * KCAL)
         np.testing.assert_allclose(structure.forces, arrays["F"][i] * KCAL)
@@ -118,7 +118,7 @@ def test_md17(tmp_path, arrays, columns):
 def test_rmd17(tmp_path, arrays):
     names = {"z": "nuclear_charges", "R": "coords", "E": "energies", "F": "forces"}
     np.savez(tmp_path / "r.npz", **{names[k]: v for k, v in arrays.items()}, old_indices=np.arange(4))
-    structures, report = read(f"{tmp_path / 'r.npz'}@1:3")
+    structures, report = read_with_report(f"{tmp_path / 'r.npz'}@1:3")
     assert [s.energy for s in structures] == pytest.approx(arrays["E"][1:3] * KCAL)
     assert "energy from 'energies' (2 of 2)" in str(report)
 
@@ -126,7 +126,7 @@ def test_rmd17(tmp_path, arrays):
 def test_sgdml_states_its_units_and_its_lattice_by_columns(tmp_path, arrays):
     lattice = np.array([[20.0, 1, 2], [0, 20.0, 3], [0, 0, 20.0]])
     np.savez(tmp_path / "s.npz", **arrays, e_unit="eV", r_unit="Ang", lattice=lattice, type="d")
-    structure = read(tmp_path / "s.npz")[0][0]
+    structure = read(tmp_path / "s.npz")[0]
     assert structure.energy == arrays["E"][0]
     np.testing.assert_array_equal(structure.cell, lattice.T)
     assert structure.pbc.all()
@@ -137,7 +137,7 @@ def test_sgdml_states_its_units_and_its_lattice_by_columns(tmp_path, arrays):
 
 def test_units_that_are_asked_for_win(tmp_path, arrays):
     np.savez(tmp_path / "md17.npz", **arrays)
-    structure = read(tmp_path / "md17.npz", ReadOptions(energy_unit="eV"))[0][0]
+    structure = read(tmp_path / "md17.npz", ReadOptions(energy_unit="eV"))[0]
     assert structure.energy == arrays["E"][0]
 
 

@@ -7,7 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read, read_with_report
 from equiforce.errors import InputError
 
 BOX = np.array([[6.0, 0, 0], [1.0, 5.0, 0], [0.5, 0.3, 7.0]])
@@ -42,7 +42,7 @@ def saved(tmp_path):
 
 
 def only(path, options=None):
-    structures, _ = read(path, options)
+    structures = read(path, options)
     assert len(structures) == 1
     return structures[0]
 
@@ -50,7 +50,7 @@ def only(path, options=None):
 def test_what_ase_writes_is_read_back(saved):
     frames = [water(i, energy=-10.0 - i, forces=forces(i), info={"config_type": "liquid"}) for i in range(3)]
     path = saved(frames)
-    structures, report = read(path)
+    structures, report = read_with_report(path)
     for i, (structure, atoms) in enumerate(zip(structures, frames, strict=True)):
         assert structure.atomic_numbers.tolist() == [8, 1, 1]
         np.testing.assert_allclose(structure.positions, atoms.positions, atol=1e-8)
@@ -67,7 +67,8 @@ def test_what_ase_writes_is_read_back(saved):
 @pytest.mark.parametrize("prefix", ["REF_", "ref_", "dft_", "DFT_"])
 def test_the_usual_prefixes(saved, prefix):
     info = {f"{prefix}energy": -3.0, f"{prefix}stress": STRESS}
-    structures, report = read(saved([water(periodic=True, info=info, arrays={f"{prefix}forces": forces()})]))
+    frame = water(periodic=True, info=info, arrays={f"{prefix}forces": forces()})
+    structures, report = read_with_report(saved([frame]))
     assert structures[0].energy == -3.0
     np.testing.assert_allclose(structures[0].forces, forces(), atol=1e-8)
     np.testing.assert_allclose(structures[0].stress, STRESS, atol=1e-12)
@@ -97,14 +98,14 @@ def test_the_forms_of_a_stress(saved, form):
 @pytest.mark.parametrize("key", ["virial", "virials", "REF_virial", "dft_virials"])
 def test_a_virial_is_minus_stress_times_volume(saved, key):
     virial = -STRESS * np.linalg.det(BOX)
-    structures, report = read(saved([water(periodic=True, info={key: virial}, energy=-1.0)]))
+    structures, report = read_with_report(saved([water(periodic=True, info={key: virial}, energy=-1.0)]))
     np.testing.assert_allclose(structures[0].stress, STRESS, atol=1e-7)
     assert f"stress from {key!r} (1 of 1)" in str(report)
 
 
 def test_missing_labels_are_none(saved):
     frames = [water(energy=-1.0, forces=forces()), water(1, energy=-2.0), water(2, forces=forces()), water(3)]
-    structures, report = read(saved(frames))
+    structures, report = read_with_report(saved(frames))
     assert [s.energy is None for s in structures] == [False, False, True, True]
     assert [s.forces is None for s in structures] == [False, True, False, True]
     assert "energy from 'energy' (2 of 4), forces from 'forces' (2 of 4)" in str(report)
@@ -114,7 +115,7 @@ def test_no_labels_at_all(saved):
     path = saved([water(info={"charge": 0})])
     with pytest.raises(InputError, match=r"neither energies nor forces .* among charge.*--energy-key"):
         read(path)
-    structures, report = read(path, labels_required=False)
+    structures, report = read_with_report(path, labels_required=False)
     assert len(structures) == 1
     assert "no labels" in str(report)
 
@@ -126,12 +127,12 @@ def test_two_different_energies_are_an_error_that_names_them(saved):
         InputError, match=r"frame 2: 'energy' and 'REF_energy' .*--energy-key energy or --energy-key REF"
     ):
         read(path)
-    assert read(path, ReadOptions(energy_key="REF_energy"))[0][2].energy == -2.0
-    assert read(path, ReadOptions(energy_key="energy"))[0][2].energy == -1.0
+    assert read(path, ReadOptions(energy_key="REF_energy"))[2].energy == -2.0
+    assert read(path, ReadOptions(energy_key="energy"))[2].energy == -1.0
 
 
 def test_the_same_energy_twice_will_do(saved):
-    structures, report = read(saved([water(energy=-1.0, info={"REF_energy": -1.0})]))
+    structures, report = read_with_report(saved([water(energy=-1.0, info={"REF_energy": -1.0})]))
     assert structures[0].energy == -1.0
     assert "from 'energy'" in str(report)
 
@@ -148,9 +149,9 @@ def test_a_stress_and_a_virial_must_agree(saved):
     path = saved(both)
     with pytest.raises(InputError, match="frame 1: 'stress' is not −virial/volume of 'virial'"):
         read(path)
-    np.testing.assert_allclose(read(path, ReadOptions(stress_key="stress"))[0][1].stress, STRESS, atol=1e-12)
-    np.testing.assert_allclose(read(path, ReadOptions(virial_key="virial"))[0][1].stress, -STRESS, atol=1e-7)
-    np.testing.assert_allclose(read(path, ReadOptions(virial_key="none"))[0][1].stress, STRESS, atol=1e-12)
+    np.testing.assert_allclose(read(path, ReadOptions(stress_key="stress"))[1].stress, STRESS, atol=1e-12)
+    np.testing.assert_allclose(read(path, ReadOptions(virial_key="virial"))[1].stress, -STRESS, atol=1e-7)
+    np.testing.assert_allclose(read(path, ReadOptions(virial_key="none"))[1].stress, STRESS, atol=1e-12)
     with pytest.raises(InputError, match="stress_key and virial_key"):
         ReadOptions(stress_key="a", virial_key="b")
 
@@ -177,7 +178,7 @@ def test_a_label_can_be_left_out(saved):
 
 def test_units_are_converted(saved):
     path = saved([water(periodic=True, info={"stress": STRESS}, energy=-1.0, forces=forces())])
-    structures, report = read(path, ReadOptions(energy_unit="hartree", length_unit="bohr"))
+    structures, report = read_with_report(path, ReadOptions(energy_unit="hartree", length_unit="bohr"))
     found, plain = structures[0], only(path)
     assert found.energy == pytest.approx(-units.Hartree)
     np.testing.assert_allclose(found.positions, plain.positions * units.Bohr)
@@ -190,7 +191,7 @@ def test_units_are_converted(saved):
 def test_units_of_their_own_for_forces_and_stress(saved):
     path = saved([water(periodic=True, info={"stress": STRESS}, energy=-1.0, forces=forces())])
     options = ReadOptions(forces_unit="Hartree/Bohr", stress_unit="kbar", stress_positive_under="compression")
-    structures, report = read(path, options)
+    structures, report = read_with_report(path, options)
     assert structures[0].energy == -1.0
     np.testing.assert_allclose(structures[0].forces, forces() * units.Hartree / units.Bohr, atol=1e-6)
     np.testing.assert_allclose(structures[0].stress, -STRESS * 0.1 * units.GPa)
@@ -289,18 +290,17 @@ def test_a_box_without_periodicity_is_kept_and_has_no_part(saved):
 def test_several_files_each_have_their_own_keys(saved, tmp_path):
     first = saved([water(energy=-1.0)], "a.xyz")
     second = saved([water(1, info={"REF_energy": -2.0})], "b.xyz")
-    structures, report = read([first, second])
+    structures, report = read_with_report([first, second])
     assert [s.energy for s in structures] == [-1.0, -2.0]
     assert len(report.lines()) == 2
-    structures, report = read(tmp_path)
-    assert [s.energy for s in structures] == [-1.0, -2.0]
+    assert [s.energy for s in read(tmp_path)] == [-1.0, -2.0]
 
 
 def test_the_report_of_a_folder_is_short(saved, tmp_path):
     for i in range(9):
         saved([water(i, energy=-1.0)], f"run{i}.xyz")
     (tmp_path / "notes.txt").write_text("nothing")
-    _, report = read(tmp_path)
+    _, report = read_with_report(tmp_path)
     lines = report.lines()
     assert len(lines) == 2
     assert lines[0].startswith("9 files")
@@ -309,9 +309,9 @@ def test_the_report_of_a_folder_is_short(saved, tmp_path):
 
 
 def test_the_published_sets(shared_data):
-    structures, report = read(shared_data / "mlearn_Cu_test.xyz")
+    structures, report = read_with_report(shared_data / "mlearn_Cu_test.xyz")
     assert len(structures) == 31
     assert "stress from 'stress' (29 of 31)" in str(report)
     assert {s.group for s in structures} != {""}
-    isolated, _ = read(shared_data / "rmd17_isolated_atoms.xyz")
+    isolated = read(shared_data / "rmd17_isolated_atoms.xyz")
     assert all(len(s) == 1 for s in isolated)

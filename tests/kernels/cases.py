@@ -52,7 +52,7 @@ def shuffled(graph: AtomicGraph, order: torch.Tensor) -> AtomicGraph:
 
 
 def random_inputs(table: PathTable, graph: AtomicGraph, dtype: torch.dtype, n_knots: int = 12) -> list[torch.Tensor]:
-    """Features, harmonics, spline coefficients and positions."""
+    """Features, harmonics, spline coefficients and knot_coordinates."""
     torch.manual_seed(1)
     return [
         torch.randn(graph.n_atoms, table.irreps_in.dim, dtype=dtype),
@@ -85,6 +85,6 @@ def convolved(table: PathTable, graph: AtomicGraph, backend: str):
     """``convolve`` as a function of its four tensors."""
     from equiforce.kernels import convolve
 
-    return lambda x, harmonics, values, positions: convolve(
-        x, harmonics, Radial(values, positions), graph, table, backend
+    return lambda x, harmonics, values, knot_coordinates: convolve(
+        x, harmonics, Radial(values, knot_coordinates), graph, table, backend
     )

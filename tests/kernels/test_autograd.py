@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, LinearPlan, edges, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, edge_geometry, gate, linear
 from tests.kernels.cases import TABLES, TOLERANCE, assert_same, convolved, derivatives, random_graph, random_inputs
 
 PRECISIONS = [torch.float64, torch.float32]
@@ -30,7 +30,7 @@ def test_edges(l_max, dtype):
 
     def described(backend):
         def function(v):
-            return torch.cat([part.view(len(v), -1) for part in edges(v, l_max, 2.5, backend)], dim=1)
+            return torch.cat([part.view(len(v), -1) for part in edge_geometry(v, l_max, 2.5, backend)], dim=1)
 
         return derivatives(function, [vectors])
 
@@ -55,7 +55,7 @@ def test_mix(name, n_atoms, dtype):
         torch.randn(plan.n_species, plan.n_weights, dtype=dtype),
     ]
     fused, reference = (
-        derivatives(lambda x, w, backend=backend: mix(x, w, species, plan, backend), inputs)
+        derivatives(lambda x, w, backend=backend: linear(x, w, species, plan, backend), inputs)
         for backend in ("cpu", "reference")
     )
     assert_same(fused, reference, TOLERANCE[dtype])
@@ -83,16 +83,16 @@ def test_gate_of_small_and_large_numbers(size, dtype):
 
 
 def test_only_what_a_pass_goes_on_to_is_computed(monkeypatch):
-    """Forces ask for no gradient of the weights, and weights for none of the positions."""
-    from equiforce.kernels import cpu
+    """Forces ask for no gradient of the weights, and weights for none of the knot coordinates."""
+    from equiforce.kernels.cpu import convolution as cpu
 
     table, graph = TABLES["l1"], random_graph(6, 40)
     asked = []
-    scatter = cpu.scatter
-    monkeypatch.setattr(cpu, "scatter", lambda *a, **k: asked.append(a[7]) or scatter(*a, **k))
-    x, harmonics, values, positions = (v.requires_grad_() for v in random_inputs(table, graph, torch.float64))
-    out = convolved(table, graph, "cpu")(2 * x, 2 * harmonics, 2 * values, 2 * positions)
-    (edge_gradients,) = torch.autograd.grad(out.square().sum(), positions, create_graph=True)
+    backward = cpu.convolve_backward
+    monkeypatch.setattr(cpu, "convolve_backward", lambda *a, **k: asked.append(a[7]) or backward(*a, **k))
+    x, harmonics, values, knot_coordinates = (v.requires_grad_() for v in random_inputs(table, graph, torch.float64))
+    out = convolved(table, graph, "cpu")(2 * x, 2 * harmonics, 2 * values, 2 * knot_coordinates)
+    (edge_gradients,) = torch.autograd.grad(out.square().sum(), knot_coordinates, create_graph=True)
     assert [tuple(wanted) for wanted in asked] == [(False, True, False)]
     asked.clear()
     (edge_gradients.sum() + out.sum()).backward(inputs=[values])

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from e3nn.o3 import Irreps
 
+from equiforce.geometry.irreps import Irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.kernels import Radial
 from equiforce.nn.convolution import Convolution

@@ -1,9 +1,8 @@
 import pytest
 import torch
 from e3nn import o3
-from e3nn.o3 import Irreps
 
-from equiforce.geometry.irreps import blocks
+from equiforce.geometry.irreps import Irreps, blocks
 from equiforce.nn.equivariant import Gate, Linear, PowerSpectrum, SpeciesLinear
 
 

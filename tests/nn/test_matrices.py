@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps, blocks
-from equiforce.models import MODELS
+from equiforce.models import REGISTRY
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.matrices import matrices
 from equiforce.nn.mlp import ScalarMLP
@@ -35,10 +35,10 @@ def test_a_view_writes_into_the_parameter():
     assert [weights.unique().item() for weights in module.weights] == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_every_number_of_a_parameter_belongs_to_one_matrix(kind):
-    config, model = MODELS[kind]
-    found = matrices(model(config(**SMALL[kind]), ["H", "O"]))
+    model = REGISTRY[kind]
+    found = matrices(model.build(model.config_class(**SMALL[kind]), ["H", "O"]))
     counts = {id(m.weights): torch.zeros_like(m.weights) for m in found}
     for m in found:
         m.of(counts[id(m.weights)]).add_(1)

@@ -16,7 +16,7 @@ def energy(distance, symbols=(14, 8), cutoff=4.0):
         pbc=np.zeros(3, bool),
     )
     graph = build_graph(structure, ["O", "Si"], cutoff)
-    return ZBL([8, 14], cutoff)(graph.edge_vectors(), graph)
+    return ZBL([8, 14], cutoff)(graph, graph.edge_vectors())
 
 
 def test_is_the_formula_of_lammps():

@@ -83,8 +83,8 @@ def test_radial_weights_vanish_at_and_beyond_the_cutoff():
 
 def splined(network, basis, n_knots, cutoff=4.0):
     """The spline's function of r, and the network's own."""
-    knots = Knots(n_knots, cutoff).double()
-    table = network.spline(basis(knots.lengths), knots)
+    knots = Knots(n_knots, cutoff)
+    table = network.spline(basis(knots.lengths(like=torch.zeros((), dtype=torch.float64))), knots)
     return (lambda r: weights_on_edges(Radial(table, r * knots.per_length))), (lambda r: network(basis(r)))
 
 

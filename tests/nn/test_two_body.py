@@ -11,8 +11,8 @@ def two_body(knots: int | None, depth: int = 2) -> TwoBody:
 
 
 def test_each_kind_of_edge_has_functions_of_its_own():
-    positions, kinds = torch.full((4,), 20.0, dtype=torch.float64), torch.arange(4)
-    first, second = two_body(64)(positions, kinds)
+    knot_coordinates, kinds = torch.full((4,), 20.0, dtype=torch.float64), torch.arange(4)
+    first, second = two_body(64)(knot_coordinates, kinds)
     assert (first.shape, second.shape) == ((4, 5), (4, 7))
     assert len(torch.unique(first.round(decimals=6), dim=0)) == 4
 
@@ -29,13 +29,13 @@ def test_splines_go_through_the_perceptron_on_the_knots():
 
 def test_everything_vanishes_at_the_cutoff():
     for knots, end in ((32, 32.0), (None, 1.0)):
-        positions = torch.tensor([end - 1e-6, end, end + 0.1], dtype=torch.float64)
-        for values in two_body(knots)(positions, torch.zeros(3, dtype=torch.int64)):
+        knot_coordinates = torch.tensor([end - 1e-6, end, end + 0.1], dtype=torch.float64)
+        for values in two_body(knots)(knot_coordinates, torch.zeros(3, dtype=torch.int64)):
             assert values.abs().max() < 1e-13
 
 
 def test_gradients_reach_every_weight_through_the_splines():
     model = two_body(32)
-    positions = torch.linspace(1, 30, 40, dtype=torch.float64)
-    sum(values.square().sum() for values in model(positions, torch.arange(40) % 4)).backward()
+    knot_coordinates = torch.linspace(1, 30, 40, dtype=torch.float64)
+    sum(values.square().sum() for values in model(knot_coordinates, torch.arange(40) % 4)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)

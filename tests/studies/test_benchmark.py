@@ -95,7 +95,7 @@ def test_a_row_for_each_run_and_test_set(done):
 def test_each_test_set_is_measured_with_the_model_that_is_left(done):
     folder, _, first, _, _ = done
     for row, files in zip(first[:2], TASK["tests"].values(), strict=True):
-        structures, _ = read([DATA / file for file in files])
+        structures = read([DATA / file for file in files])
         potential = model_file.load(folder / "out" / "runs" / row["hash"] / "model.eqf")
         total = errors(structures, predict(potential, structures)).total
         assert row["test_energy_mae_meV"] == pytest.approx(total.energy.mae, abs=1e-4)

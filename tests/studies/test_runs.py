@@ -38,7 +38,7 @@ def test_the_test_error_is_that_of_the_model_that_is_left(curve, tmp_path):
 
     run = curve.run("l=0", 4, 0, 0.05)
     row = perform(run, tmp_path / "a")
-    structures, _ = read(run.test)
+    structures = read(run.test)
     potential = model_file.load(tmp_path / "a" / "model.eqf", "cpu")
     total = errors(structures, predict(potential, structures)).total
     assert row["test_forces_mae_meV_per_A"] == pytest.approx(total.forces.mae, abs=1e-4)

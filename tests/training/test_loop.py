@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from equiforce.data.dataset import Batches
-from equiforce.errors import InputError
+from equiforce.errors import DivergedError
 from equiforce.evaluate import ValidationErrors, validation_sums
 from equiforce.training.loop import backward, due, fit, validation_loss
 from equiforce.training.loss import LossConfig
@@ -377,13 +377,13 @@ def test_when_a_validation_is_due(tmp_path, where, n_batches, every, expected):
 @pytest.mark.parametrize("clip", [None, 10.0])
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, clip):
     state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "clip_gradient": clip}, max_steps=30)
-    with pytest.raises(InputError, match=r"is not finite at step \d+, epoch \d+: lower optimizer.learning_rate"):
+    with pytest.raises(DivergedError, match=r"is not finite at step \d+, epoch \d+: lower optimizer.learning_rate"):
         fit(state, plan)
 
 
 def test_weights_that_went_astray_in_the_last_step_are_no_model(tmp_path):
     state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "ema_decay": 0.0}, max_steps=1)
-    with pytest.raises(InputError, match="the validation loss is not finite at step 1"):
+    with pytest.raises(DivergedError, match="the validation loss is not finite at step 1"):
         fit(state, plan)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.models import MODELS
+from equiforce.models import REGISTRY
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.matrices import matrices
 from equiforce.nn.mlp import ScalarMLP
@@ -147,8 +147,8 @@ def test_weights_that_do_not_train_stay():
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
 def test_all_of_a_network_but_vectors_is_matrices(kind):
     options = {"nequip": {"channels": 4, "n_layers": 3}, "allegro": {"tensor_channels": 4, "scalar_channels": 8}}
-    config, model = MODELS[kind]
-    network = model(config(**options[kind]), ["H", "O"])
+    model = REGISTRY[kind]
+    network = model.build(model.config_class(**options[kind]), ["H", "O"])
     optimizer = Muon(network, RATE, 0.99)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found, others = ({names[id(p)] for p in group["params"]} for group in optimizer.param_groups)

@@ -13,10 +13,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from equiforce import model_file
 from equiforce.chunks import ChunkedPotential, ChunkPlan
 from equiforce.elements import species_index
-from equiforce.evaluate import evaluating
 from equiforce.graph import AtomicGraph
 from equiforce.neighbors import VerletList
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 
 class Calculator(AseCalculator):
@@ -25,8 +24,9 @@ class Calculator(AseCalculator):
     Any system will do: one atom, a molecule, a slab, a cell smaller than the cutoff.
 
     Args:
-        model: the path of a model file, or a potential.
-        device: where to compute, ``"cuda"`` or ``"cpu"``; None leaves a potential where it is and a file on the CPU.
+        model: the path of a model file, or a potential, which is used as it is and left as it is.
+        device: where to compute, ``"cuda"`` or ``"cpu"``, with a copy of a potential that is elsewhere; None leaves a
+            potential where it is, and loads a file onto the CPU.
         skin: how much farther than the cutoff, in Å, pairs are listed, so that the list outlives small moves.
         always_stress: compute the stress with every energy, as constant-pressure dynamics needs, rather than when
             it is asked for.
@@ -50,9 +50,7 @@ class Calculator(AseCalculator):
         max_memory: float | None = None,
     ):
         super().__init__()
-        self.potential = model if isinstance(model, Potential) else model_file.load(model, device=device or "cpu")
-        if device is not None:
-            self.potential.to(device)
+        self.potential = model_file.load_or_take(model, device)
         self._compute = ChunkedPotential(self.potential, max_memory)
         self.skin = skin
         self.always_stress = always_stress

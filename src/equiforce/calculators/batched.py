@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from equiforce.elements import species_index
-from equiforce.evaluate import evaluating
 from equiforce.graph import AtomicGraph, Prediction, Structure, batch
 from equiforce.neighbors import VerletList
-from equiforce.potential import Potential
+from equiforce.potential import Potential, evaluating
 
 
 class BatchedPotential:

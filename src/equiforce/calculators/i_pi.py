@@ -56,8 +56,7 @@ class EquiforceDriver:
         periodic: bool | None = None,
         verbosity: Any = None,  # noqa: ARG002
     ):
-        structures, _ = read(template, labels_required=False)
-        self._template = structures[0]
+        self._template = read(template, labels_required=False)[0]
         if periodic is None and not self._template.cell.any():
             raise InputError(
                 f"{template} has no cell that ASE reads, so it does not say whether the system repeats: give it "

@@ -29,8 +29,9 @@ class TorchSimModel(ModelInterface):
     is NaN.
 
     Args:
-        model: the path of a model file, or a potential.
-        device: where to compute, ``"cuda"`` or ``"cpu"``; None leaves a potential where it is and a file on the CPU.
+        model: the path of a model file, or a potential, which is used as it is and left as it is.
+        device: where to compute, ``"cuda"`` or ``"cpu"``, with a copy of a potential that is elsewhere; None leaves a
+            potential where it is, and loads a file onto the CPU.
         dtype: of the state and of what is returned; the weights keep theirs.
         skin: how much farther than the cutoff, in Å, pairs are listed, so that a list outlives small moves.
         compute_forces: whether forces are wanted.
@@ -54,9 +55,7 @@ class TorchSimModel(ModelInterface):
         memory_scales_with: str = "n_atoms_x_density",
     ):
         super().__init__()
-        self.potential = model if isinstance(model, Potential) else model_file.load(model, device=str(device or "cpu"))
-        if device is not None:
-            self.potential.to(device)
+        self.potential = model_file.load_or_take(model, device)
         self._dtype = dtype
         self._compute_forces = compute_forces
         self._compute_stress = compute_stress

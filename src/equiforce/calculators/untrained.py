@@ -8,8 +8,7 @@ import torch
 
 from equiforce import model_file
 from equiforce.calculators.ase import Calculator
-from equiforce.errors import InputError
-from equiforce.models import MODELS
+from equiforce.models import REGISTRY
 
 TYPICAL_DENSITY = 0.1  # atoms/Å³, of liquids and soft solids
 
@@ -35,16 +34,15 @@ def untrained(
         zbl: whether nuclei repel one another at short range.
         options: of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
 
+    Returns:
+        A calculator for ASE; its attribute ``potential`` is the torch module.
+
     Raises:
         InputError: no such model, or precision.
         ValueError: options that do not go together.
     """
-    if kind not in MODELS:
-        raise InputError(f"there is no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
-    config_class = MODELS[kind][0]
-    cutoff = options.get("cutoff", config_class.cutoff)
-    options.setdefault("mean_neighbors", TYPICAL_DENSITY * 4 / 3 * math.pi * cutoff**3)
-    config = config_class(**options)
+    config = REGISTRY.find(kind).config_class(**options)
+    config = config.with_mean_neighbors(TYPICAL_DENSITY * 4 / 3 * math.pi * config.cutoff**3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         potential = model_file.build_potential(

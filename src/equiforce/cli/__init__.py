@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from equiforce.cli import study
-from equiforce.errors import InputError
+from equiforce.errors import DivergedError, InputError
 
 app = typer.Typer(
     help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
@@ -212,7 +213,10 @@ def info(
     if as_json:
         print(json.dumps(header, indent=1))
     else:
-        Console().print(summary(model, header))
+        table = Table(title=str(model), show_header=False)
+        for row in summary(header):
+            table.add_row(*row)
+        Console().print(table)
 
 
 @app.command()
@@ -302,10 +306,11 @@ def _parsed(sets: list[str] | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The program ``equiforce``: a user's mistake ends in one sentence."""
+    """The program ``equiforce``: a user's mistake, and a training that diverged, end in one sentence."""
     try:
         app()
-    except (InputError, OSError) as error:  # an OSError says which file of the user's could not be read or written
+    # an OSError says which file of the user's could not be read or written
+    except (InputError, DivergedError, OSError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.io import iread
 from jaxtyping import Bool, Float, Int
 
+from equiforce.ase_atoms import group_of
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 
@@ -26,7 +27,6 @@ ASE_NAMES = {
     "stress": ("stress",),
     "virial": ("virial", "virials"),
 }
-GROUPS = ("config_type", "group")
 
 # the keys of MD17 and sGDML, and those of rMD17
 NPZ_NUMBERS = ("z", "nuclear_charges")
@@ -135,10 +135,9 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
 
 def _frame_from_atoms(atoms: Atoms) -> Frame:
     results = atoms.calc.results if atoms.calc is not None else {}
-    group = next((str(atoms.info[key]) for key in GROUPS if key in atoms.info), "")
     arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
     values = {**atoms.info, **arrays, **results}
-    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group)
+    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info))
 
 
 def _line_with(file: str, symbol: str) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from equiforce.ase_atoms import full_matrix
 from equiforce.data import units
 from equiforce.data.frames import LABELS, Contents, Frame, read_files
 from equiforce.elements import SYMBOLS
@@ -21,7 +22,6 @@ from equiforce.options import option
 ASYMMETRY = 0.05  # of the largest component; more is no rounding
 FEW = 3  # files; more of a kind share a line of the report
 NOTHING = "none"  # the key that leaves a label out
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # places of xx, yy, zz, yz, xz, xy in the matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +113,41 @@ def _together(group: Sequence[Taken]) -> Taken:
 
 def read(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
-) -> tuple[list[Structure], ReadReport]:
-    """The structures of files or folders, and a report of which labels were taken.
+) -> list[Structure]:
+    """The structures of files or folders, in eV and Å, with the energies, forces and stresses that the files give.
+
+    :func:`equiforce.data.read.read_with_report` also says which labels were taken, and from which units.
 
     Args:
-        paths: anything ASE reads, or npz of MD17, rMD17 or sGDML; ``file.xyz@0:100`` reads a part of a file.
+        paths: one or several: anything ASE reads, or npz of MD17, rMD17 or sGDML, or a folder of such files;
+            ``file.xyz@0:100`` reads a part of a file.
         options: keys and units, where they cannot be found or are not eV and Å.
         labels_required: refuse data that have neither energies nor forces.
 
+    Returns:
+        The structures in the order of the files and of their frames.
+
     Raises:
         InputError: for a file that cannot be read, a frame that cannot be right, an ambiguous label.
+    """
+    return read_with_report(paths, options, labels_required=labels_required)[0]
+
+
+def read_with_report(
+    paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
+) -> tuple[list[Structure], ReadReport]:
+    """The structures of :func:`read`, and which labels were taken from which keys and units.
+
+    Args:
+        paths: as in :func:`read`.
+        options: as in :func:`read`.
+        labels_required: as in :func:`read`.
+
+    Returns:
+        The structures, and the report; ``print(report)`` shows a line for each file.
+
+    Raises:
+        InputError: as in :func:`read`.
     """
     options = options or ReadOptions()
     contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
@@ -285,7 +310,7 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
         )
     if not np.isfinite(values).all():
         raise _fault(where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {label} is not known")
-    matrix = values[VOIGT] if values.shape == (6,) else values.reshape(3, 3)
+    matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
         raise _fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
     volume = abs(np.linalg.det(frame.cell)) * scales.length**3

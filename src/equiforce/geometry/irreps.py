@@ -1,17 +1,153 @@
-"""The thin face over e3nn's irreps and Wigner 3j symbols.
+"""Irreducible representations of O(3), and how features of several of them lie in memory.
+
+The notation is e3nn's: ``1o`` is the irrep of degree 1 and odd parity, ``32x1o`` are 32 channels of it.
 
 Features are flat, ``[atoms, irreps.dim]``. Each block of ``channels x l p`` is stored as ``[2l+1, channels]``,
 channels last, so that the innermost loop of a kernel is contiguous. (e3nn itself stores channels first.)
 """
 
-from functools import cache
+import re
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
-import torch
-from e3nn import o3
-from e3nn.o3 import Irreps
 from jaxtyping import Float
 from torch import Tensor
+
+PARITIES = {"e": 1, "o": -1}
+LETTERS = {1: "e", -1: "o"}
+IRREP = re.compile(r"(\d+)([eo])", re.ASCII)
+TERM = re.compile(r"(?:(\d+)\s*x\s*)?(\S+)", re.ASCII)
+
+
+class Irrep(NamedTuple):
+    """One irreducible representation of O(3): the degree l of its 2l+1 components, and its parity p, 1 or -1."""
+
+    l: int
+    p: int
+
+    @classmethod
+    def of(cls, irrep: "Irrep | str | tuple[int, int]") -> "Irrep":
+        """The irrep of a name such as ``"1o"``, or of a pair (l, p).
+
+        Raises:
+            ValueError: if that is no irrep.
+        """
+        if isinstance(irrep, str):
+            found = IRREP.fullmatch(irrep.strip())
+            if found is None:
+                raise ValueError(f"{irrep!r} is not an irrep: write its degree and then e or o, for example 1o")
+            return cls(int(found[1]), PARITIES[found[2]])
+        l, p = irrep
+        if l < 0 or p not in LETTERS:
+            raise ValueError(f"there is no irrep of degree {l} and parity {p}: give a degree of 0 or more, and 1 or -1")
+        return cls(l, p)
+
+    @property
+    def dim(self) -> int:
+        """The number of components, 2l+1."""
+        return 2 * self.l + 1
+
+    def __mul__(self, other: "Irrep") -> "tuple[Irrep, ...]":
+        """The irreps in the tensor product of two irreps, by degree: |l1-l2| to l1+l2."""
+        return tuple(Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1))
+
+    def __str__(self) -> str:
+        return f"{self.l}{LETTERS[self.p]}"
+
+    __repr__ = __str__
+
+
+class MulIrrep(NamedTuple):
+    """So many channels of one irrep."""
+
+    mul: int
+    ir: Irrep
+
+    @property
+    def dim(self) -> int:
+        """The number of components of all channels."""
+        return self.mul * self.ir.dim
+
+    def __str__(self) -> str:
+        return f"{self.mul}x{self.ir}"
+
+    __repr__ = __str__
+
+
+class Irreps(tuple[MulIrrep, ...]):
+    """The irreps of a feature vector, in their order, each with its number of channels.
+
+    Args:
+        irreps: a string such as ``"32x0e + 8x1o"``, where ``"1o"`` is one channel; or pairs of a number of channels
+            and an irrep, which is an :class:`Irrep`, a name such as ``"1o"``, or a pair (l, p).
+
+    Raises:
+        ValueError: if a term of the string is no irrep, or a number of channels is negative.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, irreps: "str | Iterable[tuple[int, Irrep | str | tuple[int, int]]]" = ()) -> "Irreps":
+        if isinstance(irreps, cls):
+            return irreps
+        pairs = _terms(irreps) if isinstance(irreps, str) else irreps
+        terms = [MulIrrep(mul, Irrep.of(irrep)) for mul, irrep in pairs]
+        if any(term.mul < 0 for term in terms):
+            raise ValueError(f"{'+'.join(map(str, terms))} has a negative number of channels: give 0 or more")
+        return super().__new__(cls, terms)
+
+    @classmethod
+    def spherical_harmonics(cls, l_max: int) -> "Irreps":
+        """One channel of each degree up to ``l_max`` with its natural parity (-1)^l."""
+        return cls([(1, (l, (-1) ** l)) for l in range(l_max + 1)])
+
+    @property
+    def dim(self) -> int:
+        """The length of the feature vector."""
+        return sum(term.dim for term in self)
+
+    @property
+    def num_irreps(self) -> int:
+        """The number of channels of all irreps together."""
+        return sum(term.mul for term in self)
+
+    @property
+    def lmax(self) -> int:
+        """The highest degree that has a channel."""
+        return max(term.ir.l for term in self if term.mul > 0)
+
+    def slices(self) -> list[slice]:
+        """Where each term lies in the feature vector."""
+        stops = accumulate(term.dim for term in self)
+        return [slice(stop - term.dim, stop) for term, stop in zip(self, stops, strict=True)]
+
+    def count(self, irrep: Irrep | str) -> int:
+        """The number of channels of one irrep."""
+        wanted = Irrep.of(irrep)
+        return sum(term.mul for term in self if term.ir == wanted)
+
+    def remove_zero_multiplicities(self) -> "Irreps":
+        """These irreps without the terms that have no channel."""
+        return Irreps(term for term in self if term.mul > 0)
+
+    def __add__(self, other: "Irreps") -> "Irreps":
+        return Irreps((*self, *other))
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self))
+
+    __repr__ = __str__
+
+
+def _terms(text: str) -> list[tuple[int, str]]:
+    """The number of channels and the name of each irrep of a string such as ``"32x0e + 1o"``."""
+    if not text.strip():
+        return []
+    found = [TERM.fullmatch(term.strip()) for term in text.split("+")]
+    if None in found:
+        raise ValueError(f"{text!r} are not irreps: write terms such as 32x0e or 1o with + between them")
+    return [(int(term[1] or 1), term[2]) for term in found]
 
 
 class Block(NamedTuple):
@@ -49,9 +185,3 @@ def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps) -> Irreps:
     harmonics = Irreps.spherical_harmonics(l_max)
     made = {out for _, a in irreps_in for _, b in harmonics for out in a * b}
     return Irreps([(mul, ir) for mul, ir in irreps_out if ir in made])
-
-
-@cache
-def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
-    """The real Wigner 3j symbol of e3nn's basis, of Frobenius norm 1, float64."""
-    return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equiforce.geometry.irreps import wigner_3j
+from equiforce.geometry.wigner_3j import wigner_3j
 
 
 @cache

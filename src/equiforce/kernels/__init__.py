@@ -1,11 +1,18 @@
-"""Each operation has several implementations and one signature."""
+"""The operations that models are made of. Each has one signature and several implementations.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+==============  ==========================================================================================
+``spec/``       what an operation is: the tables of paths and couplings, and the plans of linear maps and gates
+``reference/``  its definition in plain torch, exact in float64 and differentiable to any order
+``backend.py``  what a fast implementation computes (Protocols)
+``cpu/``        generated C: ``cpu/codegen`` writes it, ``build.py`` compiles it, ``launch.py`` calls it
+``gpu/``        generated Triton: ``gpu/codegen`` writes it
+``autograd.py`` the implementations as differentiable functions
+``dispatch.py`` which implementation computes
+``cache.py``    where compiled kernels are kept
+==============  ==========================================================================================
+"""
+
 from functools import partial
-from types import ModuleType
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,21 +20,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Topology
+from equiforce.graph import AtomicGraph, Topology, check_index
 from equiforce.kernels import autograd
-from equiforce.kernels.cpu import build
-from equiforce.kernels.cpu import convolution as cpu
+from equiforce.kernels.backend import LocalBackend
+from equiforce.kernels.cpu import convolution as cpu_convolution
 from equiforce.kernels.cpu import local as cpu_local
 from equiforce.kernels.cpu import nodes as cpu_nodes
 from equiforce.kernels.cpu import pairs as cpu_pairs
+from equiforce.kernels.dispatch import Backend, Chosen, choose, describe, fused, gpu_convolution, gpu_local, using
 from equiforce.kernels.reference import convolution as reference
 from equiforce.kernels.reference import local as reference_local
 from equiforce.kernels.spec.couplings import CouplingTable
 from equiforce.kernels.spec.paths import PathTable, Radial
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
-Backend = Literal["auto", "reference", "cpu", "gpu"]
-_preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
+FEWEST_ROWS = 4  # of a spline table: every knot coordinate reads four of them
 
 
 def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor, "edges 3"]:
@@ -40,7 +47,7 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
         backend: as in :func:`convolve`.
     """
     recorded = torch.is_grad_enabled() and (graph.positions.requires_grad or graph.cell.requires_grad)
-    if recorded or _choose(backend, graph.positions, cpu_pairs.ready) is reference:
+    if recorded or choose(backend, graph.positions, cpu_pairs.ready) != "cpu":
         return graph.edge_vectors()
     return cpu_pairs.vectors(graph)
 
@@ -48,36 +55,40 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
 def pair_gradient(
     edge_gradients: Float[Tensor, "edges 3"], topology: Topology, backend: Backend = "auto"
 ) -> Float[Tensor, "atoms 3"]:
-    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, for r_ij points from centre i to neighbour j.
+    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, because r_ij points from centre i to neighbour j.
 
     Args:
         edge_gradients: dE/dr_ij of each edge, in eV/Å.
         topology: says between which atoms the edges are.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, edge_gradients, cpu_pairs.ready)
-    if chosen is reference or _sorted(topology)[1] is not None:
-        return reference.pair_gradient(edge_gradients, topology)
-    return autograd.pair_gradient(edge_gradients, topology, cpu_pairs)
+    fast = edge_gradients.dtype == torch.float64 and choose(backend, edge_gradients, cpu_pairs.ready) == "cpu"
+    if fast and _sorted(topology)[1] is None:
+        return autograd.pair_gradient(edge_gradients, topology, cpu_pairs)
+    return reference.pair_gradient(edge_gradients, topology)
 
 
-def edges(
+def edge_geometry(
     vectors: Float[Tensor, "edges 3"], l_max: int, scale: float = 1.0, backend: Backend = "auto"
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
-    """Spherical harmonics of each vector's direction, and ``scale`` times its length.
+    """Spherical harmonics Y(r_ij) of each edge, and its knot coordinate, ``scale`` times its length.
 
     Args:
         vectors: of any length but zero, in Å.
         l_max: the highest degree; there are (l_max+1)² harmonics, as in :mod:`equiforce.geometry.spherical_harmonics`.
-        scale: in 1/Å; the number of knots in an Å gives positions along a spline.
+        scale: in 1/Å; the number of knots in an Å, or 1 for lengths in Å.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, vectors, lambda: cpu.edges_ready(l_max, vectors.dtype))
-    return autograd.edges(vectors, l_max, scale, chosen) if chosen is cpu else reference.edges(vectors, l_max, scale)
+    if choose(backend, vectors, lambda: cpu_convolution.edges_ready(l_max, vectors.dtype)) == "cpu":
+        return autograd.edge_geometry(vectors, l_max, scale, cpu_convolution)
+    return reference.edge_geometry(vectors, l_max, scale)
 
 
 def halo_exchange(x: Float[Tensor, "centers features"], topology: Topology) -> Float[Tensor, "atoms features"]:
-    """Features of all atoms, from those of all but the ghosts; who has no ghosts of its own may have to give some."""
+    """Features of all atoms, ghosts included, from those of the atoms that are not ghosts.
+
+    Every process of a simulation takes part, also one that has no ghosts: others may need the features of its atoms.
+    """
     return x if topology.halo is None else autograd.halo_exchange(x, topology.halo)
 
 
@@ -98,31 +109,34 @@ def convolve(
         topology: says which edges end at which centre, in any order.
         table: the paths of the product.
         backend: ``auto`` takes the fastest that serves these tensors, unless :func:`using` says otherwise; radial
-            weights without positions are always the reference's.
+            weights without knot coordinates are always computed by the reference.
 
     Returns:
         The sum over the neighbours of each atom that is no ghost, irreps ``table.irreps_out``.
     """
-    x = x.to(harmonics.dtype)
+    x, values, coordinates = x.to(harmonics.dtype), radial.values.to(harmonics.dtype), radial.knot_coordinates
+    if coordinates is None:
+        return reference.convolve(x, harmonics, Radial(values), topology, table)
+    _check_spline(values)
     training = radial.values.requires_grad
-    spline = radial.positions is not None
-    chosen = _choose(backend, x, lambda: cpu.ready(table, x.dtype, training), in_triton=True) if spline else reference
-    if chosen is reference:
-        return reference.convolve(x, harmonics, Radial(radial.values.to(x.dtype), radial.positions), topology, table)
+    chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
+    if chosen == "reference":
+        return reference.convolve(x, harmonics, Radial(values, coordinates), topology, table)
     topology, order = _sorted(topology)
     if order is not None:
-        harmonics, radial = harmonics[order], Radial(radial.values, radial.positions[order])
-    return autograd.convolve(x, harmonics, radial, topology, table, chosen)
+        harmonics, coordinates = harmonics[order], coordinates[order]
+    implementation = cpu_convolution if chosen == "cpu" else gpu_convolution()
+    return autograd.convolve(x, harmonics, values, coordinates, topology, table, implementation)
 
 
-def mix(
+def linear(
     x: Float[Tensor, "atoms inputs"],
     weights: Float[Tensor, "species weights"],
     species: Int[Tensor, " atoms"] | None,
     plan: LinearPlan,
     backend: Backend = "auto",
 ) -> Float[Tensor, "atoms outputs"]:
-    """y_i = x_i W(species_i), irrep by irrep.
+    """y_i = x_i W(species_i), irrep by irrep; by Schur's lemma no other linear map is equivariant.
 
     Args:
         x: features of each atom, irreps ``plan.irreps_in``.
@@ -131,12 +145,14 @@ def mix(
         plan: which blocks are multiplied.
         backend: as in :func:`convolve`.
     """
-    if torch.is_autocast_enabled(x.device.type):  # these are what lower precision is for
-        return reference.mix(x, weights, species, plan)
-    chosen = _choose(backend, x, lambda: cpu_nodes.ready(x.dtype))
-    if chosen is reference:
-        return reference.mix(x, weights, species, plan)
-    return autograd.mix(x, weights, species, plan, cpu_nodes)
+    if torch.is_autocast_enabled(x.device.type):  # matrix products are what lower precision is meant for
+        return reference.linear(x, weights, species, plan)
+    _check_same_dtype("linear", x=x, weights=weights)
+    if species is not None and species.is_cpu:
+        check_index(species, "linear: species", plan.n_species, "sets of weights")
+    if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
+        return autograd.linear(x, weights, species, plan, cpu_nodes)
+    return reference.linear(x, weights, species, plan)
 
 
 def gate(
@@ -150,10 +166,9 @@ def gate(
         silu, tanh: factors of the activations.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, x, lambda: cpu_nodes.ready(x.dtype))
-    if chosen is reference:
-        return reference.gate(x, plan, silu, tanh)
-    return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
+    if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
+        return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
+    return reference.gate(x, plan, silu, tanh)
 
 
 def weighted_harmonics(
@@ -195,8 +210,9 @@ def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_a
     l_max = round(harmonics.shape[1] ** 0.5) - 1
     channels = weights.shape[1] // (l_max + 1)
     ready = partial(cpu_local.environments_ready, l_max, channels, weights.dtype)
-    chosen = _choose(backend, weights, ready, in_triton=True)
-    if chosen is not reference:
+    _check_same_dtype("environment", weights=weights, harmonics=harmonics)
+    chosen = choose(backend, weights, ready, in_triton=True)
+    if chosen != "reference":
         return autograd.environment(weights, harmonics, centers, n_atoms, l_max, _local(chosen))
     if centers is None:
         return reference_local.weighted_harmonics(weights, harmonics)
@@ -225,8 +241,9 @@ def tensor_product(
         Features of each edge, irreps ``table.irreps_out``.
     """
     ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
-    chosen = _choose(backend, features, ready, in_triton=True)
-    if chosen is reference:
+    _check_same_dtype("tensor_product", features=features, environments=environments, weights=weights)
+    chosen = choose(backend, features, ready, in_triton=True)
+    if chosen == "reference":
         return reference_local.tensor_product(features, environments, weights, topology.centers, table)
     return autograd.tensor_product(features, environments, weights, topology.centers, table, _local(chosen))
 
@@ -247,7 +264,8 @@ def tensor_product_of_harmonics(
         environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
-    if _choose(backend, harmonics, ready, in_triton=True) is cpu:
+    _check_same_dtype("tensor_product", harmonics=harmonics, environments=environments, weights=weights)
+    if choose(backend, harmonics, ready, in_triton=True) == "cpu":
         given = (of_harmonics, harmonics, environments, weights, topology.centers, table)
         return autograd.tensor_product_of_harmonics(*given, cpu_local)
     features = weighted_harmonics(of_harmonics, harmonics, backend)
@@ -255,98 +273,55 @@ def tensor_product_of_harmonics(
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The first ``n`` columns, and all of them: what to write where both are needed."""
+    """The first ``n`` columns and all columns, for code that needs both; cheaper backwards than a slice."""
     return autograd.leading(x, n)
 
 
 def lookup(
     values: Float[Tensor, "kinds rows columns"],
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges columns"]:
-    """The splines of each edge's kind at its position, written out edge by edge.
+    """The splines of each edge's kind at its knot coordinate, written out edge by edge.
 
     Args:
         values: coefficients of cubic B-splines, as in :class:`Radial`, for each kind of edge.
-        positions: of each edge, between 0 and rows - 3.
+        knot_coordinates: of each edge, between 0 and rows - 3.
         kinds: which splines an edge reads.
         backend: as in :func:`convolve`.
     """
-    chosen = _choose(backend, positions, partial(cpu_local.lookup_ready, positions.dtype), in_triton=True)
-    values = values.to(positions.dtype)
-    if chosen is reference:
-        return reference_local.lookup(values, positions, kinds)
-    return autograd.lookup(values, positions, kinds, _local(chosen))
+    values = values.to(knot_coordinates.dtype)
+    _check_spline(values[0] if len(values) else values)
+    if kinds.is_cpu:
+        check_index(kinds, "lookup: kinds", len(values), "kinds of edges")
+    ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
+    chosen = choose(backend, knot_coordinates, ready, in_triton=True)
+    if chosen == "reference":
+        return reference_local.lookup(values, knot_coordinates, kinds)
+    return autograd.lookup(values, knot_coordinates, kinds, _local(chosen))
 
 
-@contextmanager
-def using(backend: Backend) -> Iterator[None]:
-    """Makes ``auto`` mean this backend for a while: an oracle for tests, and a way round a kernel under suspicion."""
-    token = _preferred.set(backend)
-    try:
-        yield
-    finally:
-        _preferred.reset(token)
+def _local(chosen: Chosen) -> LocalBackend:
+    return cpu_local if chosen == "cpu" else gpu_local()
 
 
-def describe(device: torch.device | str) -> str:
-    """Which implementation serves tensors on a device, in words."""
-    device = torch.device(device)
-    if not fused(device):
-        return "plain torch"
-    return f"generated C, {build.target().name}" if device.type == "cpu" else "generated Triton"
+def _check_same_dtype(operation: str, **tensors: Tensor) -> None:
+    first, *others = tensors
+    for name in others:
+        if tensors[name].dtype != tensors[first].dtype:
+            raise InputError(
+                f"{operation}: {name} are {tensors[name].dtype} and {first} {tensors[first].dtype}: convert one of them"
+            )
 
 
-def fused(device: torch.device | str) -> bool:
-    """Whether convolutions on a device write nothing out edge by edge."""
-    device = torch.device(device)
-    if _preferred.get() == "reference":
-        return False
-    if device.type == "cpu":
-        return cpu.edges_ready(0, torch.float32)
-    return device.type == "cuda" and _gpu(torch.zeros(1, device=device), _preferred.get()) is not None
-
-
-def _choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_triton: bool = False) -> ModuleType:
-    """The implementation for tensors like an example; ``in_triton`` says whether there is one for GPUs."""
-    wanted = _preferred.get() if backend == "auto" else backend
-    if wanted == "reference":
-        return reference
-    if wanted in ("auto", "cpu") and example.device.type == "cpu" and ready():
-        return cpu
-    if wanted in ("auto", "gpu") and in_triton and (found := _gpu(example, wanted)) is not None:
-        return found
-    if wanted != "auto" and in_triton:
-        raise InputError(
-            f"the kernels of backend {wanted!r} cannot compute {example.dtype} on {example.device} here: choose auto"
-        )
-    return reference
-
-
-def _local(chosen: ModuleType) -> ModuleType:
-    """What the chosen implementation has for strictly local models."""
-    if chosen is cpu:
-        return cpu_local
-    from equiforce.kernels.gpu import local as gpu_local  # noqa: PLC0415 - an optional backend
-
-    return gpu_local
-
-
-def _gpu(example: Tensor, wanted: Backend) -> ModuleType | None:
-    """The kernels in Triton, where they can compute; on the CPU only by name, for tests in Triton's interpreter."""
-    if example.device.type != "cuda" and wanted != "gpu":
-        return None
-    from equiforce.kernels.gpu import convolution as gpu  # noqa: PLC0415 - an optional backend
-
-    usable = example.dtype in gpu.DTYPES and gpu.available() and (example.is_cuda or gpu.interpreted())
-    if not usable and example.is_cuda:
-        build.tell_once("equiforce computes with plain torch on the GPU, many times slower: pip install triton")
-    return gpu if usable else None
+def _check_spline(values: Tensor) -> None:
+    if len(values) < FEWEST_ROWS:
+        raise InputError(f"a table of cubic splines has at least {FEWEST_ROWS} rows, and this one has {len(values)}")
 
 
 def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:
-    """The same edges in the order that kernels want, and something of each edge in that order."""
+    """The same edges sorted by centre, as kernels want them, and the values of each edge in that order."""
     topology, order = _sorted(topology)
     return topology, values if order is None else values[order]
 
@@ -371,14 +346,14 @@ __all__ = [
     "Radial",
     "convolve",
     "describe",
-    "edges",
+    "edge_geometry",
     "environment",
     "fused",
     "gate",
     "halo_exchange",
     "leading",
+    "linear",
     "lookup",
-    "mix",
     "pair_gradient",
     "pair_vectors",
     "sorted_by_center",

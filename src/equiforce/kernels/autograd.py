@@ -1,32 +1,46 @@
 """The kernels as differentiable functions, whichever backend computes them."""
 
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from equiforce.graph import HaloExchange, Topology
+from equiforce.kernels.backend import (
+    ConvolutionBackend,
+    EdgeBackend,
+    HarmonicsBackend,
+    LocalBackend,
+    NeedsGrad,
+    NodeBackend,
+    PairBackend,
+    Tangents,
+)
 from equiforce.kernels.spec.couplings import CouplingTable
-from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Radial, Tangents
+from equiforce.kernels.spec.paths import PathTable
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
 
 def convolve(
-    x: Tensor, harmonics: Tensor, radial: Radial, topology: Topology, table: PathTable, backend: ModuleType
+    x: Tensor,
+    harmonics: Tensor,
+    values: Tensor,
+    knot_coordinates: Tensor,
+    topology: Topology,
+    table: PathTable,
+    backend: ConvolutionBackend,
 ) -> Tensor:
-    """sum_j R(r_ij) (Y(r_ij) x x_j) by a backend's ``gather`` and ``scatter``; twice differentiable."""
-    values = radial.values.to(x.dtype)
-    return _Gather.apply(x, harmonics, values, radial.positions, topology, table, backend)
+    """sum_j R(r_ij) (Y(r_ij) x x_j); twice differentiable."""
+    return _Convolve.apply(x, harmonics, values, knot_coordinates, topology, table, backend)
 
 
 def halo_exchange(x: Tensor, ghosts: HaloExchange) -> Tensor:
     """Features of one's own atoms and of ghosts; differentiable to any order."""
-    return _Fetch.apply(x, ghosts)
+    return _ForwardComm.apply(x, ghosts)
 
 
-class _Fetch(torch.autograd.Function):
+class _ForwardComm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, ghosts) -> Tensor:
         ctx.rest = (ghosts,)
@@ -34,10 +48,10 @@ class _Fetch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
-        return _apply(_GiveBack, g, *ctx.rest), None
+        return _apply(_ReverseComm, g, *ctx.rest), None
 
 
-class _GiveBack(torch.autograd.Function):
+class _ReverseComm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, g, ghosts) -> Tensor:
         ctx.rest = (ghosts,)
@@ -45,10 +59,10 @@ class _GiveBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
-        return _apply(_Fetch, tangent, *ctx.rest), None
+        return _apply(_ForwardComm, tangent, *ctx.rest), None
 
 
-def pair_gradient(edge_gradients: Tensor, topology: Topology, backend: ModuleType) -> Tensor:
+def pair_gradient(edge_gradients: Tensor, topology: Topology, backend: PairBackend) -> Tensor:
     """dE/dr_i from dE/dr_ij by a backend; differentiable to any order."""
     return _PairGradient.apply(edge_gradients, topology, backend)
 
@@ -75,91 +89,95 @@ class _Differences(torch.autograd.Function):
         return _apply(_PairGradient, tangent, *ctx.rest), None, None
 
 
-def edges(vectors: Tensor, l_max: int, scale: float, backend: ModuleType) -> tuple[Tensor, Tensor]:
-    """Harmonics and positions of edges by a backend; twice differentiable."""
-    return _Edges.apply(vectors, l_max, scale, backend)
+def edge_geometry(vectors: Tensor, l_max: int, scale: float, backend: EdgeBackend) -> tuple[Tensor, Tensor]:
+    """Harmonics and knot coordinates of edges; twice differentiable."""
+    return _EdgeGeometry.apply(vectors, l_max, scale, backend)
 
 
-class _Edges(torch.autograd.Function):
+class _EdgeGeometry(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors, l_max, scale, backend) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(vectors)
         ctx.rest = l_max, scale, backend
-        return backend.edges(vectors, l_max, scale)
+        return backend.edge_geometry(vectors, l_max, scale)
 
     @staticmethod
-    def backward(ctx: Any, g_harmonics: Tensor, g_positions: Tensor):
+    def backward(ctx: Any, g_harmonics: Tensor, g_coordinates: Tensor):
         (vectors,) = ctx.saved_tensors
-        return _apply(_EdgesTranspose, vectors, g_harmonics, g_positions, *ctx.rest), None, None, None
+        return _apply(_EdgeGeometryBackward, vectors, g_harmonics, g_coordinates, *ctx.rest), None, None, None
 
 
-class _EdgesTranspose(torch.autograd.Function):
+class _EdgeGeometryBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors, g_harmonics, g_positions, l_max, scale, backend) -> Tensor:
-        ctx.save_for_backward(vectors, g_harmonics, g_positions)
+    def forward(ctx: Any, vectors, g_harmonics, g_coordinates, l_max, scale, backend) -> Tensor:
+        ctx.save_for_backward(vectors, g_harmonics, g_coordinates)
         ctx.rest = l_max, scale, backend
-        return backend.edges_transpose(vectors, g_harmonics, g_positions, l_max, scale)
+        return backend.edge_geometry_backward(vectors, g_harmonics, g_coordinates, l_max, scale)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
         _refuse_third_derivative()
-        vectors, g_harmonics, g_positions = ctx.saved_tensors
+        vectors, g_harmonics, g_coordinates = ctx.saved_tensors
         l_max, scale, backend = ctx.rest
         for_vectors, *for_gradients = _continues(ctx, 3)
-        along = backend.edges_tangent(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
-        given = (vectors, tangent, g_harmonics, g_positions, l_max, scale)
-        bent = backend.edges_curvature(*given) if for_vectors else None
+        along = backend.edge_geometry_jvp(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
+        given = (vectors, tangent, g_harmonics, g_coordinates, l_max, scale)
+        bent = backend.edge_geometry_backward_jvp(*given) if for_vectors else None
         return bent, *along, None, None, None
 
 
-class _Gather(torch.autograd.Function):
+class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x, harmonics, values, positions, topology, table, backend) -> Tensor:
-        ctx.save_for_backward(x, harmonics, values, positions)
+    def forward(ctx: Any, x, harmonics, values, knot_coordinates, topology, table, backend) -> Tensor:
+        ctx.save_for_backward(x, harmonics, values, knot_coordinates)
         ctx.rest = topology, table, backend
-        return backend.gather(x, harmonics, values, positions, topology, table)
+        return backend.convolve_forward(x, harmonics, values, knot_coordinates, topology, table)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
         inputs = ctx.saved_tensors
-        x, harmonics, values, positions = _continues(ctx, 4)
-        wanted = NeedsGrad(x, harmonics or positions, values)
-        gradients = _apply(_Scatter, g.contiguous(), *inputs, *ctx.rest, wanted)
+        x, harmonics, values, knot_coordinates = _continues(ctx, 4)
+        needs_grad = NeedsGrad(x, harmonics or knot_coordinates, values)
+        gradients = _apply(_ConvolveBackward, g.contiguous(), *inputs, *ctx.rest, needs_grad)
         return *gradients, None, None, None
 
 
-class _Scatter(torch.autograd.Function):
+class _ConvolveBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, g, x, harmonics, values, positions, topology, table, backend, wanted):
-        ctx.save_for_backward(g, x, harmonics, values, positions)
+    def forward(ctx: Any, g, x, harmonics, values, knot_coordinates, topology, table, backend, needs_grad):
+        ctx.save_for_backward(g, x, harmonics, values, knot_coordinates)
         ctx.rest = topology, table, backend
         ctx.set_materialize_grads(False)
-        return backend.scatter(g, x, harmonics, values, positions, topology, table, wanted)
+        return backend.convolve_backward(g, x, harmonics, values, knot_coordinates, topology, table, needs_grad)
 
     @staticmethod
-    def backward(ctx: Any, dx, dharmonics, dvalues, dpositions):
+    def backward(ctx: Any, dx, dharmonics, dvalues, dcoordinates):
         """The gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
         _refuse_third_derivative()
-        g, x, harmonics, values, positions = ctx.saved_tensors
+        g, x, harmonics, values, knot_coordinates = ctx.saved_tensors
         topology, table, backend = ctx.rest
-        for_g, for_x, for_harmonics, for_values, for_positions = _continues(ctx, 5)
-        wanted = NeedsGrad(for_x, for_harmonics or for_positions, for_values)
-        along = (dx, dharmonics, dpositions)
+        for_g, for_x, for_harmonics, for_values, for_coordinates = _continues(ctx, 5)
+        needs_grad = NeedsGrad(for_x, for_harmonics or for_coordinates, for_values)
+        along = (dx, dharmonics, dcoordinates)
         total: list[Tensor | None] = [None] * 5
         if any(tangent is not None for tangent in along):
-            pairs = zip(along, (x, harmonics, positions), strict=True)
+            pairs = zip(along, (x, harmonics, knot_coordinates), strict=True)
             tangents = Tangents(*(torch.zeros_like(of) if t is None else t.contiguous() for t, of in pairs))
             if for_g:
-                total[0] = backend.gather(x, harmonics, values, positions, topology, table, tangents)
-            if any(wanted):
-                total[1:] = backend.scatter(g, x, harmonics, values, positions, topology, table, wanted, tangents)
+                total[0] = backend.convolve_forward(x, harmonics, values, knot_coordinates, topology, table, tangents)
+            if any(needs_grad):
+                total[1:] = backend.convolve_backward(
+                    g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, tangents
+                )
         if dvalues is not None:  # the form is linear in the table: its tangent takes the table's place
             dvalues = dvalues.contiguous()
             if for_g:
-                total[0] = _sum(total[0], backend.gather(x, harmonics, dvalues, positions, topology, table))
-            if wanted.x or wanted.geometry:
-                others = NeedsGrad(wanted.x, wanted.geometry, values=False)
-                more = backend.scatter(g, x, harmonics, dvalues, positions, topology, table, others)
+                total[0] = _sum(
+                    total[0], backend.convolve_forward(x, harmonics, dvalues, knot_coordinates, topology, table)
+                )
+            if needs_grad.x or needs_grad.geometry:
+                others = NeedsGrad(needs_grad.x, needs_grad.geometry, values=False)
+                more = backend.convolve_backward(g, x, harmonics, dvalues, knot_coordinates, topology, table, others)
                 total[1:] = [_sum(a, b) for a, b in zip(total[1:], more, strict=True)]
         return *total, None, None, None, None
 
@@ -174,7 +192,7 @@ def _continues(ctx: Any, n_inputs: int, first: int = 0) -> list[bool]:
     No tensor comes before the first, and none of them is None but the last: of others torch keeps no function.
 
     Autograd asks a function for all gradients, also those that nothing in this pass will use: forces do not need those
-    of the weights, nor weights those of the positions. What the engine will visit is known to it alone.
+    of the weights, nor weights those of the knot coordinates. What the engine will visit is known to it alone.
     """
     needed = ctx.needs_input_grad[first : first + n_inputs]
     return [
@@ -190,13 +208,13 @@ def _will_visit(node: Any) -> bool:
         return True
 
 
-def mix(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan, backend: ModuleType) -> Tensor:
+def linear(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan, backend: NodeBackend) -> Tensor:
     """y_i = x_i W(species_i) by a backend; differentiable to any order."""
-    return _Form.apply("y", ("x", "w", "y"), partial(backend.mix, species=species, plan=plan), x, weights)
+    return _Form.apply("y", ("x", "w", "y"), partial(backend.linear, species=species, plan=plan), x, weights)
 
 
 def environment(
-    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, l_max: int, backend: ModuleType
+    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, l_max: int, backend: LocalBackend
 ) -> Tensor:
     """Γ_i = sum_j w_ij Y_ij by a backend; differentiable to any order."""
     shape = {"centers": centers, "n_atoms": n_atoms, "l_max": l_max, "channels": weights.shape[1] // (l_max + 1)}
@@ -210,7 +228,7 @@ def tensor_product(
     weights: Tensor,
     centers: Tensor,
     table: CouplingTable,
-    backend: ModuleType,
+    backend: LocalBackend,
 ) -> Tensor:
     """V_ij x Γ_i by a backend: the operator of each atom, then each edge by it; differentiable to any order."""
     names = ("result", "operator", "features")
@@ -225,7 +243,7 @@ def tensor_product_of_harmonics(
     weights: Tensor,
     centers: Tensor,
     table: CouplingTable,
-    backend: ModuleType,
+    backend: HarmonicsBackend,
 ) -> Tensor:
     """The same for V_ij = w_ij Y_ij, which is not written out."""
     names = ("result", "operator", "weights", "harmonics")
@@ -234,7 +252,7 @@ def tensor_product_of_harmonics(
     return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
 
 
-def _operators(environments: Tensor, weights: Tensor, table: CouplingTable, backend: ModuleType) -> Tensor:
+def _operators(environments: Tensor, weights: Tensor, table: CouplingTable, backend: LocalBackend) -> Tensor:
     names = ("operator", "environment", "weights")
     return _Form.apply(names[0], names, partial(backend.couple, table=table), environments, weights)
 
@@ -266,41 +284,42 @@ class _Form(torch.autograd.Function):
         return None, None, None, *gradients
 
 
-def lookup(values: Tensor, positions: Tensor, kinds: Tensor, backend: ModuleType) -> Tensor:
-    """Splines at positions by a backend; differentiable to any order."""
-    return _Lookup.apply(positions, values, None, "rows", kinds, tuple(values.shape), 0, backend)
+def lookup(values: Tensor, knot_coordinates: Tensor, kinds: Tensor, backend: LocalBackend) -> Tensor:
+    """Splines at knot coordinates by a backend; differentiable to any order."""
+    return _Lookup.apply(knot_coordinates, values, None, "rows", kinds, tuple(values.shape), 0, backend)
 
 
 class _Lookup(torch.autograd.Function):
     """Two of rows, table and strengths give the third, in the form sum_e s_e <rows_e, B(t_e) table>.
 
-    It is linear in all but the positions t, whose derivative is the same form with the next derivative of the basis B.
+    It is linear in all but the knot coordinates t. The derivative with respect to these is the same form with the next
+    derivative of the basis B.
     """
 
     NAMES = ("rows", "table", "strengths")
 
     @staticmethod
-    def forward(ctx: Any, positions, first, second, result, kinds, shape, order, backend) -> Tensor:
-        ctx.save_for_backward(positions, first, second)
+    def forward(ctx: Any, knot_coordinates, first, second, result, kinds, shape, order, backend) -> Tensor:
+        ctx.save_for_backward(knot_coordinates, first, second)
         ctx.rest = result, kinds, shape, order, backend
-        return backend.lookup(result, first, second, positions, kinds, shape, order)
+        return backend.lookup(result, first, second, knot_coordinates, kinds, shape, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor):
-        positions, first, second = ctx.saved_tensors
+        knot_coordinates, first, second = ctx.saved_tensors
         result, *rest, order, backend = ctx.rest
         given = [name for name in _Lookup.NAMES if name != result]
         known = {given[0]: first, given[1]: second, result: gradient}
-        for_positions, *for_given = _continues(ctx, 3)
+        for_coordinates, *for_given = _continues(ctx, 3)
         bent = None
-        if for_positions:
+        if for_coordinates:
             rows, table, strengths = (known[name] for name in _Lookup.NAMES)
-            bent = _apply(_Lookup, positions, rows, table, "strengths", *rest, order + 1, backend)
+            bent = _apply(_Lookup, knot_coordinates, rows, table, "strengths", *rest, order + 1, backend)
             bent = bent if strengths is None else bent * strengths
         gradients: list[Tensor | None] = []
         for name, goes_on in zip(given, for_given, strict=True):
             pair = (known[other] for other in _Lookup.NAMES if other != name)
-            gradients.append(_apply(_Lookup, positions, *pair, name, *rest, order, backend) if goes_on else None)
+            gradients.append(_apply(_Lookup, knot_coordinates, *pair, name, *rest, order, backend) if goes_on else None)
         return bent, *gradients, None, None, None, None, None
 
 
@@ -322,7 +341,7 @@ class _Leading(torch.autograd.Function):
         return total, None
 
 
-def gate(x: Tensor, plan: GatePlan, gains: tuple[float, float], backend: ModuleType) -> Tensor:
+def gate(x: Tensor, plan: GatePlan, gains: tuple[float, float], backend: NodeBackend) -> Tensor:
     """The gate by a backend; twice differentiable."""
     return _Gate.apply(x, plan, gains, backend)
 
@@ -336,21 +355,21 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
-        return _apply(_GateGradient, *ctx.saved_tensors, g, *ctx.rest), None, None, None
+        return _apply(_GateBackward, *ctx.saved_tensors, g, *ctx.rest), None, None, None
 
 
-class _GateGradient(torch.autograd.Function):
+class _GateBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, g, plan, gains, backend) -> Tensor:
         ctx.save_for_backward(x, g)
         ctx.rest = plan, gains, backend
-        return backend.gate_gradient(x, g, plan, *gains)
+        return backend.gate_backward(x, g, plan, *gains)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
         _refuse_third_derivative()
         plan, gains, backend = ctx.rest
-        return *backend.gate_curvature(*ctx.saved_tensors, tangent, plan, *gains), None, None, None
+        return *backend.gate_double_backward(*ctx.saved_tensors, tangent, plan, *gains), None, None, None
 
 
 def _refuse_third_derivative() -> None:

@@ -1,31 +1,27 @@
-"""The models by name. A new one is added here, and nowhere else."""
+"""The models, by name in ``REGISTRY``.
 
-from typing import Any
+A model is a class in a file of its own, here or in another package, which ``register`` makes known to training, model
+files, calculators, LAMMPS and the command line. ``base.py`` says what it has; docs/models.md shows a complete one.
+"""
 
-from torch import nn
-
-from equiforce.models.allegro import Allegro, AllegroConfig
+from equiforce.models.base import Footprint, Model, ModelConfig, Moment
 from equiforce.models.nequip import NequIP, NequIPConfig
+from equiforce.models.registry import REGISTRY, STANDARD, ModelKind, register
 
-MODELS: dict[str, tuple[type, type[nn.Module]]] = {
-    "nequip": (NequIPConfig, NequIP),
-    "allegro": (AllegroConfig, Allegro),
-}
-# for a start, chosen on several sets of data (docs/accuracy.md); what is given beside them goes before them
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "nequip": {
-        "small": {"l_max": 1, "channels": 32, "n_layers": 3},
-        "standard": {},
-        "accurate": {"channels": 64, "n_layers": 5},
-    },
-    "allegro": {
-        "small": {"scalar_channels": 32, "latent_width": 32, "tensor_channels": 16},
-        "standard": {},
-        "accurate": {"l_max": 3, "tensor_channels": 64},
-    },
-}
+# isort: split
+from equiforce.models.allegro import Allegro, AllegroConfig  # after NequIP, in whose order models are listed
 
-
-def kind_of(model: nn.Module) -> str:
-    """The name under which the class of ``model`` is known."""
-    return next(kind for kind, (_, cls) in MODELS.items() if type(model) is cls)
+__all__ = [
+    "REGISTRY",
+    "STANDARD",
+    "Allegro",
+    "AllegroConfig",
+    "Footprint",
+    "Model",
+    "ModelConfig",
+    "ModelKind",
+    "Moment",
+    "NequIP",
+    "NequIPConfig",
+    "register",
+]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,13 +15,18 @@ from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import Topology
 from equiforce.kernels import (
     CouplingTable,
-    edges,
+    edge_geometry,
     environment,
     leading,
     sorted_by_center,
     tensor_product,
     tensor_product_of_harmonics,
 )
+from equiforce.kernels.cpu.targets import KernelSource
+from equiforce.models import allegro_resources
+from equiforce.models.allegro_resources import LayerShape
+from equiforce.models.base import Footprint, ModelConfig
+from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
@@ -30,9 +35,13 @@ from equiforce.options import option
 
 RATIO = 0.5  # of a layer's update to what it updates: alpha of arXiv 2204.05249, as the authors' first code fixed it
 
+# presets, chosen on several sets of data (docs/accuracy.md)
+SMALL: dict[str, Any] = {"scalar_channels": 32, "latent_width": 32, "tensor_channels": 16}
+ACCURATE: dict[str, Any] = {"l_max": 3, "tensor_channels": 64}
+
 
 @dataclass(frozen=True, kw_only=True)
-class AllegroConfig:
+class AllegroConfig(ModelConfig):
     """The shape of an Allegro network."""
 
     cutoff: float = option(5.0, "nothing beyond it is seen, whatever the number of layers", unit="Å", gt=0, le=50)
@@ -84,14 +93,6 @@ class AllegroConfig:
     )
     mean_neighbors: float | None = option(None, "sums over edges are divided by its root; measured on the data", gt=0)
 
-    def __post_init__(self) -> None:
-        for pair, cutoff in (self.pair_cutoffs or {}).items():
-            if not 0 < cutoff <= self.cutoff:
-                raise ValueError(
-                    f"model.pair_cutoffs has {cutoff} Å for {pair}: give a length above 0 and not beyond "
-                    f"model.cutoff={self.cutoff}"
-                )
-
     def __str__(self) -> str:
         channels = f"{self.scalar_channels} scalar and {self.tensor_channels} tensor channels"
         return f"{self.n_layers} layers, l_max {self.l_max}, {channels}, parity {str(self.parity).lower()}"
@@ -126,7 +127,20 @@ class AllegroLayer(nn.Module):
         weights = None if self.for_environment is None else self.for_environment(hidden)
         return self.latent.last(hidden), products if self.mixing is None else self.mixing(products), weights
 
+    @property
+    def shape(self) -> LayerShape:
+        """What the layer's memory depends on."""
+        environment = 0 if self.for_environment is None else self.for_environment.weights[0].shape[1]
+        mixed = 0 if self.mixing is None else self.mixing.plan.dims[1]
+        return LayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), environment, mixed)
 
+
+@register(
+    "allegro",
+    AllegroConfig,
+    reason="strictly local: nothing is exchanged between atoms, for very large systems",
+    presets={"small": SMALL, "standard": {}, "accurate": ACCURATE},
+)
 class Allegro(nn.Module):
     """The energy of each atom as a sum over its edges, none of which sees beyond the cutoff of their centre."""
 
@@ -174,20 +188,18 @@ class Allegro(nn.Module):
             near = vectors.detach().norm(dim=1) * self.stretch[kinds] < self.config.cutoff
             topology, vectors, kinds = topology.select_edges(near), vectors[near], kinds[near]
         knots = self.two_body.knots
-        harmonics, positions = edges(
+        harmonics, knot_coordinates = edge_geometry(
             vectors, self.config.l_max, (1.0 if knots is None else knots.per_length) / self.config.cutoff
         )
         if self.config.pair_cutoffs is not None:
-            positions = positions * self.stretch[kinds]
-        scalars, weights, of_tensors = self.two_body(positions, kinds)
-        times, seen = (
-            partial(tensor_product_of_harmonics, of_tensors, harmonics),
-            [scalars],
-        )  # V_ij x, with V_ij = w_ij Y_ij
+            knot_coordinates = knot_coordinates * self.stretch[kinds]
+        scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
+        times = partial(tensor_product_of_harmonics, of_tensors, harmonics)  # V_ij x, with V_ij = w_ij Y_ij
+        seen = [scalars]
         for layer in self.layers:
             update, tensors, weights = layer(seen, times, weights, harmonics, topology)
             times = partial(tensor_product, tensors)
-            seen = [self.updated(seen[0], update, positions)] if self.config.residual else [*seen, update]
+            seen = [self.updated(seen[0], update, knot_coordinates)] if self.config.residual else [*seen, update]
         energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
 
@@ -195,11 +207,27 @@ class Allegro(nn.Module):
         """The ordered pair of species of each edge, centre first."""
         return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
-    def updated(self, x: Tensor, update: Tensor, positions: Tensor) -> Tensor:
+    def updated(self, x: Tensor, update: Tensor, knot_coordinates: Tensor) -> Tensor:
         """The paper's residual form: a fixed share of the update, which fades out at the cutoff."""
         end = 1.0 if self.two_body.knots is None else self.two_body.knots.per_length
-        fading = envelope(positions, end, self.config.envelope_p).unsqueeze(1)
+        fading = envelope(knot_coordinates, end, self.config.envelope_p).unsqueeze(1)
         return (x + RATIO * fading * update) / math.sqrt(1 + RATIO**2)
+
+    def footprint(self, *, training: bool) -> Footprint:
+        """What a strictly local model adds to the memory of a step."""
+        config, two_body = self.config, self.two_body
+        return allegro_resources.footprint(
+            [layer.shape for layer in self.layers],
+            two_body=sum(head.weights[0].shape[1] for head in two_body.heads),
+            hidden=config.radial_width * config.radial_depth if two_body.knots is None else 0,
+            example=two_body.first,
+            training=training,
+        )
+
+    def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list[KernelSource]:  # noqa: ARG002 - the same
+        """The generated C kernels that the model calls."""
+        tables, splines = [layer.table for layer in self.layers], self.two_body.knots is not None
+        return allegro_resources.needed_kernels(tables, splines=splines, dtype=dtype)
 
 
 def pair_stretch(config: AllegroConfig, species: Sequence[str]) -> Float[Tensor, " kinds"]:

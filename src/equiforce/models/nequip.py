@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,19 +11,26 @@ from torch import Tensor, nn
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import Topology, without_edges
-from equiforce.kernels import Radial, edges
+from equiforce.kernels import Radial, edge_geometry
+from equiforce.kernels.cpu.targets import KernelSource
+from equiforce.models import nequip_resources
+from equiforce.models.base import Footprint, ModelConfig
+from equiforce.models.nequip_resources import LayerShape
+from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import BesselBasis, Knots, ParameterCache
 from equiforce.options import option
 
+# presets, chosen on several sets of data (docs/accuracy.md)
+SMALL: dict[str, Any] = {"l_max": 1, "channels": 32, "n_layers": 3}
+ACCURATE: dict[str, Any] = {"channels": 64, "n_layers": 5}
+
 
 @dataclass(frozen=True, kw_only=True)
-class NequIPConfig:
+class NequIPConfig(ModelConfig):
     """The shape of a NequIP network."""
-
-    pair_cutoffs: ClassVar[None] = None  # one cutoff for all pairs
 
     cutoff: float = option(5.0, "as in most equivariant models; the paper took 4 for molecules", unit="Å", gt=0, le=50)
     n_layers: int = option(
@@ -78,6 +85,7 @@ class NequIPConfig:
     mean_neighbors: float | None = option(None, "messages are divided by its root; measured on the training data", gt=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.channels, list) and len(self.channels) != self.l_max + 1:
             raise ValueError(
                 f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} "
@@ -130,7 +138,19 @@ class NequIPLayer(nn.Module):
         updated = self.gate(self.convolution(h, harmonics, radial, topology.species, topology))
         return h + updated if self.residual else updated
 
+    @property
+    def shape(self) -> LayerShape:
+        """What the layer's memory depends on."""
+        hidden = sum(weight.shape[1] for weight in self.convolution.radial.mlp.weights[:-1])
+        return LayerShape(self.convolution.table, self.gate.irreps_in.dim, self.gate.irreps_out.dim, hidden)
 
+
+@register(
+    "nequip",
+    NequIPConfig,
+    reason="message passing: learns from few data; quick on a CPU",
+    presets={"small": SMALL, "standard": {}, "accurate": ACCURATE},
+)
 class NequIP(nn.Module):
     """The energy of each atom from its surroundings, up to ``n_layers`` times the cutoff away."""
 
@@ -180,29 +200,45 @@ class NequIP(nn.Module):
     def propagate(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
         """The features of each atom after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
-        harmonics, positions = edges(vectors, self.config.l_max, per_length)
+        harmonics, knot_coordinates = edge_geometry(vectors, self.config.l_max, per_length)
         h = self.embed(topology.species)
-        for layer, radial in zip(self.layers, self.radial_weights(positions), strict=True):
+        for layer, radial in zip(self.layers, self.radial_weights(knot_coordinates), strict=True):
             h = layer(h, harmonics, radial, topology)
         return h
 
-    def radial_weights(self, positions: Float[Tensor, " edges"]) -> list[Radial]:
-        """R of each layer, from positions along its spline, or from lengths in Å where there is none."""
+    def radial_weights(self, knot_coordinates: Float[Tensor, " edges"]) -> list[Radial]:
+        """R of each layer, from knot_coordinates along its spline, or from lengths in Å where there is none."""
         if self.knots is None:
-            basis = self.radial_basis(positions)
+            basis = self.radial_basis(knot_coordinates)
             return [Radial(layer.convolution.radial(basis)) for layer in self.layers]
-        sources = [self.knots.solve, *self.radial_basis.parameters()]
+        sources = list(self.radial_basis.parameters())
         for layer in self.layers:
             sources += layer.convolution.radial.parameters()
-        return [Radial(table, positions) for table in self.cache(self.tables, sources)]
+        return [Radial(table, knot_coordinates) for table in self.cache(self.tables, sources)]
 
     def tables(self) -> list[Float[Tensor, "rows weights"]]:
         """The coefficients of each layer's splines."""
-        with torch.autocast(self.knots.lengths.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            basis = self.radial_basis(self.knots.lengths)
+        weight = self.embed.weight
+        with torch.autocast(weight.device.type, enabled=False):  # a knot's rounding is a bump in the energy
+            basis = self.radial_basis(self.knots.lengths(like=weight))
             return [layer.convolution.radial.spline(basis, self.knots) for layer in self.layers]
 
     def isolated(self) -> Float[Tensor, " species"]:
         """What the network gives an atom of each species without neighbours: zero, unless every layer sees itself."""
         species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
         return self.readout(self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))).squeeze(1)
+
+    def footprint(self, *, training: bool) -> Footprint:
+        """What message passing adds to the memory of a step."""
+        return nequip_resources.footprint(
+            [layer.shape for layer in self.layers],
+            n_harmonics=(self.config.l_max + 1) ** 2,
+            n_knots=0 if self.knots is None else self.knots.n_samples,
+            example=self.embed.weight,
+            training=training,
+        )
+
+    def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list[KernelSource]:
+        """The generated C kernels that the model calls."""
+        tables = [layer.convolution.table for layer in self.layers]
+        return nequip_resources.needed_kernels(tables, dtype, training=training)

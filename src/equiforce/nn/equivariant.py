@@ -7,12 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps, blocks
-from equiforce.kernels import GatePlan, LinearPlan, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, linear
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN
 
 
 class Linear(nn.Module):
-    """Mixes the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
+    """HasLinearMaps the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
 
     Args:
         irreps_in: of the features.
@@ -25,11 +25,11 @@ class Linear(nn.Module):
         self.plan = LinearPlan(Irreps(irreps_in), Irreps(irreps_out), scale=scale)
         self.weights = nn.Parameter(torch.randn(1, self.plan.n_weights))
 
-    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
+    def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.weights, self.plan)]
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
-        return mix(x, self.weights, None, self.plan)
+        return linear(x, self.weights, None, self.plan)
 
 
 class SpeciesLinear(nn.Module):
@@ -40,13 +40,13 @@ class SpeciesLinear(nn.Module):
         self.plan = LinearPlan(Irreps(irreps_in), Irreps(irreps_out), n_species)
         self.weights = nn.Parameter(torch.randn(n_species, self.plan.n_weights))
 
-    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
+    def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.weights, self.plan)]
 
     def forward(
         self, x: Float[Tensor, "atoms inputs"], species: Int[Tensor, " atoms"]
     ) -> Float[Tensor, "atoms outputs"]:
-        return mix(x, self.weights, species, self.plan)
+        return linear(x, self.weights, species, self.plan)
 
 
 class Gate(nn.Module):

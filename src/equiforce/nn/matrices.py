@@ -9,10 +9,10 @@ from equiforce.kernels import LinearPlan
 
 
 @runtime_checkable
-class Mixes(Protocol):
+class HasLinearMaps(Protocol):
     """A module that multiplies channels by matrices of its own."""
 
-    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
+    def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         """Its weights, and for each how matrices lie in them."""
 
 
@@ -38,8 +38,8 @@ def matrices(network: nn.Module) -> list[Matrix]:
     return [
         Matrix(weights, species * plan.n_weights + p.weight, p.source.channels, p.target.channels)
         for module in network.modules()
-        if isinstance(module, Mixes)
-        for weights, plan in module.mixings()
+        if isinstance(module, HasLinearMaps)
+        for weights, plan in module.linear_maps()
         for species in range(plan.n_species)
         for p in plan.products
     ]

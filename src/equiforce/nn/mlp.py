@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, LinearPlan, gate, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, linear
 
 
 def _unit_second_moment(activation) -> float:
@@ -33,7 +33,7 @@ class ScalarMLP(nn.Module):
         self.activations = [GatePlan(width) for width in scalars[1:-1]]
         self.weights = nn.ParameterList([torch.randn(a.dim, b.dim) for a, b in pairwise(scalars)])
 
-    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
+    def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return list(zip(self.weights, self.products, strict=True))
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
@@ -50,4 +50,4 @@ class ScalarMLP(nn.Module):
         return self._times(x, -1)
 
     def _times(self, x: Tensor, number: int) -> Tensor:
-        return mix(x, self.weights[number].view(1, -1), None, self.products[number])
+        return linear(x, self.weights[number].view(1, -1), None, self.products[number])

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -86,35 +88,65 @@ class SplineBasis(nn.Module):
         return self.scale * self._splines(x)
 
     def _splines(self, x: Tensor) -> Tensor:
-        positions = (self.n_intervals * x).unsqueeze(1)
-        away = (positions - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
+        coordinates = (self.n_intervals * x).unsqueeze(1)
+        away = (coordinates - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
         near, far = (1 - away).clamp(min=0), (2 - away).clamp(min=0)
         return (far**3 - 4 * near**3) / 6
 
 
-class Knots(nn.Module):
-    """Where radial functions are sampled: K intervals between 0 and the cutoff, and splines through the samples.
+@dataclass(frozen=True)
+class Knots:
+    """The knots of cubic splines through samples of radial functions: K intervals between 0 and the cutoff.
 
-    A function f becomes the cubic spline sum_k c_k B_k(r) with two continuous derivatives, equal to f on the knots 0 to
-    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff; at the first inner
+    A function f becomes the spline sum_k c_k B_k(r) with two continuous derivatives that equals f on the knots 0 to
+    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff. At the first inner
     knot the third derivative is continuous too, which keeps the order of the approximation down to r = 0.
+
+    Args:
+        n_knots: K.
+        cutoff: in Å, or 1 where distances are given over the cutoff.
     """
 
-    def __init__(self, n_knots: int, cutoff: float):
-        super().__init__()
-        self.per_length = n_knots / cutoff  # 1/Å
-        self.register_buffer("lengths", torch.linspace(0, cutoff, n_knots + 1)[: n_knots - 1], persistent=False)
-        self.register_buffer("solve", self._interpolation(n_knots).float(), persistent=False)
+    n_knots: int
+    cutoff: float
 
-    @staticmethod
-    def _interpolation(n_knots: int) -> Float[Tensor, "rows samples"]:
-        """The matrix from samples to coefficients: the inverse of a banded one, constant."""
-        sampled = torch.zeros(n_knots, n_knots + 3, dtype=torch.float64)
-        for knot in range(n_knots - 1):
-            sampled[knot, knot : knot + 3] = torch.tensor([1.0, 4.0, 1.0]) / 6
-        sampled[-1, :5] = torch.tensor([1.0, -4.0, 6.0, -4.0, 1.0])
-        inverse = torch.linalg.inv(sampled[:, :n_knots])[:, : n_knots - 1]
-        return torch.cat([inverse, inverse.new_zeros(3, n_knots - 1)])
+    @property
+    def per_length(self) -> float:
+        """Knots in a unit of length: what takes a distance to its knot coordinate."""
+        return self.n_knots / self.cutoff
+
+    @property
+    def n_samples(self) -> int:
+        return self.n_knots - 1
+
+    def lengths(self, like: Tensor) -> Float[Tensor, " samples"]:
+        """The distances at which functions are sampled, with the dtype and device of ``like``."""
+        return _sampled_lengths(self.n_knots, self.cutoff, like.dtype, like.device)
+
+    def interpolation(self, like: Tensor) -> Float[Tensor, "rows samples"]:
+        """The matrix that takes samples to coefficients, with the dtype and device of ``like``."""
+        return _interpolation(self.n_knots, like.dtype, like.device)
+
+
+# Both are computed in float64 and rounded once, so that a float64 model has float64 knots, whatever it was before. They
+# are kept for all models, so they must not be tensors of torch.inference_mode, which training cannot use.
+@cache
+@torch.inference_mode(False)
+def _sampled_lengths(n_knots: int, cutoff: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    lengths = torch.linspace(0, cutoff, n_knots + 1, dtype=torch.float64)[: n_knots - 1]
+    return lengths.to(device=device, dtype=dtype)
+
+
+@cache
+@torch.inference_mode(False)
+def _interpolation(n_knots: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The inverse of a banded matrix, which is constant."""
+    sampled = torch.zeros(n_knots, n_knots + 3, dtype=torch.float64)
+    for knot in range(n_knots - 1):
+        sampled[knot, knot : knot + 3] = torch.tensor([1, 4, 1], dtype=torch.float64) / 6
+    sampled[-1, :5] = torch.tensor([1, -4, 6, -4, 1], dtype=torch.float64)
+    inverse = torch.linalg.inv(sampled[:, :n_knots])[:, : n_knots - 1]
+    return torch.cat([inverse, inverse.new_zeros(3, n_knots - 1)]).to(device=device, dtype=dtype)
 
 
 class RadialNetwork(nn.Module):
@@ -129,7 +161,8 @@ class RadialNetwork(nn.Module):
 
     def spline(self, basis: Float[Tensor, "samples basis"], knots: Knots) -> Float[Tensor, "rows weights"]:
         """The coefficients of the splines through R, from the radial basis on the knots."""
-        return self.mlp.last(knots.solve @ self.mlp.hidden(basis))  # the last layer is linear, and so is the solution
+        hidden = self.mlp.hidden(basis)
+        return self.mlp.last(knots.interpolation(hidden) @ hidden)  # interpolation commutes with the last, linear layer
 
 
 class ParameterCache:

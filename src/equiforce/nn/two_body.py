@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
-from equiforce.kernels import GatePlan, LinearPlan, gate, lookup, mix
+from equiforce.kernels import GatePlan, LinearPlan, gate, linear, lookup
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN, ScalarMLP
 from equiforce.nn.radial import Knots, ParameterCache, envelope
 
@@ -49,32 +49,32 @@ class TwoBody(nn.Module):
         self.heads = nn.ModuleList(ScalarMLP(width, [], n) for n in outputs)
         self.cache = ParameterCache()
 
-    def mixings(self) -> list[tuple[nn.Parameter, LinearPlan]]:
+    def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.first, self.first_product)]
 
-    def forward(self, positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
-        """The numbers of each perceptron [edges, outputs], from positions along the splines, or r / r_c without."""
+    def forward(self, knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
+        """The numbers of each perceptron [edges, outputs], from knot coordinates, or from r / r_c without knots."""
         if self.knots is None:
-            hidden = self._fading(positions) * self._hidden(self.basis(positions), kinds)
+            hidden = self._fading(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
             return [head(hidden) for head in self.heads]
-        sources = [self.knots.solve, *self.parameters()]
-        return [lookup(values, positions, kinds) for values in self.cache(self.tables, sources)]
+        tables = self.cache(self.tables, self.parameters())
+        return [lookup(values, knot_coordinates, kinds) for values in tables]
 
     def tables(self) -> list[Float[Tensor, "kinds rows outputs"]]:
         """The coefficients of the splines of each perceptron."""
         with torch.autocast(self.first.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            lengths = self.knots.lengths
+            lengths = self.knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
             basis = self.basis(lengths).repeat(self.n_kinds, 1)
             hidden = self._fading(lengths) * self._hidden(basis, kinds).unflatten(0, (self.n_kinds, -1))
-            hidden = self.knots.solve @ hidden
+            hidden = self.knots.interpolation(hidden) @ hidden
             return [head(hidden.flatten(0, 1)).unflatten(0, (self.n_kinds, -1)) for head in self.heads]
 
     def _fading(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
         return envelope(x, 1.0, self.envelope_p).unsqueeze(1)
 
     def _hidden(self, basis: Tensor, kinds: Tensor) -> Tensor:
-        x = self._activated(mix(basis, self.first, kinds, self.first_product))
+        x = self._activated(linear(basis, self.first, kinds, self.first_product))
         for layer in self.shared:
             x = self._activated(layer(x))
         return x

@@ -125,7 +125,7 @@ class Subsets:
         """Reads pool and test set; copies of one another and of test structures are not trained on."""
         reading = configured({}, {k: v for k, v in options.common.items() if k.startswith("data.")}).data
         pool, test = (tuple(str(folder / f) for f in files) for files in (options.pool, options.test))
-        structures, test_structures = read(pool, reading)[0], read(test, reading)[0]
+        structures, test_structures = read(pool, reading), read(test, reading)
         usable, n_copies = drawable(structures, test_structures)
         largest = options.sizes[-1]
         if len(usable) < options.validation + largest:

@@ -162,7 +162,7 @@ def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
     potential = model_file.load(folder / "model.eqf", "cuda" if torch.cuda.is_available() else "cpu")
     reading, rows = configured({}, run.options).data, []
     for name, files in run.further_tests.items():
-        structures, _ = read(files, reading)
+        structures = read(files, reading)
         result = errors(structures, predict(potential, structures))
         empty = {column: "" for column in row if column.startswith("test_")}
         rows.append(row | empty | _tested(result) | {"test": name, "n_test": result.n_structures})

@@ -110,7 +110,7 @@ class Drawn:
         """
         pool = tuple(str(folder / file) for file in task.pool)
         tests = {name: tuple(str(folder / file) for file in files) for name, files in task.tests.items()}
-        structures, tested = read(pool, reading)[0], {name: read(files, reading)[0] for name, files in tests.items()}
+        structures, tested = read(pool, reading), {name: read(files, reading) for name, files in tests.items()}
         held_out = [s for part in tested.values() for s in part]
         usable, n_copies = drawable(structures, held_out)
         wanted = task.validation + (task.train or 1)

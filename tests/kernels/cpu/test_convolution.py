@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from equiforce.errors import InputError
-from equiforce.kernels import Radial, convolve, describe, edges, using
+from equiforce.kernels import edge_geometry
 from tests.kernels.cases import TABLES, assert_same, convolved, derivatives, random_graph, random_inputs, shuffled
 
 
@@ -24,9 +23,9 @@ def test_any_number_of_atoms_and_edges(n_atoms, n_edges):
 def test_edges_in_any_order():
     table, graph = TABLES["l2"], random_graph(12, 90)
     order = torch.randperm(graph.n_edges, generator=torch.Generator().manual_seed(3))
-    x, harmonics, values, positions = random_inputs(table, graph, torch.float64)
-    expected = convolved(table, graph, "cpu")(x, harmonics, values, positions)
-    actual = convolved(table, shuffled(graph, order), "cpu")(x, harmonics[order], values, positions[order])
+    x, harmonics, values, knot_coordinates = random_inputs(table, graph, torch.float64)
+    expected = convolved(table, graph, "cpu")(x, harmonics, values, knot_coordinates)
+    actual = convolved(table, shuffled(graph, order), "cpu")(x, harmonics[order], values, knot_coordinates[order])
     torch.testing.assert_close(actual, expected)
 
 
@@ -46,9 +45,9 @@ def test_ends_of_the_table():
     table, graph = TABLES["l1"], random_graph(4, 6)
     x, harmonics, values, _ = random_inputs(table, graph, torch.float64)
     values[-3:] = 0
-    positions = torch.tensor([0.0, 1.0, 11.999999, 12.0, 12.0, 13.0], dtype=torch.float64)
+    knot_coordinates = torch.tensor([0.0, 1.0, 11.999999, 12.0, 12.0, 13.0], dtype=torch.float64)
     fused, reference = (
-        derivatives(convolved(table, graph, backend), [x, harmonics, values, positions])
+        derivatives(convolved(table, graph, backend), [x, harmonics, values, knot_coordinates])
         for backend in ("cpu", "reference")
     )
     assert_same(fused[:4], reference[:4], 1e-12)
@@ -57,29 +56,15 @@ def test_ends_of_the_table():
 def test_nothing_has_the_size_of_edges_times_channels():
     """A thousand edges an atom cost no more memory than their geometry."""
     table, graph = TABLES["l2"], random_graph(3, 3000)
-    x, harmonics, values, positions = (v.requires_grad_() for v in random_inputs(table, graph, torch.float32))
+    x, harmonics, values, knot_coordinates = (v.requires_grad_() for v in random_inputs(table, graph, torch.float32))
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-        out = convolved(table, graph, "cpu")(x, harmonics, values, positions)
-        torch.autograd.grad(out.square().sum(), positions, create_graph=True)
+        out = convolved(table, graph, "cpu")(x, harmonics, values, knot_coordinates)
+        torch.autograd.grad(out.square().sum(), knot_coordinates, create_graph=True)
     assert max(sizes) <= max(harmonics.numel(), values.numel(), out.numel())
 
 
 def test_edges_of_no_vectors():
-    harmonics, positions = edges(torch.zeros(0, 3), 2, 1.0, "cpu")
+    harmonics, knot_coordinates = edge_geometry(torch.zeros(0, 3), 2, 1.0, "cpu")
     assert harmonics.shape == (0, 9)
-    assert positions.shape == (0,)
-
-
-def test_backends_by_name():
-    table, graph = TABLES["l1"], random_graph(4, 10)
-    x, harmonics, values, positions = random_inputs(table, graph, torch.float64)
-    by_name = convolve(x, harmonics, Radial(values, positions), graph, table, "reference")
-    with using("reference"):
-        assert describe("cpu") == "plain torch"
-        torch.testing.assert_close(
-            convolve(x, harmonics, Radial(values, positions), graph, table), by_name, rtol=0, atol=0
-        )
-    assert describe("cpu").startswith("generated C")
-    with pytest.raises(InputError, match=r"'cpu' cannot compute torch\.float16"):
-        convolve(x.half(), harmonics.half(), Radial(values.half(), positions.half()), graph, table, "cpu")
+    assert knot_coordinates.shape == (0,)

@@ -1,6 +1,6 @@
 import torch
 
-from equiforce.kernels import build
+from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.targets import TARGETS
 
 

@@ -6,12 +6,16 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from equiforce.geometry.irreps import Irreps, hidden_irreps
+from equiforce.geometry.irreps import Irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
-from equiforce.kernels import convolve, gpu, reference
+from equiforce.kernels import convolve
+from equiforce.kernels.backend import NeedsGrad, Tangents
+from equiforce.kernels.gpu import convolution as gpu
+from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu.codegen.convolution import source
-from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Radial, Tangents
+from equiforce.kernels.reference import convolution as reference
+from equiforce.kernels.spec.paths import PathTable, Radial
 from tests.kernels.reference.test_convolution import random_graph
 from tests.systems import Images
 
@@ -36,7 +40,7 @@ class Case(NamedTuple):
     table: PathTable
     graph: AtomicGraph
     g: torch.Tensor
-    inputs: tuple[torch.Tensor, ...]  # x, harmonics, values, positions
+    inputs: tuple[torch.Tensor, ...]  # x, harmonics, values, knot_coordinates
     tangents: Tangents
 
 
@@ -47,8 +51,8 @@ def on_any_machine(monkeypatch, tmp_path_factory):
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         monkeypatch.setattr(gpu, "WARP", 4)
     folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(gpu, "cache_folder", lambda: folder)
-    assert gpu.available()
+    monkeypatch.setattr(launch, "cache_folder", lambda: folder)
+    assert launch.available()
 
 
 def case(name: str, n_atoms=3, n_edges=7, dtype=torch.float64, graph=None) -> Case:
@@ -71,8 +75,8 @@ def case(name: str, n_atoms=3, n_edges=7, dtype=torch.float64, graph=None) -> Ca
 
 def expected(case: Case) -> tuple[torch.Tensor, tuple, torch.Tensor, tuple]:
     """The convolution, the gradients of <g, convolution>, and the gradients of its derivative along the tangents."""
-    x, harmonics, values, positions = case.inputs
-    messages = reference.convolve(x, harmonics, Radial(values, positions), case.graph, case.table)
+    x, harmonics, values, knot_coordinates = case.inputs
+    messages = reference.convolve(x, harmonics, Radial(values, knot_coordinates), case.graph, case.table)
     gradients = torch.autograd.grad((case.g * messages).sum(), case.inputs, create_graph=True)
     along = zip((gradients[0], gradients[1], gradients[3]), case.tangents, strict=True)
     form = sum((gradient * tangent).sum() for gradient, tangent in along)
@@ -83,12 +87,12 @@ def expected(case: Case) -> tuple[torch.Tensor, tuple, torch.Tensor, tuple]:
 def check(case: Case, dtype: torch.dtype):
     rest = case.graph, case.table
     messages, gradients, dual_messages, dual_gradients = expected(case)
-    close(gpu.gather(*case.inputs, *rest), messages, dtype)
-    close(gpu.gather(*case.inputs, *rest, case.tangents), dual_messages, dtype)
-    for actual, wanted in zip(gpu.scatter(case.g, *case.inputs, *rest, ALL), gradients, strict=True):
+    close(gpu.convolve_forward(*case.inputs, *rest), messages, dtype)
+    close(gpu.convolve_forward(*case.inputs, *rest, case.tangents), dual_messages, dtype)
+    for actual, wanted in zip(gpu.convolve_backward(case.g, *case.inputs, *rest, ALL), gradients, strict=True):
         close(actual, wanted, dtype)
     for actual, wanted in zip(
-        gpu.scatter(case.g, *case.inputs, *rest, ALL, case.tangents), dual_gradients, strict=True
+        gpu.convolve_backward(case.g, *case.inputs, *rest, ALL, case.tangents), dual_gradients, strict=True
     ):
         close(actual, wanted, dtype)
 
@@ -116,10 +120,10 @@ def test_single_precision():
     messages, gradients, dual_messages, dual_gradients = expected(exact)
     g, *inputs = rough
     rest = exact.graph, exact.table
-    close(gpu.gather(*inputs, *rest), messages, torch.float32)
-    close(gpu.gather(*inputs, *rest, tangents), dual_messages, torch.float32)
+    close(gpu.convolve_forward(*inputs, *rest), messages, torch.float32)
+    close(gpu.convolve_forward(*inputs, *rest, tangents), dual_messages, torch.float32)
     for along, wanted in ((None, gradients), (tangents, dual_gradients)):
-        for actual, of in zip(gpu.scatter(g, *inputs, *rest, ALL, along), wanted, strict=True):
+        for actual, of in zip(gpu.convolve_backward(g, *inputs, *rest, ALL, along), wanted, strict=True):
             close(actual, of, torch.float32)
 
 
@@ -150,22 +154,24 @@ def test_ghosts_come_last_and_receive_nothing():
     ghosts = Images(2, torch.tensor([1, 0]))
     graph = replace(graph_of(4, [0, 0, 1, 1], [1, 2, 3, 0]), halo=ghosts)
     all_of_it = case("unequal-channels", 4, graph=replace(graph, halo=None))
-    whole = gpu.gather(*all_of_it.inputs, all_of_it.graph, all_of_it.table)
+    whole = gpu.convolve_forward(*all_of_it.inputs, all_of_it.graph, all_of_it.table)
     graph = graph.to(DEVICE)
-    own = gpu.gather(*all_of_it.inputs, graph, all_of_it.table)
+    own = gpu.convolve_forward(*all_of_it.inputs, graph, all_of_it.table)
     torch.testing.assert_close(own, whole[:2])
     assert not whole[2:].any()
     given = (all_of_it.inputs, all_of_it.table, ALL)
-    some = gpu.scatter(all_of_it.g[:2].contiguous(), *given[0], graph, *given[1:])
-    for actual, wanted in zip(some, gpu.scatter(all_of_it.g, *given[0], all_of_it.graph, *given[1:]), strict=True):
+    some = gpu.convolve_backward(all_of_it.g[:2].contiguous(), *given[0], graph, *given[1:])
+    for actual, wanted in zip(
+        some, gpu.convolve_backward(all_of_it.g, *given[0], all_of_it.graph, *given[1:]), strict=True
+    ):
         torch.testing.assert_close(actual, wanted)
 
 
 def test_no_edges():
     empty = case("unequal-channels", 2, 0)
     rest = empty.graph, empty.table
-    assert not gpu.gather(*empty.inputs, *rest, empty.tangents).any()
-    for gradient, of in zip(gpu.scatter(empty.g, *empty.inputs, *rest, ALL), empty.inputs, strict=True):
+    assert not gpu.convolve_forward(*empty.inputs, *rest, empty.tangents).any()
+    for gradient, of in zip(gpu.convolve_backward(empty.g, *empty.inputs, *rest, ALL), empty.inputs, strict=True):
         assert gradient.shape == of.shape
         assert not gradient.any()
 
@@ -177,7 +183,7 @@ def test_no_edges():
 def test_gives_what_is_wanted(wanted, dual):
     some = case("both-parities")
     tangents = some.tangents if dual else None
-    results = gpu.scatter(some.g, *some.inputs, some.graph, some.table, wanted, tangents)
+    results = gpu.convolve_backward(some.g, *some.inputs, some.graph, some.table, wanted, tangents)
     reference_of = expected(some)[3 if dual else 1]
     asked = (wanted.x, wanted.geometry, wanted.values, wanted.geometry)
     for actual, of, yes in zip(results, reference_of, asked, strict=True):
@@ -205,38 +211,26 @@ def test_edges_between_two_knots_are_shared_out(monkeypatch):
 def test_tangents_need_not_be_contiguous():
     some = case("scalars")
     wide = Tangents(*(torch.stack([tangent, tangent], dim=-1)[..., 0] for tangent in some.tangents))
-    close(gpu.gather(*some.inputs, some.graph, some.table, wide), expected(some)[2], torch.float64)
+    close(gpu.convolve_forward(*some.inputs, some.graph, some.table, wide), expected(some)[2], torch.float64)
 
 
 def test_indices_are_computed_once_and_knots_again_when_positions_change():
     some = case("scalars")
     assert gpu._edges(some.graph) is gpu._edges(some.graph)
-    positions = some.inputs[3].detach()
-    first = gpu._knots_of(positions, N_ROWS)
-    assert gpu._knots_of(positions, N_ROWS) is first
-    assert gpu._knots_of(positions, 7) is not first
-    positions += 1
-    assert gpu._knots_of(positions, N_ROWS).version != first.version
+    knot_coordinates = some.inputs[3].detach()
+    first = gpu._knots_of(knot_coordinates, N_ROWS)
+    assert gpu._knots_of(knot_coordinates, N_ROWS) is first
+    assert gpu._knots_of(knot_coordinates, 7) is not first
+    knot_coordinates += 1
+    assert gpu._knots_of(knot_coordinates, N_ROWS).version != first.version
 
 
 def test_source_is_kept_and_read_again(tmp_path):
     table = case("scalars").table
-    first = gpu.load(source(table), gpu.interpreted(), tmp_path)
+    first = launch.load(source(table), launch.interpreted(), tmp_path)
     (file,) = tmp_path.glob("*.py")
-    assert "def gather" in file.read_text()
-    assert gpu.load(source(table), gpu.interpreted(), tmp_path) is first
-
-
-def test_traffic_grows_with_what_is_read():
-    table = PathTable(hidden_irreps((32, 32, 32), odd=False), 2, hidden_irreps((32, 32, 32), odd=False))
-    gather, dual = (gpu.traffic(table, "gather", 1000, 50_000, 512, jvp=dual) for dual in (False, True))
-    scatter, knots = (gpu.traffic(table, family, 1000, 50_000, 512) for family in ("scatter", "knots"))
-    tensors = 1000 * 32 * (9 + 35) + 50_000 * (9 + 1) + 512 * 11 * 32
-    assert gather.memory == 4 * tensors + 4 * 50_000
-    assert gather.memory < dual.memory
-    assert gather.memory < scatter.memory
-    for found in (gather, dual, scatter, knots):
-        assert found.memory < found.caches
+    assert "def forward" in file.read_text()
+    assert launch.load(source(table), launch.interpreted(), tmp_path) is first
 
 
 def test_training_on_forces_through_the_public_operation():
@@ -244,9 +238,9 @@ def test_training_on_forces_through_the_public_operation():
     made = case("unequal-channels")
 
     def gradients(backend):
-        x, harmonics, values, positions = (tensor.detach().clone().requires_grad_() for tensor in made.inputs)
-        out = convolve(2 * x, 2 * harmonics, Radial(2 * values, 2 * positions), made.graph, made.table, backend)
-        edge_gradients = torch.autograd.grad(out.square().sum(), (harmonics, positions), create_graph=True)
+        x, harmonics, values, knot_coordinates = (tensor.detach().clone().requires_grad_() for tensor in made.inputs)
+        out = convolve(2 * x, 2 * harmonics, Radial(2 * values, 2 * knot_coordinates), made.graph, made.table, backend)
+        edge_gradients = torch.autograd.grad(out.square().sum(), (harmonics, knot_coordinates), create_graph=True)
         loss = out.sum() + sum(part.square().sum() for part in edge_gradients)
         return torch.autograd.grad(loss, (x, values))
 

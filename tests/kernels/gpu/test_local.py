@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.kernels import CouplingTable, autograd, generate_triton_local, gpu, gpu_local, reference_local, using
+from equiforce.kernels import CouplingTable, autograd, using
+from equiforce.kernels.gpu import launch
+from equiforce.kernels.gpu import local as gpu_local
+from equiforce.kernels.gpu.codegen import local as codegen_local
 from equiforce.kernels.gpu.codegen.local import environments, products
+from equiforce.kernels.reference import local as reference_local
 from tests.kernels.cases import TOLERANCE, assert_same, derivatives, random_graph
 from tests.systems import atom, ethanol, graph_of, potential_of
 
@@ -31,7 +35,7 @@ def on_any_machine(monkeypatch, tmp_path_factory):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
     folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(gpu, "cache_folder", lambda: folder)
+    monkeypatch.setattr(launch, "cache_folder", lambda: folder)
 
 
 def check(actual, expected, inputs):
@@ -74,10 +78,10 @@ def check_contraction(graph, table, *, dtype=torch.float64):
 
 
 def splines(n_edges, columns, dtype=torch.float64):
-    """Tables of two kinds, positions also before the first knot and beyond the last, and kinds."""
+    """Tables of two kinds, knot_coordinates also before the first knot and beyond the last, and kinds."""
     torch.manual_seed(0)
-    values, positions = torch.randn(2, 5, columns, dtype=dtype), 3 * torch.rand(n_edges, dtype=dtype) - 0.5
-    return [values.to(DEVICE), positions.to(DEVICE)], torch.randint(2, (n_edges,)).to(DEVICE)
+    values, knot_coordinates = torch.randn(2, 5, columns, dtype=dtype), 3 * torch.rand(n_edges, dtype=dtype) - 0.5
+    return [values.to(DEVICE), knot_coordinates.to(DEVICE)], torch.randint(2, (n_edges,)).to(DEVICE)
 
 
 def check_lookup(n_edges, columns, *, dtype=torch.float64):
@@ -152,8 +156,8 @@ def test_many_atoms_get_programs_of_one_warp(monkeypatch):
 
 def test_what_is_too_much_for_one_program_is_dealt_out(monkeypatch):
     monkeypatch.setattr(gpu_local, "products", products.__wrapped__)
-    monkeypatch.setattr(generate_triton_local, "MOST_ELEMENTS", 9)
-    monkeypatch.setattr(generate_triton_local, "MOST_TERMS", 9)
+    monkeypatch.setattr(codegen_local, "MOST_ELEMENTS", 9)
+    monkeypatch.setattr(codegen_local, "MOST_TERMS", 9)
     table = COUPLINGS["both-parities"]
     assert min(gpu_local.products(table).programs.values()) > 1
     check_contraction(random_graph(4, 9), table)
@@ -168,14 +172,14 @@ def test_shared_gradients_are_summed_in_two_steps(monkeypatch):
 
 @pytest.mark.parametrize("order", range(5))
 def test_any_derivative_of_splines(order):
-    (values, positions), kinds = splines(20, 3)
-    positions.requires_grad_()
-    expected = reference_local.lookup(values, positions, kinds)
+    (values, knot_coordinates), kinds = splines(20, 3)
+    knot_coordinates.requires_grad_()
+    expected = reference_local.lookup(values, knot_coordinates, kinds)
     rows = [expected.sum(1)]
     for _ in range(order):  # each edge's row depends on its own position alone
-        (slope,) = torch.autograd.grad(rows[-1].sum(), positions, create_graph=True)
+        (slope,) = torch.autograd.grad(rows[-1].sum(), knot_coordinates, create_graph=True)
         rows.append(slope)
-    found = gpu_local.lookup("rows", values, None, positions.detach(), kinds, tuple(values.shape), order)
+    found = gpu_local.lookup("rows", values, None, knot_coordinates.detach(), kinds, tuple(values.shape), order)
     torch.testing.assert_close(found.sum(1), rows[-1].detach(), rtol=0, atol=1e-10)
 
 
@@ -202,10 +206,10 @@ def test_starts_are_computed_once_and_again_when_centers_change():
 
 def test_source_is_kept_and_read_again(tmp_path):
     text = environments(0, 2).text
-    first = gpu.load(text, gpu.interpreted(), tmp_path)
+    first = launch.load(text, launch.interpreted(), tmp_path)
     (file,) = tmp_path.glob("*.py")
     assert file.read_text() == text
-    assert gpu.load(text, gpu.interpreted(), tmp_path) is first
+    assert launch.load(text, launch.interpreted(), tmp_path) is first
 
 
 def test_a_whole_model():

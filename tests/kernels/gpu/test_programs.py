@@ -43,21 +43,21 @@ def test_twins_have_the_same_code_and_tiles_hold_all_channels(name, family):
 
 def test_sums_fit_into_registers():
     table = TABLES["l3-both-parities"]
-    for work in works(table, "gather"):
+    for work in works(table, "forward"):
         assert sum(2 * path.target.l + 1 for path in work.twins[0]) <= MOST_SUMS
     for work in works(table, "knots"):
         assert 4 * len(work.twins[0]) <= MOST_SUMS
 
 
 def test_all_paths_from_a_block_are_scattered_by_one_program():
-    for work in works(TABLES["l3-both-parities"], "scatter"):
+    for work in works(TABLES["l3-both-parities"], "backward"):
         for unit in work.twins:
             sources = {path.source for path in unit}
             assert {path for path in TABLES["l3-both-parities"].paths if path.source in sources} == set(unit)
 
 
 def test_parities_share_code_and_a_small_table_one_program():
-    assert n_parts(TABLES["l2"], "scatter") == 1
-    assert n_parts(TABLES["l2"], "gather") == 3
-    assert all(len(work.twins) == 2 for work in works(TABLES["l3-both-parities"], "scatter"))
-    assert n_parts(TABLES["no-path"], "gather") == 0
+    assert n_parts(TABLES["l2"], "backward") == 1
+    assert n_parts(TABLES["l2"], "forward") == 3
+    assert all(len(work.twins) == 2 for work in works(TABLES["l3-both-parities"], "backward"))
+    assert n_parts(TABLES["no-path"], "forward") == 0

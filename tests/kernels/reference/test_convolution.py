@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from e3nn import o3
-from e3nn.o3 import Irreps
 from scipy.interpolate import BSpline
 
-from equiforce.geometry.irreps import blocks, hidden_irreps
+from equiforce.geometry.irreps import Irreps, blocks, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
 from equiforce.kernels import PathTable, Radial, convolve
@@ -105,11 +104,11 @@ def test_radial_table_is_a_cubic_spline():
     graph = random_graph()
     table, x, harmonics, _ = random_case("l2", graph)
     values = torch.randn(10, table.n_weights, dtype=torch.float64)
-    positions = 7 * torch.rand(graph.n_edges, dtype=torch.float64)
+    knot_coordinates = 7 * torch.rand(graph.n_edges, dtype=torch.float64)
     spline = BSpline(np.arange(-3.0, 11.0), values.numpy(), 3)
     torch.testing.assert_close(
-        convolve(x, harmonics, Radial(values, positions), graph, table),
-        convolve(x, harmonics, Radial(torch.from_numpy(spline(positions.numpy()))), graph, table),
+        convolve(x, harmonics, Radial(values, knot_coordinates), graph, table),
+        convolve(x, harmonics, Radial(torch.from_numpy(spline(knot_coordinates.numpy()))), graph, table),
     )
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from e3nn import o3
-from e3nn.o3 import Irreps
 
-from equiforce.geometry.irreps import blocks, hidden_irreps
+from equiforce.geometry.irreps import Irreps, blocks, hidden_irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.kernels import CouplingTable
 from equiforce.kernels.reference.local import environment, lookup, tensor_product, weighted_harmonics
@@ -73,9 +72,9 @@ def test_unit_variance_in_gives_unit_variance_out():
 def test_each_edge_reads_the_table_of_its_kind():
     values = torch.zeros(2, 8, 1, dtype=torch.float64)
     values[1] = 3.0
-    positions, kinds = torch.tensor([1.5, 1.5], dtype=torch.float64), torch.tensor([0, 1])
+    knot_coordinates, kinds = torch.tensor([1.5, 1.5], dtype=torch.float64), torch.tensor([0, 1])
     torch.testing.assert_close(
-        lookup(values, positions, kinds).flatten(), torch.tensor([0.0, 3.0], dtype=torch.float64)
+        lookup(values, knot_coordinates, kinds).flatten(), torch.tensor([0.0, 3.0], dtype=torch.float64)
     )
 
 

@@ -1,6 +1,4 @@
-from e3nn.o3 import Irreps
-
-from equiforce.geometry.irreps import hidden_irreps
+from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.kernels import CouplingTable
 
 

@@ -1,6 +1,4 @@
-from e3nn.o3 import Irreps
-
-from equiforce.geometry.irreps import blocks, hidden_irreps
+from equiforce.geometry.irreps import Irreps, blocks, hidden_irreps
 from equiforce.kernels.spec.paths import PathTable, sparse_coupling
 
 

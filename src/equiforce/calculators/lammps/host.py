@@ -16,7 +16,7 @@ from torch import Tensor
 from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
-from equiforce.memory import Footprint, available, footprint, in_words
+from equiforce.memory import StepMemory, available, footprint, in_words
 from equiforce.neighbors import COINCIDENT
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
@@ -78,7 +78,7 @@ class Host:
     def __init__(self, exchange: Callable[..., None]):
         self.exchange = exchange
         self.potentials: list[Potential] = []
-        self.footprints: list[Footprint] = []
+        self.footprints: list[StepMemory] = []
         self.n_ranks_here = 1  # on this machine
         self.granted: dict[int, float] = {}  # bytes that were free for each model when it asked; it may hold them still
 

@@ -2,30 +2,37 @@
 
 import ctypes
 import hashlib
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import platformdirs
 import torch
 
+from equiforce.kernels.cache import cache_folder, tell_once
+from equiforce.kernels.cpu.launch import Function
 from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
-
-log = logging.getLogger("equiforce")
 
 PREBUILT = Path(__file__).parents[1] / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-w", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+LINKING = ("-shared", "-pthread")
+FLAGS: tuple[str, ...] = (
+    "-O2",
+    "-std=gnu11",
+    "-fPIC",
+    "-shared",
+    "-w",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-pthread",
+)
 OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
 
 
@@ -33,7 +40,6 @@ class NoCompilerError(RuntimeError):
     """There is no C compiler, or it fails."""
 
 
-Function = Callable[[Any], None]
 _loaded: dict[KernelSource, Function] = {}
 
 
@@ -59,12 +65,6 @@ def ready(kernels: Sequence[KernelSource]) -> bool:
         )
         return False
     return True
-
-
-@cache
-def tell_once(message: str) -> None:
-    """Writes to the log, once in a process."""
-    log.warning(message)
 
 
 def prepare(kernels: Sequence[KernelSource]) -> None:
@@ -97,18 +97,6 @@ def target() -> Target:
     return TARGETS[family]
 
 
-@cache
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: the user's cache, or for this process alone where that cannot be written."""
-    folder = Path(platformdirs.user_cache_dir("equiforce")) / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="equiforce-kernels-"))
-
-
 def file_name(kernel: KernelSource, family: Target) -> str:
     """What a compiled kernel is called: the same for what is compiled from the same source with the same options."""
     described = f"{kernel} {family} {FLAGS} {_generator()}"
@@ -135,7 +123,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
         openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
-            [*compiler(), "-shared", "-pthread", f"{binary}.o", "-o", str(binary)],
+            [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
         for command in steps:
             result = subprocess.run(command, capture_output=True, text=True, check=False)

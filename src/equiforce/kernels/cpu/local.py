@@ -1,41 +1,18 @@
-"""What a strictly local model does around each centre, on the CPU, by generated C and the C of ``lookup.c``."""
+"""The operations of strictly local models on the CPU, by generated C and the C of ``lookup.c``."""
 
-import ctypes
-import math
 from functools import cache
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.kernels.cpu import build
-from equiforce.kernels.cpu.codegen.local import ActKernel, CoupleKernel, EnvironmentKernel
-from equiforce.kernels.cpu.codegen.lookup import LookupKernel
+from equiforce.kernels.cpu.codegen.act import ACT, ACT_ON_HARMONICS, ActKernel
+from equiforce.kernels.cpu.codegen.local import COUPLE, ENVIRONMENT, CoupleKernel, EnvironmentKernel
+from equiforce.kernels.cpu.codegen.lookup import ARGUMENTS as LOOKUP
+from equiforce.kernels.cpu.codegen.lookup import ROLES, LookupKernel
+from equiforce.kernels.cpu.launch import Allocate, Arguments
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
-
-EDGES_OF_A_THREAD = 128  # fewer are not worth waking one
-ATOMS_OF_A_THREAD = 16
-ROLES = {"rows": 0, "strengths": 1, "table": 2}
-
-
-class _Arguments(ctypes.Structure):
-    """``generate_local.SIGNATURE``."""
-
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("n_parts", "n_rows")),
-        *((name, ctypes.c_void_p) for name in ("centers", "a", "b", "c", "d")),
-    )
-
-
-class _Lookup(ctypes.Structure):
-    _fields_ = (
-        *(
-            (name, ctypes.c_long)
-            for name in ("role", "order", "n_parts", "n_edges", "n_knots", "n_columns", "n_numbers")
-        ),
-        *((name, ctypes.c_void_p) for name in ("kinds", "positions", "given", "rows", "table", "strengths")),
-    )
 
 
 def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> list[EnvironmentKernel]:
@@ -80,178 +57,121 @@ def environment(
     result: str,
     first: Tensor,
     second: Tensor,
-    centers: Int[Tensor, " edges"] | None,
+    centers: Tensor | None,
     n_atoms: int,
     l_max: int,
     channels: int,
 ) -> Tensor:
-    """Of Γ_i = sum_j w_ij Y_ij and its two other derivatives, the one called ``result``.
-
-    Args:
-        result: ``environment`` from weights and harmonics, ``weights`` from environment and harmonics, or
-            ``harmonics`` from environment and weights.
-        first, second: the other two, in this order: environment [atoms, harmonics·channels], weights
-            [edges, degrees·channels], harmonics [edges, harmonics].
-        centers: of each edge, sorted; None where each edge is an atom of its own.
-        n_atoms: how many environments there are.
-        l_max: the highest degree.
-        channels: of each degree.
-    """
-    a, b = first.contiguous(), second.contiguous()
-    n_edges = n_atoms if centers is None else len(centers)
-    degrees = l_max + 1
-    if result == "environment":
-        out = a.new_zeros(n_atoms, degrees**2 * channels)
-    else:
-        out = a.new_empty(n_edges, degrees * channels if result == "weights" else degrees**2)
-    roles = {"environment": (out, a, b), "weights": (a, out, b), "harmonics": (a, b, out)}[result]
-    _run(_environment(l_max, channels, a.dtype, result), _edge_parts(n_edges), n_edges, centers, *roles)
-    return out
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    sizes = {
+        "n_rows": n_atoms if centers is None else len(centers),
+        "n_atoms": n_atoms,
+        "dim_environment": (l_max + 1) ** 2 * channels,
+        "dim_weights": (l_max + 1) * channels,
+        "n_harmonics": (l_max + 1) ** 2,
+    }
+    function = _environment(l_max, channels, first.dtype, result)
+    made = {result: torch.zeros if result == "environment" else torch.empty}
+    return _call(ENVIRONMENT, function, result, (first, second), centers, sizes, made)
 
 
 def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
-    """Of the operator of each atom and its derivatives, the one called ``result``.
-
-    Args:
-        result: ``operator`` from environment and weights, ``environment`` from operator and weights, or ``weights``
-            from operator and environment.
-        first, second: the other two, in this order: operator [atoms, elements·channels], environment
-            [atoms, harmonics·channels], weights [paths, channels].
-        table: the paths.
-    """
-    a, b = first.contiguous(), second.contiguous()
-    n_atoms, channels = len(a), table.channels
-    n_parts = max(1, min(torch.get_num_threads(), n_atoms // ATOMS_OF_A_THREAD))
-    if result == "weights":
-        out = a.new_zeros(n_parts, table.n_paths, channels)
-    else:
-        out = a.new_empty(n_atoms, table.dim_environment if result == "environment" else len(table.elements) * channels)
-    roles = {"operator": (out, a, b), "environment": (a, out, b), "weights": (a, b, out)}[result]
-    _run(_couple(table, a.dtype, result), n_parts, n_atoms, None, *roles)
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    sizes = {
+        "n_rows": len(first),
+        "dim_operator": len(table.elements) * table.channels,
+        "dim_environment": table.dim_environment,
+        "n_paths": table.n_paths,
+        "channels": table.channels,
+    }
+    function = _couple(table, first.dtype, result)
+    made = {result: torch.zeros if result == "weights" else torch.empty}
+    out = _call(COUPLE, function, result, (first, second), None, sizes, made)
     return out.sum(0) if result == "weights" else out
 
 
-def act(
-    result: str, first: Tensor, second: Tensor, centers: Int[Tensor, " edges"], n_atoms: int, table: CouplingTable
-) -> Tensor:
-    """Of the operators of centres times the features of edges and its derivatives, the one called ``result``.
-
-    Args:
-        result: ``result`` from operators and features, ``operator`` from result and features, or ``features`` from
-            result and operators.
-        first, second: the other two, in this order: result [edges, rows·channels], operator
-            [atoms, elements·channels], features [edges, columns·channels].
-        centers: of each edge, sorted.
-        n_atoms: how many operators there are.
-        table: says which elements an operator has.
-    """
-    a, b = first.contiguous(), second.contiguous()
-    n_edges = len(centers)
-    if result == "operator":
-        out = a.new_zeros(n_atoms, len(table.elements) * table.channels)
-    else:
-        out = a.new_empty(n_edges, table.dims[result == "result"])
-    roles = {"result": (out, a, b), "operator": (a, out, b), "features": (a, b, out)}[result]
-    _run(_act(table, a.dtype, result, False), _edge_parts(n_edges), n_edges, centers, *roles)
-    return out
+def act(result: str, first: Tensor, second: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable) -> Tensor:
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    return _act_with(ACT, result, (first, second), centers, n_atoms, table)
 
 
 def act_on_harmonics(
-    result: str,
-    first: Tensor,
-    second: Tensor,
-    third: Tensor,
-    centers: Int[Tensor, " edges"],
-    n_atoms: int,
-    table: CouplingTable,
+    result: str, first: Tensor, second: Tensor, third: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable
 ) -> Tensor:
-    """The same for features w Y, one of ``result``, ``operator``, ``weights`` and ``harmonics`` from the other three.
+    """As :func:`act` for features w Y: one of result, operator, weights and harmonics from the other three.
 
     Args:
-        result: which one.
+        result: the name of the one.
         first, second, third: the others, in this order: result and operator as in :func:`act`, weights
             [edges, degrees·channels], harmonics [edges, harmonics].
         centers, n_atoms, table: as in :func:`act`; the table's ``irreps_in`` are those of the harmonics.
     """
-    given = [first.contiguous(), second.contiguous(), third.contiguous()]
-    n_edges, names = len(centers), ("result", "operator", "weights", "harmonics")
-    columns = {
-        "result": table.dims[1],
-        "operator": len(table.elements) * table.channels,
-        "weights": (table.l_max + 1) * table.channels,
-        "harmonics": table.n_components[0],
-    }[result]
-    made = first.new_zeros(n_atoms, columns) if result == "operator" else first.new_empty(n_edges, columns)
-    given.insert(names.index(result), made)
-    _run(_act(table, made.dtype, result, True), _edge_parts(n_edges), n_edges, centers, *given)
-    return made
+    return _act_with(ACT_ON_HARMONICS, result, (first, second, third), centers, n_atoms, table)
 
 
 def lookup(
     result: str,
     first: Tensor,
     second: Tensor | None,
-    positions: Float[Tensor, " edges"],
-    kinds: Int[Tensor, " edges"],
+    knot_coordinates: Tensor,
+    kinds: Tensor,
     shape: tuple[int, int, int],
     order: int,
 ) -> Tensor:
-    """Of rows_e = s_e B(t_e) table and its derivatives, the one called ``result``.
-
-    Args:
-        result: ``rows`` from the table and strengths, ``strengths`` from rows and table, or ``table`` from rows and
-            strengths.
-        first, second: the other two, in this order: rows [edges, columns], table [kinds, knots, columns], strengths
-            [edges], where None means one everywhere.
-        positions: of each edge along its spline.
-        kinds: which table an edge reads.
-        shape: that of the table.
-        order: which derivative of the splines' basis B is meant.
-    """
-    a, b = first.contiguous(), None if second is None else second.contiguous()
-    n_edges = len(positions)
-    n_parts = max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
-    if result == "rows":
-        out = a.new_empty(n_edges, shape[2])
-    else:
-        out = a.new_empty(n_edges) if result == "strengths" else a.new_zeros(n_parts, *shape)
-    roles = {"rows": (out, a, b, None), "strengths": (a, b, None, out), "table": (a, out, b, None)}
-    rows, table, given, strengths = (None if t is None else t.data_ptr() for t in roles[result])
-    where, which = positions.contiguous(), kinds.contiguous()
-    arguments = _Lookup(
-        role=ROLES[result],
-        order=order,
-        n_parts=n_parts,
-        n_edges=n_edges,
-        n_knots=shape[1],
-        n_columns=shape[2],
-        n_numbers=math.prod(shape),
-        kinds=which.data_ptr(),
-        positions=where.data_ptr(),
-        given=given,
-        rows=rows,
-        table=table,
-        strengths=strengths,
-    )
-    _lookup(a.dtype)(ctypes.byref(arguments))
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    n_kinds, n_knots, n_columns = shape
+    sizes = {
+        "role": ROLES[result],
+        "order": order,
+        "n_edges": len(knot_coordinates),
+        "n_kinds": n_kinds,
+        "n_knots": n_knots,
+        "n_columns": n_columns,
+        "n_numbers": n_kinds * n_knots * n_columns,
+    }
+    one, other = (name for name in ("rows", "table", "given") if name != {"strengths": "given"}.get(result, result))
+    given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
+    made = {result: torch.zeros if result == "table" else torch.empty}
+    (out,) = LOOKUP.call(_lookup(first.dtype), first.dtype, sizes, given, made)
     return out.sum(0) if result == "table" else out
 
 
-def _edge_parts(n_edges: int) -> int:
-    return max(1, min(torch.get_num_threads(), n_edges // EDGES_OF_A_THREAD))
+def _act_with(
+    arguments: Arguments,
+    result: str,
+    others: tuple[Tensor, ...],
+    centers: Tensor,
+    n_atoms: int,
+    table: CouplingTable,
+) -> Tensor:
+    of_harmonics = arguments is ACT_ON_HARMONICS
+    sizes = {
+        "n_rows": len(centers),
+        "n_atoms": n_atoms,
+        "dim_out": table.dims[1],
+        "dim_in": table.dims[0],
+        "dim_operator": len(table.elements) * table.channels,
+        "dim_weights": (table.l_max + 1) * table.channels,
+        "n_harmonics": table.n_components[0],
+    }
+    function = _act(table, others[0].dtype, result, of_harmonics)
+    made = {result: torch.zeros if result == "operator" else torch.empty}
+    return _call(arguments, function, result, others, centers, sizes, made)
 
 
-def _run(kernel: build.Function, n_parts: int, n_rows: int, centers: Tensor | None, *tensors: Tensor) -> None:
-    if n_rows == 0:
-        return
-    sorted_centers = None if centers is None else centers.contiguous()
-    arguments = _Arguments(
-        n_parts=n_parts,
-        n_rows=n_rows,
-        centers=None if sorted_centers is None else sorted_centers.data_ptr(),
-        **{name: tensor.data_ptr() for name, tensor in zip("abcd", tensors, strict=False)},
-    )
-    kernel(ctypes.byref(arguments))
+def _call(
+    arguments: Arguments,
+    function: build.Function,
+    result: str,
+    others: tuple[Tensor, ...],
+    centers: Tensor | None,
+    sizes: dict[str, int],
+    made: dict[str, Allocate],
+) -> Tensor:
+    """Runs a form whose arguments are all arrays of the struct but ``centers``, which comes first."""
+    names = (array.name for array in arguments.arrays[1:] if array.name != result)
+    given: dict[str, Tensor | None] = {"centers": centers, **dict(zip(names, others, strict=True))}
+    return arguments.call(function, others[0].dtype, sizes, given, made)[0]
 
 
 @cache

@@ -1,15 +1,11 @@
 """The convolution and its derivatives on the GPU, by generated Triton: no autograd here, see ``autograd.py``.
 
 Nothing waits for the GPU, and nothing is added atomically: the same input gives the same bits. What depends on the
-topology alone is computed once and kept with it, so that under a captured CUDA topology the edges must stay those of the
-capture; positions and features may change.
+topology alone is computed once and kept with it, so that under a captured CUDA graph the edges must stay those of the
+capture; knot_coordinates and features may change.
 """
 
-import hashlib
-import tempfile
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -20,15 +16,11 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from equiforce.graph import Topology
-from equiforce.kernels.cpu.build import cache_folder
+from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.gpu.codegen import convolution as codegen
-from equiforce.kernels.gpu.programs import WARP, Family, n_parts
-from equiforce.kernels.spec.paths import NeedsGrad, PathTable, Tangents
-
-try:
-    from triton import knobs
-except ImportError:  # torch for CUDA brings Triton along, this since torch 2.8
-    knobs = None
+from equiforce.kernels.gpu.launch import check_size, checked, interpreted, load
+from equiforce.kernels.gpu.programs import WARP, n_parts
+from equiforce.kernels.spec.paths import PathTable
 
 # Not yet tuned. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
 # warps works on four edges at once and sums over them at its end. The first is best where there are enough programs to
@@ -38,10 +30,9 @@ WARPS_OF_MANY, WARPS_OF_FEW = 1, 4
 # Not yet tuned. Edges between two knots are shared out to at most so many programs, each with so many at least: in a
 # crystal most edges lie between few knots.
 MOST_SLICES, EDGES_OF_A_SLICE = 8, 256
-DTYPES = (torch.float32, torch.float64)
 
 
-class Edges(NamedTuple):
+class Indices(NamedTuple):
     """What kernels need to know of a topology, as int32."""
 
     centers: Int[Tensor, " edges"]
@@ -52,7 +43,7 @@ class Edges(NamedTuple):
     neighbor_starts: Int[Tensor, " atoms+1"]  # in that order
 
 
-class Knots(NamedTuple):
+class EdgesByKnot(NamedTuple):
     """Edges in the order of the knots that they lie between."""
 
     version: int
@@ -61,93 +52,92 @@ class Knots(NamedTuple):
     starts: Int[Tensor, " rows+1"]
 
 
-class Traffic(NamedTuple):
-    """Bytes that a kernel moves."""
-
-    memory: int  # every tensor once: what no kernel can do without, and what a bandwidth bound is computed from
-    caches: int  # what its programs ask for, edge by edge; the caches serve most of it
-
-
-def available() -> bool:
-    """Whether these kernels can run here: on a GPU, or in Triton's interpreter (``TRITON_INTERPRET=1``), for tests."""
-    return knobs is not None and (torch.cuda.is_available() or interpreted())
-
-
-def interpreted() -> bool:
-    """Whether Triton does not compile, but interprets, slowly and on any tensor."""
-    return knobs is not None and bool(knobs.runtime.interpret)
-
-
-def gather(
+def convolve_forward(
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
     values: Float[Tensor, "rows weights"],
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     topology: Topology,
     table: PathTable,
     tangents: Tangents | None = None,
 ) -> Float[Tensor, "centers messages"]:
-    """The convolution [centers, irreps_out], or with tangents its derivative along them. Edges are sorted by centre."""
-    n_centers, parts = topology.n_centers, n_parts(table, "gather")
+    """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
+    n_centers, parts = topology.n_centers, n_parts(table, "forward")
     if not (topology.n_edges and parts):
         return x.new_zeros(n_centers, table.irreps_out.dim)
     out = x.new_empty(n_centers, table.irreps_out.dim)
     edges, n_warps = _edges(topology), _n_warps(n_centers * parts)
-    x, harmonics, values, positions, *along = _contiguous(x, harmonics, values, positions, *(tangents or (None,) * 3))
-    arguments = (x, harmonics, values, positions, *along, edges.neighbors, edges.center_starts, out, values.shape[0])
+    x, harmonics, values, knot_coordinates, *along = _checked(
+        x, harmonics, values, knot_coordinates, topology, table, tangents
+    )
+    arguments = (
+        x,
+        harmonics,
+        values,
+        knot_coordinates,
+        *along,
+        edges.neighbors,
+        edges.center_starts,
+        out,
+        values.shape[0],
+    )
     with torch.cuda.device_of(x):
-        kernel = _module(table, interpreted()).gather[n_centers, parts]
+        kernel = _module(table, interpreted()).forward[n_centers, parts]
         kernel(*arguments, LANES=WARP * n_warps, JVP=tangents is not None, num_warps=n_warps)
     return out
 
 
-def scatter(
+def convolve_backward(
     g: Float[Tensor, "centers messages"],
     x: Float[Tensor, "atoms features"],
     harmonics: Float[Tensor, "edges harmonics"],
     values: Float[Tensor, "rows weights"],
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     topology: Topology,
     table: PathTable,
-    wanted: NeedsGrad,
+    needs_grad: NeedsGrad,
     tangents: Tangents | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients with respect to x, harmonics, values and positions of <g, gather>, those that are wanted.
+    """See :class:`equiforce.kernels.backend.ConvolutionBackend`.
 
     The gradient of the values is a kernel of its own, over edges sorted by their knots: it reads x and g once more, but
     not the table, needs no atomic additions, of which there would be 4·n_weights an edge, and repeats itself exactly.
     """
     if not (topology.n_edges and table.paths):
-        zeros = [torch.zeros_like(of) for of in (x, harmonics, values, positions)]
-        asked = (wanted.x, wanted.geometry, wanted.values, wanted.geometry)
+        zeros = [torch.zeros_like(of) for of in (x, harmonics, values, knot_coordinates)]
+        asked = (needs_grad.x, needs_grad.geometry, needs_grad.values, needs_grad.geometry)
         gx, gy, gvalues, gt = (zero if yes else None for zero, yes in zip(zeros, asked, strict=True))
         return gx, gy, gvalues, gt
-    along = tangents or (None, None, None)
-    g, x, harmonics, values, positions, *along = _contiguous(g, x, harmonics, values, positions, *along)
+    (g,) = checked("convolve", x, g=(g, (topology.n_centers, table.irreps_out.dim)))
+    x, harmonics, values, knot_coordinates, *along = _checked(
+        x, harmonics, values, knot_coordinates, topology, table, tangents
+    )
     gx = geometry = gvalues = gy = gt = None
     with torch.cuda.device_of(x):
-        if wanted.x or wanted.geometry:
-            gx, geometry = _scatter(g, x, harmonics, values, positions, topology, table, wanted, along)
-        if wanted.values:
-            gvalues = _knots(g, x, harmonics, values, positions, topology, table, along)
+        if needs_grad.x or needs_grad.geometry:
+            gx, geometry = _backward(g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, along)
+        if needs_grad.values:
+            gvalues = _knots(g, x, harmonics, values, knot_coordinates, topology, table, along)
     if geometry is not None:
         gy, gt = geometry[:, :-1], geometry[:, -1]
     return gx, gy, gvalues, gt
 
 
-def _scatter(g, x, harmonics, values, positions, topology, table, wanted, along) -> tuple[Tensor | None, Tensor | None]:
+def _backward(
+    g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, along
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradient of x, and those of harmonics and position side by side [edges, harmonics + 1]."""
-    n_atoms, parts = x.shape[0], n_parts(table, "scatter")
+    n_atoms, parts = x.shape[0], n_parts(table, "backward")
     edges, n_warps = _edges(topology), _n_warps(n_atoms * parts)
-    gx = torch.zeros_like(x) if wanted.x else None  # some features may go nowhere
-    geometry = x.new_empty(parts, topology.n_edges, harmonics.shape[1] + 1) if wanted.geometry else None
-    _module(table, interpreted()).scatter[n_atoms, parts](
-        *(g, x, harmonics, values, positions, *along),
+    gx = torch.zeros_like(x) if needs_grad.x else None  # some features may go nowhere
+    geometry = x.new_empty(parts, topology.n_edges, harmonics.shape[1] + 1) if needs_grad.geometry else None
+    _module(table, interpreted()).backward[n_atoms, parts](
+        *(g, x, harmonics, values, knot_coordinates, *along),
         *(edges.order, edges.ordered_centers, edges.neighbor_starts, gx, geometry, topology.n_edges, values.shape[0]),
         LANES=WARP * n_warps,
         JVP=along[0] is not None,
-        X=wanted.x,
-        GEOMETRY=wanted.geometry,
+        X=needs_grad.x,
+        GEOMETRY=needs_grad.geometry,
         num_warps=n_warps,
     )
     if geometry is not None:
@@ -155,14 +145,14 @@ def _scatter(g, x, harmonics, values, positions, topology, table, wanted, along)
     return gx, geometry
 
 
-def _knots(g, x, harmonics, values, positions, topology, table, along) -> Float[Tensor, "rows weights"]:
+def _knots(g, x, harmonics, values, knot_coordinates, topology, table, along) -> Float[Tensor, "rows weights"]:
     """The gradient of the values of the table."""
     n_rows, parts = values.shape[0], n_parts(table, "knots")
     n_slices = max(1, min(MOST_SLICES, topology.n_edges // (n_rows * EDGES_OF_A_SLICE)))
-    edges, knots, n_warps = _edges(topology), _knots_of(positions, n_rows), WARPS_OF_FEW
+    edges, knots, n_warps = _edges(topology), _knots_of(knot_coordinates, n_rows), WARPS_OF_FEW
     copies = values.new_empty(4 * n_slices, n_rows, values.shape[1])
     _module(table, interpreted()).knots[n_rows, parts, n_slices](
-        *(g, x, harmonics, positions, *along),
+        *(g, x, harmonics, knot_coordinates, *along),
         *(knots.order, edges.centers, edges.neighbors, knots.starts, copies, n_rows),
         LANES=WARP * n_warps,
         JVP=along[0] is not None,
@@ -171,25 +161,48 @@ def _knots(g, x, harmonics, values, positions, topology, table, along) -> Float[
     return copies.sum(0)
 
 
+def _checked(
+    x: Tensor,
+    harmonics: Tensor,
+    values: Tensor,
+    knot_coordinates: Tensor,
+    topology: Topology,
+    table: PathTable,
+    tangents: Tangents | None,
+) -> list[Tensor | None]:
+    """Features, harmonics, values, knot coordinates and the three tangents, as the kernels read them."""
+    n_edges = topology.n_edges
+    check_size("convolve", max(n_edges, topology.n_atoms))
+    features, of_edges = (topology.n_atoms, table.irreps_in.dim), (n_edges, (table.l_max + 1) ** 2)
+    dx, dy, dt = tangents or (None, None, None)
+    return checked(
+        "convolve",
+        x,
+        x=(x, features),
+        harmonics=(harmonics, of_edges),
+        values=(values, (len(values), table.n_weights)),
+        knot_coordinates=(knot_coordinates, (n_edges,)),
+        dx=(dx, features),
+        dharmonics=(dy, of_edges),
+        dknot_coordinates=(dt, (n_edges,)),
+    )
+
+
 def _n_warps(n_programs: int) -> int:
     return WARPS_OF_MANY if n_programs >= FILLING else WARPS_OF_FEW
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+_edges_of: WeakKeyDictionary[Topology, Indices] = WeakKeyDictionary()
+_knots_kept = WeakTensorKeyDictionary()  # knot coordinates: EdgesByKnot
 
 
-_edges_of: WeakKeyDictionary[Topology, Edges] = WeakKeyDictionary()
-_knots_kept = WeakTensorKeyDictionary()  # positions: Knots
-
-
-def _edges(topology: Topology) -> Edges:
+def _edges(topology: Topology) -> Indices:
     """The indices of a topology, computed when it is first seen."""
     found = _edges_of.get(topology)
     if found is None:
         atoms = torch.arange(topology.n_atoms + 1, device=topology.centers.device)
         order = topology.by_neighbor
-        found = Edges(
+        found = Indices(
             centers=topology.centers.int(),
             neighbors=topology.neighbors.int(),
             center_starts=torch.searchsorted(topology.centers, atoms, out_int32=True),
@@ -201,73 +214,17 @@ def _edges(topology: Topology) -> Edges:
     return found
 
 
-def _knots_of(positions: Float[Tensor, " edges"], n_rows: int) -> Knots:
+def _knots_of(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> EdgesByKnot:
     """The order of the edges by knots, kept for the other layers of the same pass."""
-    version = 0 if positions.is_inference() else positions._version
-    found = _knots_kept.get(positions)
+    version = 0 if knot_coordinates.is_inference() else knot_coordinates._version
+    found = _knots_kept.get(knot_coordinates)
     if found is None or (found.version, found.n_rows) != (version, n_rows):
-        rows, order = positions.detach().floor().clamp(0, n_rows - 4).int().sort(stable=True)
+        rows, order = knot_coordinates.detach().floor().clamp(0, n_rows - 4).int().sort(stable=True)
         starts = torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device).int(), out_int32=True)
-        found = _knots_kept[positions] = Knots(version, n_rows, order.int(), starts)
+        found = _knots_kept[knot_coordinates] = EdgesByKnot(version, n_rows, order.int(), starts)
     return found
 
 
 @cache
 def _module(table: PathTable, interpret: bool) -> ModuleType:
     return load(codegen.source(table), interpret)
-
-
-@cache
-def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
-    """The module with this text; Triton compiles its kernels when they are first launched, and keeps them.
-
-    Args:
-        text: written to a file, which Triton needs.
-        interpret: tells modules loaded for the interpreter from others.
-        folder: where the file is kept; the user's cache unless said otherwise.
-    """
-    name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = (folder or cache_folder()) / f"{name}.py"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same right now
-            draft = Path(workshop) / path.name
-            draft.write_text(text)
-            draft.replace(path)
-    spec = spec_from_file_location(f"{name}_{interpret}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def traffic(
-    table: PathTable,
-    family: Family,
-    n_atoms: int,
-    n_edges: int,
-    n_rows: int,
-    *,
-    jvp: bool = False,
-    n_bytes: int = 4,
-) -> Traffic:
-    """An estimate of the bytes that a kernel moves: ``gather``, ``scatter`` with all it can give, or ``knots``."""
-    parts, n_harmonics = n_parts(table, family), (table.l_max + 1) ** 2
-    given = 2 if dual else 1
-    features, messages, weights = given * table.irreps_in.dim, table.irreps_out.dim, table.n_weights
-    of_edge = given * (n_harmonics + 1)
-    if family == "gather":
-        kept = n_atoms * (features + messages) + n_edges * of_edge + n_rows * weights
-        asked = n_edges * (features + 4 * weights + parts * of_edge) + n_atoms * messages
-        n_indices, n_index_reads = n_edges, parts * n_edges
-    elif family == "scatter":
-        results = n_edges * (n_harmonics + 1)
-        kept = n_atoms * (features + messages + table.irreps_in.dim) + n_edges * of_edge + results + n_rows * weights
-        asked = n_edges * (messages + 4 * weights + parts * of_edge) + parts * results
-        asked += n_atoms * (features + table.irreps_in.dim)
-        n_indices, n_index_reads = 2 * n_edges, 2 * parts * n_edges
-    else:
-        kept = n_atoms * (features + messages) + n_edges * of_edge + 4 * n_rows * weights
-        asked = n_edges * (features + messages + parts * of_edge) + 4 * n_rows * weights
-        n_indices, n_index_reads = 3 * n_edges, 3 * parts * n_edges
-    return Traffic(memory=n_bytes * kept + 4 * n_indices, caches=n_bytes * asked + 4 * n_index_reads)

@@ -1,7 +1,7 @@
-"""What a strictly local model does around each centre, on the GPU, by generated Triton: ``cpu_local.py`` for GPUs.
+"""The operations of strictly local models on the GPU, by generated Triton.
 
-As in ``gpu.py`` nothing waits for the GPU, nothing is added atomically, and where the edges of each atom begin is
-computed once for a tensor of centres.
+There is no autograd here: see ``autograd.py``. As in ``convolution.py`` nothing waits for the GPU and nothing is added
+atomically. The places where the edges of each atom begin are computed once for a tensor of centres.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from equiforce.kernels.gpu.codegen import lookup as codegen_lookup
 from equiforce.kernels.gpu.codegen.local import TritonModule, environments, products, width_of
-from equiforce.kernels.gpu.convolution import (
-    EDGES_OF_A_SLICE,
-    FILLING,
-    MOST_SLICES,
-    WARPS_OF_FEW,
-    WARPS_OF_MANY,
-    interpreted,
-    load,
-)
+from equiforce.kernels.gpu.convolution import EDGES_OF_A_SLICE, FILLING, MOST_SLICES, WARPS_OF_FEW, WARPS_OF_MANY
+from equiforce.kernels.gpu.launch import check_size, checked, interpreted, load
 from equiforce.kernels.gpu.programs import WARP
 from equiforce.kernels.spec.couplings import CouplingTable
 
@@ -47,9 +40,14 @@ def environment(
     l_max: int,
     channels: int,
 ) -> Tensor:
-    """Of Γ_i = sum_j w_ij Y_ij and its two other derivatives, the one called ``result``: see ``cpu_local.py``."""
-    a, b = first.contiguous(), second.contiguous()
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
     source, n_degrees, n_edges = environments(l_max, channels), l_max + 1, n_atoms if centers is None else len(centers)
+    shapes = {
+        "environment": (n_atoms, n_degrees**2 * channels),
+        "weights": (n_edges, n_degrees * channels),
+        "harmonics": (n_edges, n_degrees**2),
+    }
+    a, b = _others("environment", result, (first, second), shapes)
     if result == "environment":
         out = a.new_empty(n_atoms, n_degrees**2 * channels)
     elif result == "weights":
@@ -65,17 +63,20 @@ def environment(
 
 
 def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
-    """Of the operator of each atom and its derivatives, the one called ``result``: see ``cpu_local.py``."""
-    a, b = first.contiguous(), second.contiguous()
-    source, n_atoms = products(table), len(a)
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    source, n_atoms = products(table), len(first)
+    shapes = {
+        "operator": (n_atoms, len(table.elements) * table.channels),
+        "environment": (n_atoms, table.dim_environment),
+        "weights": (table.n_paths, table.channels),
+    }
+    a, b = _others("couple", result, (first, second), shapes)
     n_programs = _n_tiles(source, n_atoms)
     if result == "weights":  # in two steps, of which the second adds up what programs found
         n_programs = max(1, min(MOST_COPIES, n_programs))
         out = a.new_empty(n_programs, table.n_paths, table.channels)
     else:
-        out = a.new_empty(
-            n_atoms, table.dim_environment if result == "environment" else len(table.elements) * table.channels
-        )
+        out = a.new_empty(shapes[result])
     roles = {"operator": (out, a, b), "environment": (a, out, b), "weights": (a, b, out)}[result]
     _by_tile(source, f"couple_{result}", n_programs, *roles, n_atoms)
     return out.sum(0) if result == "weights" else out
@@ -84,12 +85,14 @@ def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> 
 def act(
     result: str, first: Tensor, second: Tensor, centers: Int[Tensor, " edges"], n_atoms: int, table: CouplingTable
 ) -> Tensor:
-    """Of the operators of centres times the features of edges, the one called ``result``: see ``cpu_local.py``."""
-    a, b = first.contiguous(), second.contiguous()
-    if result == "operator":
-        out = a.new_empty(n_atoms, len(table.elements) * table.channels)
-    else:
-        out = a.new_empty(len(centers), table.dims[result == "result"])
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    shapes = {
+        "result": (len(centers), table.dims[1]),
+        "operator": (n_atoms, len(table.elements) * table.channels),
+        "features": (len(centers), table.dims[0]),
+    }
+    a, b = _others("act", result, (first, second), shapes)
+    out = a.new_empty(shapes[result])
     roles = {"result": (out, a, b), "operator": (a, out, b), "features": (a, b, out)}[result]
     _by_atom(products(table), f"act_{result}", n_atoms, *roles, _starts(centers, n_atoms))
     return out
@@ -99,17 +102,19 @@ def lookup(
     result: str,
     first: Tensor,
     second: Tensor | None,
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
     shape: tuple[int, int, int],
     order: int,
 ) -> Tensor:
-    """Of rows_e = s_e B(t_e) table and its derivatives, the one called ``result``: see ``cpu_local.py``."""
-    a, b = first.contiguous(), None if second is None else second.contiguous()
-    positions, kinds = positions.contiguous(), kinds.contiguous()
+    """See :class:`equiforce.kernels.backend.LocalBackend`."""
+    n = (len(knot_coordinates),)
+    a, b = _others("lookup", result, (first, second), {"rows": (*n, shape[2]), "table": shape, "strengths": n})
+    (knot_coordinates,) = checked("lookup", a, knot_coordinates=(knot_coordinates, n))
+    (kinds,) = checked("lookup", kinds.new_empty(0, dtype=torch.int64), kinds=(kinds, n))
     if result == "table":
-        return _table(a, b, positions, kinds, shape, order)
-    n_edges, (_, n_knots, n_columns) = len(positions), shape
+        return _table(a, b, knot_coordinates, kinds, shape, order)
+    n_edges, (_, n_knots, n_columns) = len(knot_coordinates), shape
     out = a.new_empty(n_edges, n_columns) if result == "rows" else a.new_empty(n_edges)
     module = load(codegen_lookup.SOURCE, interpreted())
     kernel, roles = (module.lookup_rows, (out, a, b)) if result == "rows" else (module.lookup_strengths, (a, b, out))
@@ -117,29 +122,39 @@ def lookup(
         width = width_of(n_columns)
         with torch.cuda.device_of(a):
             kernel[-(-n_edges * width // LANES),](
-                *(*roles, positions, kinds, n_edges, n_knots), **_options(n_columns, order)
+                *(*roles, knot_coordinates, kinds, n_edges, n_knots), **_options(n_columns, order)
             )
     return out
+
+
+def _others(
+    operation: str, result: str, given: tuple[Tensor, Tensor | None], shapes: dict[str, tuple[int, ...]]
+) -> list[Tensor | None]:
+    """All arguments of a form but the result, once their dtypes, shapes and devices are right."""
+    check_size(operation, max(shape[0] for shape in shapes.values()))
+    names = (name for name in shapes if name != result)
+    pairs = zip(names, given, strict=True)
+    return checked(operation, given[0], **{name: (tensor, shapes[name]) for name, tensor in pairs})
 
 
 def _table(
     rows: Float[Tensor, "edges columns"],
     strengths: Float[Tensor, " edges"] | None,
-    positions: Float[Tensor, " edges"],
+    knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
     shape: tuple[int, int, int],
     order: int,
 ) -> Float[Tensor, "kinds knots columns"]:
-    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.scatter``."""
-    n_edges, (n_kinds, n_knots, n_columns) = len(positions), shape
+    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.convolve_backward``."""
+    n_edges, (n_kinds, n_knots, n_columns) = len(knot_coordinates), shape
     n_rows = n_kinds * n_knots
     n_slices = max(1, min(MOST_SLICES, n_edges // (n_rows * EDGES_OF_A_SLICE)))
     copies = rows.new_empty(4 * n_slices, *shape)
-    edges = _by_row(positions, kinds, n_kinds, n_knots)
+    edges = _by_row(knot_coordinates, kinds, n_kinds, n_knots)
     kernel = load(codegen_lookup.SOURCE, interpreted()).lookup_table
     with torch.cuda.device_of(rows):
         kernel[n_rows, -(-n_columns // width_of(n_columns)), n_slices](
-            *(rows, copies, strengths, positions, *edges, n_rows, n_knots), **_options(n_columns, order)
+            *(rows, copies, strengths, knot_coordinates, *edges, n_rows, n_knots), **_options(n_columns, order)
         )
     return copies.sum(0)
 
@@ -151,10 +166,10 @@ def _options(n_columns: int, order: int) -> dict[str, int]:
 
 
 def _by_row(
-    positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
+    knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
 ) -> tuple[Int[Tensor, " edges"], Int[Tensor, " {n_kinds}*{n_knots}+1"]]:
     """Edges in the order of the first row that they read, and where those of each row begin."""
-    rows = kinds * n_knots + positions.floor().clamp(0, n_knots - 4).to(kinds.dtype)
+    rows = kinds * n_knots + knot_coordinates.floor().clamp(0, n_knots - 4).to(kinds.dtype)
     rows, order = rows.sort(stable=True)
     every = torch.arange(n_kinds * n_knots + 1, dtype=rows.dtype, device=rows.device)
     return order, torch.searchsorted(rows, every, out_int32=True)

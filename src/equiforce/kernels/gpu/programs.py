@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from equiforce.geometry.irreps import Block
 from equiforce.kernels.spec.paths import Path, PathTable
 
-Family = Literal["gather", "scatter", "knots"]
-FAMILIES: tuple[Family, ...] = ("gather", "scatter", "knots")
+Family = Literal["forward", "backward", "knots"]
+FAMILIES: tuple[Family, ...] = ("forward", "backward", "knots")
 WARP = 32  # threads, and the most channels of a tile
 # Not yet tuned: what a program may sum in registers, a number a lane each. A thread has 255 registers at most, and
 # half of that lets a multiprocessor hold 16 warps, which hide from one another how long memory takes to answer.
@@ -37,7 +37,7 @@ class Work(NamedTuple):
 @cache
 def works(table: PathTable, family: Family) -> tuple[Work, ...]:
     """The paths of a table, dealt out to programs, the longest work first."""
-    units: list[tuple[Path, ...]] = list(_of_parities(table)) if family == "scatter" else list(_chunks(table, family))
+    units: list[tuple[Path, ...]] = list(_of_parities(table)) if family == "backward" else list(_chunks(table, family))
     alike: dict[tuple, list[tuple[Path, ...]]] = {}
     for unit in units:
         sources = list(dict.fromkeys(path.source for path in unit))
@@ -61,7 +61,7 @@ def _chunks(table: PathTable, family: Family) -> Iterator[tuple[Path, ...]]:
     for source in _sources(table):
         chunk, size = [], 0
         for path in _paths_of(table, source):
-            sums = 2 * path.target.l + 1 if family == "gather" else 4
+            sums = 2 * path.target.l + 1 if family == "forward" else 4
             if chunk and size + sums > MOST_SUMS:
                 yield tuple(chunk)
                 chunk, size = [], 0

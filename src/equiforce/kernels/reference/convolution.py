@@ -60,14 +60,14 @@ def pair_gradient(edge_gradients: Float[Tensor, "edges 3"], topology: Topology) 
     )
 
 
-def edges(
+def edge_geometry(
     vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
     """Y of each vector's direction, and ``scale`` times its length."""
     return spherical_harmonics(vectors, l_max), scale * vectors.norm(dim=1)
 
 
-def mix(
+def linear(
     x: Float[Tensor, "atoms inputs"],
     weights: Float[Tensor, "species weights"],
     species: Int[Tensor, " atoms"] | None,
@@ -107,19 +107,19 @@ def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: fl
 
 def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:
     """The radial weights written out edge by edge."""
-    if radial.positions is None:
+    if radial.knot_coordinates is None:
         return radial.values
-    first_row, basis = cubic_basis(radial.positions, radial.values.shape[0])
+    first_row, basis = cubic_basis(radial.knot_coordinates, radial.values.shape[0])
     rows = radial.values[first_row.unsqueeze(1) + torch.arange(4, device=first_row.device)]
     return torch.einsum("eb,ebw->ew", basis, rows)
 
 
 def cubic_basis(
-    positions: Float[Tensor, " edges"], n_rows: int
+    knot_coordinates: Float[Tensor, " edges"], n_rows: int
 ) -> tuple[Int[Tensor, " edges"], Float[Tensor, "edges 4"]]:
     """The first of the four B-splines that are not zero at each position, and the values of all four."""
-    first_row = positions.detach().floor().clamp(0, n_rows - 4)
-    u = (positions - first_row).clamp(max=1.0)
+    first_row = knot_coordinates.detach().floor().clamp(0, n_rows - 4)
+    u = (knot_coordinates - first_row).clamp(max=1.0)
     v = 1 - u
     basis = torch.stack([v**3, 3 * u**3 - 6 * u**2 + 4, 3 * v**3 - 6 * v**2 + 4, u**3], dim=1) / 6
     return first_row.long(), basis

@@ -49,10 +49,12 @@ def tensor_product(
 
 
 def lookup(
-    values: Float[Tensor, "kinds knots columns"], positions: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]
+    values: Float[Tensor, "kinds knots columns"],
+    knot_coordinates: Float[Tensor, " edges"],
+    kinds: Int[Tensor, " edges"],
 ) -> Float[Tensor, "edges columns"]:
     """Each edge's splines at its position."""
-    first_row, basis = cubic_basis(positions, values.shape[1])
+    first_row, basis = cubic_basis(knot_coordinates, values.shape[1])
     rows = first_row.unsqueeze(1) + torch.arange(4, device=first_row.device)
     return torch.einsum("eb,ebc->ec", basis, values[kinds.unsqueeze(1), rows])
 

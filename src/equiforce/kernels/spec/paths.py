@@ -8,35 +8,21 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from equiforce.geometry.irreps import Block, Irreps, blocks, wigner_3j
+from equiforce.geometry.irreps import Block, Irreps, blocks
+from equiforce.geometry.wigner_3j import wigner_3j
 from equiforce.kernels.spec.layout import Layout
 
 
 class Radial(NamedTuple):
     """The radial weights of every edge.
 
-    With ``positions``, ``values`` are the coefficients of cubic B-splines on knots that lie 1 apart, and the weights of
-    an edge are those splines at its position, a number between 0 and rows - 3. Without, each edge has a row of its own.
+    With ``knot_coordinates``, ``values`` are the coefficients of cubic B-splines on knots that lie 1 apart, and the
+    weights of an edge are those splines at its knot coordinate, a number between 0 and rows - 3. Without, each edge has
+    a row of its own.
     """
 
     values: Float[Tensor, "rows weights"]
-    positions: Float[Tensor, " edges"] | None = None
-
-
-class Tangents(NamedTuple):
-    """A direction in which features, harmonics and positions change together."""
-
-    x: Float[Tensor, "atoms features"]
-    harmonics: Float[Tensor, "edges harmonics"]
-    positions: Float[Tensor, " edges"]
-
-
-class NeedsGrad(NamedTuple):
-    """Which gradients of a convolution are asked for."""
-
-    x: bool
-    geometry: bool  # harmonics and positions
-    values: bool
+    knot_coordinates: Float[Tensor, " edges"] | None = None
 
 
 class Path(NamedTuple):

@@ -20,7 +20,7 @@ class Product(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearPlan(Layout):
-    """Mixes the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
+    """HasLinearMaps the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
 
     Args:
         irreps_in: of the features.

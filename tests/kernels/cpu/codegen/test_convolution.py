@@ -3,29 +3,31 @@
 import pytest
 import torch
 
-from equiforce.kernels import cpu
+from equiforce.kernels.backend import NeedsGrad, Tangents
+from equiforce.kernels.cpu import convolution as cpu
 from equiforce.kernels.cpu.codegen.convolution import ConvolutionKernel
 from equiforce.kernels.cpu.targets import TARGETS
-from equiforce.kernels.spec.paths import NeedsGrad, Tangents
 from tests.kernels.cases import TABLES, assert_same, convolved, random_graph, random_inputs
 
 
 @pytest.mark.parametrize(
-    "wanted", [NeedsGrad(True, True, False), NeedsGrad(True, False, True), NeedsGrad(True, True, True)]
+    "needs_grad", [NeedsGrad(True, True, False), NeedsGrad(True, False, True), NeedsGrad(True, True, True)]
 )
-def test_dual_kernels_differentiate_along_the_tangents(wanted):
+def test_dual_kernels_differentiate_along_the_tangents(needs_grad):
     """The derivative of scatter along a direction, by finite differences."""
     table, graph = TABLES["l2"], random_graph(6, 40)
     inputs = random_inputs(table, graph, torch.float64)
-    x, harmonics, values, positions = inputs
+    x, harmonics, values, knot_coordinates = inputs
     torch.manual_seed(3)
     g = torch.randn(graph.n_atoms, table.irreps_out.dim, dtype=torch.float64)
-    tangents = Tangents(*(torch.randn_like(value) for value in (x, harmonics, positions)))
-    dual = cpu.scatter(g, *inputs, graph, table, wanted, tangents)
+    tangents = Tangents(*(torch.randn_like(value) for value in (x, harmonics, knot_coordinates)))
+    dual = cpu.convolve_backward(g, *inputs, graph, table, needs_grad, tangents)
 
     def moved(step):
-        x_, harmonics_, positions_ = (a + step * b for a, b in zip((x, harmonics, positions), tangents, strict=True))
-        return cpu.scatter(g, x_, harmonics_, values, positions_, graph, table, wanted)
+        x_, harmonics_, positions_ = (
+            a + step * b for a, b in zip((x, harmonics, knot_coordinates), tangents, strict=True)
+        )
+        return cpu.convolve_backward(g, x_, harmonics_, values, positions_, graph, table, needs_grad)
 
     step = 1e-5
     for exact, plus, minus in zip(dual, moved(step), moved(-step), strict=True):
@@ -50,7 +52,7 @@ def test_hessian():
 def test_code_grows_with_kinds_of_paths_and_not_with_paths(family):
     """Both parities are three times as many paths, and little more code."""
     both, natural = (
-        len(ConvolutionKernel(table, "float", "gather").source(TARGETS[family]))
+        len(ConvolutionKernel(table, "float", "forward").source(TARGETS[family]))
         for table in (TABLES["l2-both-parities"], TABLES["l2"])
     )
     assert len(TABLES["l2-both-parities"].paths) > 2.5 * len(TABLES["l2"].paths)
@@ -58,6 +60,6 @@ def test_code_grows_with_kinds_of_paths_and_not_with_paths(family):
 
 
 def test_source_is_the_same_every_time():
-    kernel = ConvolutionKernel(TABLES["l2"], "float", "scatter", jvp=True, x=True, weights=True)
+    kernel = ConvolutionKernel(TABLES["l2"], "float", "backward", jvp=True, x=True, weights=True)
     assert kernel.source(TARGETS["avx512"]) == kernel.source(TARGETS["avx512"])
     assert "float" in kernel.source(TARGETS["avx512"])

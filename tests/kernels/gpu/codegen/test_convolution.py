@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from equiforce.geometry.irreps import hidden_irreps
-from equiforce.kernels import gpu
+from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu.codegen.convolution import FLAGS, source
 from equiforce.kernels.gpu.programs import FAMILIES
 from equiforce.kernels.spec.paths import PathTable
@@ -22,15 +22,15 @@ from equiforce.kernels.spec.paths import PathTable
 H100 = 90  # its compute capability
 INDICES = {"neighbors", "order", "centers", "starts"}
 LENGTHS = {"n_rows", "n_edges"}
-FORCES = [("gather", {}), ("scatter", {"X": True, "GEOMETRY": True})]
+FORCES = [("forward", {}), ("backward", {"X": True, "GEOMETRY": True})]
 TRAINING = [
-    ("scatter", {"X": True}),
+    ("backward", {"X": True}),
     ("knots", {}),
-    ("gather", {"JVP": True}),
-    ("scatter", {"X": True, "JVP": True}),
+    ("forward", {"JVP": True}),
+    ("backward", {"X": True, "JVP": True}),
     ("knots", {"JVP": True}),
 ]
-HESSIAN = [("scatter", {"X": True, "GEOMETRY": True, "JVP": True})]
+HESSIAN = [("backward", {"X": True, "GEOMETRY": True, "JVP": True})]
 
 
 def table_of(*channels, odd=False):
@@ -41,7 +41,7 @@ def table_of(*channels, odd=False):
 def compiled(table, family, flags, folder, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = getattr(gpu.load(source(table), False, folder), family)
+    function = getattr(launch.load(source(table), False, folder), family)
     types, constants = {}, {}
     for name in function.arg_names:
         absent = (name in {"dx", "dy", "dt"} and not flags.get("JVP")) or (name == "gx" and not flags.get("X"))
@@ -118,7 +118,7 @@ def test_a_usual_table_fits_into_registers_and_keeps_its_layout(family, flags, c
 
 
 def test_double_precision_has_exact_constants(compiler, tmp_path):
-    ptx = compiled(table_of(2, 2), "gather", {}, tmp_path, scalar="fp64").asm["ptx"]
+    ptx = compiled(table_of(2, 2), "forward", {}, tmp_path, scalar="fp64").asm["ptx"]
     assert f"0d{struct.pack('>d', 0.577350269189626).hex().upper()}" in ptx  # sqrt(1/3), as paths.combination rounds it
     assert ".f32" not in ptx
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.kernels import CouplingTable, gpu
+from equiforce.kernels import CouplingTable
+from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu.codegen.local import environments, products
 from tests.kernels.gpu.codegen.test_convolution import H100, keeps_its_layout, resources
 
@@ -28,7 +29,7 @@ def table_of(*channels, odd=False, summed=True):
 def compiled(text, name, constants, folder, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = vars(gpu.load(text, False, folder))[name]
+    function = vars(launch.load(text, False, folder))[name]
     types = {argument: "i32" if argument.startswith("n_") else f"*{scalar}" for argument in function.arg_names}
     types = {argument: INDICES.get(argument, kind) for argument, kind in types.items()}
     types |= dict.fromkeys(constants, "constexpr")

@@ -1,12 +1,13 @@
 """Writes the C source of a fused convolution, unrolled from a path table.
 
-All kernels differentiate one form, linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij, paths p and
-channels u of w C g_i x_j Y_ij. ``gather`` runs over the edges of each centre and gives ∂Φ/∂g, the convolution itself;
-``scatter`` runs over the edges of each neighbour and gives any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂positions and ∂Φ/∂table. With
-tangents of x, Y and positions, ``dual`` kernels do the same for the derivative of Φ along them, which is what the
-gradient of a loss of forces needs. Nothing that is written has the size of edges x channels.
+All kernels are derivatives of one form that is linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij,
+paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
+convolution itself. ``backward`` runs over the edges of each neighbour and computes any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂t and
+∂Φ/∂table, where t are the knot coordinates. With tangents of x, Y and t, ``jvp`` kernels do the same for the derivative
+of Φ along them, which the gradient of a loss of forces needs. No kernel writes anything of the size of edges x
+channels.
 
-Edges come in chunks of ``LANES``: what depends on an edge alone is computed for a chunk at once, then each group of
+Edges come in chunks of ``LANES``: what depends on an edge alone is computed for a chunk at once. Then each group of
 paths runs over the chunk with its sums in registers (:mod:`equiforce.kernels.cpu.codegen.groups`).
 """
 
@@ -14,16 +15,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from equiforce.kernels.cpu.codegen.groups import LANES, Derivative, GroupWriter, spline_bases
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Target, horizontal_sum, vector_types
 
-SIGNATURE = """\
-typedef struct {
-  long n_parts, n_edges, n_rows;
-  const long *centers, *neighbors, *order;
-  const S *x, *y, *table, *t, *g, *dx, *dy, *dt;
-  S *out, *gx, *gy, *gt, *gtable;
-} Arguments;
-"""
+ARGUMENTS = Arguments(
+    name="convolve",
+    rows="n_edges",
+    rows_per_thread=128,
+    sizes=("n_edges", "n_rows"),
+    arrays=(
+        Array("centers", ("n_edges",), "index"),
+        Array("neighbors", ("n_edges",), "index"),
+        Array("order", ("n_edges",), "index"),  # that sorts edges by neighbour
+        Array("x", ("n_atoms", "dim_in")),
+        Array("harmonics", ("n_edges", "n_harmonics")),
+        Array("values", ("n_rows", "n_weights")),
+        Array("knot_coordinates", ("n_edges",)),
+        Array("g", ("n_centers", "dim_out")),
+        Array("dx", ("n_atoms", "dim_in")),
+        Array("dharmonics", ("n_edges", "n_harmonics")),
+        Array("dknot_coordinates", ("n_edges",)),
+        Array("out", ("n_centers", "dim_out"), result=True),
+        Array("gx", ("n_atoms", "dim_in"), result=True),
+        Array("gharmonics", ("n_edges", "n_harmonics"), result=True),
+        Array("gknot_coordinates", ("n_edges",), result=True),
+        Array("gvalues", ("n_rows", "n_weights"), result=True, copies=True),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,14 @@ class _Writer:
         self.width = target.width(kernel.scalar)
         self.n_harmonics = (kernel.table.l_max + 1) ** 2
         self.dim_in, self.dim_out = kernel.table.irreps_in.dim, kernel.table.irreps_out.dim
-        self.gather, self.jvp = kernel.kind == "gather", kernel.jvp
-        self.key = "a->centers[{}]" if self.gather else "a->neighbors[a->order[{}]]"
+        self.forward, self.jvp = kernel.kind == "forward", kernel.jvp
+        self.key = "a->centers[{}]" if self.forward else "a->neighbors[a->order[{}]]"
         options = {"n_registers": target.n_registers, "width": self.width, "n_harmonics": self.n_harmonics}
         self.groups = [GroupWriter(kernel, group, number, **options) for number, group in enumerate(self.table.groups)]
 
     def lines(self) -> Iterator[str]:
         yield f"typedef {self.kernel.scalar} S;"
-        yield SIGNATURE
+        yield ARGUMENTS.c_struct()
         yield PARALLEL
         yield from self._vectors()
         yield from self._chunk()
@@ -77,20 +95,20 @@ class _Writer:
         h = self.n_harmonics
         yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
         yield "  for (int k = 0; k < c->n; k++) {"
-        yield f"    const long e = {'first + k' if self.gather else 'a->order[first + k]'};"
-        yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->y[e*{h} + h];"
-        yield "    const S t = a->t[e];"
-        yield "    long row = t > 0 ? (long)t : 0; if (row > a->n_rows - 4) row = a->n_rows - 4;"
+        yield f"    const long e = {'first + k' if self.forward else 'a->order[first + k]'};"
+        yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->harmonics[e*{h} + h];"
+        yield "    const S t = a->knot_coordinates[e];"
+        yield "    const long row = t > 0 ? (t < a->n_rows - 4 ? (long)t : a->n_rows - 4) : 0;"
         yield "    const S u = t - row; LANE(c->u, k) = u > 1 ? 1 : u;"
-        yield f"    c->t[k] = a->table + row*{self.table.n_weights};"
+        yield f"    c->t[k] = a->values + row*{self.table.n_weights};"
         if self.jvp:
-            yield "    LANE(c->dt, k) = a->dt[e];"
-            yield f"    for (int h = 0; h < {h}; h++) LANE(c->dy[h], k) = a->dy[e*{h} + h];"
-        if self.gather:
+            yield "    LANE(c->dt, k) = a->dknot_coordinates[e];"
+            yield f"    for (int h = 0; h < {h}; h++) LANE(c->dy[h], k) = a->dharmonics[e*{h} + h];"
+        if self.forward:
             yield f"    c->x[k] = a->x + a->neighbors[e]*{self.dim_in};"
         else:
             yield f"    c->g[k] = a->g + a->centers[e]*{self.dim_out};"
-        if self.gather and self.jvp:
+        if self.forward and self.jvp:
             yield f"    c->dx[k] = a->dx + a->neighbors[e]*{self.dim_in};"
         if self.kernel.weights:
             yield f"    c->gt[k] = gtable + row*{self.table.n_weights};"
@@ -116,7 +134,7 @@ class _Writer:
         yield "      prepare(a, c, gtable, first);"
         if self.kernel.geometry:
             yield "      memset(sums, 0, sizeof sums);"
-        if self.gather:
+        if self.forward:
             given = f"c, a->out + atom*{self.dim_out}"
         else:
             dx = f"a->dx + atom*{self.dim_in}" if self.jvp else "0"
@@ -126,8 +144,8 @@ class _Writer:
         if self.kernel.geometry:
             yield "      for (int k = 0; k < c->n; k++) {"
             yield "        const long edge = a->order[first + k];"
-            yield f"        for (int h = 0; h < {h}; h++) a->gy[edge*{h} + h] = total(sums[k][h]);"
-            yield f"        a->gt[edge] = total(sums[k][{h}]);"
+            yield f"        for (int h = 0; h < {h}; h++) a->gharmonics[edge*{h} + h] = total(sums[k][h]);"
+            yield f"        a->gknot_coordinates[edge] = total(sums[k][{h}]);"
             yield "      }"
         yield "    }"
         yield "  }"
@@ -143,13 +161,13 @@ class _Writer:
         yield "}"
         yield "static void compute(const void *given, long p) {"
         yield "  const Arguments *a = given;"
-        yield f"  part(a, a->gtable + p*{size}, start(a, p), start(a, p + 1));"
+        yield f"  part(a, a->gvalues + p*{size}, start(a, p), start(a, p + 1));"
         yield "}"
         if self.kernel.weights:
             yield "static void reduce(const void *given, long p) {"
             yield f"  const Arguments *a = given; const long n = {size}, n_parts = a->n_parts;"
             yield "  for (long w = n*p/n_parts; w < n*(p + 1)/n_parts; w++)"
-            yield "    for (long q = 1; q < n_parts; q++) a->gtable[w] += a->gtable[q*n + w];"
+            yield "    for (long q = 1; q < n_parts; q++) a->gvalues[w] += a->gvalues[q*n + w];"
             yield "}"
         yield "void run(const Arguments *a) {"
         yield "  each_part(compute, a, a->n_parts);"

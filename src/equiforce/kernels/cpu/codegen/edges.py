@@ -1,8 +1,8 @@
-"""Writes the C source of what each edge is described by: its spherical harmonics and its place along the spline.
+"""Writes the C source of the edge geometry: the spherical harmonics of each edge and its knot coordinate.
 
-From vectors v, ``forward`` gives Y(v/|v|) and the position s|v|; ``transpose`` takes gradients of both to the gradient
-of v, ``tangent`` a change of v to the changes of both, and ``curvature`` the same to the change of that gradient. Each
-is the recursion of :mod:`equiforce.geometry.spherical_harmonics`, unrolled.
+From vectors v, ``forward`` computes Y(v/|v|) and the knot coordinate s|v|. ``backward`` takes the gradients of both to
+the gradient of v. ``jvp`` takes a change of v to the changes of both, and ``backward_jvp`` to the change of what
+``backward`` computes. Each is the recursion of :mod:`equiforce.geometry.spherical_harmonics`, unrolled.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,25 @@ from typing import Literal
 
 from equiforce.geometry.spherical_harmonics import recursion
 from equiforce.kernels.cpu.codegen.groups import LANES
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
-SIGNATURE = """\
-typedef struct { long n_parts, n_edges; const S *v, *dv, *gy, *gt; S *y, *t, *gv; S scale; } Arguments;
-"""
+ARGUMENTS = Arguments(
+    name="edge_geometry",
+    rows="n_edges",
+    rows_per_thread=1024,
+    sizes=("n_edges",),
+    doubles=("scale",),
+    arrays=(
+        Array("v", ("n_edges", "three")),
+        Array("dv", ("n_edges", "three")),
+        Array("gy", ("n_edges", "n_harmonics")),
+        Array("gt", ("n_edges",)),
+        Array("y", ("n_edges", "n_harmonics"), result=True),
+        Array("t", ("n_edges",), result=True),
+        Array("gv", ("n_edges", "three"), result=True),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -24,16 +38,16 @@ class EdgeKernel:
 
     l_max: int
     scalar: Scalar
-    kind: Literal["forward", "transpose", "tangent", "curvature"]
+    kind: Literal["forward", "backward", "jvp", "backward_jvp"]
 
     def source(self, target: Target) -> str:  # noqa: ARG002 - the compiler splits the vectors of a chunk
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
         h = (self.l_max + 1) ** 2
-        loads = ("v", "dv") if self.kind in ("tangent", "curvature") else ("v",)
-        bodies = {"forward": _forward, "transpose": _transpose, "tangent": _tangent, "curvature": _curvature}
+        loads = ("v", "dv") if self.kind in ("jvp", "backward_jvp") else ("v",)
+        bodies = {"forward": _forward, "backward": _backward, "jvp": _jvp, "backward_jvp": _backward_jvp}
         lines = [
             f"typedef {self.scalar} S;",
-            SIGNATURE,
+            ARGUMENTS.c_struct(),
             PARALLEL,
             "#include <math.h>",
             f"typedef S L __attribute__((vector_size({LANES} * sizeof(S)), may_alias));",
@@ -75,7 +89,7 @@ def _forward(l_max: int, h: int) -> Iterator[str]:
     yield from _harmonics(l_max)
     names = ", ".join(f"y{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
     yield f"const L all[{h}] = {{{names}}};"
-    yield "for (int k = 0; k < n; k++) { a->t[e + k] = a->scale*AT(r, k);"
+    yield "for (int k = 0; k < n; k++) { a->t[e + k] = (S)a->scale*AT(r, k);"
     yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
 
 
@@ -91,17 +105,17 @@ def _changes(l_max: int) -> Iterator[str]:
             yield f"const L dy{l}_{m} = {' + '.join(terms)};"
 
 
-def _tangent(l_max: int, h: int) -> Iterator[str]:
+def _jvp(l_max: int, h: int) -> Iterator[str]:
     yield from _changes(l_max)
     names = ", ".join(f"dy{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
     yield f"const L all[{h}] = {{{names}}};"
-    yield "for (int k = 0; k < n; k++) { a->t[e + k] = a->scale*AT(along, k);"
+    yield "for (int k = 0; k < n; k++) { a->t[e + k] = (S)a->scale*AT(along, k);"
     yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
 
 
 def _load_gradients(h: int) -> Iterator[str]:
     yield f"L gt = {{0}}, g[{h}] = {{{{0}}}};"
-    yield "for (int k = 0; k < n; k++) { AT(gt, k) = a->scale*a->gt[e + k];"
+    yield "for (int k = 0; k < n; k++) { AT(gt, k) = (S)a->scale*a->gt[e + k];"
     yield f"for (int c = 0; c < {h}; c++) AT(g[c], k) = a->gy[(e + k)*{h} + c]; }}"
 
 
@@ -110,7 +124,7 @@ def _store_vectors() -> Iterator[str]:
     yield "out[0] = AT(gv0, k); out[1] = AT(gv1, k); out[2] = AT(gv2, k); }"
 
 
-def _transpose(l_max: int, h: int) -> Iterator[str]:
+def _backward(l_max: int, h: int) -> Iterator[str]:
     yield from _load_gradients(h)
     yield from _harmonics(l_max)
     yield "L gn0 = {0}, gn1 = {0}, gn2 = {0};"
@@ -123,8 +137,8 @@ def _transpose(l_max: int, h: int) -> Iterator[str]:
     yield from _store_vectors()
 
 
-def _curvature(l_max: int, h: int) -> Iterator[str]:
-    """The derivative of ``_transpose`` along dv, line by line."""
+def _backward_jvp(l_max: int, h: int) -> Iterator[str]:
+    """The derivative of ``_backward`` along dv, line by line."""
     yield from _load_gradients(h)
     yield from _changes(l_max)
     yield f"L gn0 = {{0}}, gn1 = {{0}}, gn2 = {{0}}, dgn0 = {{0}}, dgn1 = {{0}}, dgn2 = {{0}}, dg[{h}] = {{{{0}}}};"

@@ -2,7 +2,7 @@
 
 The names within a function: ``x`` features and ``g`` cotangents, one variable for each component and vector of channels
 (``x2_0``); ``m`` the combinations of harmonics that couple m1 with m3; ``w`` radial weights. A ``d`` before a name is
-its tangent; ``sw`` and ``cw`` are the first and second derivatives of w by the position.
+its tangent; ``sw`` and ``cw`` are the first and second derivatives of w by the coordinate.
 """
 
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ class Derivative:
     """Which derivative of the form a kernel computes.
 
     Args:
-        kind: ``gather`` sums over the edges of each centre, ``scatter`` over those of each neighbour.
-        dual: whether tangents of x, Y and positions are given.
+        kind: ``forward`` sums over the edges of each centre, ``backward`` over those of each neighbour.
+        dual: whether tangents of x, Y and knot coordinates are given.
         x: scatter only: whether the gradient of x is wanted.
-        geometry: scatter only: whether the gradients of Y and of the positions are wanted.
+        geometry: scatter only: whether the gradients of Y and of the knot coordinates are wanted.
         weights: scatter only: whether the gradient of the spline table is wanted.
     """
 
     table: PathTable
     scalar: Scalar
-    kind: Literal["gather", "scatter"]
+    kind: Literal["forward", "backward"]
     jvp: bool = False
     x: bool = False
     geometry: bool = False
@@ -61,12 +61,12 @@ class GroupWriter:
     ):
         self.kernel, self.group, self.name = kernel, group, f"group{number}"
         self.width, self.n_registers, self.n_harmonics = width, n_registers, n_harmonics
-        self.gather, self.jvp = kernel.kind == "gather", kernel.jvp
+        self.forward, self.jvp = kernel.kind == "forward", kernel.jvp
         self.n1, self.n3 = range(2 * group.l1 + 1), range(2 * group.l3 + 1)
 
     def lines(self) -> Iterator[str]:
         arguments = "S *restrict out"
-        if not self.gather:
+        if not self.forward:
             arguments = f"const S *x, const S *dx, S *restrict gx, V (*restrict sums)[{self.n_harmonics + 1}]"
         yield f"static __attribute__((noinline)) void {self.name}(const Chunk *restrict c, {arguments}) {{"
         yield from self._coefficients()
@@ -77,7 +77,7 @@ class GroupWriter:
         yield "    const int xo = XO[q], oo = OO[q], os = OS[q], wo = WO[q];"
         for head, n_vectors, tail in self._pieces():
             yield f"    {head} {{"
-            yield from (self._gather if self.gather else self._scatter)(range(n_vectors), str(tail or ""))
+            yield from (self._forward if self.forward else self._backward)(range(n_vectors), str(tail or ""))
             yield "    }"
         yield "  }"
         yield "}"
@@ -97,7 +97,7 @@ class GroupWriter:
     def _pieces(self) -> Iterator[tuple[str, int, int]]:
         """How the channels are covered: the head of a loop over ``u``, vectors side by side, and the tail."""
         channels, whole = self.group.channels, self.group.channels // self.width
-        rows = len(self.n3) + len(self.n1) * (1 if self.gather else 2) + 2
+        rows = len(self.n3) + len(self.n1) * (1 if self.forward else 2) + 2
         most = MOST_VECTORS
         while most > 1 and (most > whole or most * rows > self.n_registers - SPARE_REGISTERS):
             most //= 2
@@ -128,7 +128,7 @@ class GroupWriter:
         sign, terms = signed
         return f" {'+' if sign > 0 else '-'} LANE({name}[{self._combinations[terms]}], k)*{factor}"
 
-    def _gather(self, vectors: range, tail: str) -> Iterator[str]:
+    def _forward(self, vectors: range, tail: str) -> Iterator[str]:
         """The messages: sums over the edges of the chunk, component by component."""
         row = "oo + {}*os + u + {}*W"
         for m3 in self.n3:
@@ -154,7 +154,7 @@ class GroupWriter:
         for m3 in self.n3:
             yield "".join(f"ST{tail}(out + {row.format(m3, v)}, a{m3}_{v});" for v in vectors)
 
-    def _scatter(self, vectors: range, tail: str) -> Iterator[str]:
+    def _backward(self, vectors: range, tail: str) -> Iterator[str]:
         """Gradients: that of x is summed over the edges, the others belong to an edge, or to a row of the table."""
         rows = [(m1, v, f"xo + {m1 * self.group.channels} + u + {v}*W") for m1 in self.n1 for v in vectors]
         given = ["x"] + ["dx"] * self.jvp
@@ -185,7 +185,7 @@ class GroupWriter:
         return {name: basis for name, basis in read.items() if basis in used}
 
     def _component(self, m1: int, v: int) -> Iterator[str]:
-        """h = the coupling times g; p pairs it with x (dual: and with the tangents), s pairs it with x alone."""
+        """h = the coupling times g; p pairs it with x (jvp: and with the tangents), s pairs it with x alone."""
 
         def coupled(name: str) -> str:
             terms = "".join(self._coupled(name, m1, m3, f"g{m3}_{v}") for m3 in self.n3)
@@ -204,7 +204,7 @@ class GroupWriter:
         yield "}"
 
     def _geometry(self, vectors: range) -> Iterator[str]:
-        """Adds to the gradients of the position and of Y, still a number for each channel."""
+        """Adds to the gradients of the coordinate and of Y, still a number for each channel."""
         slopes = [f"sw_{v}*p_{v}" for v in vectors] + [f"cw_{v}*s_{v}" for v in vectors] * self.jvp
         yield f"sums[k][{self.n_harmonics}] += {' + '.join(slopes)};"
         for m1 in self.n1:

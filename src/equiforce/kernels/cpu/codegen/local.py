@@ -10,25 +10,44 @@ Edges are sorted by centre. A centre's edges are run over with one vector of cha
 in common, the environment or the operator, stays in registers or in the nearest cache.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target, horizontal_sum, vector_types
-from equiforce.kernels.spec.couplings import CouplingTable, Element
+from equiforce.kernels.spec.couplings import CouplingTable
 
-SIGNATURE = """\
-typedef struct { long n_parts, n_rows; const long *centers; S *a, *b, *c, *d; } Arguments;
-"""
 SPARE_REGISTERS = 8
+
+
+def arguments_of(name: str, rows_per_thread: int, *arrays: Array) -> Arguments:
+    """The struct of one form; without ``centers`` each row belongs to an atom of its own."""
+    centers = Array("centers", ("n_rows",), "index")
+    return Arguments(name, "n_rows", rows_per_thread, (centers, *arrays), ("n_rows",))
+
+
+ENVIRONMENT = arguments_of(
+    "environment",
+    128,
+    Array("environment", ("n_atoms", "dim_environment"), result=True),  # Γ, a row of channels for each harmonic
+    Array("weights", ("n_rows", "dim_weights"), result=True),  # w of each edge, a row of channels for each degree
+    Array("harmonics", ("n_rows", "n_harmonics"), result=True),  # Y of each edge
+)
+COUPLE = arguments_of(
+    "couple",
+    16,
+    Array("operator", ("n_rows", "dim_operator"), result=True),  # of each atom, a row of channels for each element
+    Array("environment", ("n_rows", "dim_environment"), result=True),
+    Array("weights", ("n_paths", "channels"), result=True, copies=True),  # of the paths
+)
 Body = Callable[[str], Iterator[str]]  # the lines for one vector of channels, given its tail
 
 
 @dataclass(frozen=True)
 class EnvironmentKernel:
-    """Γ [atoms, harmonics, channels] is ``a``, w [edges, degrees, channels] ``b``, Y [edges, harmonics] ``c``."""
+    """Computes one of Γ [atoms, harmonics, channels], w [edges, degrees, channels] and Y [edges, harmonics]."""
 
     l_max: int
     channels: int
@@ -42,10 +61,11 @@ class EnvironmentKernel:
         body = {"environment": self._sum, "weights": self._weights, "harmonics": self._harmonics}[self.result]
         h, l = (self.l_max + 1) ** 2, self.l_max + 1
         lines = [
-            f"const S *restrict w = a->b + e*{l * self.channels}, *restrict y = a->c + e*{h};",
-            f"const S *restrict g = a->a + i*{h * self.channels};",
+            f"const S *restrict w = a->weights + e*{l * self.channels}, *restrict y = a->harmonics + e*{h};",
+            f"const S *restrict g = a->environment + i*{h * self.channels};",
         ]
-        return _text(self.scalar, target, self.channels, by_center([*lines, *body(target.width(self.scalar))]))
+        lines = by_center([*lines, *body(target.width(self.scalar))])
+        return text_of(ENVIRONMENT, self.scalar, target, self.channels, lines)
 
     def _degrees(self) -> Iterator[tuple[int, range]]:
         return ((l, range(l**2, (l + 1) ** 2)) for l in range(self.l_max + 1))
@@ -94,7 +114,7 @@ class EnvironmentKernel:
 
 @dataclass(frozen=True)
 class CoupleKernel:
-    """The operator [atoms, elements, channels] is ``a``, Γ ``b``, the paths' weights [paths, channels] ``c``."""
+    """Computes one of the operator [atoms, elements, channels], Γ, and the weights of the paths [paths, channels]."""
 
     table: CouplingTable
     scalar: Scalar
@@ -104,20 +124,19 @@ class CoupleKernel:
 
     def source(self, target: Target) -> str:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
-        table, body = (
-            self.table,
-            {"operator": self._operator, "environment": self._environment, "weights": self._weights},
-        )
+        table = self.table
+        body = {"operator": self._operator, "environment": self._environment, "weights": self._weights}
+        own_copy = f" + p*{table.n_paths * table.channels}" if self.result == "weights" else ""
         lines = [
             "const Arguments *a = given;",
             "for (long i = a->n_rows*p/a->n_parts; i < a->n_rows*(p + 1)/a->n_parts; i++) {",
-            f"S *restrict m = a->a + i*{len(table.elements) * table.channels};",
-            f"S *restrict g = a->b + i*{table.dim_environment};",
-            f"S *restrict w = a->c{f' + p*{table.n_paths * table.channels}' if self.result == 'weights' else ''};",
+            f"S *restrict m = a->operator + i*{len(table.elements) * table.channels};",
+            f"S *restrict g = a->environment + i*{table.dim_environment};",
+            f"S *restrict w = a->weights{own_copy};",
             *over_channels(table.channels, target.width(self.scalar), body[self.result]),
             "}",
         ]
-        return _text(self.scalar, target, table.channels, lines)
+        return text_of(COUPLE, self.scalar, target, table.channels, lines)
 
     def _at(self, name: str, row: int) -> str:
         return f"{name} + {row * self.table.channels} + u"
@@ -158,174 +177,6 @@ class CoupleKernel:
             yield f"ST{tail}({at}, LD{tail}({at}) + {' + '.join(parts)});"
 
 
-@dataclass(frozen=True)
-class ActKernel:
-    """The result [edges, rows, channels] is ``a``, the operator of each atom ``b``, the features of edges ``c``.
-
-    Features that are weighted harmonics w Y need not be written out: then w [edges, degrees, channels] is ``c`` and
-    Y [edges, harmonics] is ``d``.
-    """
-
-    table: CouplingTable
-    scalar: Scalar
-    result: Literal["result", "operator", "features", "weights", "harmonics"]
-    of_harmonics: bool = False
-
-    kind = "act"
-
-    def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
-        table, width = self.table, target.width(self.scalar)
-        n_columns, n_rows = table.n_components
-        n_given = table.l_max + 1 if self.of_harmonics else n_columns
-        lines = [
-            f"S *restrict t = a->a + e*{n_rows * table.channels}, *restrict x = a->c + e*{n_given * table.channels};",
-            f"S *restrict m = a->b + i*{len(table.elements) * table.channels};",
-            *([f"S *restrict y = a->d + e*{n_columns};"] if self.of_harmonics else []),
-        ]
-        if self.result == "harmonics":
-            body = self._harmonics(width)
-        else:
-            bodies = {"operator": self._operator(target.n_registers), "result": self._forward}
-            body = over_channels(table.channels, width, bodies.get(self.result, self._backward))
-        return _text(self.scalar, target, table.channels, by_center([*lines, *body]))
-
-    def _columns(self, wanted: Iterable[int], edge: str, tail: str) -> Iterator[str]:
-        """Components of an edge's features, called ``x0_e`` and so on for edge ``e`` of the centre."""
-        c, (n_columns, _) = self.table.channels, self.table.n_components
-        if not self.of_harmonics:
-            at = f"x + (k + {edge})*{n_columns * c}"
-            yield from (f"const V x{j}_{edge} = LD{tail}({at} + {j * c} + u);" for j in wanted)
-            return
-        for l, own in groupby(wanted, key=math.isqrt):
-            yield f"const V w{l}_{edge} = LD{tail}(x + (k + {edge})*{(self.table.l_max + 1) * c} + {l * c} + u);"
-            yield from (f"const V x{j}_{edge} = y[(k + {edge})*{n_columns} + {j}]*w{l}_{edge};" for j in own)
-
-    def _forward(self, tail: str) -> Iterator[str]:
-        """Rows from columns; two edges at a time share what is loaded of the operator."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
-        yield from self._pairs_of_edges(
-            lambda edge: self._columns(range(n_columns), edge, tail),
-            {row: [(e.column, k) for k, e in own] for row, own in self._by_row.items()},
-            "x",
-            lambda row, edge: [f"ST{tail}(t + (k + {edge})*{n_rows * c} + {row * c} + u, s{edge});"],
-            range(n_rows),
-            tail,
-        )
-
-    def _backward(self, tail: str) -> Iterator[str]:
-        """Columns, or the weights of their harmonics, from rows."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
-        degrees = range(self.table.l_max + 1)
-
-        def load(edge: str) -> Iterator[str]:
-            yield from (
-                f"const V t{j}_{edge} = LD{tail}(t + (k + {edge})*{n_rows * c} + {j * c} + u);" for j in range(n_rows)
-            )
-            if self.of_harmonics:
-                yield from (f"V w{l}_{edge} = {{0}};" for l in degrees)
-
-        def keep(column: int, edge: str) -> Iterator[str]:
-            if self.of_harmonics:
-                yield f"w{math.isqrt(column)}_{edge} += y[(k + {edge})*{n_columns} + {column}]*s{edge};"
-            else:
-                yield f"ST{tail}(x + (k + {edge})*{n_columns * c} + {column * c} + u, s{edge});"
-
-        def close(edge: str) -> Iterator[str]:
-            if self.of_harmonics:
-                at = f"x + (k + {edge})*{len(degrees) * c}"
-                yield from (f"ST{tail}({at} + {l * c} + u, w{l}_{edge});" for l in degrees)
-
-        yield from self._pairs_of_edges(load, self._by_column, "t", keep, range(n_columns), tail, close)
-
-    def _pairs_of_edges(
-        self,
-        load: Callable[[str], Iterable[str]],
-        terms: dict[int, list[tuple[int, int]]],
-        given: str,
-        keep: Callable[[int, str], Iterable[str]],
-        made: Iterable[int],
-        tail: str,
-        close: Callable[[str], Iterable[str]] = lambda _: (),
-    ) -> Iterator[str]:
-        """Loads an edge's components, keeps each of the sums that are made of them, and closes, for every edge."""
-        yield "long k = 0;"
-        for n in (2, 1):
-            edges = [str(q) for q in range(n)]
-            yield f"for (; k + {n} <= n; k += {n}) {{"
-            for edge in edges:
-                yield from load(edge)
-            for number in made:
-                yield from self._sum(terms.get(number, []), given, edges, tail)
-                for edge in edges:
-                    yield from keep(number, edge)
-                yield "}"
-            for edge in edges:
-                yield from close(edge)
-            yield "}"
-
-    def _sum(self, terms: list[tuple[int, int]], given: str, edges: list[str], tail: str) -> Iterator[str]:
-        """Opens a block in which ``s`` of each edge is the sum of its components times elements of the operator."""
-        yield "{" + "".join(f"V s{edge} = {{0}};" for edge in edges)
-        for component, number in terms:
-            yield f"{{ const V o = LD{tail}(m + {number * self.table.channels} + u);"
-            yield "".join(f"s{edge} += o*{given}{component}_{edge};" for edge in edges) + "}"
-
-    def _harmonics(self, width: int) -> Iterator[str]:
-        """The gradient of Y of each edge: what columns have to do with w, summed over channels."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
-
-        def body(tail: str) -> Iterator[str]:
-            yield from (f"const V t{j}_0 = LD{tail}(t + k*{n_rows * c} + {j * c} + u);" for j in range(n_rows))
-            for l in range(self.table.l_max + 1):
-                yield f"const V w{l} = LD{tail}(x + k*{(self.table.l_max + 1) * c} + {l * c} + u);"
-            for column in range(n_columns):
-                yield from self._sum(self._by_column.get(column, []), "t", ["0"], tail)
-                yield f"h{column} += w{math.isqrt(column)}*s0; }}"
-
-        yield "for (long k = 0; k < n; k++) {"
-        yield from (f"V h{j} = {{0}};" for j in range(n_columns))
-        yield from over_channels(c, width, body)
-        yield from (f"y[k*{n_columns} + {j}] = total(h{j});" for j in range(n_columns))
-        yield "}"
-
-    @property
-    def _by_row(self) -> dict[int, list[tuple[int, Element]]]:
-        numbered = enumerate(self.table.elements)
-        return {row: list(own) for row, own in groupby(numbered, key=lambda entry: entry[1].row)}
-
-    @property
-    def _by_column(self) -> dict[int, list[tuple[int, int]]]:
-        """For each column, (row, element) of what it meets."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for number, element in enumerate(self.table.elements):
-            found.setdefault(element.column, []).append((element.row, number))
-        return found
-
-    def _operator(self, n_registers: int) -> Body:
-        """Sums over the edges of a centre, as many elements at once as there are registers."""
-        c, n_rows = self.table.channels, self.table.n_components[1]
-        most, elements = n_registers - SPARE_REGISTERS, list(enumerate(self.table.elements))
-
-        def group(tail: str, own: list[tuple[int, Element]]) -> Iterator[str]:
-            yield from (f"V s{number} = {{0}};" for number, _ in own)
-            yield "for (long k = 0; k < n; k++) {"
-            yield from self._columns(sorted({e.column for _, e in own}), "0", tail)
-            for row, some in groupby(own, key=lambda entry: entry[1].row):
-                yield f"{{ const V g = LD{tail}(t + k*{n_rows * c} + {row * c} + u);"
-                yield "".join(f"s{number} += g*x{e.column}_0;" for number, e in some) + "}"
-            yield "}"
-            yield from (f"ST{tail}(m + {number * c} + u, s{number});" for number, _ in own)
-
-        def body(tail: str) -> Iterator[str]:
-            for first in range(0, len(elements), most):
-                yield "{"
-                yield from group(tail, elements[first : first + most])
-                yield "}"
-
-        return body
-
-
 def over_channels(channels: int, width: int, body: Body) -> Iterator[str]:
     """A loop over the channels ``u``, a vector at a time, and what remains."""
     whole, rest = channels // width * width, channels % width
@@ -356,12 +207,13 @@ def by_center(lines: list[str]) -> list[str]:
     ]
 
 
-def _text(scalar: Scalar, target: Target, channels: int, lines: list[str]) -> str:
+def text_of(arguments: Arguments, scalar: Scalar, target: Target, channels: int, lines: list[str]) -> str:
+    """The whole C source around the lines that compute part ``p`` of the rows."""
     width = target.width(scalar)
     return "\n".join(
         [
             f"typedef {scalar} S;",
-            SIGNATURE,
+            arguments.c_struct(),
             PARALLEL,
             *vector_types(width, {channels % width} - {0}),
             *horizontal_sum(width),

@@ -1,6 +1,6 @@
 /* Splines read on every edge: rows_e = s_e sum_b B_b(t_e) table_b, each edge from the table of its kind.
 
-   Compiled with S (float or double) and W (numbers in a vector) defined. */
+   Compiled after S (float or double), W (numbers in a vector) and the struct Lookup, which lookup.py describes. */
 #include <string.h>
 
 typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
@@ -17,15 +17,6 @@ static inline void store(S *p, V v, long n) {
   else memcpy(p, &v, n * sizeof(S));
 }
 
-typedef struct {
-  long role;  /* 0: rows from the table; 1: strengths from rows and table; 2: the table from rows */
-  long order; /* which derivative of the basis */
-  long n_parts, n_edges, n_knots, n_columns, n_numbers; /* rows of each kind's table, columns, numbers of all tables */
-  const long *kinds;
-  const S *positions, *given; /* given strengths; null is one */
-  S *rows, *table, *strengths; /* of the table there are n_parts copies where it is the result */
-} Lookup;
-
 #define NO_ORDER 4
 
 static void basis(S u, long order, S *b) {
@@ -41,9 +32,8 @@ static void part(const void *given, long p) {
   const Lookup *a = given;
   const long n = a->n_columns;
   for (long e = a->n_edges*p/a->n_parts; e < a->n_edges*(p + 1)/a->n_parts; e++) {
-    const S t = a->positions[e];
-    long first = t > 0 ? (long)t : 0;
-    if (first > a->n_knots - 4) first = a->n_knots - 4;
+    const S t = a->knot_coordinates[e];
+    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* also of inf and NaN */
     S b[4];
     const int beyond = t - first > 1; /* where the splines stay what they are at the last knot */
     basis(beyond ? 1 : t - first, beyond && a->order ? NO_ORDER : a->order, b);

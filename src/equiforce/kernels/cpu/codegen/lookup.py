@@ -1,16 +1,37 @@
-"""The C source of splines that are read edge by edge: ``lookup.c`` with its constants."""
+"""The C source that reads splines edge by edge: ``lookup.c`` with its constants.
+
+The form is rows_e = s_e B(t_e) table: a strength s times a derivative of the cubic B-splines B at the knot coordinate
+t.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "lookup.c"
+ROLES = {"rows": 0, "strengths": 1, "table": 2}
+ARGUMENTS = Arguments(
+    name="lookup",
+    rows="n_edges",
+    rows_per_thread=128,
+    # role: which one of ROLES is computed; order: which derivative of B; n_numbers: of the tables of all kinds
+    sizes=("role", "order", "n_edges", "n_knots", "n_columns", "n_numbers"),
+    arrays=(
+        Array("kinds", ("n_edges",), "index"),
+        Array("knot_coordinates", ("n_edges",)),
+        Array("given", ("n_edges",)),  # strengths where they are not the result; none means one everywhere
+        Array("rows", ("n_edges", "n_columns"), result=True),
+        Array("table", ("n_kinds", "n_knots", "n_columns"), result=True, copies=True),
+        Array("strengths", ("n_edges",), result=True),
+    ),
+)
 
 
 @dataclass(frozen=True)
 class LookupKernel:
-    """Values, strengths or the table, by derivatives of any order."""
+    """Computes rows, strengths or the table, with derivatives of B of any order."""
 
     scalar: Scalar
 
@@ -18,4 +39,5 @@ class LookupKernel:
 
     def source(self, target: Target) -> str:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
-        return f"#define S {self.scalar}\n#define W {target.width(self.scalar)}\n{PARALLEL}{TEXT.read_text()}"
+        constants = f"#define S {self.scalar}\n#define W {target.width(self.scalar)}\n"
+        return f"{constants}{PARALLEL}{ARGUMENTS.c_struct('Lookup')}{TEXT.read_text()}"

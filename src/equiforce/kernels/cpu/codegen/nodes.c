@@ -1,6 +1,7 @@
-/* What happens on each atom: features times the matrices of their species, and the gate.
+/* Linear maps of the features of each atom, and the gate.
 
-   Compiled with S (float or double), DOUBLE (0 or 1), W (numbers in a vector) and R (rows that are multiplied together) defined.
+   Compiled after S (float or double), DOUBLE (0 or 1), W (numbers in a vector), R (rows that are multiplied together),
+   and the structs Block, Linear, Part and Gate, which nodes.py describes.
    Features are flat; a block of an irrep is [2l+1, channels] within them, channels last. */
 #include <math.h>
 #include <stdlib.h>
@@ -23,16 +24,6 @@ static inline void store(S *p, V v, long n) {
 }
 
 /* ---- y_i = x_i W(species_i): one matrix for each irrep and species */
-
-typedef struct { long rows, n_in, n_out, x, y, w; double scale; } Block;
-
-typedef struct {
-  long kind; /* 0: y from x and w; 1: x from y and w, the transpose; 2: w from x and y */
-  long n_parts, n_atoms, n_species, n_blocks, n_weights, dim_x, dim_y;
-  const Block *blocks;
-  const long *species; /* null where there is one */
-  S *x, *w, *y;        /* of w there are n_parts copies where it is the result */
-} Mix;
 
 #define UNROLL _Pragma("GCC unroll 8") /* sums stay in registers only where no index is left */
 #define CHUNK 96 /* rows whose addresses are listed at once; a multiple of R */
@@ -104,7 +95,7 @@ static void outer(S **a, S **b, long rows, S *w, long n_in, long n_out, S scale)
 }
 
 /* atoms order[first..last) are of one species, whose matrices are w (transposed for kind 1) */
-static void mix_some(const Mix *m, const long *order, long first, long last, S *w) {
+static void linear_some(const Linear *m, const long *order, long first, long last, S *w) {
   S *a[CHUNK], *b[CHUNK];
   for (long k = 0; k < m->n_blocks; k++) {
     const Block t = m->blocks[k];
@@ -124,21 +115,21 @@ static void mix_some(const Mix *m, const long *order, long first, long last, S *
   }
 }
 
-typedef struct { const Mix *m; const long *order, *start; S *w; } Sorted; /* atoms species by species */
+typedef struct { const Linear *m; const long *order, *start; S *w; } Sorted; /* atoms species by species */
 
-static void mix_part(const void *given, long p) {
+static void linear_part(const void *given, long p) {
   const Sorted *sorted = given;
-  const Mix *m = sorted->m;
+  const Linear *m = sorted->m;
   const long low = m->n_atoms * p / m->n_parts, high = m->n_atoms * (p + 1) / m->n_parts;
   S *w = sorted->w + (m->kind == 2 ? p * m->n_species * m->n_weights : 0);
   for (long s = 0; s < m->n_species; s++, w += m->n_weights) {
     const long first = sorted->start[s] > low ? sorted->start[s] : low;
     const long last = sorted->start[s + 1] < high ? sorted->start[s + 1] : high;
-    if (first < last) mix_some(m, sorted->order, first, last, w);
+    if (first < last) linear_some(m, sorted->order, first, last, w);
   }
 }
 
-static S *transposed(const Mix *m) {
+static S *transposed(const Linear *m) {
   S *w = malloc(m->n_species * m->n_weights * sizeof(S));
   for (long s = 0; s < m->n_species; s++)
     for (long k = 0; k < m->n_blocks; k++) {
@@ -151,14 +142,14 @@ static S *transposed(const Mix *m) {
   return w;
 }
 
-void mix(const Mix *m) {
+void linear(const Linear *m) {
   const long total = m->n_species * m->n_weights;
   long *order = malloc((m->n_atoms + 1) * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
   for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
   for (long s = 0; s < m->n_species; s++) start[s + 2] += start[s + 1];
   for (long i = 0; i < m->n_atoms; i++) order[start[(m->species ? m->species[i] : 0) + 1]++] = i;
   const Sorted sorted = {m, order, start, m->kind == 1 ? transposed(m) : m->w};
-  each_part(mix_part, &sorted, m->n_parts);
+  each_part(linear_part, &sorted, m->n_parts);
   if (m->kind == 2)
     for (long p = 1; p < m->n_parts; p++)
       for (long k = 0; k < total; k++) m->w[k] += m->w[p * total + k];
@@ -168,17 +159,6 @@ void mix(const Mix *m) {
 }
 
 /* ---- the gate: SiLU of even scalars, tanh of odd ones, other irreps times the SiLU of their gates */
-
-typedef struct { long kind, rows, channels, x, y, gate; } Part; /* kind 0: SiLU, 1: tanh, 2: gated */
-
-typedef struct {
-  long order; /* 0: y; 1: gx from g; 2: from dx, the tangent of gx, those of g (in dg) and x (in gx) */
-  long n_parts, n_atoms, n_blocks, dim_x, dim_y;
-  double silu, tanh;
-  const Part *blocks;
-  const S *x, *g, *dx;
-  S *y, *gx, *dg;
-} Gate;
 
 typedef struct { V f, f1, f2; } Value; /* a function and its first two derivatives */
 

@@ -1,20 +1,56 @@
-"""The C source of what happens on each atom: ``nodes.c`` with its constants."""
+"""The C source of linear maps of the features of each atom, and of the gate: ``nodes.c`` with its constants."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from equiforce.kernels.cpu.launch import Arguments, Array, Record
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "nodes.c"
+LINEAR_KINDS = {"y": 0, "x": 1, "w": 2}  # which of y_i = x_i W(species_i) is computed from the two others
+BLOCK = Record("Block", ("rows", "n_in", "n_out", "x", "y", "w"), ("scale",))
+LINEAR = Arguments(
+    name="linear",
+    rows="n_atoms",
+    rows_per_thread=64,
+    sizes=("kind", "n_atoms", "n_species", "n_blocks", "n_weights", "dim_x", "dim_y"),
+    records=(("blocks", BLOCK.name),),
+    arrays=(
+        Array("species", ("n_atoms",), "index"),  # none where there is one set of weights
+        Array("x", ("n_atoms", "dim_x"), result=True),
+        Array("w", ("n_species", "n_weights"), result=True, copies=True),
+        Array("y", ("n_atoms", "dim_y"), result=True),
+    ),
+)
+PART = Record("Part", ("kind", "rows", "channels", "x", "y", "gate"))
+PART_KINDS = {"silu": 0, "tanh": 1, "gated": 2}
+GATE = Arguments(
+    name="gate",
+    rows="n_atoms",
+    rows_per_thread=64,
+    # order 0: y; 1: gx from g; 2: from dx, the tangent of gx, those of g (in dg) and of x (in gx)
+    sizes=("order", "n_atoms", "n_blocks", "dim_x", "dim_y"),
+    doubles=("silu", "tanh"),
+    records=(("blocks", PART.name),),
+    arrays=(
+        Array("x", ("n_atoms", "dim_x")),
+        Array("g", ("n_atoms", "dim_y")),
+        Array("dx", ("n_atoms", "dim_x")),
+        Array("y", ("n_atoms", "dim_y"), result=True),
+        Array("gx", ("n_atoms", "dim_x"), result=True),
+        Array("dg", ("n_atoms", "dim_y"), result=True),
+    ),
+)
+STRUCTS = BLOCK.c_struct() + LINEAR.c_struct("Linear") + PART.c_struct() + GATE.c_struct("Gate")
 
 
 @dataclass(frozen=True)
 class NodeKernel:
-    """Features times the matrices of their species, or the gate."""
+    """``linear``: features times the matrices of their species; ``gate``: the gate and its derivatives."""
 
     scalar: Scalar
-    kind: Literal["mix", "gate"]
+    kind: Literal["linear", "gate"]
 
     def source(self, target: Target) -> str:
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
@@ -25,4 +61,5 @@ class NodeKernel:
             "R": 8 if target.n_registers == 32 else 4,
             self.kind: "run",
         }
-        return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + PARALLEL + TEXT.read_text()
+        defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
+        return defines + PARALLEL + STRUCTS + TEXT.read_text()

@@ -1,13 +1,5 @@
-/* What happens between the two atoms of an edge, in double precision: r_ij from positions, and dE/dr_i from dE/dr_ij. */
+/* r_ij from positions, and dE/dr_i from dE/dr_ij, in double precision. The struct Pairs is described in pairs.py. */
 #include <stdlib.h>
-
-typedef struct {
-  long n_parts, n_edges;
-  const long *centers, *neighbors, *order, *structures; /* the last of each atom; null where there is one structure */
-  const double *positions, *shifts, *cells;
-  double *vectors;  /* of each edge: r_ij, or dE/dr_ij */
-  double *gradient; /* dE/dr_i of each atom; zeros at first */
-} Pairs;
 
 static long first_edge(const Pairs *a, const long *atoms, const long *order, long p) {
   long e = a->n_edges * p / a->n_parts;

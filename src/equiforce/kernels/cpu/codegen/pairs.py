@@ -1,20 +1,39 @@
-"""The C source of what happens between two atoms: ``pairs.c``."""
+"""The C source of vectors between atoms and of the gradients with respect to positions: ``pairs.c``."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Target
 
 TEXT = Path(__file__).parent / "pairs.c"
+ARGUMENTS = Arguments(
+    name="pairs",
+    rows="n_edges",
+    rows_per_thread=2048,
+    sizes=("n_edges",),
+    arrays=(
+        Array("centers", ("n_edges",), "index"),
+        Array("neighbors", ("n_edges",), "index"),
+        Array("order", ("n_edges",), "index"),  # that sorts edges by neighbour
+        Array("structures", ("n_atoms",), "index"),  # of each atom; none where there is one structure
+        Array("positions", ("n_atoms", "three"), "double"),
+        Array("shifts", ("n_edges", "three"), "double"),
+        Array("cells", ("n_structures", "three", "three"), "double"),
+        Array("vectors", ("n_edges", "three"), "double", result=True),  # r_ij, or dE/dr_ij
+        Array("gradient", ("n_atoms", "three"), "double", result=True),  # dE/dr_i; zeros at first
+    ),
+)
 
 
 @dataclass(frozen=True)
 class PairKernel:
-    """Vectors between atoms, the gradient of positions from theirs, or the transpose of that; in double precision."""
+    """``vectors``: r_ij; ``gradient``: dE/dr_i from dE/dr_ij; ``differences``: the transpose of ``gradient``."""
 
     kind: Literal["vectors", "gradient", "differences"]
 
     def source(self, target: Target) -> str:  # noqa: ARG002 - there is nothing to unroll
         """The C source, whose one function ``run`` takes a pointer to its arguments."""
-        return f"{PARALLEL}{TEXT.read_text()}\nvoid run(const Pairs *a) {{ {self.kind}(a); }}\n"
+        run = f"void run(const Pairs *a) {{ {self.kind}(a); }}\n"
+        return f"{PARALLEL}{ARGUMENTS.c_struct('Pairs')}{TEXT.read_text()}\n{run}"

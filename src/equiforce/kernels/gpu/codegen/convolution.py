@@ -1,11 +1,11 @@
 """Writes the Triton source of a fused convolution, unrolled from a path table.
 
-All kernels differentiate one form, linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij, paths p and
-channels u of w C g_i x_j Y_ij. ``gather`` runs over the edges of each centre and gives ∂Φ/∂g, the convolution itself;
-``scatter`` runs over the edges of each neighbour and gives ∂Φ/∂x and what ∂Φ/∂Y and ∂Φ/∂positions are sums of;
-``knots`` runs over the edges between two knots and gives what ∂Φ/∂table is a sum of. With tangents of x, Y and
-positions, ``JVP`` does the same for the derivative of Φ along them. Each result is written by one program, so nothing
-is added atomically, and a run repeats itself to the last bit.
+All kernels are derivatives of one form that is linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij,
+paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
+convolution itself. ``backward`` runs over the edges of each neighbour and computes ∂Φ/∂x and the parts of ∂Φ/∂Y and
+∂Φ/∂t, where t are the knot coordinates. ``knots`` runs over the edges between two knots and computes the parts of
+∂Φ/∂table. With tangents of x, Y and t, ``JVP`` does the same for the derivative of Φ along them. Each result is written
+by one program, so nothing is added atomically, and a run repeats itself to the last bit.
 
 A program works on tiles of EDGES edges by up to 32 channels, which lie along the lanes of a warp, so that rows are
 read in whole lines. All tensors of a program have the shape of its tile, also those that do not depend on the channel:
@@ -29,7 +29,7 @@ def add(a, b):
 
 @triton.jit
 def place(t, n_rows):
-    """The first of the four rows that matter at positions t, how far beyond its knot they lie, and whether inside."""
+    """The first of the four rows that t reads, how far beyond that knot t lies, and whether it is inside."""
     row = tl.minimum(tl.maximum(tl.floor(t).to(tl.int32), 0), n_rows - 4)
     u = t - row.to(t.dtype)
     return row.to(tl.int64), tl.minimum(u, 1.0), tl.where(u <= 1.0, 1.0, 0.0).to(t.dtype)
@@ -56,19 +56,19 @@ def bends(u, scale):
 '''
 
 ARGUMENTS: dict[Family, str] = {
-    "gather": "x, y, table, t, dx, dy, dt, neighbors, starts, out, n_rows",
-    "scatter": "g, x, y, table, t, dx, dy, dt, order, centers, starts, gx, geometry, n_edges, n_rows",
+    "forward": "x, y, table, t, dx, dy, dt, neighbors, starts, out, n_rows",
+    "backward": "g, x, y, table, t, dx, dy, dt, order, centers, starts, gx, geometry, n_edges, n_rows",
     "knots": "g, x, y, t, dx, dy, dt, order, centers, neighbors, starts, out, n_rows",
 }
 FLAGS: dict[Family, tuple[str, ...]] = {
-    "gather": ("LANES", "JVP"),
-    "scatter": ("LANES", "JVP", "X", "GEOMETRY"),
+    "forward": ("LANES", "JVP"),
+    "backward": ("LANES", "JVP", "X", "GEOMETRY"),
     "knots": ("LANES", "JVP"),
 }
 
 
 def source(table: PathTable) -> str:
-    """The Python source of a module with the kernels ``gather``, ``scatter`` and ``knots`` of a table."""
+    """The Python source of a module with the kernels ``forward``, ``backward`` and ``knots`` of a table."""
     title = f"{table.irreps_in} x harmonics up to {table.l_max} -> {table.irreps_out}"
     lines = [f'"""{title}: written by equiforce, not to be edited."""', "", *PRELUDE.splitlines()]
     for family in FAMILIES:
@@ -85,7 +85,7 @@ def _signature(family: Family, first: str) -> str:
 
 def _entry(family: Family, found: tuple[Work, ...]) -> Iterator[str]:
     """The kernel that is launched: each program finds out which work is its own."""
-    lengths = ["n_rows", "n_edges"] if family == "scatter" else ["n_rows"]
+    lengths = ["n_rows", "n_edges"] if family == "backward" else ["n_rows"]
     yield f"@triton.jit(do_not_specialize={lengths})"
     yield f"def {family}({_signature(family, '')}):"
     yield "    part = tl.program_id(1)"
@@ -117,7 +117,7 @@ class _Writer:
         # a function by itself: the time of Triton's passes grows much faster than what they are given
         yield "@triton.jit(noinline=True)"
         yield f"def {name}({_signature(self.family, 'part, ')}):"
-        body = {"gather": self._gather, "scatter": self._scatter, "knots": self._knots}[self.family]
+        body = {"forward": self._forward, "backward": self._backward, "knots": self._knots}[self.family]
         yield from (f"    {line}" for line in self._tile_lines())
         yield from (f"    {line}" for line in body())
 
@@ -181,7 +181,7 @@ class _Writer:
             for column in (c for l2 in used for c in range(l2**2, (l2 + 1) ** 2)):
                 line = f"{name}{column} = tl.load({name}_row + {column})"
                 yield self._if(flag, line) if flag else line
-        yield "row, beyond, inside = place(position, n_rows)"
+        yield "row, beyond, inside = place(coordinate, n_rows)"
         yield "valid = tl.where(first + lane < stop, 1.0, 0.0).to(S)"  # a tile that is not full repeats its last edge
         yield "if JVP: along = valid * inside * tl.load(dt + edge)"
         if self.family != "knots":
@@ -254,21 +254,21 @@ class _Writer:
 
     # --- one body for each family
 
-    def _gather(self) -> Iterator[str]:
+    def _forward(self) -> Iterator[str]:
         for index, path, _ in self._paths():
             yield from self._sums(f"a{index}", 2 * path.target.l + 1)
         yield "edge = tl.minimum(start + lane, last).to(tl.int64)"
         yield "sender = tl.load(neighbors + edge)"
-        yield "position = tl.load(t + edge)"
+        yield "coordinate = tl.load(t + edge)"
         yield "for first in range(start, stop, EDGES):"
-        yield from (f"    {line}" for line in self._gather_tile())
+        yield from (f"    {line}" for line in self._forward_tile())
         yield f"target = out + owner * {self.table.irreps_out.dim} + u"
         for index, path, _ in self._paths():
             for m3 in range(2 * path.target.l + 1):
                 at = self._number(lambda p, m=m3: p.target.start + p.channel + m * p.target.channels, index)
                 yield self._store(f"target + {at}", f"a{index}_{m3}", path.source.channels)
 
-    def _gather_tile(self) -> Iterator[str]:
+    def _forward_tile(self) -> Iterator[str]:
         # the next tile's indices are under way during this one
         yield "after = tl.minimum(first + EDGES + lane, last).to(tl.int64)"
         yield "next_sender = tl.load(neighbors + after)"
@@ -287,18 +287,18 @@ class _Writer:
                 there = f"{self._coupled(group, 'c', 'dz', m3=m3)} {self._coupled(group, 'd', 'z', m3=m3)}"
                 # terms from the left, so that each becomes one fused multiplication and addition
                 yield f"{total} = {total} {there} if JVP else {total} {here}"
-        yield "edge, sender, position = after, next_sender, next_position"
+        yield "edge, sender, coordinate = after, next_sender, next_position"
 
-    def _scatter(self) -> Iterator[str]:
+    def _backward(self) -> Iterator[str]:
         yield from self._features("owner")
         for s, block in enumerate(self.sources):
             yield from self._sums(f"gx{s}", 2 * block.l + 1, "X")
         yield "place_of = tl.minimum(start + lane, last)"
         yield "edge = tl.load(order + place_of).to(tl.int64)"
         yield "center = tl.load(centers + place_of)"
-        yield "position = tl.load(t + edge)"
+        yield "coordinate = tl.load(t + edge)"
         yield "for first in range(start, stop, EDGES):"
-        yield from (f"    {line}" for line in self._scatter_tile())
+        yield from (f"    {line}" for line in self._backward_tile())
         yield self._if("X", f"target = gx + owner * {self.table.irreps_in.dim} + u")
         for s, block in enumerate(self.sources):
             index = next(i for i, path, _ in self._paths() if path.source == block)
@@ -306,7 +306,7 @@ class _Writer:
                 at = self._number(lambda p, m=m1: p.source.start + m * p.source.channels, index)
                 yield self._if("X", self._store(f"target + {at}", f"gx{s}_{m1}", block.channels))
 
-    def _scatter_tile(self) -> Iterator[str]:
+    def _backward_tile(self) -> Iterator[str]:
         yield "after = tl.minimum(first + EDGES + lane, last)"
         yield "next_edge = tl.load(order + after).to(tl.int64)"
         yield "next_center = tl.load(centers + after)"
@@ -333,7 +333,7 @@ class _Writer:
         yield "if GEOMETRY:"
         yield from (f"    {line}" for line in self._store_geometry())
         yield "edge, center = next_edge, next_center"
-        yield "position = tl.load(t + edge)"
+        yield "coordinate = tl.load(t + edge)"
 
     def _for_geometry(self, s: int, group: PathGroup) -> Iterator[str]:
         n1 = range(2 * group.l1 + 1)
@@ -366,7 +366,7 @@ class _Writer:
         yield from (
             "center = tl.load(centers + edge)",
             "sender = tl.load(neighbors + edge)",
-            "position = tl.load(t + edge)",
+            "coordinate = tl.load(t + edge)",
         )
         yield "for first in range(begin, stop, step):"
         yield from (f"    {line}" for line in self._knots_tile())
@@ -396,5 +396,5 @@ class _Writer:
         yield from (
             "center = tl.load(centers + edge)",
             "sender = tl.load(neighbors + edge)",
-            "position = tl.load(t + edge)",
+            "coordinate = tl.load(t + edge)",
         )

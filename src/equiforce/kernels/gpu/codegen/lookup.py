@@ -6,15 +6,15 @@ two knots of one kind, and writes four rows, each into a copy of its own: the ta
 
 from equiforce.kernels.gpu.codegen.convolution import PRELUDE
 
-# An index that is bounded by ``minimum`` hides from the compiler that edges are consecutive: it would load positions
-# with their edges along the lanes, and then pass what it made of them through shared memory.
+# An index that is bounded by ``minimum`` hides from the compiler that edges are consecutive. It would load knot
+# coordinates with their edges along the lanes, and then pass what it made of them through shared memory.
 
 LOOKUPS = '''
 
 @triton.jit
-def basis(positions, strengths, edge, valid, n_knots, S: tl.constexpr, ORDER: tl.constexpr):
+def basis(knot_coordinates, strengths, edge, valid, n_knots, S: tl.constexpr, ORDER: tl.constexpr):
     """The first row that matters to each edge, and its strength times a derivative of the four splines there."""
-    first, beyond, inside = place(tl.load(positions + edge), n_knots)
+    first, beyond, inside = place(tl.load(knot_coordinates + edge), n_knots)
     scale = tl.where(valid, 1.0, 0.0).to(S)
     if strengths is not None:
         scale = scale * tl.load(strengths + edge)
@@ -44,13 +44,13 @@ def mixed(row, live, b0, b1, b2, b3, COLUMNS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["n_edges", "n_knots"])
-def lookup_rows(out, table, strengths, positions, kinds, n_edges, n_knots,
+def lookup_rows(out, table, strengths, knot_coordinates, kinds, n_edges, n_knots,
                 COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None] + zero
     column = tl.arange(0, WIDTH)[None, :] + zero
     edge, valid = tl.minimum(lane, n_edges - 1).to(tl.int64), lane < n_edges
-    first, b0, b1, b2, b3 = basis(positions, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
+    first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
     row = table + (tl.load(kinds + edge).to(tl.int64) * n_knots + first) * COLUMNS + column
     for begin in range(0, COLUMNS, WIDTH):
         live = valid & (begin + column < COLUMNS)
@@ -59,13 +59,13 @@ def lookup_rows(out, table, strengths, positions, kinds, n_edges, n_knots,
 
 
 @triton.jit(do_not_specialize=["n_edges", "n_knots"])
-def lookup_strengths(rows, table, out, positions, kinds, n_edges, n_knots,
+def lookup_strengths(rows, table, out, knot_coordinates, kinds, n_edges, n_knots,
                      COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None] + zero
     column = tl.arange(0, WIDTH)[None, :] + zero
     edge, valid = tl.minimum(lane, n_edges - 1).to(tl.int64), lane < n_edges
-    first, b0, b1, b2, b3 = basis(positions, None, edge, valid, n_knots, out.dtype.element_ty, ORDER)
+    first, b0, b1, b2, b3 = basis(knot_coordinates, None, edge, valid, n_knots, out.dtype.element_ty, ORDER)
     row = table + (tl.load(kinds + edge).to(tl.int64) * n_knots + first) * COLUMNS + column
     total = zero.to(out.dtype.element_ty)
     for begin in range(0, COLUMNS, WIDTH):
@@ -83,7 +83,7 @@ def store(out, total, b, live, c, n_rows, COLUMNS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_knots"])
-def lookup_table(rows, out, strengths, positions, order, starts, n_rows, n_knots,
+def lookup_table(rows, out, strengths, knot_coordinates, order, starts, n_rows, n_knots,
                  COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.arange(0, ROWS)[:, None] + zero
@@ -95,7 +95,7 @@ def lookup_table(rows, out, strengths, positions, order, starts, n_rows, n_knots
     for at in range(start + ROWS * tl.program_id(2), stop, ROWS * tl.num_programs(2)):
         valid = at + lane < stop
         edge = tl.load(order + tl.minimum(at + lane, stop - 1)).to(tl.int64)
-        first, b0, b1, b2, b3 = basis(positions, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
+        first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
         given = tl.load(rows + edge * COLUMNS + c, mask=c < COLUMNS, other=0.0)
         s0 += b0 * given
         s1 += b1 * given

@@ -1,0 +1,159 @@
+"""The boundary to C: every operation, with tensors of any strides and dtypes, against the reference.
+
+Value, gradient and second gradient of each operation are those of the reference, for inputs, cotangents and tangents
+that lie in memory in any way. Inputs of another dtype give the same numbers or a sentence, never other numbers.
+"""
+
+import pytest
+import torch
+
+from equiforce.errors import InputError
+from equiforce.geometry.irreps import Irreps, hidden_irreps
+from equiforce.kernels import (
+    CouplingTable,
+    GatePlan,
+    LinearPlan,
+    Radial,
+    convolve,
+    edge_geometry,
+    environment,
+    gate,
+    leading,
+    linear,
+    lookup,
+    pair_gradient,
+    tensor_product,
+    tensor_product_of_harmonics,
+    weighted_harmonics,
+)
+from tests.kernels.cases import TABLES, TOLERANCE, assert_same, random_graph
+
+GRAPH = random_graph(9, 70)
+N_ATOMS, N_EDGES = GRAPH.n_atoms, GRAPH.n_edges
+PATHS, COUPLINGS = TABLES["l1"], CouplingTable(hidden_irreps((5, 5), odd=False), 1, hidden_irreps((5, 5), odd=False))
+LINEAR = LinearPlan(Irreps("4x0e + 3x1o"), Irreps("5x0e + 2x1o"), n_species=3)
+ONE_LINEAR = LinearPlan(Irreps("4x0e + 3x1o"), Irreps("5x0e + 2x1o"))
+GATE = GatePlan(Irreps("4x0e + 2x0o + 3x1o"))
+KINDS = torch.arange(N_EDGES) % 3
+
+
+def two(harmonics_and_coordinates):
+    harmonics, coordinates = harmonics_and_coordinates
+    return torch.cat([harmonics, coordinates.unsqueeze(1)], dim=1)
+
+
+# of each operation: the function of its tensors and the backend, and the shapes of the tensors
+OPERATIONS = {
+    "convolve": (
+        lambda x, y, values, t, b: convolve(x, y, Radial(values, 5 + t), GRAPH, PATHS, b),
+        [(N_ATOMS, PATHS.dims[0]), (N_EDGES, 4), (15, PATHS.n_weights), (N_EDGES,)],
+    ),
+    "edge_geometry": (lambda v, b: two(edge_geometry(v, 2, 2.0, b)), [(N_EDGES, 3)]),
+    "linear": (
+        lambda x, w, b: linear(x, w, GRAPH.species, LINEAR, b),
+        [(N_ATOMS, LINEAR.dims[0]), (3, LINEAR.n_weights)],
+    ),
+    "linear of one species": (
+        lambda x, w, b: linear(x, w, None, ONE_LINEAR, b),
+        [(N_ATOMS, ONE_LINEAR.dims[0]), (1, ONE_LINEAR.n_weights)],
+    ),
+    "gate": (lambda x, b: gate(x, GATE, 1.7, 1.6, b), [(N_ATOMS, GATE.irreps_in.dim)]),
+    "weighted_harmonics": (weighted_harmonics, [(N_EDGES, 10), (N_EDGES, 4)]),
+    "environment": (lambda w, y, b: environment(w, y, GRAPH, b), [(N_EDGES, 10), (N_EDGES, 4)]),
+    "tensor_product": (
+        lambda x, g, w, b: tensor_product(x, g, w, GRAPH, COUPLINGS, b),
+        [(N_EDGES, COUPLINGS.dims[0]), (N_ATOMS, COUPLINGS.dim_environment), (COUPLINGS.n_paths, 5)],
+    ),
+    "tensor_product_of_harmonics": (
+        lambda v, y, g, w, b: tensor_product_of_harmonics(v, y, g, w, GRAPH, COUPLINGS, b),
+        [(N_EDGES, 10), (N_EDGES, 4), (N_ATOMS, COUPLINGS.dim_environment), (COUPLINGS.n_paths, 5)],
+    ),
+    "lookup": (lambda values, t, b: lookup(values, 5 + t, KINDS, b), [(3, 15, 7), (N_EDGES,)]),
+    "pair_gradient": (lambda g, b: pair_gradient(g, GRAPH, b), [(N_EDGES, 3)]),
+    "leading": (lambda x, b: torch.cat(leading(x, 3), dim=1), [(N_ATOMS, 8)]),
+}
+# inputs that are converted, for under autocast features and tables come in other dtypes
+CONVERTED = {("convolve", 0), ("convolve", 2), ("lookup", 0), ("lookup", 1)}
+
+
+def column_major(t):
+    return t.mT.contiguous().mT if t.dim() > 1 else torch.stack([t, t], dim=1)[:, 0]
+
+
+def every_second(t):
+    return torch.stack([t, torch.full_like(t, torch.nan)], dim=-1).flatten(-2)[..., ::2]
+
+
+def off_the_start(t):
+    """Rows of a wider tensor, whose first number is not aligned to a vector."""
+    wide = torch.full((*t.shape[:-1], t.shape[-1] + 3), torch.nan, dtype=t.dtype)
+    wide[..., 1:-2] = t
+    return wide[..., 1:-2]
+
+
+def rows_backwards(t):
+    return torch.flip(t, (0,))[torch.arange(len(t) - 1, -1, -1)].as_strided(t.shape, t.stride())
+
+
+LAYOUTS = [torch.clone, column_major, every_second, off_the_start, rows_backwards]
+
+
+def derivatives(function, inputs, lay):
+    """Value, gradients and second gradients, with cotangents and tangents that are laid out in the same way."""
+    torch.manual_seed(2)
+    dtype = inputs[0].dtype
+
+    def drawn(shape):  # the same numbers in both precisions
+        return lay(torch.randn(shape, dtype=torch.float64).to(dtype))
+
+    inputs = [lay(value).detach().requires_grad_() for value in inputs]
+    out = function(*inputs)
+    cotangent = drawn(out.shape).detach().requires_grad_()
+    first = torch.autograd.grad(out, inputs, cotangent, create_graph=True)
+    tangents = [drawn(value.shape) for value in inputs]
+    asked = [cotangent, *inputs]
+    second = torch.autograd.grad(first, asked, tangents, allow_unused=True, materialize_grads=True)
+    return [part.detach() for part in (out, *first, *second)]
+
+
+def inputs_of(name, dtype):
+    torch.manual_seed(1)
+    return [torch.randn(shape, dtype=torch.float64).to(dtype) for shape in OPERATIONS[name][1]]
+
+
+@pytest.mark.parametrize("lay", LAYOUTS, ids=lambda lay: lay.__name__)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_strides(name, dtype, lay):
+    function = OPERATIONS[name][0]
+    fused = derivatives(lambda *given: function(*given, "cpu"), inputs_of(name, dtype), lay)
+    exact = derivatives(lambda *given: function(*given, "reference"), inputs_of(name, torch.float64), torch.clone)
+    assert_same([part.double() for part in fused], exact, TOLERANCE[dtype] if dtype == torch.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shapes) in OPERATIONS.items() if len(shapes) > 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_one_input_of_another_dtype(name, dtype):
+    """The right numbers, or one sentence: never memory that is read as another type."""
+    function, other = OPERATIONS[name][0], torch.float32 if dtype == torch.float64 else torch.float64
+    exact = function(*inputs_of(name, torch.float64), "reference")
+    for place in range(len(OPERATIONS[name][1])):
+        inputs = inputs_of(name, dtype)
+        inputs[place] = inputs[place].to(other)
+        if (name, place) in CONVERTED:
+            assert_same([function(*inputs, "cpu").double()], [exact], 1e-4)
+        else:
+            with pytest.raises(InputError, match=r"float64.*float32|float32.*float64"):
+                function(*inputs, "cpu")
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "leading"])
+def test_a_column_less_is_refused(name):
+    function, shapes = OPERATIONS[name]
+    for place in range(len(shapes)):
+        if (name, place) == ("lookup", 0):
+            continue  # splines of fewer columns
+        inputs = inputs_of(name, torch.float64)
+        inputs[place] = inputs[place][..., :-1]
+        with pytest.raises((InputError, TypeError)):  # TypeError is jaxtyping's, which is on in the tests
+            function(*inputs, "cpu")
