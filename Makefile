@@ -1,24 +1,31 @@
-# make test: the tests.  make demo: a potential from the data in examples/, in under three minutes after installation.
+# make test: the tests, in four minutes.  make test-all: the slow ones too.
+# make demo: a potential from the data in examples/, in under three minutes after installation.
 PYTHON ?= python3
-PYTEST ?= -n 2
+PYTEST ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-slow test-all lint types wheel clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(DEMO)
 
-test: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest $(PYTEST)
+test: lint
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest $(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+
+types: $(READY)
+	$(BIN)/mypy
 
 # with the kernels of common models compiled; needs gcc and objdump
 wheel: $(READY)

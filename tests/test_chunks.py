@@ -49,7 +49,9 @@ def potential(request):
     return potential_of(**POTENTIALS[request.param], zbl=True)
 
 
-@pytest.mark.parametrize("n_chunks", [2, 3, 5])
+@pytest.mark.parametrize(
+    "n_chunks", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_chunks_add_up_to_the_whole(name, n_chunks, potential):
     graph = graph_of(*SYSTEMS[name])

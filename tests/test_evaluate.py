@@ -12,7 +12,7 @@ from rich.console import Console
 
 import equiforce
 from equiforce.errors import InputError
-from equiforce.evaluate import ErrorSums, errors, predict, validate, validation_sums
+from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
 from equiforce.graph import Structure, batch
 from equiforce.labels import batch_labels
 from equiforce.memory import footprint
@@ -167,7 +167,7 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
     structures[3] = replace(structures[3], forces=None)
     graphs = [build_graph(one, potential.species, potential.cutoff) for one in structures]
     batches = [(batch(graphs[start : start + 3]), batch_labels(structures[start : start + 3])) for start in (0, 3)]
-    total, found = errors(structures, predictions).total, validate(potential, batches)
+    total, found = errors(structures, predictions).total, validation_sums(potential, batches).errors()
     for quantity, metric in ((ENERGY, total.energy_per_atom), (FORCES, total.forces), (STRESS, total.stress)):
         assert found[quantity] == pytest.approx((metric.mae, metric.rmse), rel=1e-3)
     shares = [validation_sums(potential, [one]).as_tensor() for one in batches]
@@ -177,7 +177,8 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
 def test_validation_without_a_label_says_none(potential):
     one = replace(structure(), energy=1.0)
     potential.train()
-    found = validate(potential, [(build_graph(one, potential.species, potential.cutoff), batch_labels([one]))])
+    batch = build_graph(one, potential.species, potential.cutoff), batch_labels([one])
+    found = validation_sums(potential, [batch]).errors()
     assert potential.training
     potential.eval()
     assert found[ENERGY].mae > 0

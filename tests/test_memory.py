@@ -12,6 +12,8 @@ from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.calculators.test_ase import water_box
 from tests.systems import CUTOFF, SPECIES, potential_of, structure_of
 
+BACKENDS = ["auto", pytest.param("reference", marks=pytest.mark.slow)]
+
 
 def peak(work) -> int:
     """Bytes of tensors that live at once, at most."""
@@ -42,8 +44,8 @@ def water():
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("channels", [8, 32])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels", [8, pytest.param(32, marks=pytest.mark.slow)])
 def test_what_is_predicted_is_measured(backend, training, channels, water):
     potential = potential_of(l_max=1, channels=channels, n_layers=3, dtype="float32")
     with kernels.using(backend):
@@ -69,8 +71,8 @@ ALLEGROS = {
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("name", ALLEGROS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "small")) for n in ALLEGROS])
 def test_what_is_predicted_of_a_local_model_is_measured(backend, training, name, water):
     potential = potential_of("allegro", dtype="float32", **ALLEGROS[name])
     with kernels.using(backend):

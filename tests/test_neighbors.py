@@ -4,7 +4,7 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.graph import Structure
-from equiforce.neighbors import VerletList, build_graph, closest_pair
+from equiforce.neighbors import SMALL_MOLECULE, VerletList, build_graph, refuse_coincident
 
 PERIODICITIES = [
     (True, True, True),
@@ -154,9 +154,9 @@ def test_species_are_places_in_the_models_list():
     [
         (
             make([[0, 0, 0], [1, 0, 0], [1, 0, 1e-3]], source="a.xyz, frame 1"),
-            r"a\.xyz, frame 1: atoms 1 and 2 .*coinc",
+            r"a\.xyz, frame 1: atoms 1 and 2 .* are 0\.001 Å apart",
         ),
-        (make([[0, 0, 0], [2.0, 0, 1e-4]], np.diag([2.0, 3, 3]), [True] * 3), "atoms 0 and 1 .*coincide"),
+        (make([[0, 0, 0], [2.0, 0, 1e-4]], np.diag([2.0, 3, 3]), [True] * 3), "atoms 0 and 1 .* are 0.0001 Å apart"),
         (make([[0, 0, 0], [np.nan, 0, 0]]), "atom 1 .* is at"),
         (make([[0, 0, 0], [np.inf, 0, 0]]), "atom 1 .* is at"),
         (make([[0, 0, 0], [1e9, 0, 0]], np.eye(3) * 3, [True] * 3), "atom 1 .* is at"),
@@ -174,12 +174,29 @@ def test_impossible_geometries_are_refused_in_words(structure, message):
         build_graph(structure, ["H"], 4.0)
 
 
-def test_the_closest_pair():
-    assert closest_pair(make([[0, 0, 0], [5.0, 0, 0]]), within=1.0) is None
-    i, j, distance = closest_pair(make([[0, 0, 0], [3.0, 0, 0], [3.0, 0.4, 0]]), within=1.0)
-    assert {i, j} == {1, 2}
-    assert distance == pytest.approx(0.4)
-    assert closest_pair(make([[0, 0, 0]], np.diag([0.3, 5, 5]), [True] * 3), within=1.0) == (0, 0, pytest.approx(0.3))
+@pytest.mark.parametrize(
+    "check",
+    [
+        refuse_coincident,
+        lambda s: build_graph(s, ["H"], 4.0),
+        lambda s: VerletList(np.zeros(len(s), dtype=int), 4.0, 0.5).graph(s.positions, s.cell, s.pbc),
+    ],
+    ids=["in-data", "in-a-graph", "in-a-verlet-list"],
+)
+@pytest.mark.parametrize("n_others", [0, SMALL_MOLECULE])
+@pytest.mark.parametrize("pbc", [False, True])
+def test_atoms_coincide_below_a_tenth_of_an_angstrom(check, n_others, pbc):
+    """The same distance wherever atoms come from, in small molecules, large ones and crystals."""
+    others = [[3.0 * i, 5.0, 5.0] for i in range(1, n_others + 1)]
+    apart, coincident = (
+        make([[1.0, 1, 1], [1.0, 1, 1 + distance], *others], np.diag([3.0 * n_others + 6, 10, 10]), [pbc] * 3)
+        for distance in (0.101, 0.099)
+    )
+    check(apart)
+    with pytest.raises(
+        InputError, match=r"atoms [01] and [01] \(counted from 0\) are 0\.099 Å apart, closer than 0\.1 Å"
+    ):
+        check(coincident)
 
 
 @pytest.mark.parametrize("pbc", PERIODICITIES)
@@ -246,7 +263,7 @@ def test_a_verlet_list_refuses_an_explosion():
     verlet.graph(np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
     with pytest.raises(InputError, match="md step: atom 1"):
         verlet.graph(np.array([[0.0, 0, 0], [np.nan, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
-    with pytest.raises(InputError, match=r"md step: atoms 0 and 1 .*coincide"):
+    with pytest.raises(InputError, match=r"md step: atoms 0 and 1 .* are 0\.0001 Å apart"):
         verlet.graph(np.array([[0.9999, 0, 0], [1.0, 0, 0]]), np.zeros((3, 3)), NOT_PERIODIC)
 
 

@@ -341,8 +341,3 @@ def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, L
             prediction = compute(graph, **requested(labels))
             sums.add(graph, prediction, labels)
     return sums
-
-
-def validate(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ValidationErrors:
-    """Computes the MAE and RMSE of each quantity over batches, and keeps no predictions."""
-    return validation_sums(potential, batches).errors()

@@ -12,7 +12,8 @@ from equiforce.elements import species_index
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Structure
 
-COINCIDENT = 0.01  # Å; two atoms at this distance or less are an error of the data
+COINCIDENT = 0.1  # Å; closer atoms are an error everywhere, because the shortest bond, that of H2, is 0.74 Å long
+COINCIDENT_SEARCH = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff
 FLAT = 0.1  # Å; the smallest thickness of a periodic cell
 SMALL_MOLECULE = 64  # atoms; up to this size, computing all distances is faster than a search
 # vesin hangs or divides by zero beyond these limits
@@ -83,19 +84,34 @@ def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> 
     return _graph(index, structure.positions, cell, pairs, _order_by(pairs.neighbors, len(structure)))
 
 
-def closest_pair(structure: Structure, within: float) -> tuple[int, int, float] | None:
-    """Find the two atoms with the smallest distance and this distance; None if it is not below ``within`` (Å)."""
+def refuse_coincident(structure: Structure) -> None:
+    """Raise InputError if two atoms, or an atom and its own image, are closer than ``COINCIDENT``."""
     source, positions = structure.source or "the structure", structure.positions
     if len(structure) <= SMALL_MOLECULE and not structure.pbc.any():
         _check_geometry(positions, structure.cell, structure.pbc, source)
         centers, neighbors = np.triu_indices(len(structure), k=1)
         distances = np.linalg.norm(positions[neighbors] - positions[centers], axis=1)
     else:
-        centers, neighbors, _, distances = find_pairs(positions, structure.cell, structure.pbc, within, source)
-    if distances.min(initial=within) >= within:
-        return None
-    nearest = int(distances.argmin())
-    return int(centers[nearest]), int(neighbors[nearest]), float(distances[nearest])
+        centers, neighbors, _, distances = find_pairs(
+            positions, structure.cell, structure.pbc, COINCIDENT_SEARCH, source
+        )
+    _check_separations(distances, centers, neighbors, source)
+
+
+def coincidence(i: int, j: int, distance: float, numbers: str = "counted from 0") -> str:
+    """The sentence about two atoms that are closer than ``COINCIDENT``.
+
+    Args:
+        i: the number of one atom.
+        j: of the other; the same for an atom and its own image.
+        distance: in Å.
+        numbers: what the numbers are.
+    """
+    who = f"atoms {i} and {j} ({numbers})" if i != j else f"atom {i} ({numbers}) and its own image"
+    return (
+        f"{who} are {distance:.2g} Å apart, closer than {COINCIDENT:g} Å: is one a copy, is the cell or the unit of "
+        "length wrong, or has the simulation exploded?"
+    )
 
 
 class VerletList:
@@ -221,11 +237,8 @@ def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, so
 
 
 def _check_separations(distances: np.ndarray, centers: np.ndarray, neighbors: np.ndarray, source: str) -> None:
-    if distances.min(initial=np.inf) > COINCIDENT:
+    if distances.min(initial=np.inf) >= COINCIDENT:
         return
     nearest = int(distances.argmin())
-    i, j = int(centers[nearest]), int(neighbors[nearest])
-    what, remedy = f"atoms {i} and {j} (counted from 0) coincide", "move one of them"
-    if i == j:
-        what, remedy = f"atom {i} (counted from 0) coincides with its own image", "enlarge the cell"
-    raise InputError(f"{source}: {what} at a distance of {distances[nearest]:.2g} Å: {remedy}")
+    sentence = coincidence(int(centers[nearest]), int(neighbors[nearest]), float(distances[nearest]))
+    raise InputError(f"{source}: {sentence}")

@@ -135,7 +135,9 @@ def connected(path: Path, server: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "potential"), [("i-pi-driver-py", "nequip"), ("ase", "allegro")], indirect=["potential"]
+    ("client", "potential"),
+    [pytest.param("i-pi-driver-py", "nequip", marks=pytest.mark.slow), ("ase", "allegro")],
+    indirect=["potential"],
 )
 def test_i_pi_prints_what_ase_gets(client, potential, folder, monkeypatch):
     start = SYSTEMS["skewed cell"].repeat((2, 1, 1))
@@ -194,6 +196,7 @@ def assert_printed_as_in_ase(potential, tolerance: float) -> None:
     assert np.ptp(conserved) < 0.01 * np.ptp(energies)  # with a virial of the other sign it is 2 times as much
 
 
+@pytest.mark.slow
 def test_the_example_runs_four_beads_in_a_batch(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run.py"])

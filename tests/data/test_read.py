@@ -244,8 +244,11 @@ NAN = float("nan")
             "frame 1: 'dft_stress' is not symmetric",
         ),
         (water(energy=-1.0, info={"virial": np.eye(3)}), "frame 1: 'virial' is given, .*no volume.*--virial-key none"),
-        (Atoms("H2", [[0, 0, 0], [0, 0, 0.05]]), "frame 1: atoms 0 and 1 are 0.05 Å apart"),
-        (Atoms("H2", [[0, 0, 0], [2.95, 0, 0]], cell=[3, 3, 3], pbc=True), "frame 1: atoms . and . are 0.05 Å apart"),
+        (Atoms("H2", [[0, 0, 0], [0, 0, 0.05]]), r"frame 1: atoms 0 and 1 \(counted from 0\) are 0.05 Å apart"),
+        (
+            Atoms("H2", [[0, 0, 0], [2.95, 0, 0]], cell=[3, 3, 3], pbc=True),
+            r"frame 1: atoms . and . \(.*\) are 0.05 Å apart",
+        ),
         (Atoms("H", [[0, 0, 0]], cell=[0.5, 3, 0.05], pbc=True), "frame 1.*flat"),
         (Atoms("XH", [[0, 0, 0], [1, 0, 0]]), "frame 1: atom 0 has the atomic number 0, which is not an element"),
         (Atoms("H", [[0, 0, 0]], pbc=True), "frame 1: the cell is flat.*pbc"),

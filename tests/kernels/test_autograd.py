@@ -8,6 +8,7 @@ from equiforce.kernels import GatePlan, LinearPlan, edge_geometry, gate, linear
 from tests.kernels.cases import TABLES, TOLERANCE, assert_same, convolved, derivatives, random_graph, random_inputs
 
 PRECISIONS = [torch.float64, torch.float32]
+SLOW = ("l2-both-parities", "l3-without-vectors", "mixed")  # to compile
 
 
 @pytest.fixture(params=PRECISIONS, ids=str)
@@ -15,7 +16,7 @@ def dtype(request):
     return request.param
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in TABLES])
 def test_convolution(name, dtype):
     table, graph = TABLES[name], random_graph(9, 150)
     inputs = random_inputs(table, graph, dtype)

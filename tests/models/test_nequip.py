@@ -9,6 +9,8 @@ from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.neighbors import build_graph
 from tests.systems import SPECIES, crystal, ethanol, graph_of, potential_of
 
+pytestmark = pytest.mark.usefixtures("plain_torch")
+
 
 def star(angle):
     """Two arms of 1 Å about a centre, their ends out of each other's reach: no distance tells the angle."""

@@ -56,7 +56,13 @@ MODELS |= {
 }
 
 
-@pytest.fixture(params=MODELS, scope="module")
+# what differs in kind; all others are variants of these
+QUICK = ("l2", "l2-parity", "angles", "zbl", "allegro-l2", "allegro-paper", "allegro-pair-cutoffs", "allegro-zbl")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in MODELS], scope="module"
+)
 def potential(request):
     return potential_of(**MODELS[request.param])
 

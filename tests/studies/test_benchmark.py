@@ -27,7 +27,7 @@ DATA = ROOT / "examples" / "ethanol"
 TASK = {
     "title": "Ethanol",
     "note": "A note.",
-    "pool": ["train.xyz"],
+    "pool": ["train.xyz@:20"],
     "train": 6,
     "validation": 3,
     "tests": {"300 K": ["test_300K.xyz@:4"], "600 K": ["test_600K.xyz@:3"]},

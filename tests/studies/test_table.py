@@ -8,7 +8,7 @@ import pytest
 
 from equiforce.errors import InputError
 from equiforce.studies.runs import measured_columns
-from equiforce.studies.table import ResultTable, locked
+from equiforce.studies.table import ResultTable
 
 
 def row(hash_, **values):
@@ -40,6 +40,7 @@ def test_other_columns_are_refused(tmp_path):
         ResultTable(tmp_path, ("task",)).rows()
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     program = textwrap.dedent("""
         import sys
@@ -53,10 +54,3 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
     writers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(ResultTable(tmp_path, ("model",)).rows()) == 40
-
-
-def test_a_lock_is_one_holders_and_free_again(tmp_path):
-    with locked(tmp_path / "a.lock") as mine, locked(tmp_path / "a.lock", wait=False) as again:
-        assert (mine, again) == (True, False)
-    with locked(tmp_path / "a.lock", wait=False) as mine:
-        assert mine

@@ -8,17 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
-from equiforce.errors import InputError
 from equiforce.studies import work
+from equiforce.studies.jobs import Place, run_jobs
 from equiforce.studies.runs import DONE, Interrupted, progress
 from equiforce.studies.table import ResultTable
-from equiforce.studies.work import Place, execute, results
+from equiforce.studies.work import execute, results
 from tests.small_study import N_RUNS, study, write_study
 
 NOISY = ("seconds", "date", "threads")
@@ -65,11 +67,13 @@ def test_nothing_is_done_twice(rows, curve, place, monkeypatch):
     assert f"{N_RUNS} of {N_RUNS} runs were done already" in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(rows, curve, place):
     both = execute(curve, place / "two", Place(n_workers=2), Console(file=StringIO()))
     assert comparable(both) == comparable(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0,
     reason="SLURM does not run on this machine",
@@ -112,6 +116,7 @@ def test_progress_in_epochs(place, tmp_path):
     assert progress(run, tmp_path) == 3 / 4
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
     """SIGKILL to everything, twice, at moments that nothing was prepared for."""
     file, folder = write_study(place), place / "killed"
@@ -155,40 +160,16 @@ def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
 
     monkeypatch.setattr(work, "perform", perform)
     held = curve.runs([])[0]
-    with work.locked(tmp_path / "runs" / f"{held.hash}.lock"), pytest.raises(Interrupted):
+    (tmp_path / "runs").mkdir()
+    with FileLock(tmp_path / "runs" / f"{held.hash}.lock"), pytest.raises(Interrupted):
         work.work(curve, tmp_path)
     assert taken == [0.05]
+    with pytest.raises(Interrupted):  # the lock is free again
+        work.work(curve, tmp_path)
+    assert taken == [0.05, 0.01]
 
 
-@pytest.mark.parametrize(("named", "shared_out"), [(None, ["0", "1", "0"]), ("5,2", ["5", "2", "5"])])
-def test_workers_share_out_the_gpus(named, shared_out, tmp_path, monkeypatch):
-    class Asking:
-        labels = ("model",)
-
-        def runs(self, rows):
-            with (tmp_path / "seen").open("a") as file:
-                file.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
-            return []
-
-        def count(self):
-            return 0
-
-    if named is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    monkeypatch.setattr(work.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(work, "results", lambda *_: [])  # else this process would ask as well
-    work._by_jobs(Asking(), tmp_path, Place(n_workers=3))
-    assert sorted((tmp_path / "seen").read_text().split()) == sorted(shared_out)
-
-
-def test_an_error_of_a_worker_is_told(place, tmp_path):
-    curve = study(place)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / curve.runs([])[0].hash).write_text("no folder")
-    with pytest.raises(InputError, match=r"^a worker ended with an error, see .*log\.err: [^\n]*Error: .*"):
-        execute(curve, tmp_path, Place(n_workers=2), Console(file=StringIO()))
-
-
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_by_itself_ends_the_study_and_nothing_is_lost(place, tmp_path):
     curve = study(place, steps=[4000, 6000])
 
@@ -203,46 +184,6 @@ def test_a_worker_that_is_stopped_by_itself_ends_the_study_and_nothing_is_lost(p
     stopping = threading.Thread(target=stop)
     stopping.start()
     with pytest.raises(Interrupted):
-        work._by_jobs(curve, tmp_path, Place(n_workers=1))
+        run_jobs(partial(work.work, curve, tmp_path), tmp_path, Place(n_workers=1))
     stopping.join()
     assert (stopped[0].parent / "last.pt").exists()
-
-
-def test_parameters_that_submitit_does_not_know_are_refused(curve, tmp_path):
-    with pytest.raises(InputError, match="submitit refuses the parameters of the jobs"):
-        execute(curve, tmp_path, Place(n_workers=2, parameters={"nodes_of_gold": 1}), Console(file=StringIO()))
-
-
-@pytest.fixture
-def refusing_slurm(tmp_path, monkeypatch):
-    """A cluster that takes no jobs, and says so in the words of sbatch 22.05."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("srun", "sbatch"):
-        (folder / name).write_text("#!/bin/sh\necho 'sbatch: error: Invalid partition name specified' >&2\nexit 1\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-
-
-@pytest.mark.usefixtures("refusing_slurm")
-@pytest.mark.parametrize("is_new", [True, False])
-def test_slurm_that_takes_no_jobs_is_told(curve, tmp_path, is_new):
-    folder = tmp_path / "study"
-    if not is_new:
-        folder.mkdir()
-    with pytest.raises(InputError, match=r"SLURM does not take the jobs .*Invalid partition name specified.*: correct"):
-        execute(curve, folder, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))
-    assert folder.exists() is not is_new
-    assert not (folder / "jobs").exists()
-
-
-@pytest.mark.usefixtures("refusing_slurm")
-def test_jobs_of_slurm_are_started_again_often(tmp_path):
-    executor = work._executor(tmp_path / "jobs", Place(cluster="slurm"))._executor
-    assert executor.max_num_timeout == work.MOST_TIMES
-
-
-def test_slurm_that_is_not_there_is_told(curve, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="there is no SLURM on this machine"):
-        execute(curve, tmp_path, Place(n_workers=2, cluster="slurm"), Console(file=StringIO()))

@@ -58,6 +58,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one(folder):
     found = torch.load(folder / "found.pt", weights_only=True)
     assert (found["world_size"], found["flags"]) == (2, [True, False])
@@ -70,6 +71,7 @@ def test_two_processes_have_the_gradients_of_one(folder):
             assert gradient.abs().max() > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_plots")
 def test_two_processes_train_the_model_of_one(folder):
     equiforce.train(folder / "copper.xyz", folder / "one", options=OPTIONS)
@@ -81,6 +83,7 @@ def test_two_processes_train_the_model_of_one(folder):
     assert (folder / "two" / "test_errors.json").exists()
 
 
+@pytest.mark.slow
 def test_only_the_first_of_two_processes_speaks(folder):
     output = (folder / "output").read_text()
     assert output.count("7 steps are done") == 1

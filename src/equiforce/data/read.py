@@ -16,13 +16,11 @@ from equiforce.data.frames import VIRIAL, Contents, Frame, label_names, read_fil
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.graph import Structure
-from equiforce.neighbors import closest_pair
+from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
-COINCIDENT = 0.1  # Å; far below the shortest bond, which is 0.74 Å in H2
 ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
-BOND = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff
 FEW = 3  # a larger number of similar files in a folder share one line of the report
 NOTHING = "none"  # the value of a key option that leaves the label out
 
@@ -279,11 +277,7 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
         source=where,
         **labels,
     )
-    nearest = closest_pair(structure, BOND)
-    if nearest is not None and nearest[2] < COINCIDENT:
-        i, j, distance = nearest
-        what = f"atoms {i} and {j} are" if i != j else f"atom {i} and its own image are"
-        raise _fault(where, f"{what} {distance:.3g} Å apart: remove a duplicate atom, or correct data.length_unit")
+    refuse_coincident(structure)
     return structure
 
 

@@ -1,11 +1,11 @@
 """The results of a study: one CSV file with a row for each run, which is always replaced as a whole."""
 
 import csv
-import fcntl
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+
+from filelock import FileLock
 
 from equiforce.errors import InputError
 from equiforce.studies.runs import Row, error_columns, measured_columns
@@ -50,7 +50,8 @@ class ResultTable:
 
     def add(self, *rows: Row) -> None:
         """Adds the rows of a run, in place of earlier ones of the same hash."""
-        with locked(self.path.with_suffix(".lock")):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
             kept = [old for old in self.rows() if old["hash"] not in {row["hash"] for row in rows}]
             text = io.StringIO()
             writer = csv.DictWriter(text, self.columns, lineterminator="\n")
@@ -59,22 +60,6 @@ class ResultTable:
             unfinished = self.path.with_suffix(".part")
             unfinished.write_text(text.getvalue(), encoding="utf-8")
             unfinished.replace(self.path)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock of a file for a while; says whether it does. It is free again when the process is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _value(name: str, text: str) -> str | int | float | None:

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from equiforce.calculators.ase import Calculator
 from tests.calculators.lammps.runs import MPIRUN, needs_lammps
 from tests.calculators.lammps.simulations import SECONDS, results, save_model, waters, write_data
@@ -16,6 +18,7 @@ print "RESULT energy $(pe:%.16g)"
 """
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_lammps_within_python_runs_an_input(tmp_path):
     save_model(tmp_path / "model.eqf", potential := potential_of(l_max=1, n_layers=2, channels=4))
@@ -46,6 +49,7 @@ def test_lammps_within_python_runs_an_input(tmp_path):
     assert (result.stdout + result.stderr).count("there is no model file none.eqf") == 1
 
 
+@pytest.mark.slow
 def test_an_input_must_be_named():
     command = [sys.executable, "-m", "equiforce.calculators.lammps", "-log", "none"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -67,6 +71,7 @@ __main__.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_a_bug_in_the_model_stops_all_ranks(tmp_path):
     """The other rank waits for features of ghosts meanwhile."""

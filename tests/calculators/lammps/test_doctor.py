@@ -1,8 +1,11 @@
+import pytest
+
 from equiforce.calculators.lammps import doctor, plugin
 from equiforce.errors import InputError
 from tests.calculators.lammps.runs import needs_lammps
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_a_sound_installation(tmp_path):
     findings = list(doctor.examine())

@@ -28,7 +28,7 @@ needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler, which the pair style needs"
 )
 MODELS = {
-    "nequip": {"l_max": 2, "n_layers": 3, "channels": 4, "zbl": True},
+    "nequip": {"l_max": 1, "n_layers": 3, "channels": 4, "zbl": True},
     "allegro": {"kind": "allegro", "l_max": 1, "zbl": True},
 }
 KCAL_PER_MOL = 23.060549  # of an eV
@@ -185,8 +185,15 @@ def close(actual, wanted, size: float = 1.0) -> None:
     np.testing.assert_allclose(actual, wanted, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("n_ranks", [1, 2])
-def test_every_number_is_that_of_the_calculator(n_ranks, folder, calculators):
+@pytest.mark.parametrize(
+    ("n_ranks", "names"),
+    [
+        pytest.param(2, ("waters", "molecule"), id="quick"),
+        pytest.param(1, None, id="1", marks=pytest.mark.slow),
+        pytest.param(2, None, id="2", marks=pytest.mark.slow),
+    ],
+)
+def test_every_number_is_that_of_the_calculator(n_ranks, names, folder, calculators):
     ethanol = in_a_corner(molecule("CH3CH2OH"))
     some = {
         "waters": (["units metal", "newton off"], waters()),
@@ -197,6 +204,7 @@ def test_every_number_is_that_of_the_calculator(n_ranks, folder, calculators):
         "unseen": (["units metal", "boundary f f f"], ethanol),
         "atom": (["units metal", "boundary f f f"], in_a_corner(Atoms("O", positions=[[0.0, 0.0, 0.0]]))),
     }
+    some = {name: case for name, case in some.items() if names is None or name in names}
     seen = {name: write_data(folder / f"{name}.data", atoms) for name, (_, atoms) in some.items()}
     cases = []
     for name, (commands, _) in some.items():
@@ -227,6 +235,7 @@ def test_every_number_is_that_of_the_calculator(n_ranks, folder, calculators):
             close(frame["sums"], -six)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_trajectories_are_those_of_the_pair_style(folder):
     setup = "clear\nunits metal\nread_data waters.data\nneighbor 0.2 bin\nneigh_modify delay 0 every 1 check yes\n"
@@ -252,6 +261,7 @@ def frames_of(dump: Path) -> np.ndarray:
     return np.array([[line.split() for line in frame.splitlines()[9:]] for frame in frames], dtype=float)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_in_a_sentence_and_ends_all_ranks(folder):
     result = run_script(folder, REFUSALS, 2)
     refusals = result.stdout.splitlines()
@@ -260,10 +270,11 @@ def test_what_is_wrong_is_said_in_a_sentence_and_ends_all_ranks(folder):
     for refusal, words in zip(refusals, [*expected, "pip install"], strict=True):
         assert words in refusal
     (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-    assert "atoms 2 and 3 coincide in step 0" in sentence
+    assert "step 0: atoms 2 and 3 (IDs of LAMMPS) are " in sentence
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_bug_on_one_rank_ends_all(folder):
     result = run_script(folder, BUG, 2)
     assert result.returncode != 0

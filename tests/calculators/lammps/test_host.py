@@ -150,17 +150,24 @@ CASES_OF_FOUR = ("tiled", "tiny-triclinic", "molecule-in-a-corner")
 
 
 @needs_lammps
-@pytest.mark.parametrize("n_ranks", [1, 2, 4])
-def test_every_number_is_that_of_the_potential(n_ranks, tmp_path):
+@pytest.mark.parametrize(
+    ("n_ranks", "names", "models"),
+    [
+        pytest.param(2, ("periodic",), ("sees-itself", "allegro"), id="quick"),
+        pytest.param(1, tuple(CASES), tuple(MODELS), id="1", marks=pytest.mark.slow),
+        pytest.param(2, tuple(CASES), tuple(MODELS), id="2", marks=pytest.mark.slow),
+        pytest.param(4, CASES_OF_FOUR, ("nequip", "allegro"), id="4", marks=pytest.mark.slow),
+    ],
+)
+def test_every_number_is_that_of_the_potential(n_ranks, names, models, tmp_path):
     calculators = {}
     for model, options in MODELS.items():
         potential = potential_of(**options)
         save_model(tmp_path / f"{model}.eqf", potential)
         calculators[model] = Calculator(potential)
     seen = {name: write_data(tmp_path / f"{name}.data", case.atoms) for name, case in CASES.items()}
-    names, models = (CASES, MODELS) if n_ranks < 4 else (CASES_OF_FOUR, ("nequip", "allegro"))
     wanted = [(name, model, "float64") for name in names for model in models]
-    wanted += [("tiled", model, "float32") for model in models]
+    wanted += [("tiled" if "tiled" in names else names[0], model, "float32") for model in models]
     output = results(ran(tmp_path, "".join(script(n, CASES[n], m, p) for n, m, p in wanted), n_ranks))
     for name, model, precision in wanted:
         case, atoms, label = CASES[name], seen[name], f"{name}:{model}:{precision}"

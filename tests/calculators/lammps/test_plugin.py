@@ -20,6 +20,7 @@ def other_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_ranks_that_start_at_once_compile_once(other_cache):
     script = "from equiforce.calculators.lammps import plugin; print(plugin.compiled())"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -58,6 +59,7 @@ def test_without_lammps_there_is_a_sentence(monkeypatch):
         plugin.compiled()
 
 
+@pytest.mark.slow
 def test_a_plugin_of_another_lammps_refuses_to_work(other_cache, tmp_path, monkeypatch):
     """It would call the wrong functions of LAMMPS."""
     monkeypatch.setattr(plugin, "numeric_version", lambda: 20240829)

@@ -127,6 +127,7 @@ def test_any_system_starts_at_its_temperature(written, atoms, ensemble):
     assert np.delete(moved, held).all()
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_atoms_that_leave_a_molecule_are_not_lost(written):
     atoms = Atoms("Cu4", [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [0, 0, 2.5]])

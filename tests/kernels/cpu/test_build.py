@@ -62,6 +62,7 @@ def test_a_damaged_file_is_compiled_again(fresh, monkeypatch):
     assert kernel in build._loaded
 
 
+@pytest.mark.slow
 def test_processes_at_the_same_time(fresh):
     program = (
         "import sys; from pathlib import Path; from equiforce.kernels.cpu import build\n"

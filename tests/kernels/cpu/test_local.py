@@ -24,6 +24,7 @@ COUPLINGS = {
     "l3-to-scalars": CouplingTable(hidden_irreps((16,) * 4, odd=False), 3, Irreps("16x0e")),
     "gaps": CouplingTable(Irreps("3x1e + 3x2o"), 3, Irreps("3x3o + 3x0e + 3x1o")),
 }
+SLOW = ("l2-both-parities", "l2-not-summed")
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=str)
@@ -53,7 +54,7 @@ def test_environment(l_max, channels, summed, dtype):
     )
 
 
-@pytest.mark.parametrize("name", COUPLINGS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in COUPLINGS])
 def test_contraction(name, dtype):
     torch.manual_seed(0)
     table, graph = COUPLINGS[name], random_graph(9, 150)

@@ -103,11 +103,12 @@ def close(actual: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype):
     torch.testing.assert_close(actual.to(wanted), wanted, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "l3")) for n in CASES])
 def test_equals_the_reference_and_its_derivatives(name):
     check(case(name), torch.float64)
 
 
+@pytest.mark.slow
 def test_single_precision():
     exact = case("unequal-channels")
     rough = [tensor.detach().float() for tensor in (exact.g, *exact.inputs)]

@@ -28,6 +28,7 @@ COUPLINGS = {
     "gaps": CouplingTable(Irreps("3x1e + 3x2o"), 3, Irreps("3x3o + 3x0e + 3x1o")),
     "some-lead-nowhere": CouplingTable(Irreps("2x0e + 2x0o"), 0, Irreps("2x0e")),
 }
+SLOW = ("l2", "not-summed", "gaps")
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +108,7 @@ def test_environment(l_max, channels, summed):
     check_environment(random_graph(4, 23), l_max, channels, summed=summed)
 
 
-@pytest.mark.parametrize("name", COUPLINGS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in COUPLINGS])
 def test_contraction(name):
     check_contraction(random_graph(4, 13), COUPLINGS[name])
 
@@ -117,6 +118,7 @@ def test_lookup(columns):
     check_lookup(30, columns)
 
 
+@pytest.mark.slow
 def test_single_precision():
     check_environment(random_graph(4, 23), 2, 5, dtype=torch.float32)
     check_environment(random_graph(4, 23), 2, 5, dtype=torch.float32, summed=False)
@@ -154,6 +156,7 @@ def test_many_atoms_get_programs_of_one_warp(monkeypatch):
     check_contraction(random_graph(3, 9), COUPLINGS["more-than-a-warp"])
 
 
+@pytest.mark.slow
 def test_what_is_too_much_for_one_program_is_dealt_out(monkeypatch):
     monkeypatch.setattr(gpu_local, "products", products.__wrapped__)
     monkeypatch.setattr(codegen_local, "MOST_ELEMENTS", 9)
@@ -163,6 +166,7 @@ def test_what_is_too_much_for_one_program_is_dealt_out(monkeypatch):
     check_contraction(random_graph(4, 9), table)
 
 
+@pytest.mark.slow
 def test_shared_gradients_are_summed_in_two_steps(monkeypatch):
     monkeypatch.setattr(gpu_local, "MOST_COPIES", 2)
     monkeypatch.setattr(gpu_local, "EDGES_OF_A_SLICE", 1)
@@ -212,6 +216,7 @@ def test_source_is_kept_and_read_again(tmp_path):
     assert launch.load(text, launch.interpreted(), tmp_path) is first
 
 
+@pytest.mark.slow
 def test_a_whole_model():
     potential = potential_of("allegro", l_max=1, tensor_channels=3, scalar_channels=4, latent_width=4, dtype="float64")
     graph = graph_of(atom(), ethanol()).to(DEVICE)

@@ -39,7 +39,7 @@ from equiforce.calculators.lammps.plugin import SUPPORTED
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
 from equiforce.kernels import pair_gradient
-from equiforce.neighbors import COINCIDENT, find_pairs
+from equiforce.neighbors import COINCIDENT, coincidence, find_pairs
 from equiforce.potential import Potential
 
 OLDEST = 20250722  # the first release of LAMMPS that is known to have all functions used here
@@ -233,10 +233,8 @@ class _External:
         if squares.min(initial=np.inf) < COINCIDENT**2:
             nearest = squares.argmin()
             i, j = self.atoms.tags[[centers[nearest], neighbors[nearest]]]
-            raise InputError(
-                f"atoms {i} and {j} coincide in step {step}, at a distance of {math.sqrt(squares[nearest]):.2g} Å: "
-                "is one a copy, or is the box wrong?"
-            )
+            sentence = coincidence(i, j, math.sqrt(squares[nearest]), "IDs of LAMMPS")
+            raise InputError(f"step {step}: {sentence}")
         inside = np.flatnonzero(squares < self.potential.cutoff**2)
         neighbors = neighbors.take(inside)
         topology = Topology(

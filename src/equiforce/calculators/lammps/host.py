@@ -17,6 +17,7 @@ from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
 from equiforce.memory import StepMemory, available, footprint, in_words
+from equiforce.neighbors import COINCIDENT
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
 PROBLEM = 1024  # bytes of an error message, as in pair_equiforce.h
@@ -25,7 +26,7 @@ PROBLEM = 1024  # bytes of an error message, as in pair_equiforce.h
 class _Model(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("number", "n_hops", "n_species", "edges_at_once")),
-        ("cutoff", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("cutoff", "coincident")),
         ("problem", ctypes.c_char * PROBLEM),
     )
 
@@ -107,7 +108,7 @@ class Host:
             )
         model.number, model.n_hops = len(self.potentials), potential.model.n_hops
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
-        model.edges_at_once = EDGES_AT_ONCE[potential.device.type]
+        model.edges_at_once, model.coincident = EDGES_AT_ONCE[potential.device.type], COINCIDENT
         self.potentials.append(potential)
         self.footprints.append(footprint(potential))
 

@@ -25,7 +25,6 @@ using namespace LAMMPS_NS;
 const char *equiforce_start(EquiforceFunctions &);
 
 static constexpr int CHUNK = 128;          // doubles an atom and message: what LAMMPS' buffers must hold
-static constexpr double COINCIDENT = 0.01; // Å
 static constexpr double KCAL_PER_MOL = 23.060549; // of an eV, as elsewhere in LAMMPS
 
 static EquiforceFunctions functions = {};
@@ -187,9 +186,10 @@ void PairEquiforce::add_edges(int i, int64_t center, bool by_species)
     const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
     const double square = dx * dx + dy * dy + dz * dz;
     if (square >= range || kind < 0) continue;
-    if (square < COINCIDENT * COINCIDENT)
-      error->one(FLERR, "atoms {} and {} coincide in step {}, at a distance of {:.2g} Å", atom->tag[i], atom->tag[j],
-                 update->ntimestep, std::sqrt(square));
+    if (square < model.coincident * model.coincident)
+      error->one(FLERR, "equiforce, in step {}: atoms {} and {} (IDs of LAMMPS) are {:.2g} Å apart, closer than {:g} Å: is "
+                        "one a copy, is the cell or the unit of length wrong, or has the simulation exploded?",
+                 update->ntimestep, atom->tag[i], atom->tag[j], std::sqrt(square), model.coincident);
     centers.push_back(center);
     neighbors.push_back(by_species ? kind : j);
     owners.push_back(j);

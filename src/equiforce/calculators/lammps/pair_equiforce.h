@@ -15,6 +15,7 @@ struct EquiforceModel {
   int64_t n_species;
   int64_t edges_at_once;    // of strictly local models
   double cutoff;        // Å
+  double coincident;    // Å; atoms closer than this are an error
   char problem[1024];   // why there is no model
 };
 

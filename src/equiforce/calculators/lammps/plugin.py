@@ -3,18 +3,17 @@
 The launcher of LAMMPS runs this before every simulation; nothing here may import torch, which takes a second to load.
 """
 
-import fcntl
 import hashlib
 import re
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock
 
 from equiforce.errors import InputError
 
@@ -73,7 +72,7 @@ def compiled() -> Path:
     folder = plugin_folder()
     if not (folder / PLUGIN).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / "lock"):
+        with FileLock(folder / "lock"):  # all ranks of a simulation start at once
             if not (folder / PLUGIN).exists():
                 _compile(folder)
     return folder
@@ -108,14 +107,6 @@ def _compile(folder: Path) -> None:
                 f"pip install '{SUPPORTED}'"
             )
         draft.replace(folder / PLUGIN)
-
-
-@contextmanager
-def _alone(lock: Path):
-    """One process at a time: all ranks of a simulation start at once."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _package() -> Path:

@@ -10,11 +10,10 @@ from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
-from equiforce.data.read import BOND
 from equiforce.elements import atomic_number, species_index
 from equiforce.errors import InputError
 from equiforce.graph import Structure
-from equiforce.neighbors import COINCIDENT, closest_pair
+from equiforce.neighbors import refuse_coincident
 
 MARGIN = 5.0  # Å between the atoms and the box along axes that are not periodic; LAMMPS widens the box if atoms leave
 PS = 1000 * units.fs
@@ -108,11 +107,7 @@ def _refuse_unsound(atoms: Atoms, source: str) -> None:
         pbc=atoms.pbc,
         source=source,
     )
-    nearest = closest_pair(structure, BOND)
-    if nearest is not None and nearest[2] < COINCIDENT:
-        i, j, distance = nearest
-        what = f"atoms {i} and {j} (counted from 0)" if i != j else f"atom {i} (counted from 0) and its own image"
-        raise InputError(f"{source}: {what} are {distance:.2g} Å apart: is one a copy, or is the cell wrong?")
+    refuse_coincident(structure)
 
 
 def _mass(atoms: Atoms, symbol: str, source: str) -> float:

@@ -100,7 +100,7 @@ def test_nothing_is_added_atomically():
 
 
 @pytest.mark.parametrize(("family", "flags"), FORCES + TRAINING + HESSIAN)
-@pytest.mark.parametrize("n_warps", [1, 4])
+@pytest.mark.parametrize("n_warps", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_kernel_compiles(family, flags, n_warps, compiler, tmp_path):
     kernel = compiled(table_of(6, 2, odd=True), family, flags, tmp_path, n_warps=n_warps)
     assert resources(kernel, tmp_path)[1] == 0

@@ -80,7 +80,7 @@ def test_tables_without_paths_have_sources():
     assert {*COUPLE, *ACT} <= names(empty.text)
 
 
-@pytest.mark.parametrize("n_warps", [1, 4])
+@pytest.mark.parametrize("n_warps", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("name", [*COUPLE, *ACT])
 def test_every_product_compiles(name, n_warps, compiler, tmp_path):
     kernel = of_source(products(table_of(6, 6, odd=True)), name, tmp_path, n_warps=n_warps)
@@ -95,6 +95,7 @@ def test_every_environment_compiles(name, each, compiler, tmp_path):
     assert keeps_its_layout(kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scalar", ["fp32", "fp64"])
 @pytest.mark.parametrize("name", ACT)
 def test_a_usual_table_fits_into_registers_and_keeps_its_layout(name, scalar, compiler, tmp_path):

@@ -1,0 +1,163 @@
+"""Workers in processes of their own: on this machine or as jobs of SLURM. The only home of submitit, an extra."""
+
+import itertools
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from equiforce.errors import InputError
+from equiforce.machine import n_cores
+from equiforce.studies.runs import Interrupted
+
+if TYPE_CHECKING:
+    import submitit
+
+PAUSE = 1.0  # seconds between looks at the jobs
+MINUTES_OF_A_JOB = 60 * 24
+MOST_TIMES = 1000  # that a job of SLURM whose time was too short is started again; submitit would give up after three
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a study is run: ``n_workers`` processes on this machine, or as many jobs of SLURM."""
+
+    n_workers: int = 1
+    cluster: str = "local"  # or slurm
+    parameters: Mapping[str, Any] | None = None  # of submitit, such as {"slurm_partition": "gpu", "timeout_min": 600}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A task as a job of submitit, which starts it again where its time was too short."""
+
+    task: Callable[[], None]
+    n_threads: int | None
+    gpu: str | None = None  # as in CUDA_VISIBLE_DEVICES
+
+    def __call__(self) -> bool:
+        """Runs the task; returns False where a signal stopped it before its end."""
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (its own process, where submitit hides all)
+        if self.n_threads is not None:
+            torch.set_num_threads(self.n_threads)
+        try:
+            self.task()
+        except Interrupted:
+            return False
+        return True
+
+    def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
+        return _submitit().helpers.DelayedSubmission(self)
+
+
+def run_jobs(task: Callable[[], None], folder: Path, place: Place) -> None:
+    """Runs the same task in ``place.n_workers`` jobs, and waits until all have ended.
+
+    Args:
+        task: what every job does; it must be picklable, and divide the work with the others by itself.
+        folder: of the study; logs go into its folder ``jobs``.
+        place: how many jobs, and where.
+
+    Raises:
+        Interrupted: a signal stopped a job; the same call goes on.
+        InputError: submitit is not installed, SLURM does not take the jobs, or a job ended with an error.
+    """
+    local, messages = place.cluster == "local", folder / "jobs" / "submitit.err"
+    new = next((f for f in (folder, folder / "jobs") if not f.exists()), None)
+    executor = _executor(folder / "jobs", place)
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # without accounting, it and sacct complain at every look
+    n_threads = max(1, n_cores() // place.n_workers) if local else None
+    gpus = itertools.cycle((_visible_gpus() if local else []) or [None])
+    try:
+        with _quietly(messages) if local else nullcontext(), executor.batch():
+            jobs = [executor.submit(Worker(task, n_threads, next(gpus))) for _ in range(place.n_workers)]
+    except _submitit().core.utils.FailedJobError as error:
+        if new is not None:
+            shutil.rmtree(new)
+        *_, last = str(error).strip().splitlines()
+        raise InputError(f"SLURM does not take the jobs ({last}): correct --slurm") from None
+    try:
+        while not _all_done(jobs, messages):
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        if local:
+            for job in jobs:
+                job.cancel()
+            for job in jobs:
+                job.wait()
+        raise
+    _require_no_errors(jobs)
+    if not all(job.result() for job in jobs):
+        raise Interrupted
+
+
+def _submitit() -> ModuleType:
+    try:
+        import submitit
+    except ImportError:
+        raise InputError('--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"') from None
+    return submitit
+
+
+def _require_no_errors(jobs: Sequence["submitit.Job"]) -> None:
+    for job in jobs:
+        if (error := job.exception()) is not None:
+            raise InputError(f"a worker ended with an error, see {job.paths.stderr}: {_last_line_of_trace(error)}")
+
+
+def _last_line_of_trace(error: BaseException) -> str:
+    """Of the trace that submitit puts between dashed lines; the last line of all where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    dashed = [i for i, line in enumerate(lines) if not line.strip("-")]
+    return lines[dashed[-1] - 1] if dashed else lines[-1]
+
+
+def _executor(folder: Path, place: Place) -> "submitit.AutoExecutor":
+    submitit = _submitit()
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=place.cluster, slurm_max_num_timeout=MOST_TIMES)
+    except RuntimeError as error:
+        raise InputError(
+            f"there is no SLURM on this machine ({error}): leave --slurm out, or go to one with it"
+        ) from None
+    try:
+        executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
+    except (TypeError, ValueError, NameError) as error:
+        raise InputError(f"submitit refuses the parameters of the jobs: {error}") from None
+    return executor
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would give the workers others)
+    n_gpus = torch.cuda.device_count()
+    return named.split(",")[:n_gpus] if named else [str(i) for i in range(n_gpus)]
+
+
+def _all_done(jobs: Sequence["submitit.Job"], messages: Path) -> bool:
+    with _quietly(messages):
+        return all(job.done() for job in jobs)
+
+
+@contextmanager
+def _quietly(file: Path) -> Iterator[None]:
+    """Errors go to a file meanwhile, those of processes that are started too, which Ctrl-C would show from each."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with file.open("a") as opened:
+            os.dup2(opened.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
