@@ -87,7 +87,7 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
         ({"model.kind": "allegro", "model.radial_basis": "sine"}, "it should be 'bessel' or 'spline'"),
         (
             {"model.kind": "allegro", "model.pair_cutoffs": {"H-O": 6.0}},
-            "model.pair_cutoffs has 6.0 Å for H-O: give a length above 0 and not beyond model.cutoff=5.0",
+            "model.pair_cutoffs has 6.0 Å for H-O: give a length above 0 and at most model.cutoff=5.0",
         ),
         ({"model.preset": "tiny"}, "model.preset='tiny' does not exist for nequip: choose one of"),
         ({"model.kind": ["nequip"]}, "model.kind=['nequip'] does not exist"),

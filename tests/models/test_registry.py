@@ -140,7 +140,7 @@ def test_a_model_that_keeps_no_options_is_refused_when_it_is_made():
         nn.Module.__init__(self)
 
     registered(with_members(__init__=forgets))
-    with pytest.raises(InputError, match=r"the model 'other' has no config: write self\.config = config"):
+    with pytest.raises(InputError, match=r"the model 'other' has no attribute config: write self\.config = config"):
         potential_of("other")
 
 
