@@ -127,4 +127,4 @@ def test_memory_that_is_not_known_is_taken_as_enough(potential, monkeypatch):
     monkeypatch.setattr("equiforce.chunks.available", lambda device: None)
     plan = ChunkedPotential(potential).plan(graph_of(ethanol()))
     assert len(plan.chunks) == 1
-    assert "an unknown amount available" in plan.words()
+    assert "; available: an unknown amount" in plan.words()

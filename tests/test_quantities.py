@@ -15,7 +15,7 @@ from equiforce import model_file
 from equiforce.chunks import compact, in_chunks
 from equiforce.data.dataset import Batches, fingerprint
 from equiforce.data.frames import label_names
-from equiforce.data.read import ReadOptions, read
+from equiforce.data.read import ReadOptions, read, read_with_report
 from equiforce.data.statistics import Statistics, compute
 from equiforce.data.write import write_structures
 from equiforce.errors import InputError
@@ -171,7 +171,7 @@ def test_what_follows_from_the_table():
     ("changes", "reason"),
     [
         ({"logged": FORCES.logged}, "the errors of energy cannot be logged in meV/Å"),
-        ({"logged": ENERGY.measures[0]}, "the residuals of energy are not those that are logged in meV"),
+        ({"logged": ENERGY.measures[0]}, "the residuals of energy cannot be logged in meV"),
     ],
 )
 def test_an_entry_that_contradicts_itself_is_refused(changes, reason):
@@ -204,7 +204,7 @@ def test_a_label_that_a_potential_does_not_predict_is_left_out(fourth):
 
 def test_a_label_of_another_shape_is_refused(fourth):
     wrong = replace(structures()[-1], source="a.xyz, frame 3", polarization=np.ones(2))
-    with pytest.raises(InputError, match=r"a\.xyz, frame 3: polarization has the shape \[2\], and has to have \[3\]"):
+    with pytest.raises(InputError, match=r"a\.xyz, frame 3: polarization has the shape \[2\], but has to have \[3\]"):
         batch_labels([wrong])
 
 
@@ -266,6 +266,7 @@ def test_a_fourth_quantity_is_written_counted_and_told_apart(fourth, tmp_path):
     back = ase.io.read(tmp_path / "a.xyz", ":")[-1]
     np.testing.assert_allclose(back.calc.results["polarization"], known[-1].polarization)
     np.testing.assert_allclose(back.info["predicted_polarization"], known[-1].polarization)
+    np.testing.assert_allclose(Polar.from_ase(back).polarization, known[-1].polarization)
     found = compute(known, [], 3.5)
     assert (found.n_labels[fourth], found.to_dict()["n_polarizations"]) == (2, 2)
     assert Statistics.from_dict(found.to_dict()) == found
@@ -278,7 +279,7 @@ def test_a_fourth_quantity_is_read(fourth, tmp_path, monkeypatch):
     monkeypatch.setattr("equiforce.data.read.Structure", Polar)
     known = structures()
     write_structures(tmp_path / "a.xyz", known)
-    back, report = read(tmp_path / "a.xyz", ReadOptions(length_unit="nm"))
+    back, report = read_with_report(tmp_path / "a.xyz", ReadOptions(length_unit="nm"))
     assert "polarization from 'polarization' (2 of 4)" in str(report)
     assert back[0].polarization is None
     np.testing.assert_allclose(back[-1].polarization, 10 * known[-1].polarization)

@@ -1,7 +1,7 @@
 """equiforce: E(3)-equivariant interatomic potentials, from quantum-mechanical data to molecular dynamics.
 
-The public names are those of ``equiforce.__all__``; docs/api.md shows how they work together. Each is loaded when it is
-first used, so that ``import equiforce`` costs nothing.
+``equiforce.__all__`` lists the public names; docs/api.md shows how to use them together. Each name is imported when it
+is first used, so that ``import equiforce`` is fast.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
-"""Predictions of many structures, and how far they are from the reference, with units."""
+"""Predictions for many structures, and their errors with respect to the labels, with units."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -50,24 +50,27 @@ def predict(
     max_memory: float | None = None,
     console: Console | None = None,
 ) -> Prediction | list[Prediction]:
-    """Energy, forces, stress and every other quantity of each structure.
+    """Predicts energy, forces, stress and all other quantities of structures.
 
-    No gradients are recorded, and the potential stays in the mode that it is in.
+    No gradients are recorded, and the training or evaluation mode of the potential does not change.
 
     Args:
-        potential: the model; evaluated on its own device.
-        structures: one structure or several, as :class:`equiforce.Structure` or as ASE's atoms.
-        max_edges: the most pairs of atoms in a batch, which bounds the memory; a larger structure is its own batch.
-        max_memory: in GB; what would take more is computed in chunks. None is what is available.
-        console: shows what memory is needed, and a progress bar, where given.
+        potential: the potential, which computes on its own device.
+        structures: one or more structures, as :class:`equiforce.Structure` or as ASE atoms.
+        max_edges: the largest number of pairs of atoms in a batch, which limits the memory. A structure with more pairs
+            is its own batch.
+        max_memory: the memory limit in GB. A batch that needs more is computed in chunks. None takes the available
+            memory.
+        console: shows the needed memory and a progress bar; None shows nothing.
 
     Returns:
-        The prediction of one structure, or a list in the order of several. Each is on the CPU: ``energy`` [1] and
-        ``energies`` [atoms] in eV, ``forces`` [atoms 3] in eV/Å; ``virial`` [1 3 3] in eV and ``stress`` [1 3 3] in
-        eV/Å³ where the structure is periodic and has a volume, else None.
+        The prediction for a single structure, or a list of predictions in the order of the structures. Tensors are on
+        the CPU: ``energy`` [1] and ``energies`` [atoms] in eV, ``forces`` [atoms 3] in eV/Å, ``virial`` [1 3 3] in eV
+        and ``stress`` [1 3 3] in eV/Å³. The last two are None unless the structure is periodic and has a volume.
 
     Raises:
-        InputError: a structure holds an element that the potential does not know, or does not fit even in chunks.
+        InputError: a structure contains an element that the potential does not know, or does not fit into memory even
+            in chunks.
     """
     if isinstance(structures, Structure | AseAtoms):
         return _predict_all(potential, [_as_structure(structures, "")], max_edges, max_memory, console)[0]
@@ -90,8 +93,8 @@ def _predict_all(
     compute = ChunkedPotential(potential, max_memory)
     if console is not None and structures:
         largest = build_graph(max(structures, key=len), potential.species, potential.cutoff)
-        side_by_side = max(1, min(len(structures), max_edges // (largest.n_edges + largest.n_atoms)))
-        plan = compute.plan(batch([largest] * side_by_side))
+        n_in_batch = max(1, min(len(structures), max_edges // (largest.n_edges + largest.n_atoms)))
+        plan = compute.plan(batch([largest] * n_in_batch))
         console.print(f"memory: {plan.words()}", highlight=False, soft_wrap=True)
     with evaluating(potential):
         for indices, graph, with_volume in _batches(potential, structures, max_edges, console):
@@ -102,14 +105,18 @@ def _predict_all(
 
 
 def has_volume(structure: Structure) -> bool:
-    """Whether a structure has a stress: it is periodic somewhere and its cell has a volume."""
+    """Whether a structure has a stress, which needs a periodic direction and a cell with a volume."""
     return bool(structure.pbc.any() and np.linalg.det(structure.cell) != 0)
 
 
 def _batches(
     potential: Potential, structures: Sequence[Structure], max_edges: int, console: Console | None
 ) -> Iterator[tuple[list[int], AtomicGraph, bool]]:
-    """Indices, graph and whether all its structures have a volume, or none: molecules and crystals come apart."""
+    """Yields batches of structures that either all have a volume or all have none.
+
+    Yields:
+        The indices of the structures, their graph, and whether they have a volume.
+    """
     waiting: dict[bool, list[tuple[int, AtomicGraph]]] = {True: [], False: []}
 
     def release(with_volume: bool) -> tuple[list[int], AtomicGraph, bool]:
@@ -120,7 +127,7 @@ def _batches(
     shown = Console(quiet=True) if console is None else console
     for index, structure in enumerate(track(structures, "predicting", console=shown, disable=console is None)):
         graph, with_volume = build_graph(structure, potential.species, potential.cutoff), has_volume(structure)
-        # Atoms count too, or lone atoms, which have no edges, would fill a batch without end.
+        # Atoms count as well, because isolated atoms have no edges and a batch of them would have no limit.
         size = sum(other.n_edges + other.n_atoms for _, other in waiting[with_volume])
         if waiting[with_volume] and size + graph.n_edges + graph.n_atoms > max_edges:
             yield release(with_volume)
@@ -129,7 +136,7 @@ def _batches(
 
 
 class Metric(NamedTuple):
-    """How far ``n`` predicted numbers are from their labels."""
+    """The errors of ``n`` predicted numbers."""
 
     mae: float
     rmse: float
@@ -139,24 +146,24 @@ class Metric(NamedTuple):
 
     @classmethod
     def of(cls, differences: Sequence[np.ndarray], scale: float) -> "Metric | None":
-        """Of prediction − label, times ``scale``; None where there are none."""
+        """The errors of differences prediction − label, multiplied by ``scale``; None if there are no differences."""
         if not differences:
             return None
-        all_of_them = scale * np.concatenate([np.ravel(part) for part in differences])
-        size = np.abs(all_of_them)
+        scaled = scale * np.concatenate([np.ravel(part) for part in differences])
+        size = np.abs(scaled)
         return cls(
             mae=float(size.mean()),
             rmse=float(np.sqrt((size**2).mean())),
             max=float(size.max()),
-            bias=float(all_of_them.mean()),
+            bias=float(scaled.mean()),
             n=size.size,
         )
 
 
 class Metrics(dict[str, Metric]):
-    """Errors of a set of structures by the key of their measure, which is an attribute as well: ``metrics.forces``.
+    """Errors over a set of structures by the key of their measure, which is also an attribute: ``metrics.forces``.
 
-    Where no structure has the label, the key is left out and the attribute is None.
+    If no structure has the label, the key is missing and the attribute is None.
     """
 
     def __getattr__(self, key: str) -> Metric | None:
@@ -171,17 +178,17 @@ def _measures() -> list[tuple[Quantity, Measure]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """Errors over all structures, of each group (``config_type``) and of the forces on each element."""
+    """Errors over all structures, over each group (``config_type``), and of the forces on each element."""
 
     n_structures: int
     total: Metrics
     by_group: dict[str, Metrics]
     forces_by_element: dict[str, Metric]
 
-    def as_dict(self) -> dict:
-        """Nested plain values for a JSON file, with a block of units."""
+    def as_dict(self) -> dict[str, Any]:
+        """The errors as nested plain values for a JSON file, with a block of units."""
 
-        def plain(metrics: Metrics) -> dict:
+        def plain(metrics: Metrics) -> dict[str, dict[str, float]]:
             return {name: metric._asdict() for name, metric in metrics.items()}
 
         return {
@@ -193,7 +200,7 @@ class Errors:
         }
 
     def table(self) -> Table:
-        """A table for the terminal, with the unit of each row."""
+        """The errors as a table for the terminal, with the unit of each row."""
         table = Table(title=f"errors over {self.n_structures} structures (prediction − label)")
         for heading in ("", "MAE", "RMSE", "max", "bias"):
             table.add_column(heading, justify="right" if heading else "left")
@@ -218,7 +225,15 @@ class Errors:
 
 
 def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> Errors:
-    """Errors of predictions, over the structures that have the label in question."""
+    """Computes the errors of predictions.
+
+    Args:
+        structures: the structures; a structure without a label does not count for this quantity.
+        predictions: the prediction for each structure.
+
+    Returns:
+        The errors.
+    """
     pairs = list(zip(structures, predictions, strict=True))
     groups = sorted({structure.group for structure in structures})
     by_group = {group or "(no group)": _metrics([pair for pair in pairs if pair[0].group == group]) for group in groups}
@@ -233,7 +248,9 @@ def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -
         total=_metrics(pairs),
         by_group=by_group if len(groups) > 1 else {},
         forces_by_element={
-            SYMBOLS[number]: Metric.of(parts, FORCES.logged.factor) for number, parts in sorted(on_element.items())
+            SYMBOLS[number]: metric
+            for number, parts in sorted(on_element.items())
+            if (metric := Metric.of(parts, FORCES.logged.factor)) is not None
         },
     )
 
@@ -251,7 +268,7 @@ def _metrics(pairs: Sequence[tuple[Structure, Prediction]]) -> Metrics:
 
 
 def _difference(quantity: Quantity, structure: Structure, prediction: Prediction) -> np.ndarray | None:
-    """Prediction − label of one structure, a row for it or for each atom; None where one of them is not there."""
+    """Prediction − label of one structure, with one row for it or for each atom; None if either is missing."""
     label, predicted = structure.label(quantity), prediction.of(quantity)
     if label is None or predicted is None:
         return None
@@ -259,17 +276,17 @@ def _difference(quantity: Quantity, structure: Structure, prediction: Prediction
 
 
 class MeanErrors(NamedTuple):
-    """Errors of a quantity over a validation set, in the unit of ``quantity.logged``."""
+    """The errors of one quantity over a validation set, in the unit of ``quantity.logged``."""
 
     mae: float
     rmse: float
 
 
 class ValidationErrors(dict[Quantity, MeanErrors]):
-    """Errors over a validation set: ``errors[FORCES].mae``. A quantity that nothing has a label of is left out."""
+    """Errors over a validation set, as in ``errors[FORCES].mae``. A quantity without labels is missing."""
 
     def columns(self) -> dict[str, float | None]:
-        """The errors as columns of the training log, None where there is no label."""
+        """The errors as columns of the training log; None for a quantity without labels."""
         return {
             quantity.column(metric): getattr(self[quantity], metric) if quantity in self else None
             for quantity in QUANTITIES
@@ -278,17 +295,18 @@ class ValidationErrors(dict[Quantity, MeanErrors]):
 
 
 class ErrorSums:
-    """The sums behind :class:`ValidationErrors`, which add up over batches and over processes.
+    """The sums from which :class:`ValidationErrors` follow. They can be added over batches and processes.
 
-    ``values``: a row for each quantity; columns are the number of residuals d, Σ|d| and Σd², in the unit of
-    ``quantity.logged``.
+    Args:
+        values: one row for each quantity; the columns are the number of residuals d, Σ|d| and Σd², in the unit of
+            ``quantity.logged``. None starts with zeros.
     """
 
     def __init__(self, values: Float[Tensor, "quantities 3"] | None = None):
         self.values = torch.zeros(len(QUANTITIES), 3, dtype=torch.float64) if values is None else values
 
     def add(self, graph: AtomicGraph, prediction: Prediction, labels: Labels) -> None:
-        """Count a batch in."""
+        """Adds the residuals of a batch."""
         for row, quantity in enumerate(QUANTITIES):
             residuals = residual(quantity, prediction, labels, graph) if quantity in labels else None
             if residuals is None:
@@ -299,16 +317,16 @@ class ErrorSums:
             self.values[row] += sums.to(self.values.device)
 
     def as_tensor(self) -> Float[Tensor, " sums"]:
-        """Flat, to be summed over processes."""
+        """The sums as a flat tensor, which can be added over processes."""
         return self.values.flatten()
 
     @classmethod
     def from_tensor(cls, flat: Float[Tensor, " sums"]) -> "ErrorSums":
-        """What :meth:`as_tensor` flattened."""
+        """The inverse of :meth:`as_tensor`."""
         return cls(flat.reshape(-1, 3).clone())
 
     def errors(self) -> ValidationErrors:
-        """MAE and RMSE of each quantity."""
+        """The MAE and RMSE of each quantity with labels."""
         rows = zip(QUANTITIES, self.values.tolist(), strict=True)
         return ValidationErrors(
             {quantity: MeanErrors(absolute / n, (squared / n) ** 0.5) for quantity, (n, absolute, squared) in rows if n}
@@ -316,7 +334,7 @@ class ErrorSums:
 
 
 def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ErrorSums:
-    """The error sums of one process's share of the validation set; see :func:`validate`."""
+    """Computes the error sums over batches, which are one process's share of a validation set."""
     sums, device, compute = ErrorSums(), potential.device, ChunkedPotential(potential)
     with evaluating(potential):
         for graph, labels in ((graph.to(device), labels.to(device)) for graph, labels in batches):
@@ -326,5 +344,5 @@ def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, L
 
 
 def validate(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ValidationErrors:
-    """MAE and RMSE of each quantity over batches, without keeping a prediction."""
+    """Computes the MAE and RMSE of each quantity over batches, and keeps no predictions."""
     return validation_sums(potential, batches).errors()

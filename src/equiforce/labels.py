@@ -1,4 +1,4 @@
-"""The reference values of a batch, by quantity, and how far a prediction is from them."""
+"""The reference values of a batch by quantity, and the residuals of a prediction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,8 +17,8 @@ class Label(NamedTuple):
     """The reference values of one quantity.
 
     Args:
-        values: a row for each structure or atom, in the unit of the quantity; zeros where nothing is known.
-        known: which structures have the label [structures].
+        values: one row for each structure or atom, in the unit of the quantity; zeros if the value is not known.
+        known: whether each structure has the label [structures].
     """
 
     values: Float[Tensor, "rows ..."]
@@ -26,10 +26,10 @@ class Label(NamedTuple):
 
 
 class Labels(Mapping[Quantity, Label]):
-    """The reference values of a batch: ``labels[FORCES].values``.
+    """The reference values of a batch, for example ``labels[FORCES].values``.
 
     Args:
-        by_quantity: the label of each quantity that at least one structure has.
+        by_quantity: the label of each quantity; a quantity that no structure has is absent.
     """
 
     def __init__(self, by_quantity: Mapping[Quantity, Label]):
@@ -45,21 +45,21 @@ class Labels(Mapping[Quantity, Label]):
         return len(self._by_quantity)
 
     def known_rows(self, quantity: Quantity, graph: AtomicGraph) -> Bool[Tensor, " rows"]:
-        """Which rows of the values of a quantity are known."""
+        """Whether each row of the values of a quantity is known."""
         known = self[quantity].known
         return known[graph.structure_of_atom] if quantity.of_atoms else known
 
     def to(self, device: torch.device | str) -> "Labels":
-        """The same labels on a device."""
+        """Move the labels to a device."""
         return Labels({q: Label(*(part.to(device, non_blocking=True) for part in label)) for q, label in self.items()})
 
 
 def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.float64) -> Labels:
-    """The labels of several structures in the layout of :func:`equiforce.graph.batch`.
+    """Join the labels of several structures in the layout of :func:`equiforce.graph.batch`.
 
     Args:
-        structures: in the order of the batch.
-        dtype: of the values.
+        structures: the structures in the order of the batch.
+        dtype: dtype of the values.
 
     Returns:
         A label for each quantity that at least one structure has.
@@ -79,28 +79,28 @@ def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.flo
 
 
 def _rows(structure: Structure, quantity: Quantity, value: float | np.ndarray | None) -> np.ndarray:
-    """The rows of one structure; zeros where it has no label."""
+    """The rows of one structure; zeros if it has no label."""
     shape = quantity.rows_of(len(structure))
     rows = np.zeros(shape) if value is None else np.asarray(value)
     if rows.shape != shape:
         raise InputError(
-            f"{structure.source or 'a structure'}: {quantity.name} has the shape {list(rows.shape)}, and has to have "
-            f"{list(shape)}: correct it, or leave it out"
+            f"{structure.source or 'a structure'}: {quantity.name} has the shape {list(rows.shape)}, but has to have "
+            f"{list(shape)}: correct it or leave it out"
         )
     return rows if quantity.of_atoms else rows[None]
 
 
 def residual(quantity: Quantity, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> Tensor | None:
-    """How far a prediction is from its labels, a row for each structure or atom, as ``quantity.residual`` says.
+    """Compute the residuals of a prediction, one row for each structure or atom, as ``quantity.residual`` defines them.
 
     Args:
-        quantity: one of those that ``labels`` has.
-        prediction: of ``graph``.
-        labels: of ``graph``; rows that are not known give a number without meaning.
+        quantity: a quantity that ``labels`` has.
+        prediction: the prediction for ``graph``.
+        labels: the labels of ``graph``; residuals of unknown rows have no meaning.
         graph: the batch.
 
     Returns:
-        The residuals in ``quantity.residual_unit``, or None where the quantity was not predicted.
+        The residuals in ``quantity.residual_unit``, or None if the quantity was not predicted.
     """
     values, known = labels[quantity]
     if quantity.residual is Residual.FROM_VIRIAL:

@@ -1,8 +1,8 @@
-"""The table of quantities: what potentials are trained on, predict and are measured by, described once for all modules.
+"""The table of quantities, which describes once for all modules what potentials predict: energy, forces, stress.
 
-A quantity is an attribute of :class:`equiforce.graph.Structure` and of :class:`equiforce.graph.Prediction`, and an
-option of :class:`equiforce.training.loss.LossConfig`, all of its name. Everything else that is said of it, in loss,
-evaluation, logs, figures, reports and files, follows from its entry in ``QUANTITIES``.
+:class:`equiforce.graph.Structure` and :class:`equiforce.graph.Prediction` have an attribute with the name of each
+quantity, and :class:`equiforce.training.loss.LossConfig` has an option with this name. Loss, evaluation, logs, figures,
+reports and files take everything else from the entries of ``QUANTITIES``.
 """
 
 from collections.abc import Iterable
@@ -18,64 +18,64 @@ class Residual(Enum):
 
     DIFFERENCE = "prediction − label"
     PER_ATOM = "(prediction − label) / number of atoms"
-    FROM_VIRIAL = "−virial / volume − label"  # a batch with molecules has no stress, but it has a virial
+    FROM_VIRIAL = "−virial / volume − label"  # because a batch with molecules has a virial but no stress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A unit in which errors of a quantity are given."""
+    """A unit for the errors of a quantity."""
 
-    key: str  # in JSON files, and as an attribute of Metrics
-    title: str  # in tables
+    key: str  # the key in JSON files, and the attribute of Metrics
+    title: str  # the heading in tables
     unit: str
-    factor: float  # from the unit of the quantity
+    factor: float  # converts from the unit of the quantity to this unit
     per_atom: bool = False  # whether the value is divided by the number of atoms
-    column: str = ""  # the unit in names of columns, such as meV_per_atom; empty where no table has such a column
-    printed: bool = True  # whether the literature prints errors in this unit, so that benchmarks may ask for it
+    column: str = ""  # the unit in names of columns, such as meV_per_atom; empty if no table has such a column
+    printed: bool = True  # whether the literature reports errors in this unit, so that a benchmark may use it
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityPanel:
-    """The panel of a quantity in a figure of prediction against reference."""
+    """The panel of a quantity in a figure that plots prediction against reference."""
 
     title: str
-    unit: str  # of both axes
-    factor: float  # from the unit of the quantity
-    measure: Measure  # of the errors in the title; says whether values are per atom
+    unit: str  # the unit of both axes
+    factor: float  # converts from the unit of the quantity to the unit of the axes
+    measure: Measure  # the measure of the errors in the title; it also decides whether values are per atom
     from_mean: bool = False  # whether the mean of the labels is subtracted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """How a quantity reads where there is room for few: beside the progress bar and on the pages of studies."""
+    """The short form of a quantity, for the progress bar and the pages of studies."""
 
-    rank: int  # pages show the lowest one first
+    rank: int  # pages show the quantity with the lowest rank first
     symbol: str
-    digits: int  # after the decimal point, beside the progress bar
-    error: str  # its mean absolute error in words
+    digits: int  # number of digits after the decimal point beside the progress bar
+    error: str  # the mean absolute error in words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A quantity that structures have labels of and that potentials predict.
+    """A quantity that potentials predict and for which structures can have labels.
 
     Raises:
-        ValueError: the measure of the log is not one of the measures, has no column, or is not of the residual.
+        ValueError: ``logged`` is not one of the measures, has no column, or does not fit the residual.
     """
 
-    name: str  # of attributes and options, and in files
+    name: str  # the name of attributes and options, and the name in files
     plural: str
-    keys: tuple[str, ...]  # what files call it, after a prefix such as REF_
+    keys: tuple[str, ...]  # the names in data files, which may have a prefix such as REF_
     unit: str
-    dimension: tuple[int, int]  # powers of energy and length in the unit
-    sign: str = ""  # when it is positive, where that is a convention
-    of_atoms: bool  # a row is an atom; else a row is a structure
-    shape: tuple[int, ...]  # of a row
-    on_request: bool  # the potential computes it only where its keyword of this name is True
+    dimension: tuple[int, int]  # the powers of energy and length in the unit
+    sign: str = ""  # the sign convention, if there is one
+    of_atoms: bool  # whether a row belongs to an atom; otherwise it belongs to a structure
+    shape: tuple[int, ...]  # the shape of a row
+    on_request: bool  # whether the potential computes it only if the keyword argument of this name is True
     residual: Residual
-    weight: float  # in the loss, where the data have labels and the user says nothing
-    measures: tuple[Measure, ...]  # all units in which errors are given
-    logged: Measure  # the one of validation errors, of logs and of groups
+    weight: float  # the default weight in the loss, if the data have labels
+    measures: tuple[Measure, ...]  # all units for errors
+    logged: Measure  # the unit of validation errors, of logs and of groups
     panel: ParityPanel
     headline: Headline | None = None
 
@@ -83,7 +83,7 @@ class Quantity:
         if self.logged not in self.measures or not self.logged.column:
             raise ValueError(f"the errors of {self.name} cannot be logged in {self.logged.unit}")
         if self.logged.per_atom != (self.residual is Residual.PER_ATOM):
-            raise ValueError(f"the residuals of {self.name} are not those that are logged in {self.logged.unit}")
+            raise ValueError(f"the residuals of {self.name} cannot be logged in {self.logged.unit}")
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -95,7 +95,7 @@ class Quantity:
 
     @property
     def needs_volume(self) -> bool:
-        """Whether only structures with a volume have it."""
+        """Whether the quantity exists only for structures with a volume."""
         return self.residual is Residual.FROM_VIRIAL
 
     @property
@@ -105,7 +105,7 @@ class Quantity:
 
     @property
     def some(self) -> str:
-        """What a structure has, in a sentence: an energy, forces."""
+        """The name with its article, for messages: an energy, forces."""
         article = "an" if self.name[0] in "aeiou" else "a"
         return self.name if self.of_atoms else f"{article} {self.name}"
 
@@ -114,7 +114,7 @@ class Quantity:
         return (n_atoms, *self.shape) if self.of_atoms else self.shape
 
     def column(self, metric: str, measure: Measure | None = None) -> str:
-        """The column of an error: ``mae`` or ``rmse``, in the unit of ``measure`` or else of the log."""
+        """The name of the column of an error, ``mae`` or ``rmse``, in the unit of ``measure`` (default: ``logged``)."""
         return f"{self.name}_{metric}_{(measure or self.logged).column}"
 
 
@@ -185,23 +185,23 @@ STRESS = Quantity(
     logged=_STRESS,
     panel=ParityPanel(title="Stress components", unit="GPa", factor=GPA, measure=_STRESS_IN_GPA),
 )
-# Every table, log and file lists the quantities in this order. Modules read the list when they work and keep no copy,
-# so that a test can add a quantity of its own.
+# Tables, logs and files list the quantities in this order. Modules read the list each time and keep no copy, so that a
+# test can add a quantity.
 QUANTITIES: list[Quantity] = [ENERGY, FORCES, STRESS]
 
 
 def by_rank() -> list[Quantity]:
-    """The quantities with a headline first, in the order of their ranks, and then the others."""
+    """List the quantities with a headline in the order of their ranks, and then the others."""
     return sorted(QUANTITIES, key=lambda q: (q.headline is None, q.headline.rank if q.headline else 0))
 
 
 def requested(quantities: Iterable[Quantity]) -> dict[str, bool]:
-    """The keywords of a potential's forward by which it computes these quantities, and no others on request."""
-    wanted = set(quantities)
-    return {quantity.name: quantity in wanted for quantity in QUANTITIES if quantity.on_request}
+    """The keyword arguments with which a potential computes these quantities and no others that are optional."""
+    chosen = set(quantities)
+    return {quantity.name: quantity in chosen for quantity in QUANTITIES if quantity.on_request}
 
 
 def in_words(words: Iterable[str], last: str = "or") -> str:
-    """An enumeration: ``a, b or c``."""
+    """Join words to an enumeration such as ``a, b or c``."""
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end

@@ -100,7 +100,7 @@ def test_a_system_that_does_not_fit_into_memory_moves_all_the_same(potential, tm
     need = Calculator(potential).plan(start).need
     for folder, memory in (("whole", None), ("chunks", 0.5e-9 * need)):
         run_md(potential, start, MDOptions(steps=2, max_memory=memory), tmp_path / folder, console=console)
-    assert "60 atoms, " in (said := console.export_text())
+    assert "60 atoms need about " in (said := console.export_text())
     assert said.count(" chunks of at most ") == 1
     whole, chunks = (ase.io.read(tmp_path / folder / "last.xyz") for folder in ("whole", "chunks"))
     np.testing.assert_allclose(chunks.positions, whole.positions, atol=1e-7)
@@ -184,5 +184,5 @@ def test_the_terminal_shows_units(potential, tmp_path):
     summary = run_md(potential, water(pbc=True), MDOptions(steps=2, thermo_every=1), tmp_path, console=console)
     console.print(summary.table())
     shown = console.export_text()
-    for piece in ("memory: about", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
+    for piece in ("memory: energy and forces of ", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
         assert piece in shown

@@ -80,7 +80,7 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
         (["learning-curve", "water.yaml", "--model", "l=9"], "the study has no model 'l=9': choose from l=0, l=1"),
         (["learning-curve", "water.yaml", "--slurm", "gpu"], "--slurm gpu has no equals sign: write option=value"),
         (["learning-curve", "water.yaml", "--slurm", "partition=gpu"], "there is no SLURM on this machine"),
-        (["learning-curve", "pool.xyz"], "pool.xyz must hold lines of the form 'name: value'"),
+        (["learning-curve", "pool.xyz"], "pool.xyz must consist of lines of the form 'name: value'"),
         (["benchmark", "none.yaml"], "there is no configuration file"),
         (["benchmark", "water.yaml"], "there is no option benchmark."),
     ],

@@ -21,7 +21,7 @@ neighbors = torch.full((n_edges,), int(sys.argv[2]))
 centers, gradient = torch.zeros_like(neighbors), torch.zeros(5, 3, dtype=torch.float64)
 given = {"gradient": gradient, "neighbors": neighbors, "centers": centers}
 sizes = {"n_edges": n_edges, "n_atoms": 5, "n_structures": 1, "three": 3}
-ARGUMENTS.call(_kernel("differences"), torch.float64, sizes, given, {"vectors": torch.empty})
+ARGUMENTS.call(_kernel("differences"), gradient, sizes, given, {"vectors": torch.Tensor.new_empty})
 print("computed")
 """
 

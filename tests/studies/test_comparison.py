@@ -193,7 +193,7 @@ def test_a_sheet_in_the_terminal():
         ({"source": "none"}, "there is no source 'none': choose from paper, other"),
         ({"metric": "RMSE"}, "the task mol prints the energy as MAE, meV, not as RMSE, meV"),
         ({"unit": "meV/atom"}, "not as MAE, meV/atom"),
-        ({"value": 0.0}, "published.value=0.0 will not do"),
+        ({"value": 0.0}, "published.value=0.0 is not allowed"),
         ({"values": 1.0}, "no option published.values: did you mean published.value"),
         ({}, "number 2: there is another number for mol, MD, energy, NequIP"),
     ],

@@ -106,7 +106,7 @@ def test_units_of_print_are_those_of_the_errors(tmp_path):
         ({"errors": {"energy": "MAE meV/molecule"}}, "set molecule to its number of atoms"),
         ({"molecule": 3}, "molecule changes nothing unless an error is in meV/molecule"),
         ({"test": {}}, "no option tasks.t.test: did you mean tasks.t.tests"),
-        ({"steps": 0}, "tasks.t.steps=0 will not do"),
+        ({"steps": 0}, "tasks.t.steps=0 is not allowed"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(changes, message):

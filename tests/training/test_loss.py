@@ -6,6 +6,7 @@ import torch
 
 from equiforce.graph import Prediction
 from equiforce.labels import Labels, batch_labels
+from equiforce.quantities import ENERGY, FORCES, STRESS
 from equiforce.training.loss import LossConfig, highest, penalty, terms, weight_at
 from tests.systems import crystal, ethanol, graph_of
 
@@ -30,7 +31,8 @@ def case():
 
 def test_terms_use_the_labels_that_there_are(case):
     molecule, solid, graph, prediction = case
-    energy, forces, stress = terms(prediction, batch_labels([molecule, solid]), graph, LossConfig()).values()
+    found = terms(prediction, batch_labels([molecule, solid]), graph, LossConfig())
+    energy, forces, stress = (found[quantity] for quantity in (ENERGY, FORCES, STRESS))
     assert energy.total.item() == pytest.approx(1.0)  # (9 eV / 9 atoms)²
     assert energy.n.item() == 1
     assert forces.total.item() == pytest.approx((molecule.forces**2).sum() + (solid.forces**2).sum())

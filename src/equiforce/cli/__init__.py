@@ -137,7 +137,7 @@ def evaluate(
     reading = load_config(None, {key: value for key, value in given.items() if value is not None}).data
     console = Console(quiet=as_json)
     potential = model_file.load(model, device or "cpu")
-    structures = workflow.read_and_tell(data, reading, console)
+    structures = workflow.read_and_report(data, reading, console)
     name = Path(data[0].partition("@")[0]).stem
     folder = output or Path(f"evaluate-{name}")
     result = workflow.assess(potential, structures, folder, name, console, max_memory)

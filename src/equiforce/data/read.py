@@ -1,4 +1,4 @@
-"""The unit boundary: any file with structures and labels -> structures in eV and Å, checked one by one."""
+"""Reads structures and labels from files, converts them to eV and Å, and checks each structure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,33 +20,43 @@ from equiforce.neighbors import closest_pair
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
-COINCIDENT = 0.1  # Å; far below any bond, the shortest being the 0.74 Å of H2
-ASYMMETRY = 0.05  # of the largest component; more is no rounding
-BOND = 1.0  # Å; the search for coincident atoms is fastest at about this reach
-FEW = 3  # files; more of a kind share a line of the report
-NOTHING = "none"  # the key that leaves a label out
+COINCIDENT = 0.1  # Å; far below the shortest bond, which is 0.74 Å in H2
+ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
+BOND = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff
+FEW = 3  # a larger number of similar files in a folder share one line of the report
+NOTHING = "none"  # the value of a key option that leaves the label out
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Where the labels are in the files, and in which units."""
+    """The keys and the units of the labels in the files."""
 
-    energy_key: str | None = option(None, "found by itself; 'none' leaves energies out")
-    forces_key: str | None = option(None, "found by itself; 'none' leaves forces out")
-    stress_key: str | None = option(None, "found by itself; 'none' leaves stresses out")
-    virial_key: str | None = option(None, "found by itself; 'none' leaves virials out")
-    energy_unit: str | None = option(None, "eV, or what an npz file states: kcal/mol if nothing")
-    length_unit: str | None = option(None, "Å, or what an npz file states")
-    forces_unit: str | None = option(None, "the unit of energy over that of length")
-    stress_unit: str | None = option(None, "the unit of energy over the cube of that of length; else GPa, kbar, ...")
-    stress_positive_under: str = option("tension", "ASE's sign; 'compression' for pressures, as VASP prints them")
+    energy_key: str | None = option(
+        None, "key of the energies in the files; default: found automatically; 'none' ignores energies"
+    )
+    forces_key: str | None = option(None, "key of the forces; default: found automatically; 'none' ignores forces")
+    stress_key: str | None = option(None, "key of the stresses; default: found automatically; 'none' ignores stresses")
+    virial_key: str | None = option(
+        None, "key of virials, from which stresses follow; default: found automatically; 'none' ignores virials"
+    )
+    energy_unit: str | None = option(
+        None, "unit of energies; default eV, but in npz files the unit that they state, or kcal/mol"
+    )
+    length_unit: str | None = option(None, "unit of lengths; default Å, or the unit that an npz file states")
+    forces_unit: str | None = option(None, "unit of forces, such as Hartree/Bohr; default: energy_unit / length_unit")
+    stress_unit: str | None = option(None, "unit of stresses, such as GPa or kbar; default: energy_unit / length_unit³")
+    stress_positive_under: str = option(
+        "tension", "sign of stresses: 'tension' as in ASE, or 'compression' as for pressures and as VASP prints them"
+    )
 
     def __post_init__(self) -> None:
         if NOTHING not in (self.stress_key, self.virial_key) and self.stress_key and self.virial_key:
-            raise InputError("stress_key and virial_key say the same thing: give one of them, or 'none' for the other")
+            raise InputError(
+                "data.stress_key and data.virial_key both give the stress: name one of them and set the other to 'none'"
+            )
         if self.stress_positive_under not in ("tension", "compression"):
             raise InputError(
-                f"data.stress_positive_under is {self.stress_positive_under!r}: it must be 'tension' or 'compression'"
+                f"data.stress_positive_under is {self.stress_positive_under!r}: give 'tension' or 'compression'"
             )
         for key, known in (
             ("energy_unit", units.energy_unit),
@@ -60,21 +70,21 @@ class ReadOptions:
                 raise InputError(f"data.{key}: {error}") from None
 
     def key(self, label: str) -> str | None:
-        """The key asked for a label, None where it is to be found."""
+        """The key of a label that the user gave; None if it should be found automatically."""
         return getattr(self, f"{label}_key", None)
 
     def unit(self, quantity: Quantity) -> str | None:
-        """The unit of a quantity, None where it is made of the units of energy and length."""
+        """The unit of a quantity that the user gave; None if it follows from the units of energy and length."""
         return None if quantity is ENERGY else getattr(self, f"{quantity.name}_unit", None)
 
 
-class Taken(NamedTuple):
+class FileReport(NamedTuple):
     """What was read from one file."""
 
     path: str
     n_frames: int
-    keys: dict[str, tuple[str, int]]  # label -> its key, and how many frames have it
-    converted: str  # from which units; empty where they were eV and Å
+    keys: dict[str, tuple[str, int]]  # label -> its key, and the number of frames that have it
+    converted: str  # the units of the file in words; empty if they are eV and Å
 
     def __str__(self) -> str:
         found = [f"{label} from {key!r} ({n} of {self.n_frames})" for label, (key, n) in self.keys.items()]
@@ -84,17 +94,17 @@ class Taken(NamedTuple):
 
 
 class ReadReport(NamedTuple):
-    """What was read from several files: print it."""
+    """What was read from several files; ``print`` shows it."""
 
-    files: tuple[Taken, ...]
-    skipped: tuple[str, ...]  # files of folders in which no structures were found
+    files: tuple[FileReport, ...]
+    skipped: tuple[str, ...]  # files of folders that contain no structures
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """A line for each file, or one for the many files of a folder that are alike."""
-        alike: dict[tuple, list[Taken]] = {}
+        """One line for each file, or one line for more than three similar files of a folder."""
+        alike: dict[tuple[object, ...], list[FileReport]] = {}
         for taken in self.files:
             keys = tuple((label, key) for label, (key, _) in taken.keys.items())
             alike.setdefault((Path(taken.path).parent, keys, taken.converted), []).append(taken)
@@ -102,34 +112,34 @@ class ReadReport(NamedTuple):
         for group in alike.values():
             lines += [str(taken) for taken in group] if len(group) <= FEW else [str(_together(group))]
         if self.skipped:
-            lines.append(f"not read, for no structures were found there: {', '.join(self.skipped)}")
+            lines.append(f"skipped, because no structures were found in them: {', '.join(self.skipped)}")
         return lines
 
 
-def _together(group: Sequence[Taken]) -> Taken:
+def _together(group: Sequence[FileReport]) -> FileReport:
     keys = {label: (key, sum(taken.keys[label][1] for taken in group)) for label, (key, _) in group[0].keys.items()}
     name = f"{len(group)} files, {group[0].path} to {group[-1].path}"
-    return Taken(name, sum(taken.n_frames for taken in group), keys, group[0].converted)
+    return FileReport(name, sum(taken.n_frames for taken in group), keys, group[0].converted)
 
 
 def read(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> list[Structure]:
-    """The structures of files or folders, in eV and Å, with the energies, forces and stresses that the files give.
+    """Reads structures with their labels from files or folders, in eV and Å.
 
-    :func:`equiforce.data.read.read_with_report` also says which labels were taken, and from which units.
+    :func:`equiforce.data.read.read_with_report` also returns which labels were taken, and from which units.
 
     Args:
-        paths: one or several: anything ASE reads, or npz of MD17, rMD17 or sGDML, or a folder of such files;
+        paths: one or more files or folders: any format of ASE, or npz files of MD17, rMD17 or sGDML.
             ``file.xyz@0:100`` reads a part of a file.
-        options: keys and units, where they cannot be found or are not eV and Å.
-        labels_required: refuse data that have neither energies nor forces.
+        options: keys and units; needed if they cannot be found automatically or are not eV and Å.
+        labels_required: whether data with neither energies nor forces are an error.
 
     Returns:
         The structures in the order of the files and of their frames.
 
     Raises:
-        InputError: for a file that cannot be read, a frame that cannot be right, an ambiguous label.
+        InputError: a file cannot be read, a frame is wrong, or a label is ambiguous.
     """
     return read_with_report(paths, options, labels_required=labels_required)[0]
 
@@ -137,7 +147,7 @@ def read(
 def read_with_report(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> tuple[list[Structure], ReadReport]:
-    """The structures of :func:`read`, and which labels were taken from which keys and units.
+    """Reads structures as :func:`read` does, and reports which labels were taken from which keys and units.
 
     Args:
         paths: as in :func:`read`.
@@ -153,7 +163,7 @@ def read_with_report(
     options = options or ReadOptions()
     contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
     structures: list[Structure] = []
-    files: list[Taken] = []
+    files: list[FileReport] = []
     for part in contents:
         scales = _scales(part, options)
         keys = _choose_keys(part, options, scales)
@@ -163,18 +173,18 @@ def read_with_report(
     _check_asked(contents, options)
     if labels_required and not any(taken.keys.keys() & {ENERGY.name, FORCES.name} for taken in files):
         raise InputError(
-            f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among "
-            f"{', '.join(_offered(contents)) or 'bare positions'}; name them with --energy-key and --forces-key"
+            f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among the keys "
+            f"{', '.join(_offered(contents)) or '(there are none)'}: name them with --energy-key and --forces-key"
         )
     return structures, ReadReport(tuple(files), tuple(skipped))
 
 
 class _Scales(NamedTuple):
-    """What values are multiplied with to be in eV and Å."""
+    """The factors that convert the values of a file to eV and Å."""
 
     length: float
     of: Mapping[Quantity, float]
-    converted: str  # in words; empty where nothing changes
+    converted: str  # the units of the file in words; empty if they are eV and Å
 
 
 def _scales(part: Contents, options: ReadOptions) -> _Scales:
@@ -218,18 +228,19 @@ def _choose_keys(part: Contents, options: ReadOptions, scales: _Scales) -> dict[
 
 
 def _check_same(part: Contents, label: str, one: str, other: str) -> None:
-    """Two keys for one label will do only where they say the same."""
+    """Raises InputError if two keys for one label have different values."""
     for number, frame in enumerate(part.frames):
         a, b = (_values(frame, key, part.frame(number)) for key in (one, other))
         same = a is b if a is None or b is None else a.shape == b.shape and np.allclose(a, b, rtol=1e-7, atol=1e-6)
         if not same:
             raise InputError(
-                f"{part.frame(number)}: {one!r} and {other!r} both may be the {label}, and are not the same: "
-                f"say which with --{label}-key {one} or --{label}-key {other}"
+                f"{part.frame(number)}: both {one!r} and {other!r} may be the {label}, but they differ: "
+                f"choose one with --{label}-key {one} or --{label}-key {other}"
             )
 
 
 def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None:
+    """Raises InputError if stress and virial of a frame contradict each other."""
     for number in range(len(part.frames)):
         stress = _stress(part, number, {"stress": keys["stress"]}, scales)
         from_virial = _stress(part, number, {"virial": keys["virial"]}, scales)
@@ -240,19 +251,19 @@ def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None
         if not same:
             raise InputError(
                 f"{part.frame(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
-                f"say which to take with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
+                f"choose one with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
             )
 
 
 def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Structure:
-    """One frame in eV and Å, after every check."""
+    """Converts a frame to eV and Å and checks it."""
     frame, where = part.frames[number], part.frame(number)
     numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
     if len(numbers) == 0:
-        raise _fault(where, "there are no atoms")
+        raise _fault(where, "the frame has no atoms: remove it")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
-        raise _fault(where, f"atom {unknown[0]} is no element, its atomic number is {numbers[unknown[0]]}")
+        raise _fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
     labels: dict[str, Any] = {
         quantity.name: _stress(part, number, keys, scales)
         if quantity is STRESS
@@ -272,14 +283,14 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     if nearest is not None and nearest[2] < COINCIDENT:
         i, j, distance = nearest
         what = f"atoms {i} and {j} are" if i != j else f"atom {i} and its own image are"
-        raise _fault(where, f"{what} {distance:.3g} Å apart: is one a copy, or are the lengths in another unit?")
+        raise _fault(where, f"{what} {distance:.3g} Å apart: remove a duplicate atom, or correct data.length_unit")
     return structure
 
 
 def _label(
     frame: Frame, quantity: Quantity, keys: dict[str, str], where: str, scales: _Scales
 ) -> float | np.ndarray | None:
-    """The value of any quantity but the stress."""
+    """The value of a quantity other than the stress in a frame, in eV and Å."""
     key, n_atoms = keys.get(quantity.name), len(frame.atomic_numbers)
     values, shape = _values(frame, key, where), quantity.rows_of(n_atoms)
     if values is None:
@@ -288,22 +299,24 @@ def _label(
         right = f"{quantity.some} is {shape or 'one number'}"
         if quantity.of_atoms:
             right = f"the {quantity.name} on {n_atoms} atoms are {shape}"
-        raise _fault(where, f"{key!r} has the shape {values.shape}, where {right}")
+        raise _fault(where, f"{key!r} has the shape {values.shape}, but {right}")
     values = values.reshape(shape)
     if quantity.of_atoms:
         wrong = np.flatnonzero(~np.isfinite(values.reshape(n_atoms, -1)).all(axis=1))
         if len(wrong):
             raise _fault(
-                where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is no {quantity.one}"
+                where,
+                f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is not a valid {quantity.one}",
             )
     elif not np.isfinite(values).all():
         raise _fault(
-            where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {quantity.name} is not known"
+            where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {quantity.name} is not known"
         )
     return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
 
 
 def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
+    """The stress of a frame in eV/Å³, positive under tension, from its stress or its virial."""
     frame, where = part.frames[number], part.frame(number)
     label = VIRIAL if VIRIAL in keys else STRESS.name
     key = keys.get(label)
@@ -313,10 +326,10 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
     if values.shape not in ((6,), (9,), (3, 3)):
         raise _fault(
             where,
-            f"{key!r} has the shape {values.shape}, where a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
+            f"{key!r} has the shape {values.shape}, but a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
         )
     if not np.isfinite(values).all():
-        raise _fault(where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {label} is not known")
+        raise _fault(where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {label} is not known")
     matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
         raise _fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
@@ -324,20 +337,20 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
     if not np.any(frame.pbc) or volume == 0:
         raise _fault(
             where,
-            f"{key!r} is given, but without a periodic cell there is no volume and no {label}; "
-            f"drop it, or leave every {label} out with --{label}-key none",
+            f"{key!r} is given, but there is no volume and therefore no {label} without a periodic cell: "
+            f"remove the key, or ignore every {label} with --{label}-key none",
         )
     symmetric = 0.5 * (matrix + matrix.T)
     return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
 
 
 def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
-    """A label as it stands in the file, or None where the frame has none."""
+    """A label in the units of the file, or None if the frame does not have it."""
     value: Any = None if key is None else frame.values.get(key)
     if value is None:
         return None
     try:
-        # a word without a value, as in a comment "energy -1.0", is read as True
+        # ASE reads a word without a value, as in a comment "energy -1.0", as True
         if np.asarray(value).dtype != bool:
             return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -346,30 +359,32 @@ def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
 
 
 def _fault(where: str, what: str) -> InputError:
+    """The error for a wrong frame."""
     return InputError(f"{where}: {what} (frames and atoms count from 0)")
 
 
-def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> Taken:
+def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> FileReport:
     found: dict[str, tuple[str, int]] = {}
     for label, key in keys.items():
         name = STRESS.name if label == VIRIAL else label
         found[name] = (key, sum(getattr(s, name) is not None for s in structures))
-    return Taken(part.path, len(structures), found, scales.converted)
+    return FileReport(part.path, len(structures), found, scales.converted)
 
 
 def _offered(contents: Sequence[Contents]) -> list[str]:
+    """All keys of the files that may be labels."""
     return list(dict.fromkeys(name for part in contents for frame in part.frames for name in frame.values))
 
 
 def _check_asked(contents: Sequence[Contents], options: ReadOptions) -> None:
-    """A key that the user names must be somewhere."""
+    """Raises InputError if no frame has a key that the user gave."""
     offered = _offered(contents)
     for label in label_names():
         asked = options.key(label)
         if asked not in (None, NOTHING, *offered):
             nearest = get_close_matches(str(asked), offered, n=len(offered) or 1, cutoff=0.0)
-            there = f"there are {', '.join(nearest[:8])}" if nearest else "there are bare positions"
+            available = f"the keys are {', '.join(nearest[:8])}" if nearest else "the files have no keys"
             raise InputError(
-                f"{', '.join(part.path for part in contents[:3])}: no frame has {asked!r}, which is asked for as "
-                f"{label}; {there}"
+                f"{', '.join(part.path for part in contents[:3])}: no frame has the key {asked!r} for the "
+                f"{label}: {available}"
             )

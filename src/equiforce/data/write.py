@@ -1,4 +1,4 @@
-"""Structures and predictions -> extended XYZ, the text format that ASE, OVITO and every training code read."""
+"""Writes structures and predictions as extended XYZ, the text format that ASE, OVITO and most training codes read."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -16,7 +16,7 @@ from equiforce.quantities import QUANTITIES, STRESS, Quantity
 
 
 def atoms_from_structure(structure: Structure) -> Atoms:
-    """The ASE atoms of a structure, its known labels attached as results: eV, eV/Å and eV/Å³."""
+    """Converts a structure to ASE atoms, with its labels as results of a calculator in eV, eV/Å and eV/Å³."""
     atoms = Atoms(
         numbers=structure.atomic_numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc
     )
@@ -26,7 +26,7 @@ def atoms_from_structure(structure: Structure) -> Atoms:
     for quantity in QUANTITIES:
         if (value := structure.label(quantity)) is None:
             continue
-        if quantity.name in all_properties:  # what a calculator of ASE may give
+        if quantity.name in all_properties:  # ASE accepts only these as results of a calculator
             results[quantity.name] = full_3x3_to_voigt_6_stress(value) if quantity is STRESS else value
         else:
             _attach(atoms, quantity, quantity.name, value)
@@ -36,7 +36,7 @@ def atoms_from_structure(structure: Structure) -> Atoms:
 
 
 def _attach(atoms: Atoms, quantity: Quantity, key: str, value: float | np.ndarray) -> None:
-    """Adds a value to what the atoms carry: a column for a quantity of atoms, else an entry of the comment line."""
+    """Stores a value in ASE atoms: as an array for a quantity of atoms, otherwise in ``info``."""
     if quantity.of_atoms:
         atoms.arrays[key] = np.asarray(value)
     else:
@@ -44,7 +44,7 @@ def _attach(atoms: Atoms, quantity: Quantity, key: str, value: float | np.ndarra
 
 
 def extxyz(atoms: Atoms) -> str:
-    """One frame of extended XYZ: energies in eV, lengths in Å, momenta in √(eV·u), as in ASE."""
+    """The text of one frame in extended XYZ, with energies in eV, lengths in Å and momenta in √(eV·u), as in ASE."""
     frame = StringIO()
     write_extxyz(frame, atoms)
     return frame.getvalue()
@@ -53,11 +53,15 @@ def extxyz(atoms: Atoms) -> str:
 def write_structures(
     path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction] | None = None
 ) -> None:
-    """Write structures with their labels, and beside them what a potential predicts, as extended XYZ.
+    """Writes structures with their labels and predictions as extended XYZ.
 
-    Labels keep ASE's keys (``energy`` in eV, ``forces`` in eV/Å, ``stress`` in eV/Å³, positive under tension);
-    predictions, each a :class:`Prediction` of one structure, have the same keys after ``predicted_``, and those of
-    each atom's energy, ``predicted_energies``.
+    Labels have ASE's keys (``energy`` in eV, ``forces`` in eV/Å, ``stress`` in eV/Å³, positive under tension).
+    Predictions have the same keys with the prefix ``predicted_``, and ``predicted_energies`` are energies of atoms.
+
+    Args:
+        path: the file to write.
+        structures: the structures.
+        predictions: the prediction of each structure; None writes the labels only.
     """
     with Path(path).open("w", encoding="utf-8") as file:
         file.writelines(extxyz(atoms) for atoms in _with_predictions(structures, predictions))

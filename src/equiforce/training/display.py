@@ -1,21 +1,21 @@
-"""What a person sees while a model trains."""
+"""Shows the progress of a training run in the terminal."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from equiforce.evaluate import ValidationErrors
 from equiforce.quantities import QUANTITIES
 from equiforce.training.loop import Report
 
-WIDTH = 11  # of a column, at least
-LINES = 40  # at most, over a run; every number is in the log
+WIDTH = 11  # the smallest width of a column
+LINES = 40  # about the largest number of lines in a run; log.csv has all validations
 
 
 class TimeLeft(ProgressColumn):
-    """The time left, from the fraction that is done."""
+    """The estimated time to the end of the run."""
 
     def render(self, task: Task) -> Text:
         if not task.completed or task.elapsed is None:
@@ -26,7 +26,7 @@ class TimeLeft(ProgressColumn):
 
 
 class Display:
-    """A progress bar, and a line of errors with units from time to time."""
+    """A progress bar with the latest errors, and a table with a line of errors for at most 40 validations."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -41,9 +41,9 @@ class Display:
         )
         errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in QUANTITIES]
         self.columns = [("epoch", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
-        self.task = None
+        self.task: TaskID | None = None
         self.next_line = 0.0
-        self.smooth = None
+        self.smooth_loss: float | None = None
 
     def __enter__(self) -> "Display":
         self._print([name for name, _ in self.columns])
@@ -55,12 +55,12 @@ class Display:
         self.bar.stop()
 
     def __call__(self, report: Report) -> None:
-        """Shows a step, and after a validation its errors."""
-        self.smooth = report.loss if self.smooth is None else 0.95 * self.smooth + 0.05 * report.loss
+        """Shows a training step, and the errors if the step ended with a validation."""
+        old = self.smooth_loss
+        self.smooth_loss = report.loss if old is None else 0.95 * old + 0.05 * report.loss
         if self.task is None:
-            fields = {"epoch": 0, "loss": "", "errors": "", "began_at": report.progress}
-            self.task = self.bar.add_task("", total=1.0, **fields)
-        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}")
+            self.task = self.bar.add_task("", total=1.0, epoch=0, loss="", errors="", began_at=report.progress)
+        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth_loss:.3g}")
         if report.errors is None:
             return
         shown = [
@@ -82,5 +82,5 @@ class Display:
         state = report.state
         found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]
-        cells = [str(state.epoch), str(state.step), f"{self.smooth:.3g}"]
+        cells = [str(state.epoch), str(state.step), f"{self.smooth_loss:.3g}"]
         return cells + ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]

@@ -255,7 +255,7 @@ def test_the_command_says_what_it_wrote_and_how_to_run_it(command, tmp_path):
         ("model.eqf empty.xyz", "empty.xyz has no atoms"),
         ("model.eqf ethanol.xyz", "ethanol.xyz: atom 0 (counted from 0) is an element C that the model does not know"),
         ("model.eqf water.xyz --ensemble npt", "the npt ensemble needs a cell that is periodic"),
-        ("model.eqf water.xyz --ensemble nvt", "lammps.ensemble='nvt' will not do"),
+        ("model.eqf water.xyz --ensemble nvt", "lammps.ensemble='nvt' is not allowed"),
         ("model.eqf water.xyz --temperature 0", "the langevin ensemble needs a temperature above 0 K"),
         ("model.eqf water.xyz --pressure 1", "the option pressure has no effect unless the ensemble is npt"),
         ("model.eqf water.xyz --ensemble nve --friction 1", "friction has no effect unless the ensemble is langevin"),
