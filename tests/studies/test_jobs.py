@@ -79,7 +79,9 @@ def test_slurm_that_takes_no_jobs_is_told(tmp_path, is_new):
     folder = tmp_path / "study"
     if not is_new:
         folder.mkdir()
-    with pytest.raises(InputError, match=r"SLURM does not take the jobs .*Invalid partition name specified.*: correct"):
+    with pytest.raises(
+        InputError, match=r"SLURM does not accept the jobs .*Invalid partition name specified.*: correct"
+    ):
         run_jobs(nothing, folder, Place(n_workers=2, cluster="slurm"))
     assert folder.exists() is not is_new
     assert not (folder / "jobs").exists()
@@ -88,7 +90,7 @@ def test_slurm_that_takes_no_jobs_is_told(tmp_path, is_new):
 @pytest.mark.usefixtures("refusing_slurm")
 def test_jobs_of_slurm_are_started_again_often(tmp_path):
     executor = jobs._executor(tmp_path / "jobs", Place(cluster="slurm"))._executor
-    assert executor.max_num_timeout == jobs.MOST_TIMES
+    assert executor.max_num_timeout == jobs.MAX_RESTARTS
 
 
 def test_slurm_that_is_not_there_is_told(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from equiforce.nn.radial import BesselBasis, Knots, ParameterCache
 
 
 class NequIPLayer(nn.Module):
-    """h_i <- gate(W_self h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N>) (arXiv 2101.03164, figure 1b)."""
+    """h_i <- gate(W_self h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N>) (arXiv 2101.03164, figure 1)."""
 
     convolution: Convolution
 
@@ -115,7 +115,7 @@ class NequIP(nn.Module):
         return len(self.layers)
 
     def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
-        """Compute the energy of each centre (arXiv 2101.03164, figure 1a).
+        """Compute the energy of each centre (arXiv 2101.03164, figure 1).
 
         Args:
             topology: the atoms and their neighbours.

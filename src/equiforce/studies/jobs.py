@@ -1,4 +1,4 @@
-"""Workers in processes of their own: on this machine or as jobs of SLURM. The only home of submitit, an extra."""
+"""Runs workers in their own processes, on this machine or as SLURM jobs; no other module uses submitit, an extra."""
 
 import itertools
 import logging
@@ -22,14 +22,14 @@ from equiforce.studies.runs import Interrupted
 if TYPE_CHECKING:
     import submitit
 
-PAUSE = 1.0  # seconds between looks at the jobs
+PAUSE = 1.0  # seconds between two checks of the jobs
 MINUTES_OF_A_JOB = 60 * 24
-MOST_TIMES = 1000  # that a job of SLURM whose time was too short is started again; submitit would give up after three
+MAX_RESTARTS = 1000  # of a SLURM job whose time was too short; submitit's default is three
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a study is run: ``n_workers`` processes on this machine, or as many jobs of SLURM."""
+    """The place where a study runs: ``n_workers`` processes on this machine, or ``n_workers`` SLURM jobs."""
 
     n_workers: int = 1
     cluster: str = "local"  # or slurm
@@ -38,14 +38,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Worker:
-    """A task as a job of submitit, which starts it again where its time was too short."""
+    """A task as a submitit job; submitit restarts it if the time of the job was too short."""
 
     task: Callable[[], None]
     n_threads: int | None
     gpu: str | None = None  # as in CUDA_VISIBLE_DEVICES
 
     def __call__(self) -> bool:
-        """Runs the task; returns False where a signal stopped it before its end."""
+        """Run the task, and return False if a signal stopped it."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (its own process, where submitit hides all)
         if self.n_threads is not None:
@@ -61,16 +61,16 @@ class Worker:
 
 
 def run_jobs(task: Callable[[], None], folder: Path, place: Place) -> None:
-    """Runs the same task in ``place.n_workers`` jobs, and waits until all have ended.
+    """Run the same task in ``place.n_workers`` jobs, and wait until all have ended.
 
     Args:
-        task: what every job does; it must be picklable, and divide the work with the others by itself.
-        folder: of the study; logs go into its folder ``jobs``.
-        place: how many jobs, and where.
+        task: the function that every job calls; it must be picklable, and share the work with the other jobs by itself.
+        folder: the folder of the study; logs go into its folder ``jobs``.
+        place: number and kind of the jobs.
 
     Raises:
-        Interrupted: a signal stopped a job; the same call goes on.
-        InputError: submitit is not installed, SLURM does not take the jobs, or a job ended with an error.
+        Interrupted: a signal stopped a job; the same call continues the study.
+        InputError: submitit is not installed, SLURM does not accept the jobs, or a job ended with an error.
     """
     local, messages = place.cluster == "local", folder / "jobs" / "submitit.err"
     new = next((f for f in (folder, folder / "jobs") if not f.exists()), None)
@@ -85,7 +85,7 @@ def run_jobs(task: Callable[[], None], folder: Path, place: Place) -> None:
         if new is not None:
             shutil.rmtree(new)
         *_, last = str(error).strip().splitlines()
-        raise InputError(f"SLURM does not take the jobs ({last}): correct --slurm") from None
+        raise InputError(f"SLURM does not accept the jobs ({last}): correct --slurm") from None
     try:
         while not _all_done(jobs, messages):
             time.sleep(PAUSE)
@@ -116,7 +116,7 @@ def _require_no_errors(jobs: Sequence["submitit.Job"]) -> None:
 
 
 def _last_line_of_trace(error: BaseException) -> str:
-    """Of the trace that submitit puts between dashed lines; the last line of all where there is none."""
+    """Return the last line of the trace, which submitit puts between dashed lines, or the last line of the message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     dashed = [i for i, line in enumerate(lines) if not line.strip("-")]
     return lines[dashed[-1] - 1] if dashed else lines[-1]
@@ -125,10 +125,10 @@ def _last_line_of_trace(error: BaseException) -> str:
 def _executor(folder: Path, place: Place) -> "submitit.AutoExecutor":
     submitit = _submitit()
     try:
-        executor = submitit.AutoExecutor(folder, cluster=place.cluster, slurm_max_num_timeout=MOST_TIMES)
+        executor = submitit.AutoExecutor(folder, cluster=place.cluster, slurm_max_num_timeout=MAX_RESTARTS)
     except RuntimeError as error:
         raise InputError(
-            f"there is no SLURM on this machine ({error}): leave --slurm out, or go to one with it"
+            f"there is no SLURM on this machine ({error}): leave --slurm out, or use a machine with SLURM"
         ) from None
     try:
         executor.update_parameters(**{"timeout_min": MINUTES_OF_A_JOB} | dict(place.parameters or {}))
@@ -138,7 +138,7 @@ def _executor(folder: Path, place: Place) -> "submitit.AutoExecutor":
 
 
 def _visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, with their names in CUDA_VISIBLE_DEVICES."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would give the workers others)
     n_gpus = torch.cuda.device_count()
     return named.split(",")[:n_gpus] if named else [str(i) for i in range(n_gpus)]
@@ -151,7 +151,7 @@ def _all_done(jobs: Sequence["submitit.Job"], messages: Path) -> bool:
 
 @contextmanager
 def _quietly(file: Path) -> Iterator[None]:
-    """Errors go to a file meanwhile, those of processes that are started too, which Ctrl-C would show from each."""
+    """Write standard error, also of child processes, to a file, because after Ctrl-C every process prints a trace."""
     sys.stderr.flush()
     terminal = os.dup(2)
     try:

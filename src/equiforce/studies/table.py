@@ -49,7 +49,7 @@ class ResultTable:
         return tuple(column for column in self.columns if column not in new)
 
     def add(self, *rows: Row) -> None:
-        """Adds the rows of a run, in place of earlier ones of the same hash."""
+        """Add the rows of a run, and remove earlier rows with the same hash."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             kept = [old for old in self.rows() if old["hash"] not in {row["hash"] for row in rows}]

@@ -1,4 +1,4 @@
-"""Runs a study: in this process, in several, or on a cluster; never a run twice, and on from where it was stopped."""
+"""Runs a study in this process, in several processes, or on a cluster, and continues a study that was stopped."""
 
 import threading
 import time
@@ -49,8 +49,8 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
     """Run what is missing, and return the rows of all runs of the study; other rows stay in the table.
 
     Raises:
-        Interrupted: Ctrl-C; the same command goes on.
-        InputError: a run's data or options will not do, or there are to be several workers and no submitit.
+        Interrupted: Ctrl-C was pressed; the same command continues the study.
+        InputError: the data or the options of a run are wrong, or several workers are asked for without submitit.
     """
     table = ResultTable(folder, study.labels)
     try:
@@ -77,7 +77,7 @@ def work(study: Study, folder: Path) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     while missing := _missing(study, table):
         for run in missing:
-            # a lock that is held means that another worker is at this run
+            # a lock that is taken means that another worker performs this run
             with suppress(Timeout), FileLock(runs / f"{run.hash}.lock", timeout=0):
                 if run.hash not in {row["hash"] for row in table.rows()}:
                     row = perform(run, runs / run.hash)

@@ -24,8 +24,8 @@ using namespace LAMMPS_NS;
 
 const char *equiforce_start(EquiforceFunctions &);
 
-static constexpr int CHUNK = 128;          // doubles an atom and message: what LAMMPS' buffers must hold
-static constexpr double KCAL_PER_MOL = 23.060549; // of an eV, as elsewhere in LAMMPS
+static constexpr int CHUNK = 128;          // doubles per atom in a message, which sets the size of LAMMPS' buffers
+static constexpr double KCAL_PER_MOL = 23.060549; // per eV, with LAMMPS' own conversion factor
 
 static EquiforceFunctions functions = {};
 

@@ -13,10 +13,10 @@ struct EquiforceModel {
   int64_t number;       // index of the model in Python
   int64_t n_hops;       // number of edges between an atom and the farthest atom on which its energy depends
   int64_t n_species;
-  int64_t edges_at_once;    // of strictly local models
+  int64_t edges_at_once;    // largest number of edges in a batch of a strictly local model
   double cutoff;        // Å
   double coincident;    // Å; atoms closer than this are an error
-  char problem[1024];   // why there is no model
+  char problem[1024];   // error message
 };
 
 struct EquiforceBatch {
