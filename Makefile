@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow test-all lint types wheel clean
+.PHONY: demo test test-slow test-all test-sanitized lint types wheel clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(DEMO)
@@ -23,9 +23,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 types: $(READY)
 	$(BIN)/mypy
+
+# the boundary to C with the kernels compiled under AddressSanitizer; needs gcc and its libasan
+test-sanitized: $(READY)
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0 \
+	$(BIN)/python -m pytest --sanitize tests/kernels/test_boundary.py tests/kernels/test_sanitizer.py
 
 # with the kernels of common models compiled; needs gcc and objdump
 wheel: $(READY)

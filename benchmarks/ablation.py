@@ -1,10 +1,11 @@
-"""What buys accuracy in the same time? The default model with one option changed, for as many steps as the time holds.
+"""Trains the default model with one option changed at a time, each for the same time, and compares the errors.
 
-    python benchmarks/ablation.py time DATA_FOLDER                # once, with nothing else running: steps a second
-    python benchmarks/ablation.py train DATA_FOLDER --minutes 2   # goes on where it was stopped; other work may run
+    python benchmarks/ablation.py time DATA_FOLDER                # once, with nothing else running: steps per second
+    python benchmarks/ablation.py train DATA_FOLDER --minutes 2   # continues an earlier run; other work may run
 
-Judged by validation errors, so that defaults may be taken from it. Sets as in ``presets.py``. Results:
-``results/ablation.json`` and the table in docs/training.md.
+Each model trains for as many steps as fit into the time. Validation errors are compared, so that defaults can be chosen
+from them. The data sets are those of ``presets.py``. Results: ``results/ablation.json`` and the table in
+docs/training.md.
 """
 
 import math
@@ -55,7 +56,7 @@ VARIANTS = {
 
 
 def table(found: dict[str, Any]) -> str:
-    """Variants below one another; for each set the steps, and the errors relative to the default."""
+    """Write a row for each variant, with the steps and the errors relative to the default for each data set."""
     sets = list(dict.fromkeys(run["set"] for run in found["runs"]))
     lines = ["| changed | " + " | ".join(f"{s}: steps; forces; energy" for s in sets) + " |"]
     lines.append("|---" * (len(sets) + 1) + "|")
@@ -84,7 +85,7 @@ def _runs(found: dict[str, Any], of_set: str, model: str) -> dict[int, dict[str,
 
 
 def main() -> None:
-    """Whatever is not in the results yet."""
+    """Run what is missing in the results."""
     chosen = parser(__doc__, ["acetylacetone", "water"], list(VARIANTS.values())).parse_args()
     fill(PATH, chosen)
     replace_between("ablation", table(known(PATH)), PAGE)

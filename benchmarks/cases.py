@@ -1,4 +1,4 @@
-"""What is compared with what: models, structures, tasks, and the programs that take part."""
+"""The cases of the comparison: models, structures, tasks, and the programs that run them."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -26,7 +26,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "allegro": {
         "kind": "allegro",
         "model": {"l_max": 2, "parity": True, "scalars": 64, "tensors": 32, "n_layers": 2, **RADIAL},
-        # with two layers, tensors of the other parity give no scalar: equiforce says so, the peer leaves them out
+        # equiforce refuses parity here, because with two layers tensors of the other parity give no scalar; the peer
+        # leaves these tensors out by itself
         "ours": {
             "l_max": 2,
             "scalar_channels": 64,
@@ -47,7 +48,7 @@ TASKS = {
 
 
 class Runner(NamedTuple):
-    """A program that takes part, and how it is started."""
+    """A program of the comparison, and how to start it."""
 
     package: str  # also the name of its environment
     program: str
@@ -69,7 +70,7 @@ RUNNERS = {
     "allegro-compiled-2": Runner("allegro", "nequip_worker.py", 2),
 }
 COMPILED = ("nequip-compiled-1", "nequip-compiled-2", "allegro-compiled-1", "allegro-compiled-2")
-# which model each runner computes where the case is about a model; equiforce has its own NequIP to set beside MACE
+# the model of each runner in a case; equiforce runs its NequIP against MACE
 ENTRIES = {
     "nequip": dict.fromkeys(("equiforce", "nequip", "nequip-compiled-1", "nequip-compiled-2"), "nequip"),
     "nequip-parity": dict.fromkeys(("equiforce", "nequip", "nequip-compiled-1", "nequip-compiled-2"), "nequip-parity"),
@@ -90,21 +91,21 @@ class Case(NamedTuple):
         return f"{self.about}/{self.structure}/{self.task}"
 
     def entries(self) -> dict[str, str]:
-        """The model of each runner that takes part; compiled files cannot be trained."""
+        """Return the model of each runner of the case; compiled models cannot be trained."""
         entries = ENTRIES[self.about]
         trains = self.task == "training_step"
         return {runner: model for runner, model in entries.items() if not (trains and runner in COMPILED)}
 
 
 def described(runner: str, model: str) -> dict[str, Any]:
-    """The kind of a model and its options, in the words of whoever computes it."""
+    """Return the kind of a model and its options, with the names that the runner uses."""
     of_model = dict(MODELS[model])
     ours = of_model.pop("ours", of_model["model"])
     return of_model | {"model": ours} if runner == "equiforce" else of_model
 
 
 def message(runner: str, model: str, structure: str, task: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a worker is told."""
+    """Return the message that describes a case to a worker."""
     told = {
         **SHARED,
         **described(runner, model),
@@ -117,29 +118,29 @@ def message(runner: str, model: str, structure: str, task: str, settings: dict[s
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """The options that every benchmark has."""
+    """Add the options that all benchmarks have."""
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--calls", type=int, default=1, help="calls of which a round takes the median")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds that a program may take for one answer")
+    parser.add_argument("--calls", type=int, default=1, help="calls per round, of which the median is taken")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds to wait for one answer of a program")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="more options of equiforce's model")
 
 
 def settings_of(options: Namespace) -> dict[str, Any]:
-    """The same options in a worker's words."""
+    """Return these options as entries of a worker's message."""
     more = {name: yaml.safe_load(value) for name, value in (entry.split("=", 1) for entry in options.set)}
     same = {name: getattr(options, name) for name in ("threads", "dtype", "device", "calls")}
     return {**same, "warm_up": WARM_UP, "options": more}
 
 
 def all_cases() -> list[Case]:
-    """Every case, the quick ones of a model first."""
+    """Return all cases, the quick ones of each model first."""
     return [Case(about, structure, task) for about in ENTRIES for task in TASKS for structure in TASKS[task]]
 
 
 def chosen(patterns: list[str]) -> list[Case]:
-    """The cases whose name, or a part of it between slashes, is one of the patterns or matches it."""
+    """Return the cases whose name, or a part of it between slashes, matches one of the patterns; all without one."""
     cases = all_cases()
     if not patterns:
         return cases

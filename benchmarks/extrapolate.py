@@ -1,4 +1,4 @@
-"""From a step on one and two ranks to many nodes: ghosts, bytes, seconds; every assumption is an argument.
+"""Extrapolates the time of a step from one and two ranks to many nodes; every assumption is an argument.
 
 python benchmarks/extrapolate.py                 # from the latest result of benchmarks/ranks.py into docs/scaling.md
 python benchmarks/extrapolate.py --cores 64 --bandwidth 12.5
@@ -16,26 +16,26 @@ from report import RESULTS, replace_between
 
 DENSITY = {"water": 3 / 29.9, "silicon": 8 / 5.43**3}  # atoms/Å³
 GB = 1e9
-POSITION_AND_FORCE = 2 * 3 * 8  # bytes of a ghost in each step: there and back
-SEARCH = 6 * 8  # bytes of a ghost in each search: position, tag, type, mask
-SWAPS = 6  # messages of one exchange with all neighbours, where domains are wider than the ghost shell
+POSITION_AND_FORCE = 2 * 3 * 8  # bytes per ghost and step: its position and its force
+SEARCH = 6 * 8  # bytes per ghost and neighbour search: position, tag, type, mask
+SWAPS = 6  # messages of one exchange with all neighbours, if domains are wider than the ghost shell
 SYSTEMS = {"HIV capsid": 44e6, "water": 100e6}  # atoms, of arXiv 2304.10061
 NODES = (16, 64, 256, 1024, 1280)
 PUBLISHED = {("HIV capsid", 1280): 8.73, ("water", 1280): 4.32}  # steps/s on nodes of 4 A100
 
 
 class Measured(NamedTuple):
-    """What one core does."""
+    """The measurements on one core."""
 
-    atoms: list[float]  # of each size
-    seconds: list[float]  # of a step, without exchange
-    exchanged: float  # bytes of a ghost and step, beside position and force
-    exchanges: int  # between layers, there and back
-    per_atom: float  # bytes of memory
+    atoms: list[float]  # sizes
+    seconds: list[float]  # per step at each size, without exchange
+    exchanged: float  # bytes per ghost and step, beyond position and force
+    exchanges: int  # number of forward and reverse communications between layers
+    per_atom: float  # bytes of memory per atom
 
 
 def seconds(found: Measured, atoms: float) -> float:
-    """Of a step of one core: between the sizes that were measured, or on the line through the two nearest."""
+    """Return the seconds of a step on one core, interpolated between the measured sizes or extrapolated beyond them."""
     n, t = found.atoms, found.seconds
     if atoms >= n[-1]:
         return t[-1] * atoms / n[-1]
@@ -45,44 +45,45 @@ def seconds(found: Measured, atoms: float) -> float:
 
 
 def ghosts(atoms: float, density: float, reach: float = CUTOFF + SKIN) -> float:
-    """Atoms within reach of a cube of so many atoms."""
+    """Return the number of atoms outside a cube of ``atoms`` atoms that are within reach of it."""
     edge = (atoms / density) ** (1 / 3)
     return density * ((edge + 2 * reach) ** 3 - edge**3)
 
 
 def measured(entries: list[dict[str, Any]], model: str, structure: str) -> Measured | None:
-    """All sizes on one rank; memory and bytes of the largest."""
+    """Return the measurements on one rank; memory and bytes are those of the largest size."""
     good = [e for e in entries if (e["model"], e["structure"]) == (model, structure) and "seconds" in e]
     alone = sorted((e for e in good if e["ranks"] == 1), key=lambda e: e["atoms"])
     if len(alone) < 2:
         return None
     small, large = alone[0], alone[-1]
     per_atom = 1e6 * (large["peak_mb"][0] - small["peak_mb"][0]) / max(1, large["atoms"] - small["atoms"])
-    # 2 (there and back) for each layer but the first of a preset of three
+    # forward and reverse communication for each layer but the first of a preset of three
     exchanges = 4 if large["exchange_bytes"] else 0
     busy = [e["seconds"] - e["exchange_seconds"] for e in alone]
     return Measured([e["atoms"] for e in alone], busy, large["exchange_bytes"] / large["ghosts"], exchanges, per_atom)
 
 
 def step(found: Measured, atoms: float, nodes: int, density: float, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds of a step and where they go, bytes that leave a node, memory of a node."""
-    of_node, of_core = atoms / nodes, atoms / nodes / options.cores
-    outside, outside_core = ghosts(of_node, density), ghosts(of_core, density)
-    of_ghost = POSITION_AND_FORCE + SEARCH / PER_SEARCH + found.exchanged
-    layers = math.ceil((CUTOFF + SKIN) / (of_core / density) ** (1 / 3))  # of domains within reach
-    compute = seconds(found, of_core)
-    network = outside * of_ghost / (options.bandwidth * GB)
-    memory = options.cores * outside_core * of_ghost / (options.memory_bandwidth * GB)
+    """Return the seconds of a step and their parts, the bytes that leave a core, and the memory of a node."""
+    per_node, per_core = atoms / nodes, atoms / nodes / options.cores
+    ghosts_of_node, ghosts_of_core = ghosts(per_node, density), ghosts(per_core, density)
+    ghost_bytes = POSITION_AND_FORCE + SEARCH / PER_SEARCH + found.exchanged
+    layers = math.ceil((CUTOFF + SKIN) / (per_core / density) ** (1 / 3))  # of domains within reach
+    compute = seconds(found, per_core)
+    network = ghosts_of_node * ghost_bytes / (options.bandwidth * GB)
+    memory = options.cores * ghosts_of_core * ghost_bytes / (options.memory_bandwidth * GB)
     latency = options.latency * 1e-6 * SWAPS * layers * (2 + found.exchanges)
+    node_gb = (per_node * found.per_atom + options.cores * 0.45e9) / GB
     return {
         "compute": compute, "network": network, "memory": memory, "latency": latency,
-        "seconds": compute + network + memory + latency, "per_core": of_core, "ghosts": outside_core / of_core,
-        "bytes": outside_core * of_ghost / of_core, "node_gb": (of_node * found.per_atom + options.cores * 0.45e9) / GB,
+        "seconds": compute + network + memory + latency, "per_core": per_core, "ghosts": ghosts_of_core / per_core,
+        "bytes": ghosts_of_core * ghost_bytes / per_core, "node_gb": node_gb,
     }  # fmt: skip
 
 
 def check(entries: list[dict[str, Any]]) -> list[str]:
-    """HaloExchange that LAMMPS had, against those of a cube: what the extrapolation rests on."""
+    """Compare the number of ghosts in LAMMPS with that of a cube, on which the extrapolation rests."""
     rows = ["| system | atoms of a rank | ranks | ghosts, LAMMPS | ghosts, cube |", "|---|---|---|---|---|"]
     seen = set()
     for e in entries:
@@ -97,7 +98,7 @@ def check(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def table(entries: list[dict[str, Any]], options: argparse.Namespace) -> list[str]:
-    """A row for each model, system and number of nodes."""
+    """Write a row for each model, system and number of nodes."""
     rows = [
         "| model | system | nodes | atoms a core | ghosts for each own atom | bytes an atom and step | GB a node "
         "| s a step | of which network and latency | steps/s | ns/day at 1 fs | published, nodes of 4 A100 |",
@@ -108,31 +109,31 @@ def table(entries: list[dict[str, Any]], options: argparse.Namespace) -> list[st
         for system, atoms in SYSTEMS.items() if found else ():
             for nodes in NODES:
                 at = step(found, atoms, nodes, DENSITY["water"], options)
-                spoken = (at["network"] + at["latency"] + at["memory"]) / at["seconds"]
+                share = (at["network"] + at["latency"] + at["memory"]) / at["seconds"]
                 published, speed = PUBLISHED.get((system, nodes), ""), 1 / at["seconds"]
                 rows.append(
                     f"| {model} | {system}, {atoms / 1e6:.0f} M | {nodes:,} | {at['per_core']:,.0f} "
                     f"| {at['ghosts']:.1f} | {at['bytes']:,.0f} | {at['node_gb']:,.0f} "
-                    f"| {at['seconds']:.3g} | {100 * spoken:.0f} % | {speed:.3g} | {0.0864 * speed:.2g} | {published} |"
+                    f"| {at['seconds']:.3g} | {100 * share:.0f} % | {speed:.3g} | {0.0864 * speed:.2g} | {published} |"
                 )
     return rows
 
 
 def main() -> None:
-    """Writes the tables into docs/scaling.md."""
+    """Write the tables into docs/scaling.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("result", nargs="?", type=Path, help="of benchmarks/ranks.py; the latest if left out")
-    parser.add_argument("--cores", type=int, default=128, help="of a node, a rank each")
-    parser.add_argument("--bandwidth", type=float, default=25.0, help="of a node's network, GB/s")
-    parser.add_argument("--memory-bandwidth", type=float, default=100.0, help="between the ranks of a node, GB/s")
-    parser.add_argument("--latency", type=float, default=5.0, help="of a message, µs")
+    parser.add_argument("result", nargs="?", type=Path, help="file of benchmarks/ranks.py; the latest by default")
+    parser.add_argument("--cores", type=int, default=128, help="cores of a node, with a rank on each")
+    parser.add_argument("--bandwidth", type=float, default=25.0, help="network bandwidth of a node, GB/s")
+    parser.add_argument("--memory-bandwidth", type=float, default=100.0, help="bandwidth between ranks of a node, GB/s")
+    parser.add_argument("--latency", type=float, default=5.0, help="latency of a message, µs")
     options = parser.parse_args()
     path = options.result or max(RESULTS.glob("*-ranks.json"))
     entries = json.loads(path.read_text())["entries"]
     assumed = (
-        f"From `{path.name}`. A node has {options.cores} cores, a rank each, {options.bandwidth:g} GB/s to others, "
-        f"{options.memory_bandwidth:g} GB/s among its ranks; a message takes {options.latency:g} µs; a core "
-        "is as fast as the one that was measured."
+        f"From `{path.name}`. A node has {options.cores} cores with a rank on each. Its bandwidth is "
+        f"{options.bandwidth:g} GB/s to other nodes and {options.memory_bandwidth:g} GB/s between its ranks. A message "
+        f"takes {options.latency:g} µs. A core is as fast as the measured one."
     )
     text = "\n".join([assumed, "", *table(entries, options), "", *check(entries)])
     replace_between("extrapolation", text, PAGE)

@@ -1,9 +1,9 @@
-"""equiforce on a GPU in one command, within ten minutes and without a network.
+"""Tests and times equiforce on a GPU in one command, within ten minutes and without a network.
 
 python benchmarks/gpu.py              # results into benchmarks/results/ and docs/benchmarks.md
 
-First the GPU must give what the CPU gives: energies, forces, and the gradient of a training loss. Then inference,
-training, the largest system that fits, and the share of the card's memory bandwidth; last the peers that are installed.
+First, energies, forces and the gradient of a training loss must be those of the CPU. Then inference, training, the
+largest system that fits and the share of the card's memory bandwidth are measured, and last the installed peers.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from equiforce.model_file import DTYPES, build_potential
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential
 
-PEERS_NEED = 150  # seconds that must be left for them
+PEERS_NEED = 150  # seconds that must be left to start the peers
 COMPARED = ("nequip", "nequip-parity", "allegro")
-FIRST_OF_GROWING, GROWTH = 4096, 4  # molecules, and how many times larger each box is than the one before
-TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest value
+FIRST_OF_GROWING, GROWTH = 4096, 4  # molecules in the first box, and the factor from one box to the next
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # relative to the largest value
 COPIED = 2**31  # bytes
 REPEATS = 9
 PEERS_CASES = (
@@ -43,7 +43,7 @@ console = Console()
 
 
 def graph_of(name: str) -> AtomicGraph:
-    """The batch of a named structure, on the CPU."""
+    """Return the batch of a named structure, on the CPU."""
     frames = make(name)
     structures = [
         Structure(atomic_numbers=a.numbers, positions=a.positions, cell=a.cell.array, pbc=a.pbc) for a in frames
@@ -52,7 +52,7 @@ def graph_of(name: str) -> AtomicGraph:
 
 
 def answers(potential: Potential, graph: AtomicGraph) -> dict[str, torch.Tensor]:
-    """What must not depend on the device: the last one contains second derivatives of every kernel."""
+    """Compute what must not depend on the device; the training gradient uses second derivatives of all kernels."""
     potential.eval()
     prediction = potential(graph)
     found = {"energies": prediction.energies, "forces": prediction.forces}
@@ -65,7 +65,7 @@ def answers(potential: Potential, graph: AtomicGraph) -> dict[str, torch.Tensor]
 
 
 def compare(models: Iterable[str] = COMPARED, dtypes: Iterable[str] = tuple(TOLERANCE)) -> list[dict[str, Any]]:
-    """The largest differences between GPU and CPU, as a share of the largest value."""
+    """Return the largest differences between GPU and CPU, relative to the largest value."""
     rows = []
     for model in models:
         ours = described("equiforce", model)
@@ -79,8 +79,8 @@ def compare(models: Iterable[str] = COMPARED, dtypes: Iterable[str] = tuple(TOLE
                 potential = build_potential(about | fixed)
                 graph = graph_of(name)
                 on_gpu = copy.deepcopy(potential).to("cuda")
-                wanted, got = answers(potential, graph), answers(on_gpu, graph.to("cuda"))
-                for quantity, value in wanted.items():
+                expected, got = answers(potential, graph), answers(on_gpu, graph.to("cuda"))
+                for quantity, value in expected.items():
                     error = float((got[quantity] - value).abs().max() / value.abs().max())
                     row = {"model": model, "dtype": dtype, "structure": name, "quantity": quantity, "error": error}
                     rows.append(row | {"passed": error <= tolerance})
@@ -88,7 +88,7 @@ def compare(models: Iterable[str] = COMPARED, dtypes: Iterable[str] = tuple(TOLE
 
 
 def bandwidth() -> float:
-    """GB/s of a large copy on the card, reading and writing counted."""
+    """Measure GB/s of a large copy on the card; reads and writes both count."""
     source = torch.zeros(COPIED, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     times = []
@@ -103,10 +103,10 @@ def bandwidth() -> float:
 
 
 def gathered(n_edges: int, model: dict[str, Any], dtype: str) -> float:
-    """Bytes that the convolutions of one call gather, were nothing cached.
+    """Return the bytes that the convolutions of one call read if nothing is cached.
 
-    Forward, each layer reads the features of the sending atom of every pair; backward it reads them again, and the
-    gradient at the receiving atom. The first layer has scalars only.
+    In the forward pass, each layer reads the features of the neighbour of every edge. In the backward pass it reads
+    them again, and the gradient at the centre. The first layer has only scalars.
     """
     scalars = model["channels"]
     features = scalars * (model["l_max"] + 1) ** 2 * (2 if model["parity"] else 1)
@@ -117,7 +117,7 @@ def gathered(n_edges: int, model: dict[str, Any], dtype: str) -> float:
 
 
 def measure(model: str, structure: str, task: str, copied: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Time, memory and rates of one task in a fresh process."""
+    """Measure time, memory and rates of one task in a new process."""
     entry = {"model": model, "structure": structure, "task": task, "dtype": options.dtype, "commit": commit()}
     try:
         told = message("equiforce", model, structure, task, settings_of(options))
@@ -137,7 +137,7 @@ def measure(model: str, structure: str, task: str, copied: float, options: argpa
 
 
 def growing(copied: float, options: argparse.Namespace, deadline: float) -> list[dict[str, Any]]:
-    """Boxes of water, each larger than the one before, until one does not fit or the time is up."""
+    """Measure boxes of water of growing size, until one does not fit or the time is up."""
     entries: list[dict[str, Any]] = []
     n_molecules = FIRST_OF_GROWING
     while time.monotonic() < deadline and not (entries and "failed" in entries[-1]):
@@ -147,26 +147,26 @@ def growing(copied: float, options: argparse.Namespace, deadline: float) -> list
 
 
 def peers(deadline: float) -> None:
-    """The peers that are installed here, eager and compiled, side by side with equiforce, into their own table."""
+    """Compare equiforce with the installed peers, eager and compiled, by ``run.py``."""
     installed = [name for name in ("nequip", "mace", "allegro") if (ENVIRONMENTS / name / "bin" / "python").exists()]
     left = deadline - time.monotonic()
     if not installed or left < PEERS_NEED:
-        console.print("no peers: none is installed here, or the time is up")
+        console.print("the peers are not measured: none is installed here, or the time is up")
         return
     command = [sys.executable, str(HERE / "run.py"), *PEERS_CASES, "--device", "cuda", "--seconds", "5"]
     command += ["--repeats", "9", "--peers", *installed]
     try:
         subprocess.run(command, check=False, timeout=left)
     except subprocess.TimeoutExpired:
-        console.print("[yellow]the time is up before the peers were done")
+        console.print("[yellow]the time was up before all peers were measured")
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """What was compared, and a row for each measurement."""
+    """Write the differences from the CPU, and a row for each measurement."""
     worst = {dtype: max(row["error"] for row in result["compared"] if row["dtype"] == dtype) for dtype in TOLERANCE}
     words = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in worst.items())
     rows = [
-        f"Largest difference from the CPU, as a share of the largest value: {words}. "
+        f"Largest difference from the CPU, relative to the largest value: {words}. "
         f"A large copy moves {result['copy_gb_per_s']:,.0f} GB/s.",
         "",
         "| model | structure | task | atoms | median ms | atoms/s | GPU MB | gathered bytes/s over the copy's |",
@@ -186,18 +186,18 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Compares, measures and writes."""
+    """Compare, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_settings(parser)
-    parser.add_argument("--seconds", type=float, default=540, help="after which nothing new is started")
+    parser.add_argument("--seconds", type=float, default=540, help="time after which no new measurement starts")
     parser.set_defaults(device="cuda", timeout=120)
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("There is no GPU here that torch can use: run this on a machine with one and a CUDA build of torch.")
+        sys.exit("torch finds no GPU here: run this on a machine with a GPU and a CUDA build of torch.")
     deadline = time.monotonic() + options.seconds
     compared = compare()
     if failed := [row for row in compared if not row["passed"]]:
-        sys.exit("The GPU does not give what the CPU gives:\n" + "\n".join(map(str, failed)))
+        sys.exit("The results of the GPU differ from those of the CPU:\n" + "\n".join(map(str, failed)))
     copied = bandwidth()
     torch.cuda.empty_cache()
     entries = [

@@ -1,11 +1,11 @@
-"""How near the fused kernels come to what the processor can do, one thread.
+"""Measures which share of the processor's peak the fused kernels reach on one thread.
 
     python benchmarks/kernels.py [--degrees 1 2 3] [--channels 32]
 
-The peak is measured, by loops of nothing but multiply-adds in registers, and of nothing but loads from the cache that
-the kernels' tables lie in. Against it stand the multiply-adds that the algorithm needs, counted from the path table,
-and the bytes that an edge reads: four rows of the table and the features of an atom. Writes ``results/*-kernels.json``
-and a table in docs/benchmarks.md.
+The peak is measured by a loop that only multiplies and adds in registers, and by a loop that only loads from the cache
+that holds the kernels' tables. It is compared with the multiply-adds that the algorithm needs, counted from the path
+table, and with the bytes that an edge reads: four rows of the table and the features of an atom. Writes
+``results/*-kernels.json`` and a table in docs/benchmarks.md.
 """
 
 import argparse
@@ -22,27 +22,27 @@ from structures import water
 
 from equiforce.geometry.irreps import hidden_irreps
 from equiforce.graph import AtomicGraph, Structure
-from equiforce.kernels import build, cpu
 from equiforce.kernels.backend import NeedsGrad, Tangents
+from equiforce.kernels.cpu import build, convolution
 from equiforce.kernels.cpu.targets import Target
 from equiforce.kernels.spec.paths import PathTable, combination
 from equiforce.neighbors import build_graph
 
 N_KNOTS = 64
 REPEATS = 50
-SUMS = 24  # independent, more than the latency of a multiply-add hides behind
-CACHED = 256 * 1024  # bytes: a table of l = 2, beyond the first level of cache and within the second
+SUMS = 24  # independent sums, enough to hide the latency of a multiply-add
+CACHED = 256 * 1024  # bytes of a table for l = 2, which fits into the second level of cache but not into the first
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A loop that does one thing as fast as the processor can."""
+    """A loop of one kind of instruction that runs at the peak of the processor."""
 
     kind: str  # "multiply_adds" or "loads"
     n: int
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to where it reads and writes."""
+        """Return the C source, whose function ``run`` takes a pointer to the memory that it reads and writes."""
         sums = range(SUMS)
         step = [f"s{k} = s{k}*x + y;" for k in sums]
         head, body = f"for (long i = 0; i < {self.n}; i++)", " ".join(step)
@@ -62,7 +62,7 @@ class Peak:
 
 
 def peaks() -> tuple[float, float]:
-    """Multiply-adds and bytes a second, of float32 and one thread."""
+    """Measure the peak of multiply-adds and of loaded bytes per second, for float32 on one thread."""
     width = build.target().vector_bytes // 4
     buffer = torch.rand(CACHED // 4)
     pointer = ctypes.c_void_p(buffer.data_ptr())
@@ -76,7 +76,7 @@ def peaks() -> tuple[float, float]:
 
 
 def multiply_adds(table: PathTable, kernel: str) -> int:
-    """Those of an edge that the algorithm needs."""
+    """Count the multiply-adds that the algorithm needs for an edge."""
     total = 0
     for group in table.groups:
         n1, n3 = 2 * group.l1 + 1, 2 * group.l3 + 1
@@ -94,7 +94,7 @@ def multiply_adds(table: PathTable, kernel: str) -> int:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """The median time of a call."""
+    """Measure the median time of a call."""
     function()
     times = []
     for _ in range(REPEATS):
@@ -105,7 +105,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
-    """Each kernel's rates on a graph."""
+    """Measure the rates of all kernels on a graph."""
     torch.manual_seed(0)
     x, g = (torch.randn(graph.n_atoms, irreps.dim) for irreps in (table.irreps_in, table.irreps_out))
     y, values = torch.randn(graph.n_edges, (table.l_max + 1) ** 2), torch.randn(N_KNOTS + 3, table.n_weights)
@@ -114,16 +114,16 @@ def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
     geometry, weights = NeedsGrad(True, True, False), NeedsGrad(True, False, True)
     features, messages = table.irreps_in.dim, table.irreps_out.dim
     calls = {
-        "forward": (features, lambda: cpu.convolve_forward(x, y, values, t, graph, table)),
+        "forward": (features, lambda: convolution.convolve_forward(x, y, values, t, graph, table)),
         "backward to features and geometry": (
-            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, geometry)
+            messages, lambda: convolution.convolve_backward(g, x, y, values, t, graph, table, geometry)
         ),
         "backward to features and table": (
-            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights)
+            messages, lambda: convolution.convolve_backward(g, x, y, values, t, graph, table, weights)
         ),
-        "forward, jvp": (2 * features, lambda: cpu.convolve_forward(x, y, values, t, graph, table, along)),
+        "forward, jvp": (2 * features, lambda: convolution.convolve_forward(x, y, values, t, graph, table, along)),
         "backward to features and table, jvp": (
-            messages, lambda: cpu.convolve_backward(g, x, y, values, t, graph, table, weights, along)
+            messages, lambda: convolution.convolve_backward(g, x, y, values, t, graph, table, weights, along)
         ),
     }  # fmt: skip
     rows = []
@@ -139,7 +139,7 @@ def measure(table: PathTable, graph: AtomicGraph) -> list[dict]:
 
 
 def main() -> None:
-    """Measures, prints, and writes the page."""
+    """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--degrees", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--channels", type=int, default=32)

@@ -1,10 +1,10 @@
-"""How many knots do radial functions need? Trains the same model with more and fewer, and compares test errors.
+"""Trains the same model with different numbers of knots in its radial functions, and compares the test errors.
 
     python benchmarks/knots.py DATA_FOLDER [--steps 2000] [--seeds 2] [--knots 16 32 64 128 256 exact]
 
-DATA_FOLDER holds the sets named in ``SETS`` (BOTNet's acetylacetone, deepmd-kit's water, mlearn's silicon). Only steps
-are counted, not seconds, so other programs may run beside it. Writes ``results/knots.json`` after every run, and goes
-on where it was stopped.
+DATA_FOLDER holds the data sets named in ``SETS`` (BOTNet's acetylacetone, deepmd-kit's water, mlearn's silicon). Runs
+end after a number of steps, so other programs may run at the same time. The script writes ``results/knots.json`` after
+every run, and continues an earlier one.
 """
 
 import argparse
@@ -27,13 +27,13 @@ SETS = {
     "liquid water": (["water_pbe0ts_train.xyz@:120"], "water_pbe0ts_train.xyz@300:320", 10),
     "silicon": (["mlearn_Si_train.xyz"], "mlearn_Si_test.xyz", 20),
 }
-SHORTER = {"liquid water": 4}  # a step is as many times longer
-# with the default rate, batches of one box make errors of two runs differ by half, whatever the knots
+SHORTER = {"liquid water": 4}  # divides the number of steps, because a step takes that much longer
+# with the default rate, batches of one box make the errors of two runs differ by half for any number of knots
 CAREFUL = {"training.batch_size": 1, "optimizer.learning_rate": 0.02}
 
 
 def train(folder: Path, name: str, knots: int | None, steps: int, seed: int) -> dict:
-    """One run: its errors, and how far its splines are from the networks that they stand for."""
+    """Train one model, and return its errors and the distance of its splines from the networks that they replace."""
     files, test, validation = SETS[name]
     steps //= SHORTER.get(name, 1)
     options = {
@@ -58,7 +58,7 @@ def train(folder: Path, name: str, knots: int | None, steps: int, seed: int) -> 
 
 
 def distance(model: torch.nn.Module, n_knots: int) -> dict:
-    """The rms distance of splines from networks, in value and slope, over the rms of each; 0.7 Å to the cutoff."""
+    """Return the relative rms distance of splines from networks, in value and slope, from 0.7 Å to the cutoff."""
     knots, cutoff = Knots(n_knots, model.config.cutoff), model.config.cutoff
     lengths = torch.linspace(0.7, cutoff, 20_001, dtype=torch.float64)
     h = 1e-5
@@ -91,7 +91,7 @@ def distance(model: torch.nn.Module, n_knots: int) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Means over seeds, a row for each set and number of knots."""
+    """Write means over seeds, with a row for each data set and number of knots."""
     lines = [
         "| set | steps | knots | seeds | energy MAE, meV/atom | forces MAE, meV/Å | off in value | off in slope |",
         "|---|---|---|---|---|---|---|---|",
@@ -113,7 +113,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    """All runs that are not in the results yet."""
+    """Run what is missing in the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=2000)

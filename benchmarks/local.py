@@ -1,9 +1,9 @@
-"""Where the time of Allegro goes: how much of energy and forces, and of a training step, its perceptrons take.
+"""Measures which parts of Allegro take the time of energy and forces, and of a training step.
 
     python benchmarks/local.py [--molecules 64] [--set scalar_channels=64 tensor_channels=32]
 
-One thread. Calls of each kernel are timed within one call of the potential; the rest is Python, autograd, copies and
-memory. Prints a table for docs/kernels.md.
+It runs on one thread and times the calls of each kernel within one call of the potential; the rest is Python, autograd,
+copies and memory. It prints a table for docs/kernels.md.
 """
 
 import argparse
@@ -18,27 +18,30 @@ from lightning_fabric import Fabric
 from machine import commit, machine
 from structures import water
 
-from equiforce.graph import Labels, Structure
-from equiforce.kernels import cpu, cpu_local, cpu_nodes
+from equiforce.graph import Structure
+from equiforce.kernels.cpu import convolution, nodes
+from equiforce.kernels.cpu import local as local_kernels
+from equiforce.labels import Label, Labels
 from equiforce.model_file import build_potential
 from equiforce.models.allegro import AllegroConfig
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 
 PARTS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
-    "matrices of the perceptrons": ((cpu_nodes, "mix"),),
-    "their SiLU": tuple((cpu_nodes, name) for name in ("gate", "gate_gradient", "gate_curvature")),
-    "products with environments": ((cpu_local, "couple"), (cpu_local, "act")),
-    "environments, V = w Y": ((cpu_local, "environment"),),
-    "two-body splines": ((cpu_local, "lookup"),),
-    "harmonics": tuple((cpu, name) for name in ("edges", "edges_transpose", "edges_tangent")),
+    "matrices of the perceptrons": ((nodes, "linear"),),
+    "their SiLU": tuple((nodes, name) for name in ("gate", "gate_backward", "gate_double_backward")),
+    "products with environments": tuple((local_kernels, name) for name in ("couple", "act", "act_on_harmonics")),
+    "environments, V = w Y": ((local_kernels, "environment"),),
+    "two-body splines": ((local_kernels, "lookup"),),
+    "harmonics": tuple((convolution, f"edge_geometry{name}") for name in ("", "_backward", "_jvp", "_backward_jvp")),
 }
 REPEATS = 15
 
 
 def watch(spent: Counter) -> None:
-    """Adds the time of every call of a kernel to that of its part."""
+    """Replace all kernels by functions that add the time of each call to that of its part."""
     for part, functions in PARTS.items():
         for module, name in functions:
             inner = vars(module)[name]
@@ -53,7 +56,7 @@ def watch(spent: Counter) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--molecules", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=["scalar_channels=64", "latent_width=64", "tensor_channels=32"])
@@ -68,7 +71,8 @@ def main() -> None:
     structure = Structure(atomic_numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
     graph = build_graph(structure, potential.species, potential.cutoff)
     known, fabric = torch.ones(1, dtype=torch.bool), Fabric(accelerator="cpu", devices=1)
-    labels = Labels(torch.zeros(1).double(), torch.zeros(graph.n_atoms, 3).double(), None, known, known, ~known)
+    energies, forces = torch.zeros(1).double(), torch.zeros(graph.n_atoms, 3).double()
+    labels = Labels({ENERGY: Label(energies, known), FORCES: Label(forces, known)})
     loss = LossConfig(energy=1.0, forces=1.0, stress=0.0)
     spent: Counter = Counter()
     watch(spent)

@@ -1,4 +1,4 @@
-"""Where and of what a result was measured."""
+"""Describes the machine and the version of the package with which a result was measured."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPU and how busy it is."""
+    """Return processor, cores, memory, GPU and load of this machine."""
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -29,22 +29,22 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the package, marked where its source has been changed since."""
+    """Return the commit of the package, with a mark if its source has uncommitted changes."""
     return git("rev-parse", "--short", "HEAD") + (", changed" if git("status", "--porcelain", "--", "src") else "")
 
 
 def git(*arguments: str) -> str:
-    """What git says, or nothing where this is no repository."""
+    """Return the output of git, which is empty outside a repository."""
     answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
     return answer.stdout.strip()
 
 
 def slug(described: dict[str, Any]) -> str:
-    """The machine as a part of a file name."""
+    """Return the name of the machine as a part of a file name."""
     name = described["gpu"] or f"{described['cpu']} {described['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def today() -> str:
-    """The date as in file names."""
+    """Return the date as in file names."""
     return datetime.now().astimezone().strftime("%Y-%m-%d")

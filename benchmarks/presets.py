@@ -1,13 +1,13 @@
-"""How accurate is which model after the same time? Trains the presets of both models on several real sets of data.
+"""Trains the presets of both models on several real data sets for the same time, and compares their errors.
 
-    python benchmarks/presets.py time DATA_FOLDER                  # once, with nothing else running: steps a second
-    python benchmarks/presets.py train DATA_FOLDER [--minutes 4]   # goes on where it was stopped
+    python benchmarks/presets.py time DATA_FOLDER                  # once, with nothing else running: steps per second
+    python benchmarks/presets.py train DATA_FOLDER [--minutes 4]   # continues an earlier run
     python benchmarks/presets.py train DATA_FOLDER --models allegro:n_layers=3,l_max=1
 
-DATA_FOLDER holds the sets named in ``SETS`` (BOTNet's acetylacetone, deepmd-kit's water, mlearn's silicon and copper).
-A run has as many steps as fit into its minutes on one quiet core, so that other programs may run beside it. Choices are
-made on validation errors, and test errors are computed for the presets alone. Results: ``results/presets.json`` and the
-table in docs/accuracy.md.
+DATA_FOLDER holds the data sets named in ``SETS`` (BOTNet's acetylacetone, deepmd-kit's water, mlearn's silicon and
+copper). A run has as many steps as fit into its minutes on one quiet core, so that other programs may run at the same
+time. Models are chosen by validation errors, and only the presets are tested. Results: ``results/presets.json`` and
+the table in docs/accuracy.md.
 """
 
 import argparse
@@ -56,12 +56,12 @@ SETS: dict[str, dict[str, Any]] = {
         "options": {"split.validation": 20, **ONE_BOX},
     },
 }
-STEPS = 25  # of a timing
+STEPS = 25  # in a timing
 named = [f"{kind}:{preset}" for kind in ("nequip", "allegro") for preset in REGISTRY[kind].presets]
 
 
 def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
-    """What ``equiforce train`` is told of a model on a set."""
+    """Return the options of ``equiforce train`` for a model on a data set."""
     kind, _, rest = name.partition(":")
     data = SETS[of_set]
     options = {"model.kind": kind, "split.test_file": [str(folder / data["test"])], **data["options"]}
@@ -72,12 +72,12 @@ def options_of(name: str, of_set: str, folder: Path) -> dict[str, Any]:
 
 
 def files_of(of_set: str, folder: Path) -> list[str]:
-    """The files that a model is trained on."""
+    """Return the files with training data."""
     return [str(folder / file) for file in SETS[of_set]["files"]]
 
 
 def prepared(name: str, of_set: str, folder: Path) -> Prepared:
-    """The untrained potential and its data."""
+    """Return the untrained potential and its data."""
     from rich.console import Console
 
     options = options_of(name, of_set, folder) | {"split.train_file": files_of(of_set, folder)}
@@ -85,9 +85,9 @@ def prepared(name: str, of_set: str, folder: Path) -> Prepared:
 
 
 def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
-    """The milliseconds of a training step and, in a simulation, microseconds of an atom and step.
+    """Measure the milliseconds of a training step, and the microseconds per atom of a step of molecular dynamics.
 
-    Of processor time, which is that of a quiet machine within some ten per cent where other programs run too.
+    Both are processor times, which other programs change by some ten per cent.
     """
     ready = prepared(name, of_set, folder)
     potential, settings = ready.potential, ready.config
@@ -114,7 +114,7 @@ def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
     return {
         "set": of_set,
         "model": name,
-        "step_ms": 1e3 * fmean(sorted(steps[2:])[: -STEPS // 5]),  # batches differ in size: no median
+        "step_ms": 1e3 * fmean(sorted(steps[2:])[: -STEPS // 5]),  # not the median, because batches differ in size
         "md_us_per_atom": 1e6 * median(calls[2:]) / graph.n_atoms,
         "weights": n_weights,
         "commit": commit(),
@@ -122,7 +122,7 @@ def timing(name: str, of_set: str, folder: Path) -> dict[str, Any]:
 
 
 def train(name: str, of_set: str, folder: Path, minutes: float, step_ms: float, seed: int) -> dict[str, Any]:
-    """One run: its validation errors and its test errors."""
+    """Train one model, and return its validation errors, and its test errors if it is a preset."""
     steps = max(50, round(6e4 * minutes / step_ms))
     options = options_of(name, of_set, folder) | {"training.max_steps": steps, "training.seed": seed}
     with tempfile.TemporaryDirectory() as scratch:
@@ -140,7 +140,7 @@ def train(name: str, of_set: str, folder: Path, minutes: float, step_ms: float, 
 
 
 def table(known: dict[str, Any]) -> str:
-    """Presets below one another, sets beside one another; means over seeds."""
+    """Write means over seeds, with a row for each preset and a column for each data set."""
     sets = [name for name in SETS if any(row["set"] == name for row in known["runs"])]
     head = "| model | weights | " + " | ".join(f"{name}: forces, energy; step; MD" for name in sets) + " |"
     lines = [head, "|---" * (len(sets) + 2) + "|"]
@@ -161,7 +161,7 @@ def table(known: dict[str, Any]) -> str:
 
 
 def parser(about: str, sets: Sequence[str], models: Sequence[str]) -> argparse.ArgumentParser:
-    """The arguments of this program, and of others that train many models for the same time."""
+    """Return the argument parser of this program, and of others that train many models for the same time."""
     made = argparse.ArgumentParser(description=about.split("\n", maxsplit=1)[0])
     made.add_argument("task", choices=("time", "train", "table"))
     made.add_argument("folder", type=Path)
@@ -173,12 +173,12 @@ def parser(about: str, sets: Sequence[str], models: Sequence[str]) -> argparse.A
 
 
 def known(path: Path) -> dict[str, Any]:
-    """The results in a file."""
+    """Read the results in a file."""
     return json.loads(path.read_text()) if path.exists() else {"machine": machine(), "times": [], "runs": []}
 
 
 def fill(path: Path, chosen: argparse.Namespace) -> None:
-    """Adds to a file what it lacks of times and runs."""
+    """Measure the times and perform the runs that are missing in a file, and add them."""
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
 
@@ -204,7 +204,7 @@ def fill(path: Path, chosen: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Whatever is not in the results yet."""
+    """Run what is missing in the results."""
     fill(PATH, parser(__doc__, list(SETS), named).parse_args())
     replace_between("presets", table(known(PATH)), PAGE)
 

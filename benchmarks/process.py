@@ -1,4 +1,4 @@
-"""One warm worker process: started, asked, and reported as dead where it dies."""
+"""Starts worker processes, asks them for timings, and reports why one has died."""
 
 import json
 import os
@@ -15,17 +15,17 @@ COMPILE_LIMIT = 7200  # seconds
 
 
 class FailedError(Exception):
-    """Why a worker has no result, in one sentence."""
+    """The reason why a worker has no result, in one sentence."""
 
 
 class Worker:
-    """A process that holds a model and a structure, and times one call whenever it is asked.
+    """A process that holds a model and a structure, and times one call when asked.
 
     Args:
-        runner: which program, of :data:`cases.RUNNERS`.
-        message: the case.
-        log: the name of the file that takes what libraries print.
-        timeout: seconds that any one answer may take.
+        runner: name of the program in :data:`cases.RUNNERS`.
+        message: description of the case.
+        log: name of the file for what libraries print.
+        timeout: seconds to wait for each answer.
     """
 
     def __init__(self, runner: str, message: dict[str, Any], log: str, timeout: float):
@@ -37,7 +37,7 @@ class Worker:
         LOGS.mkdir(exist_ok=True)
         self.log = LOGS / f"{log.replace('/', '-')}.log"
         program = HERE / "workers" / RUNNERS[runner].program
-        # answers have a pipe of their own, for some packages print to standard output when they are imported
+        # answers have their own pipe, because some packages print to standard output when they are imported
         reading, writing = os.pipe()
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
@@ -58,18 +58,18 @@ class Worker:
             raise
 
     def go(self) -> float:
-        """Milliseconds of one call."""
+        """Return the milliseconds of one call."""
         return self._ask("go")["ms"]
 
     def end(self) -> dict[str, Any]:
-        """Peak memory and versions; the process is gone afterwards."""
+        """End the process, and return its peak memory and the versions of its packages."""
         done = self._ask("end")["done"]
         self.process.wait()
         self.answers.close()
         return done
 
     def kill(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
         self.answers.close()
@@ -90,16 +90,16 @@ class Worker:
 
 
 def why_it_died(status: int, log: Path) -> str:
-    """The end of a process in words."""
+    """Say why a process ended."""
     if status == -9:
-        return "killed by the kernel, out of memory"
+        return "the system killed it because memory ran out"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].replace(str(HERE.parent), ".")[:200] if lines else "nothing was said"
+    last = lines[-1].replace(str(HERE.parent), ".")[:200] if lines else "no message"
     return f"ended with status {status}: {last}"
 
 
 def compile_first(runner: str, message: dict[str, Any]) -> float:
-    """Lets a peer's own compiler make the file that its compiled runner loads; returns the seconds that it took."""
+    """Compile the model of a compiled runner with the peer's own compiler, and return the seconds that it took."""
     python = RUNNERS[runner].python
     if not RUNNERS[runner].compile_threads or not python.exists():
         return 0.0
@@ -119,7 +119,7 @@ def compile_first(runner: str, message: dict[str, Any]) -> float:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise FailedError(f"not compiled within {COMPILE_LIMIT} s") from None
+            raise FailedError(f"the compilation did not end within {COMPILE_LIMIT} s") from None
     if ended.returncode:
-        raise FailedError(f"not compiled: {why_it_died(ended.returncode, log)}")
+        raise FailedError(f"the compilation failed: {why_it_died(ended.returncode, log)}")
     return time.perf_counter() - began

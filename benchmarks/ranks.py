@@ -1,4 +1,4 @@
-"""equiforce in LAMMPS: time and memory of a step against the number of atoms and of ranks, and the cost of exchange.
+"""Measures time, memory and halo exchange of a step in LAMMPS for different numbers of atoms and ranks.
 
 python benchmarks/ranks.py                                # both models, water and silicon, 1 and 2 ranks
 python benchmarks/ranks.py --models allegro --structures water --atoms 1000000
@@ -56,11 +56,11 @@ console = Console()
 
 
 class FailedError(RuntimeError):
-    """LAMMPS did not end well."""
+    """LAMMPS failed."""
 
 
 def prepare(folder: Path, kind: str, structure: str) -> int:
-    """Writes a model with random weights and the smallest structure; the number of its atoms."""
+    """Write a model with random weights and the smallest structure, and return its number of atoms."""
     base, elements = BASES[structure]
     atoms = make(base)[0]
     options = {**REGISTRY[kind].presets["small"], "cutoff": CUTOFF}
@@ -73,7 +73,7 @@ def prepare(folder: Path, kind: str, structure: str) -> int:
 
 
 def run(folder: Path, structure: str, copies: int, ranks: int, steps: int, timeout: float) -> dict[str, Any]:
-    """What LAMMPS measures in so many steps, after one that does not count."""
+    """Run LAMMPS for some steps, after one that is not measured, and return what it measures."""
     a, b, c = box(copies)
     elements = " ".join(BASES[structure][1])
     text = INPUT.format(a=a, b=b, c=c, elements=elements, skin=SKIN, per_search=PER_SEARCH, steps=steps)
@@ -88,35 +88,35 @@ def run(folder: Path, structure: str, copies: int, ranks: int, steps: int, timeo
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise FailedError(f"more than {timeout:.0f} s") from None
-    said = result.stdout + result.stderr
-    if result.returncode or "AFTER" not in said:
-        lines = [line for line in said.splitlines() if "ERROR" in line or "killed" in line.lower()]
-        raise FailedError(lines[0] if lines else said[-300:])
-    return numbers(said, ranks, steps)
+    printed = result.stdout + result.stderr
+    if result.returncode or "AFTER" not in printed:
+        lines = [line for line in printed.splitlines() if "ERROR" in line or "killed" in line.lower()]
+        raise FailedError(lines[0] if lines else printed[-300:])
+    return numbers(printed, ranks, steps)
 
 
-def numbers(said: str, ranks: int, steps: int) -> dict[str, Any]:
-    """Seconds a step, where they went, memory, ghosts, from what LAMMPS prints."""
-    loop = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", said)[-1]
+def numbers(printed: str, ranks: int, steps: int) -> dict[str, Any]:
+    """Read seconds per step and their parts, memory and ghosts from what LAMMPS prints."""
+    loop = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", printed)[-1]
     parts = {
         name.lower(): float(value) / steps
-        for name, value in re.findall(r"^(Pair|Neigh|Comm|Modify)\s+\|[^|]+\|\s*(\S+)", said, re.MULTILINE)
+        for name, value in re.findall(r"^(Pair|Neigh|Comm|Modify)\s+\|[^|]+\|\s*(\S+)", printed, re.MULTILINE)
     }
     before, after = (
-        np.array(re.search(rf"^{w} (\S+) (\S+)", said, re.MULTILINE).groups(), float) for w in ("BEFORE", "AFTER")
+        np.array(re.search(rf"^{w} (\S+) (\S+)", printed, re.MULTILINE).groups(), float) for w in ("BEFORE", "AFTER")
     )
     exchange_seconds, exchange_bytes = (after - before) / steps / ranks
-    ghosts, owned = (float(re.search(rf"{name}:\s+(\S+) ave", said)[1]) for name in ("Nghost", "Nlocal"))
+    ghosts, owned = (float(re.search(rf"{name}:\s+(\S+) ave", printed)[1]) for name in ("Nghost", "Nlocal"))
     return {
         "atoms": int(loop[2]), "ranks": ranks, "steps": steps, "seconds": float(loop[0]) / steps, "parts": parts,
         "exchange_seconds": exchange_seconds, "exchange_bytes": exchange_bytes, "ghosts": ghosts, "owned": owned,
-        "peak_mb": [float(mb) for mb in re.findall(r"PEAK (\S+) MB", said)],
-        "neighbors": float(re.search(r"Ave neighs/atom = (\S+)", said)[1]),
+        "peak_mb": [float(mb) for mb in re.findall(r"PEAK (\S+) MB", printed)],
+        "neighbors": float(re.search(r"Ave neighs/atom = (\S+)", printed)[1]),
     }  # fmt: skip
 
 
 def by_size(kind: str, structure: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Systems each twice (or as often as there are ranks) the one before, until one fails."""
+    """Measure systems of growing size on each number of ranks, until one fails."""
     entries = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -136,8 +136,8 @@ def by_size(kind: str, structure: str, options: argparse.Namespace) -> list[dict
                 seconds = options.factor * entry["seconds"]
                 share = 100 * entry["exchange_seconds"] / entry["seconds"]
                 console.print(
-                    f"{kind} {structure} {entry['atoms']:>9,} atoms on {ranks}: {entry['seconds']:.4g} s a step, "
-                    f"{1e6 * ranks * entry['seconds'] / entry['atoms']:.0f} µs an atom and core, "
+                    f"{kind} {structure} {entry['atoms']:>9,} atoms on {ranks}: {entry['seconds']:.4g} s per step, "
+                    f"{1e6 * ranks * entry['seconds'] / entry['atoms']:.0f} µs per atom and core, "
                     f"{sum(entry['peak_mb']):,.0f} MB, exchange {share:.1f} %"
                 )
                 copies *= options.factor
@@ -145,7 +145,7 @@ def by_size(kind: str, structure: str, options: argparse.Namespace) -> list[dict
 
 
 def table(entries: list[dict[str, Any]]) -> list[str]:
-    """A row for each run."""
+    """Write a row for each run."""
     rows = [
         "| model | system | atoms | ranks | s a step | µs an atom, step and core | ghosts for each own atom | exchange "
         "| bytes an atom and step | neighbour list, of time | peak GB, all ranks | kB an atom |",
@@ -170,7 +170,7 @@ def table(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def of_many_ranks(entries: list[dict[str, Any]]) -> list[str]:
-    """How much of one rank's speed is left on several: for the same system, and for one that grows with the ranks."""
+    """Write the efficiency of several ranks, for the same system and for one that grows with the number of ranks."""
     good = {(e["model"], e["structure"], e["atoms"], e["ranks"]): e for e in entries if "seconds" in e}
     rows = ["| model | system | atoms | ranks | strong scaling | weak scaling |", "|---|---|---|---|---|---|"]
     for (model, structure, atoms, ranks), e in good.items():
@@ -184,18 +184,20 @@ def of_many_ranks(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Measures, saves, and writes the tables into docs/scaling.md."""
+    """Measure, save, and write the tables into docs/scaling.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", default=["nequip", "allegro"], choices=["nequip", "allegro"])
     parser.add_argument("--structures", nargs="+", default=["water", "silicon"], choices=list(BASES))
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--smallest", type=int, default=1536, help="atoms")
-    parser.add_argument("--atoms", type=int, default=100_000, help="of the largest system")
-    parser.add_argument("--factor", type=int, default=2, help="from one size to the next")
-    parser.add_argument("--seconds", type=float, default=15.0, help="that a run shall take, if it is not one step")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds, after which a run has failed")
-    parser.add_argument("--name", default="ranks", help="of the result; another keeps the page as it is")
-    parser.add_argument("--add", action="store_true", help="to what was measured here today")
+    parser.add_argument("--smallest", type=int, default=1536, help="atoms of the smallest system")
+    parser.add_argument("--atoms", type=int, default=100_000, help="atoms of the largest system")
+    parser.add_argument("--factor", type=int, default=2, help="factor from one size to the next")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="intended time of a run, which has at least one step"
+    )
+    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds after which a run has failed")
+    parser.add_argument("--name", default="ranks", help="name of the result; any but ranks leaves the page as it is")
+    parser.add_argument("--add", action="store_true", help="add to the results of today on this machine")
     options = parser.parse_args()
     result = {"date": today(), "machine": machine(), "commands": [], "entries": []}
     path = RESULTS / f"{today()}-{slug(result['machine'])}-{options.name}.json"
@@ -211,7 +213,7 @@ def main() -> None:
 
 
 def write_page(result: dict[str, Any]) -> None:
-    """Puts the tables, and where they come from, into docs/scaling.md."""
+    """Write the tables and their origin into docs/scaling.md."""
     found, entries = result["machine"], result["entries"]
     words = (
         f"{result['date']}; {found['cpu']}, {found['cores']} cores, {found['memory_gib']} GiB, no GPU; load before the "

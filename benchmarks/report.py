@@ -1,4 +1,4 @@
-"""From raw timings to the tables of docs/benchmarks.md."""
+"""Makes the tables of docs/benchmarks.md from raw timings."""
 
 import json
 import re
@@ -13,7 +13,7 @@ OURS = "equiforce"
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
+    """Return lower quartile, median and upper quartile."""
     if len(values) < 2:
         return values[0], values[0], values[0]
     low, middle, high = quantiles(values, n=4, method="inclusive")
@@ -21,17 +21,17 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def ratio(theirs: list[float], ours: list[float]) -> float:
-    """How many times as long as ours theirs takes: the median over rounds, so that a busy minute hits both."""
+    """Return the ratio of their time to ours: the median over rounds, because a busy machine slows down both."""
     return median(a / b for a, b in zip(theirs, ours, strict=False))
 
 
 def digits(value: float) -> str:
-    """Three digits, and no more than one behind the point."""
+    """Write a number with one decimal below 100 and none above."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def summary(entries: list[dict[str, Any]]) -> list[str]:
-    """A row for each case: equiforce against the fastest peer."""
+    """Write a row for each case, with equiforce and the fastest peer."""
     rows = [
         "| case | threads | equiforce | fastest peer | times as long | memory | peer's memory | times as much |",
         "|---|---|---|---|---|---|---|---|",
@@ -53,7 +53,7 @@ def summary(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def details(entries: list[dict[str, Any]]) -> list[str]:
-    """A row for each program and case."""
+    """Write a row for each program and case."""
     rows = [
         "| case | threads | atoms, pairs | program | median ms | quartiles | rounds | peak MB | model MB | over ours |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -75,7 +75,7 @@ def details(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def provenance(result: dict[str, Any]) -> list[str]:
-    """Machine, versions and command in words."""
+    """Write the machine, the versions and the commands."""
     m = result["machine"]
     found: dict[str, set[str]] = {}
     for entry in result["entries"]:
@@ -94,14 +94,14 @@ def provenance(result: dict[str, Any]) -> list[str]:
 
 
 def write_peers(result: dict[str, Any]) -> None:
-    """Puts the tables of a comparison into the page."""
+    """Write the tables of a comparison into the page."""
     entries = result["entries"]
     parts = [provenance(result), summary(entries), details(entries)]
     replace_between("peers", "\n\n".join("\n".join(part) for part in parts if part))
 
 
 def replace_between(marker: str, text: str, page: Path = PAGE) -> None:
-    """Puts a text between two markers of a page."""
+    """Replace the text between two markers of a page."""
     start, stop = f"<!-- {marker}: written by benchmarks/ -->", f"<!-- end of {marker} -->"
     content = page.read_text()
     pattern = re.compile(re.escape(start) + ".*?" + re.escape(stop), re.DOTALL)
@@ -109,7 +109,7 @@ def replace_between(marker: str, text: str, page: Path = PAGE) -> None:
 
 
 def save(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result in one piece."""
+    """Write a result, and replace an earlier file only when the new one is complete."""
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(result, indent=1) + "\n")

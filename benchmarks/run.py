@@ -1,11 +1,11 @@
-"""equiforce and its peers side by side, in one run on one machine.
+"""Times equiforce and its peers in turn, in one run on one machine.
 
 python benchmarks/peers/install.py                       # once
 python benchmarks/run.py                                 # everything
-python benchmarks/run.py water64 --peers nequip          # the cases and peers that you name
+python benchmarks/run.py water64 --peers nequip          # some cases and peers
 python benchmarks/run.py nequip/acac/energy_forces --repeats 30 --threads 1
 
-Every program of a case is one warm process, and they are called in turn, so that a busy machine is busy for all.
+Every program of a case is a warm process. The processes are called in turn, so that a busy machine slows down all.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from structures import file_of
 
 FEWEST_ROUNDS = 3
-COMPILED_FOR = "water8"  # the compiler runs the model on it once; a molecule has no volume and so no stress to check
+COMPILED_FOR = "water8"  # the compiler checks the stress of this structure; a molecule has none
 console = Console()
 
 
 def wanted(runner: str, options: argparse.Namespace) -> bool:
-    """Whether a program takes part in this run: equiforce always does."""
+    """Return whether a program takes part in this run; equiforce always does."""
     program = RUNNERS[runner]
     named = runner == "equiforce" or program.package in options.peers or runner in options.peers
     compiled_twice = options.device == "cuda" and program.compile_threads > 1  # threads are the processor's
@@ -38,7 +38,7 @@ def wanted(runner: str, options: argparse.Namespace) -> bool:
 
 
 def start(case: Case, options: argparse.Namespace, progress: Progress, task: Any) -> tuple[dict, dict]:
-    """The workers of a case that came up, and what is known of the others."""
+    """Start the workers of a case; return those that started, and what is known about all of them."""
     workers: dict[str, Worker] = {}
     known: dict[str, dict[str, Any]] = {}
     settings = settings_of(options)
@@ -61,7 +61,7 @@ def start(case: Case, options: argparse.Namespace, progress: Progress, task: Any
 
 
 def measure(case: Case, options: argparse.Namespace, progress: Progress) -> dict[str, dict[str, Any]]:
-    """Calls the programs of a case in turn until the repeats are done or the time is up."""
+    """Call the programs of a case in turn, until the repeats are done or the time is up."""
     task = progress.add_task(case.name, total=options.repeats)
     workers, known = start(case, options, progress, task)
     began = time.perf_counter()
@@ -91,7 +91,7 @@ def measure(case: Case, options: argparse.Namespace, progress: Progress) -> dict
 
 
 def merged(path: Path, described: dict[str, Any], command: str) -> dict[str, Any]:
-    """The results of the same day and machine, to which this run adds."""
+    """Return the results of the same day and machine, to which this run adds."""
     if path.exists():
         result = json.loads(path.read_text())
         result["commands"] = list(dict.fromkeys([*result["commands"], command]))
@@ -100,29 +100,32 @@ def merged(path: Path, described: dict[str, Any], command: str) -> dict[str, Any
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help="names, parts of names between slashes, or patterns; all if none")
+    parser.add_argument("cases", nargs="*", help="names, parts of names between slashes, or patterns; all by default")
     parser.add_argument(
         "--peers", nargs="*", default=["nequip", "mace", "allegro"], help="packages, or runners by name"
     )
-    parser.add_argument("--repeats", type=int, default=15, help="rounds of a case")
+    parser.add_argument("--repeats", type=int, default=15, help="number of rounds of a case")
     parser.add_argument(
-        "--seconds", type=float, default=120, help=f"after which a case ends, at {FEWEST_ROUNDS} rounds"
+        "--seconds",
+        type=float,
+        default=120,
+        help=f"time after which a case ends, if it has at least {FEWEST_ROUNDS} rounds",
     )
-    parser.add_argument("--eager", action="store_true", help="leave out what must be compiled first")
+    parser.add_argument("--eager", action="store_true", help="leave out programs that must be compiled first")
     add_settings(parser)
-    parser.add_argument("--list", action="store_true", help="only name the cases")
+    parser.add_argument("--list", action="store_true", help="only print the names of the cases")
     parser.add_argument("--no-page", action="store_true", help="leave docs/benchmarks.md as it is")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measures the chosen cases and writes results after each."""
+    """Measure the chosen cases, and write the results after each."""
     options = arguments()
     cases = chosen(options.cases)
     if not cases:
-        sys.exit(f"no case matches {' '.join(options.cases)}: python benchmarks/run.py --list names them")
+        sys.exit(f"no case matches {' '.join(options.cases)}: python benchmarks/run.py --list prints all names")
     if options.list:
         print("\n".join(case.name for case in cases))
         return

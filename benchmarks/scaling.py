@@ -1,4 +1,4 @@
-"""equiforce alone: how time and memory grow with the number of atoms and with the degree.
+"""Measures how time and memory of equiforce grow with the number of atoms and with l_max.
 
 python benchmarks/scaling.py                       # 192 to 100,000 atoms, l_max 0 to 3
 python benchmarks/scaling.py --model allegro
@@ -25,7 +25,7 @@ console = Console()
 
 
 def measure(structure: str, degree: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Time and memory of energy and forces in a fresh process, or why there are none."""
+    """Measure time and memory of energy and forces in a new process, or return why this failed."""
     told = message("equiforce", options.model, structure, "energy_forces", settings_of(options))
     told["model"] = {**told["model"], "l_max": degree}
     entry = {"structure": structure, "l_max": degree, "threads": options.threads, "commit": commit()}
@@ -43,7 +43,7 @@ def measure(structure: str, degree: int, options: argparse.Namespace) -> dict[st
 
 
 def by_size(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Boxes of water, each twice the one before, until one fails."""
+    """Measure boxes of water, each twice as large as the one before, until one fails."""
     entries: list[dict[str, Any]] = []
     n_molecules = SMALLEST
     while 3 * n_molecules <= options.atoms and not (entries and "failed" in entries[-1]):
@@ -53,7 +53,7 @@ def by_size(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def exponent(entries: list[dict[str, Any]], value: str) -> float | None:
-    """The power of the number of atoms with which a quantity grows: the slope of the logarithms."""
+    """Return the power of the number of atoms with which a quantity grows, from the slope of the logarithms."""
     good = [e for e in entries if "ms" in e]
     if len(good) < 2:
         return None
@@ -62,7 +62,7 @@ def exponent(entries: list[dict[str, Any]], value: str) -> float | None:
 
 
 def table(entries: list[dict[str, Any]]) -> list[str]:
-    """A row for each measurement."""
+    """Write a row for each measurement."""
     rows = [
         "| atoms | pairs | l_max | median ms | µs per atom | peak MB | kB per atom, model |",
         "|---|---|---|---|---|---|---|",
@@ -80,7 +80,7 @@ def table(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def plot(sizes: list[dict[str, Any]], degrees: list[dict[str, Any]], path: Path) -> None:
-    """Time over atoms, memory over atoms, time over degree."""
+    """Plot time against atoms, memory against atoms, and time against l_max."""
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     good = [e for e in sizes if "ms" in e]
     panels = figure.subplots(1, 3)
@@ -102,22 +102,22 @@ def plot(sizes: list[dict[str, Any]], degrees: list[dict[str, Any]], path: Path)
 
 
 def write_page(result: dict[str, Any], marker: str) -> None:
-    """Puts the table and the plot into docs/benchmarks.md."""
+    """Write the table and the plot into docs/benchmarks.md."""
     drawn = PAGE.with_name(f"{marker}.png")
     plot(result["sizes"], result["degrees"], drawn)
     sizes, degrees = result["sizes"], result["degrees"]
     slopes = {name: exponent(sizes, value) for name, value in (("time", "ms"), ("memory of the model", "over_mb"))}
     words = ", ".join(f"{name} with the power {slope:.2f}" for name, slope in slopes.items() if slope is not None)
     told = provenance({**result, "entries": [{"commit": e["commit"], "runners": {"": e}} for e in sizes + degrees]})
-    lines = [*told, "", *([f"From the smallest box to the largest, over atoms: {words}.", ""] if words else [])]
+    lines = [*told, "", *([f"Growth with the number of atoms, over all boxes: {words}.", ""] if words else [])]
     replace_between(marker, "\n".join([*lines, *table(sizes + degrees), "", f"![{marker}]({drawn.name})"]))
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("nequip", "allegro"), default="nequip")
-    parser.add_argument("--atoms", type=int, default=100_000, help="no box is larger")
+    parser.add_argument("--atoms", type=int, default=100_000, help="atoms of the largest box")
     parser.add_argument("--degree", type=int, default=2, help="l_max of the boxes of all sizes")
     parser.add_argument("--l-max", type=int, default=3, help="the highest l_max, on 192 atoms")
     parser.add_argument("--repeats", type=int, default=5)
@@ -127,7 +127,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures, and writes results, table and plot."""
+    """Measure, and write results, table and plot."""
     options = arguments()
     here = machine()
     degrees = [measure(f"water{SMALLEST}", degree, options) for degree in range(options.l_max + 1)]

@@ -1,4 +1,4 @@
-"""The structures that are timed: the same atoms on every machine and for every package, made without external data."""
+"""Makes the structures that are timed: the same atoms on every machine and for every package, from no external data."""
 
 import re
 import tempfile
@@ -11,14 +11,14 @@ from ase.io import read, write
 
 HERE = Path(__file__).parent
 FOLDER = HERE / ".structures"
-SPECIES = ["H", "C", "O", "Si"]  # of every model here, so that one compiled file serves every structure
-WATER_VOLUME = 29.9  # Å³ of a molecule at 1 g/cm³
+SPECIES = ["H", "C", "O", "Si"]  # all models have these, so that one compiled file serves all structures
+WATER_VOLUME = 29.9  # Å³ per molecule at 1 g/cm³
 OH, HOH = 0.9572, np.radians(104.52)
 SEED = 0
 
 
 def acac(copies: int = 1) -> list[Atoms]:
-    """Acetylacetone, 15 atoms; more copies are displaced by 0.05 Å, as the frames of a data set would be."""
+    """Return acetylacetone (15 atoms); several copies are displaced by 0.05 Å, like the frames of a data set."""
     rng = np.random.default_rng(SEED)
     molecule = read(HERE / "structures" / "acac.xyz")
     if copies == 1:
@@ -30,7 +30,7 @@ def acac(copies: int = 1) -> list[Atoms]:
 
 
 def water(n_molecules: int) -> Atoms:
-    """A periodic box of water at 1 g/cm³, the oxygens near a grid, the molecules turned at random."""
+    """Return a periodic box of water at 1 g/cm³, with oxygens near a grid and random orientations."""
     rng = np.random.default_rng(SEED)
     grid = np.array(box(n_molecules))
     spacing = WATER_VOLUME ** (1 / 3)
@@ -43,7 +43,7 @@ def water(n_molecules: int) -> Atoms:
 
 
 def crystal(n_atoms: int) -> Atoms:
-    """Silicon in the diamond structure, displaced by 0.05 Å."""
+    """Return silicon in the diamond structure, displaced by 0.05 Å."""
     cells = box(n_atoms // 8)
     atoms = bulk("Si", cubic=True) * cells
     atoms.rattle(0.05, seed=SEED)
@@ -51,7 +51,7 @@ def crystal(n_atoms: int) -> Atoms:
 
 
 def box(n: int) -> tuple[int, int, int]:
-    """Three factors of n, as near to one another as can be."""
+    """Return three factors of n that are as close to one another as possible."""
     triples = [
         (a, b, n // a // b)
         for a in range(1, round(n ** (1 / 3)) + 1)
@@ -63,7 +63,7 @@ def box(n: int) -> tuple[int, int, int]:
 
 
 def rotations(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rotation matrices, uniform over all directions."""
+    """Return rotation matrices that are uniformly distributed."""
     a, b, c, d = (q := rng.normal(size=(4, n))) / np.linalg.norm(q, axis=0)
     rows = [
         [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
@@ -74,7 +74,7 @@ def rotations(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make(name: str) -> list[Atoms]:
-    """The frames of a name: acac, acac5 (a batch of five), water64 (molecules), crystal4000 (atoms)."""
+    """Return the frames of a name such as acac, acac5 (five frames), water64 (molecules) or crystal4000 (atoms)."""
     kind, number = re.fullmatch(r"([a-z]+)(\d*)", name).groups()
     if kind == "acac":
         return acac(int(number or 1))
@@ -82,12 +82,12 @@ def make(name: str) -> list[Atoms]:
 
 
 def file_of(name: str) -> Path:
-    """The extended XYZ file of a name, written where it is not there yet."""
+    """Return the extended XYZ file of a name, and write it if it does not exist."""
     path = FOLDER / f"{name}.xyz"
     if not path.exists():
         FOLDER.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=FOLDER) as workshop:  # other processes may write the same right now
-            draft = Path(workshop) / path.name
+        with tempfile.TemporaryDirectory(dir=FOLDER) as temporary:  # another process may write the same file now
+            draft = Path(temporary) / path.name
             write(draft, make(name), format="extxyz")
             draft.replace(path)
     return path

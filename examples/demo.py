@@ -1,6 +1,6 @@
-"""The demo behind ``make demo``: DFT data of ethanol -> a NequIP potential -> its errors -> molecular dynamics.
+"""The demo of ``make demo``: trains NequIP on DFT data of ethanol, tests it, and runs molecular dynamics.
 
-It does by Python calls what these commands do:
+It does in Python what these commands do:
 
     equiforce train examples/ethanol/train.xyz -o demo --time 2m
     equiforce evaluate demo/model.eqf examples/ethanol/test_300K.xyz
@@ -30,9 +30,9 @@ OPTIONS = {
 
 
 def main() -> None:
-    """Train, measure, simulate; everything lands in one folder."""
+    """Train, test and simulate, with all output in one folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="seconds instead of minutes, and large errors")
+    parser.add_argument("--short", action="store_true", help="take seconds instead of minutes, with large errors")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
     console = Console()

@@ -1,8 +1,8 @@
-"""LAMMPS driven from Python, on as many ranks as wanted and without a compiler: four molecules of ethanol in a box.
+"""Runs four molecules of ethanol in a LAMMPS that Python drives, on any number of ranks and without a compiler.
 
 mpirun -np 2 python examples/lammps_external.py [model.eqf]
 
-The model must know H, C and O, as that of examples/demo.py does. Without one, an untrained model shows the way.
+The model must know H, C and O, like the model of examples/demo.py. Without a model file, an untrained model is used.
 """
 
 import sys
@@ -21,7 +21,7 @@ ELEMENTS, BOX = ["H", "C", "O"], 12.0  # Å
 
 
 def untrained() -> Path:
-    """A model file that one rank writes."""
+    """Write a model file on one rank, and return its path on all ranks."""
     path = Path(tempfile.gettempdir()) / "untrained.eqf"
     if MPI.COMM_WORLD.rank == 0:
         potential = equiforce.untrained(ELEMENTS, l_max=1, channels=8, n_layers=2, zbl=True).potential

@@ -1,8 +1,8 @@
-"""Three molecules moved at once by torch-sim, in one batch.
+"""Runs molecular dynamics of three molecules in one batch with torch-sim.
 
 python examples/with_torch_sim.py [model.eqf]
 
-Without a model file an untrained model shows the way. torch-sim counts time in ps, and all else here in eV and Å.
+Without a model file, an untrained model is used. torch-sim's units of time, energy and length here are ps, eV and Å.
 """
 
 import sys

@@ -1,13 +1,13 @@
 """Structures and potentials that several tests use."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from equiforce.graph import AtomicGraph, HaloExchange, Structure, batch
+from equiforce.graph import AtomicGraph, HaloExchange, Prediction, Structure, batch
 from equiforce.model_file import build_potential
 from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
@@ -79,6 +79,12 @@ def potential_of(
         }
     )
     return potential.eval()
+
+
+def tensors_of(prediction: Prediction) -> list[torch.Tensor]:
+    """What was predicted, in the order of the fields."""
+    values = (getattr(prediction, field.name) for field in fields(prediction))
+    return [value for value in values if value is not None]
 
 
 def graph_of(*structures: Structure, cutoff: float = CUTOFF) -> AtomicGraph:

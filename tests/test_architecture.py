@@ -12,7 +12,7 @@ import equiforce
 SOURCE = Path(equiforce.__file__).parent
 TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-TENSOR_LAYERS = ("graph.py", "geometry", "kernels", "nn", "models", "potential.py")
+TENSOR_LAYERS = ("graph.py", "labels.py", "quantities.py", "geometry", "kernels", "nn", "models", "potential.py")
 MAX_FILE, MAX_FUNCTION, MAX_MODEL = 400, 60, 250
 # the files and folders that import a third-party package; what is not listed is not imported at all
 HOMES = {

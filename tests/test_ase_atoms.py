@@ -119,7 +119,7 @@ def test_the_group_is_kept(key):
 def test_results_that_cannot_be_labels_are_refused():
     odd = water(energy=1.0)
     for name, value, message in (
-        ("forces", np.ones((2, 3)), r"forces has the shape \(2, 3\), and has to have \(3, 3\)"),
+        ("forces", np.ones((2, 3)), r"forces has the shape \(2, 3\), but has to have \(3, 3\)"),
         ("energy", np.nan, "energy is not finite"),
     ):
         odd.calc.results = {name: value}
@@ -130,7 +130,7 @@ def test_results_that_cannot_be_labels_are_refused():
 
 def test_other_things_than_atoms_are_refused():
     unchecked = inspect.unwrap(geometry_of)  # while tests run, all types are checked before a function is entered
-    with pytest.raises(InputError, match=r"^str is no ase\.Atoms: give ASE's atoms, or read a file by equiforce\.read"):
+    with pytest.raises(InputError, match=r"^str is not an ase\.Atoms: give ASE's atoms, or read a file with"):
         unchecked("water.xyz")
 
 

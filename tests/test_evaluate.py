@@ -13,9 +13,11 @@ from rich.console import Console
 import equiforce
 from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
-from equiforce.graph import Structure, batch, batch_labels
+from equiforce.graph import Structure, batch
+from equiforce.labels import batch_labels
 from equiforce.memory import footprint
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES, STRESS
 from tests.systems import structure_of
 
 
@@ -85,7 +87,7 @@ def test_what_does_not_fit_into_memory_is_computed_in_chunks(potential, mixed, c
     max_memory = 0.5e-9 * footprint(potential).bytes(graph.n_atoms, graph.n_edges)
     console = Console(width=200)
     *_, found = predict(potential, [*mixed, long], max_edges=1, max_memory=max_memory, console=console)
-    assert "for energy and forces of 60 atoms" in (said := capsys.readouterr().out)
+    assert "energy and forces of 60 atoms need about" in (said := capsys.readouterr().out)
     assert "computed in" in said
     exact = potential(graph, stress=True)
     torch.testing.assert_close(found.forces, exact.forces, atol=1e-6, rtol=1e-6)
@@ -138,7 +140,10 @@ def test_only_known_labels_count(mixed, predictions):
     assert total.forces.n == 18
     assert total.stress is None
     bare = errors(mixed, predictions)
-    assert set(bare.total) == {None}
+    assert not bare.total
+    assert bare.total.energy is None
+    with pytest.raises(AttributeError, match="no measure of errors 'charm'"):
+        bare.total.charm  # noqa: B018
     assert bare.forces_by_element == {}
     assert bare.table().row_count == 0
 
@@ -163,14 +168,10 @@ def test_validation_errors_are_the_errors(potential, mixed, predictions):
     graphs = [build_graph(one, potential.species, potential.cutoff) for one in structures]
     batches = [(batch(graphs[start : start + 3]), batch_labels(structures[start : start + 3])) for start in (0, 3)]
     total, found = errors(structures, predictions).total, validation_sums(potential, batches).errors()
-    assert found.energy_mae_meV_per_atom == pytest.approx(total.energy_per_atom.mae, rel=1e-3)
-    assert found.energy_rmse_meV_per_atom == pytest.approx(total.energy_per_atom.rmse, rel=1e-3)
-    assert found.forces_mae_meV_per_A == pytest.approx(total.forces.mae, rel=1e-3)
-    assert found.forces_rmse_meV_per_A == pytest.approx(total.forces.rmse, rel=1e-3)
-    assert found.stress_mae_meV_per_A3 == pytest.approx(total.stress.mae, rel=1e-3)
-    assert found.stress_rmse_meV_per_A3 == pytest.approx(total.stress.rmse, rel=1e-3)
+    for quantity, metric in ((ENERGY, total.energy_per_atom), (FORCES, total.forces), (STRESS, total.stress)):
+        assert found[quantity] == pytest.approx((metric.mae, metric.rmse), rel=1e-3)
     shares = [validation_sums(potential, [one]).as_tensor() for one in batches]
-    assert ErrorSums.from_tensor(shares[0] + shares[1]).errors() == pytest.approx(found)
+    assert ErrorSums.from_tensor(shares[0] + shares[1]).errors().columns() == pytest.approx(found.columns())
 
 
 def test_validation_without_a_label_says_none(potential):
@@ -180,9 +181,9 @@ def test_validation_without_a_label_says_none(potential):
     found = validation_sums(potential, [batch]).errors()
     assert potential.training
     potential.eval()
-    assert found.energy_mae_meV_per_atom > 0
-    assert found.forces_mae_meV_per_A is None
-    assert found.stress_rmse_meV_per_A3 is None
+    assert found[ENERGY].mae > 0
+    assert list(found) == [ENERGY]
+    assert found.columns()["stress_rmse_meV_per_A3"] is None
 
 
 def test_ase_atoms_are_predicted_like_structures(potential):
@@ -214,7 +215,8 @@ def test_prediction_leaves_the_atoms_and_the_modes_of_the_potential_alone(potent
     with torch.enable_grad():
         predictions = predict(potential, [atoms])
     assert {name: module.training for name, module in potential.named_modules()} == before
-    assert not any(value.requires_grad for value in predictions[0] if value is not None)
+    assert not predictions[0].energy.requires_grad
+    assert not predictions[0].forces.requires_grad
     assert atoms.calc is None
     with pytest.raises(InputError), torch.enable_grad():
         predict(potential, [molecule("NH3")])

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from equiforce.errors import InputError
-from equiforce.graph import batch, batch_labels
+from equiforce.graph import batch
 from tests.systems import atom, crystal, ethanol, graph_of
 
 
@@ -69,20 +69,6 @@ def test_a_cell_is_not_written_out_for_each_edge():
         assert seen() == 3 * graph.n_edges
 
 
-def test_labels_know_what_is_absent():
-    one = replace(ethanol(), energy=-1.0)
-    other = replace(crystal(), forces=np.ones((2, 3)), stress=np.eye(3))
-    labels = batch_labels([one, other])
-    assert labels.energy.tolist() == [-1.0, 0.0]
-    assert labels.has_energy.tolist() == [True, False]
-    assert labels.forces.shape == (11, 3)
-    assert labels.forces[:9].abs().sum() == 0
-    assert labels.has_stress.tolist() == [False, True]
-    assert torch.equal(labels.stress[1], torch.eye(3, dtype=torch.float64))
-    nothing = batch_labels([ethanol()])
-    assert nothing[:3] == (None, None, None)
-
-
 def test_some_edges_of_a_graph():
     graph = graph_of(ethanol(), crystal())
     kept = torch.arange(graph.n_edges) % 3 == 0
@@ -130,22 +116,22 @@ def test_a_graph_that_cannot_be_is_refused_when_it_is_made():
     n = graph_of(ethanol(), crystal(), atom()).n_edges
     found = subprocess.run([sys.executable, "-c", WRONG_TENSORS], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == [
-        "AtomicGraph.positions is float32, and has to be float64: convert it with .to(torch.float64)",
-        "AtomicGraph.cell is float32, and has to be float64: convert it with .to(torch.float64)",
-        "AtomicGraph.shifts is int64, and has to be float64: convert it with .to(torch.float64)",
-        "AtomicGraph.species is int32, and has to be int64: convert it with .to(torch.int64)",
-        "AtomicGraph.centers is int32, and has to be int64: convert it with .to(torch.int64)",
-        "AtomicGraph.neighbors is float64, and has to be int64: convert it with .to(torch.int64)",
-        "AtomicGraph.by_neighbor is int32, and has to be int64: convert it with .to(torch.int64)",
-        "AtomicGraph.structure_of_atom is int32, and has to be int64: convert it with .to(torch.int64)",
-        "AtomicGraph.positions has the shape [12, 2], and has to have [12, 3]",
-        f"AtomicGraph.neighbors has the shape [{n - 1}], and has to have [{n}]",
-        "AtomicGraph.cell has the shape [3, 3], and has to have [3, 3, 3]",
+        "AtomicGraph.positions is float32, but has to be float64: convert it with .to(torch.float64)",
+        "AtomicGraph.cell is float32, but has to be float64: convert it with .to(torch.float64)",
+        "AtomicGraph.shifts is int64, but has to be float64: convert it with .to(torch.float64)",
+        "AtomicGraph.species is int32, but has to be int64: convert it with .to(torch.int64)",
+        "AtomicGraph.centers is int32, but has to be int64: convert it with .to(torch.int64)",
+        "AtomicGraph.neighbors is float64, but has to be int64: convert it with .to(torch.int64)",
+        "AtomicGraph.by_neighbor is int32, but has to be int64: convert it with .to(torch.int64)",
+        "AtomicGraph.structure_of_atom is int32, but has to be int64: convert it with .to(torch.int64)",
+        "AtomicGraph.positions has the shape [12, 2], but has to have [12, 3]",
+        f"AtomicGraph.neighbors has the shape [{n - 1}], but has to have [{n}]",
+        "AtomicGraph.cell has the shape [3, 3], but has to have [3, 3, 3]",
         "AtomicGraph.centers holds -1, but there are 12 atoms that may be centres, counted from 0",
         "AtomicGraph.neighbors holds 22, but there are 12 atoms, counted from 0",
         f"AtomicGraph.by_neighbor holds {n}, but there are {n} edges, counted from 0",
         "AtomicGraph.structure_of_atom holds 3, but there are 3 structures, counted from 0",
-        "AtomicGraph.positions is on meta, and other tensors are on cpu: move all to one device",
+        "AtomicGraph.positions is on meta, but other tensors are on cpu: move all to one device",
     ]
 
 

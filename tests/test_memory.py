@@ -159,11 +159,11 @@ def test_a_part_of_what_is_free_is_left_to_others():
 def test_a_step_that_does_not_fit_is_refused_in_one_sentence(monkeypatch):
     potential = potential_of(l_max=1, channels=4, n_layers=2)
     monkeypatch.setattr("equiforce.memory.available", lambda device: 1e9)
-    assert "a step for the largest batch, 1.0 GB available" in require_room(potential, 100, 5000)
+    assert "; available: 1.0 GB" in require_room(potential, 100, 5000)
     with pytest.raises(InputError, match=r"100,000,000 atoms.*1\.0 GB are available: lower training\.batch_size"):
         require_room(potential, 10**8, 10**9)
     monkeypatch.setattr("equiforce.memory.available", lambda device: None)
-    assert "an unknown amount available" in require_room(potential, 10**8, 10**9)
+    assert "; available: an unknown amount" in require_room(potential, 10**8, 10**9)
 
 
 def test_bytes_in_words():

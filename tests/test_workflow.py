@@ -112,11 +112,11 @@ def test_what_was_decided_is_said(run):
     _, _, said = run
     for part in (
         "copper.xyz: 10 structures; energy from 'energy' (10 of 10), forces",
-        "train 8, validate 1, test 1 structures; elements Cu",
-        "reference energies from least squares: Cu ",
+        "structures: 8 for training, 1 for validation, 1 for testing; elements Cu",
+        "reference energies (least squares): Cu ",
         "nequip: 2 layers, l_max 1, 4 channels, parity false",
         "loss weights: energy 1.0 per (eV/atom)², forces 1.0 per (eV/Å)², stress 100.0 per (eV/Å³)²",
-        " MB a step for the largest batch, ",
+        "memory: a training step on the largest batch needs about ",
         "4 steps are done",
         "model: run/model.eqf",
     ):
@@ -136,7 +136,7 @@ def test_the_model_is_the_best_one_and_not_the_last(place, tmp_path):
         "split.validation_file": str(place / "more.xyz"),
     }
     trained = equiforce.train(place / "copper.xyz", tmp_path / "run", options=options)
-    assert trained.outcome.why == "1 validations brought no gain"
+    assert trained.outcome.why == "the validation loss has not fallen for 1 validation"
     best = list(csv.DictReader((trained.folder / "log.csv").read_text().splitlines()))[-2]
     potential = model_file.load(trained.model)
     structures = equiforce.read(place / "more.xyz")
@@ -179,7 +179,7 @@ def test_a_run_is_never_overwritten(run, place):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     for taken in (folder, place / "copper.xyz"):
         with pytest.raises(
-            InputError, match="exists already: choose another folder with -o, or continue it with --resume"
+            InputError, match="already exists: choose another folder with -o, or continue its run with --resume"
         ):
             equiforce.train(place / "copper.xyz", taken, options=OPTIONS)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
@@ -198,18 +198,18 @@ def test_runs_without_a_name_are_counted(place, tmp_path, monkeypatch):
         ("none.xyz", {}, "There is no file"),
         ("empty.xyz", {}, "cannot be read"),
         ("nan.xyz", {}, r"nan\.xyz, frame 0: 'energy' is nan"),
-        ("one.xyz", {}, "1 structures do not suffice"),
-        ("copper.xyz", {"data.energy_key": "E"}, "no frame has 'E'"),
+        ("one.xyz", {}, "1 structure is not enough"),
+        ("copper.xyz", {"data.energy_key": "E"}, "no frame has the key 'E'"),
         ("copper.xyz", {"data.energy_key": "none", "data.forces_key": "none"}, "neither energies nor forces"),
-        ("water.xyz", {"loss.stress": 1.0}, r"loss\.stress is set, but no training structure has stress"),
+        ("water.xyz", {"loss.stress": 1.0}, r"loss\.stress is above 0, but no training structure has a stress"),
         ("copper.xyz", {"loss.energy": 0, "loss.forces": 0, "loss.stress": 0}, "nothing to learn from"),
-        ("copper.xyz", {"split.test_file": "water.xyz"}, r"water\.xyz, frame 0 \(test\) holds H, O"),
+        ("copper.xyz", {"split.test_file": "water.xyz"}, r"water\.xyz, frame 0 \(test\) contains H, O"),
         ("copper.xyz", {"split.validation_file": "copper.xyz"}, "are the same structure"),
         ("copper.xyz", {"split.split_file": "none.json"}, r"none\.json cannot be read"),
         ("copper.xyz", {"potential.scale": {"H": 1.0}}, r"potential\.scale has no value for Cu"),
         ("copper.xyz", {"potential.reference_energies": {"Xx": 1.0}}, "no chemical element 'Xx'"),
-        ("copper.xyz", {"split.validation": 0, "training.early_stopping": 3}, "need structures to validate with"),
-        ("copper.xyz", {"split.validation": 0, "optimizer.schedule": "plateau"}, "need structures to validate with"),
+        ("copper.xyz", {"split.validation": 0, "training.early_stopping": 3}, "need validation structures"),
+        ("copper.xyz", {"split.validation": 0, "optimizer.schedule": "plateau"}, "need validation structures"),
         ("copper.xyz", {"model.residual": True}, r"model\.residual changes nothing"),
         ("copper.xyz", {"training.tf32": True}, r"training\.tf32"),
         ("copper.xyz", {"model.l_max": "two"}, r"model\.l_max='two'"),
@@ -229,15 +229,13 @@ def test_a_mistake_is_said_and_leaves_nothing_behind(place, tmp_path, monkeypatc
 
 def test_a_package_that_is_missing_is_said_before_anything_is_written(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"training\.wandb needs another package"):
+    with pytest.raises(InputError, match=r"training\.wandb needs a package that is not installed"):
         equiforce.train(place / "copper.xyz", tmp_path / "run", options={**OPTIONS, "training.wandb": "x"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_data_there_is_a_hint():
-    with pytest.raises(
-        InputError, match=r"there are no data to train on: give a file, as in equiforce train DATA\.xyz"
-    ):
+    with pytest.raises(InputError, match=r"there is no training data: give a file, as in equiforce train DATA\.xyz"):
         equiforce.train()
 
 
@@ -271,7 +269,7 @@ def test_without_validation_and_test_the_last_weights_are_the_model(place, tmp_p
         place / "one.xyz", tmp_path / "run", options=options, console=Console(file=said, width=200)
     )
     assert trained.test is None
-    assert "the last weights are kept" in said.getvalue()
+    assert "the model file gets the last weights, not the best ones" in said.getvalue()
     assert not (tmp_path / "run" / "test_errors.json").exists()
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert last["best_step"] == 4
@@ -348,7 +346,7 @@ def test_a_finished_run_can_be_trained_longer(run, tmp_path):
 )
 def test_what_cannot_change_on_resuming_is_refused_and_leaves_the_run_as_it_was(run, options):
     before = {p.name: p.read_bytes() for p in run[0].iterdir()}
-    with pytest.raises(InputError, match="belongs to another model or optimiser"):
+    with pytest.raises(InputError, match="belongs to another model or optimizer"):
         equiforce.train(resume=run[0], options=options)
     assert {p.name: p.read_bytes() for p in run[0].iterdir()} == before
 
@@ -363,10 +361,10 @@ def test_other_data_are_refused_on_resuming(place, tmp_path, monkeypatch):
 
 def test_resuming_needs_a_run_and_nothing_else(run, place, tmp_path):
     for folder in (tmp_path, tmp_path / "none", place / "copper.xyz"):
-        with pytest.raises(InputError, match=r"is not the folder of a training run, for it holds no config\.yaml"):
+        with pytest.raises(InputError, match=r"is not the folder of a training run because it has no config\.yaml"):
             equiforce.train(resume=folder)
     for more in ({"data": place / "copper.xyz"}, {"output": tmp_path / "x"}, {"config": run[0] / "config.yaml"}):
-        with pytest.raises(InputError, match="--resume needs nothing else"):
+        with pytest.raises(InputError, match="--resume takes data and configuration from the run folder"):
             equiforce.train(resume=run[0], **more)
 
 
@@ -410,5 +408,5 @@ def test_an_interrupted_run_says_how_to_go_on(place, tmp_path, monkeypatch):
         console=Console(file=said, width=200),
     )
     assert (trained.outcome, trained.model, trained.test) == (("interrupted", True), None, None)
-    assert f"stopped and saved; continue with: equiforce train --resume {tmp_path / 'run'}" in said.getvalue()
+    assert f"interrupted and saved; continue with: equiforce train --resume {tmp_path / 'run'}" in said.getvalue()
     assert (tmp_path / "run" / "last.pt").exists()

@@ -1,7 +1,7 @@
-"""Builds the wheel, with the kernels of common models compiled for every family of processors: make wheel.
+"""Builds the wheel with compiled kernels of common models for all processor families: make wheel.
 
-They are compiled by the C compiler that is here and serve any Linux on x86-64 with the C library of GLIBC or newer; on
-other machines, and for other models, kernels are compiled at first use.
+The C compiler of this machine compiles the kernels, which then run on any Linux on x86-64 with glibc ``GLIBC`` or
+newer. On other machines, and for other models, kernels are compiled at first use.
 """
 
 import re
@@ -28,7 +28,7 @@ COMMON = (
 
 
 def common_kernels() -> list[KernelSource]:
-    """What the common models need in float32, and what most models need."""
+    """Return the kernels of the common models in float32, and those that most models share."""
     wanted: list[KernelSource] = list(pairs.needed())
     for dtype in (torch.float32, torch.float64):
         wanted += [*nodes.needed(dtype), *local.needed_for_lookup(dtype)]
@@ -41,7 +41,7 @@ def common_kernels() -> list[KernelSource]:
 
 
 def main() -> None:
-    """Compiles, packs, and cleans up."""
+    """Compile the kernels, build the wheel, and clean up."""
     build.PREBUILT.mkdir(exist_ok=True)
     jobs = [(kernel, family) for kernel in common_kernels() for family in TARGETS.values()]
     try:
@@ -52,7 +52,8 @@ def main() -> None:
             symbols = subprocess.run(["objdump", "-T", path], capture_output=True, text=True, check=True).stdout
             needed = max((tuple(map(int, v)) for v in re.findall(r"GLIBC_(\d+)\.(\d+)", symbols)), default=(0, 0))
             if needed > GLIBC:
-                sys.exit(f"{path.name} needs glibc {needed}, newer than the {GLIBC} that the wheel promises")
+                found, promised = (".".join(map(str, version)) for version in (needed, GLIBC))
+                sys.exit(f"{path.name} needs glibc {found}, but the wheel promises {promised}: use an older system")
         size = sum(path.stat().st_size for path in paths) / 1e6
         print(f"{len(paths)} kernels, {size:.1f} MB")
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "."]

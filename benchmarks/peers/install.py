@@ -1,4 +1,4 @@
-"""Makes one virtual environment for each package that equiforce is compared with.
+"""Makes a virtual environment for each package with which equiforce is compared.
 
 python benchmarks/peers/install.py                  # nequip, allegro and mace
 python benchmarks/peers/install.py nequip --extra   # with GPU kernels of others: not yet run
@@ -18,12 +18,12 @@ EXTRA = HERE / "extra.txt"
 
 
 def python_of(peer: str) -> Path:
-    """The interpreter of a peer's environment, whether it exists or not."""
+    """Return the path of the interpreter in a peer's environment, which may not exist."""
     return ENVIRONMENTS / peer / "bin" / "python"
 
 
 def install(peer: str, extra: bool) -> None:
-    """Makes the environment of a peer, or finishes one that was interrupted, or leaves a finished one alone."""
+    """Make the environment of a peer, or finish one that was interrupted."""
     pins = HERE / f"{peer}.txt"
     folder = ENVIRONMENTS / peer
     wanted = hashlib.sha256(pins.read_bytes() + (EXTRA.read_bytes() if extra else b"")).hexdigest()
@@ -34,7 +34,7 @@ def install(peer: str, extra: bool) -> None:
     if not python_of(peer).exists():
         venv.create(folder, with_pip=True)
     pip = [str(python_of(peer)), "-m", "pip", "install", "--constraint", str(pins)]
-    # torch by itself and first: beside others pip may prefer a build that brings gigabytes of CUDA
+    # torch comes first, because together with other packages pip may choose a build with gigabytes of CUDA
     subprocess.run([*pip, "torch"], check=True)
     subprocess.run([*pip, "--requirement", str(pins)], check=True)
     if extra:
@@ -44,20 +44,20 @@ def install(peer: str, extra: bool) -> None:
 
 
 def main() -> None:
-    """Installs the peers of the command line, one after the other."""
+    """Install the peers of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", nargs="*", metavar="peer", help=f"of {', '.join(PEERS)}; all where none is named")
+    parser.add_argument("peers", nargs="*", metavar="peer", help=f"one of {', '.join(PEERS)}; all by default")
     parser.add_argument(
-        "--extra", action="store_true", help="OpenEquivariance and cuEquivariance too, on a GPU machine"
+        "--extra", action="store_true", help="also install OpenEquivariance and cuEquivariance, for a GPU"
     )
     options = parser.parse_args()
     if unknown := set(options.peers) - set(PEERS):
-        parser.error(f"there is no peer {unknown.pop()!r}: choose of {', '.join(PEERS)}")
+        parser.error(f"there is no peer {unknown.pop()!r}: choose from {', '.join(PEERS)}")
     for peer in options.peers or PEERS:
         try:
             install(peer, options.extra)
         except subprocess.CalledProcessError as error:
-            sys.exit(f"{peer}: pip ended with status {error.returncode}, see above; run the same command to go on")
+            sys.exit(f"{peer}: pip ended with status {error.returncode}, see above; the same command continues")
 
 
 if __name__ == "__main__":

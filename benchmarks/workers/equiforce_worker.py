@@ -6,27 +6,30 @@ import torch
 from lightning_fabric import Fabric
 from protocol import Work, count_weights, random_labels, serve
 
-from equiforce.graph import AtomicGraph, Labels, Structure, batch
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.labels import Label, Labels
 from equiforce.model_file import build_potential
 from equiforce.neighbors import build_graph
+from equiforce.quantities import ENERGY, FORCES
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig, build_optimizer
 
 
 def inputs(case: dict, frames: list) -> tuple[AtomicGraph, Labels]:
-    """One graph of all frames, and labels."""
+    """Return one graph of all frames, and labels."""
     structures = [
         Structure(atomic_numbers=a.numbers, positions=a.positions, cell=a.cell.array, pbc=a.pbc) for a in frames
     ]
     graph = batch([build_graph(s, case["species"], case["cutoff"]) for s in structures])
     energies, forces = random_labels(frames)
     known = torch.ones(len(frames), dtype=torch.bool)
-    return graph.to(case["device"]), Labels(energies, forces, None, known, known, ~known).to(case["device"])
+    labels = Labels({ENERGY: Label(energies, known), FORCES: Label(forces, known)})
+    return graph.to(case["device"]), labels.to(case["device"])
 
 
 def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:
-    """The untrained potential and the call that is timed."""
+    """Return the call that is timed, of an untrained potential."""
     graph, labels = prepared
     torch.manual_seed(0)
     shared = {"cutoff": case["cutoff"], "mean_neighbors": case["mean_neighbors"]}
@@ -44,11 +47,11 @@ def build(case: dict, prepared: tuple[AtomicGraph, Labels]) -> Work:
     n_weights = count_weights(potential)
     if case["task"] == "energy_forces":
         potential.eval().requires_grad_(False)
-        # a new object for each call, as a simulation has one for each step: what is kept by object must not help here
+        # a simulation has a new graph object in each step, so that caches by object must not help here either
         return Work(lambda: potential(replace(graph)), graph.n_edges, n_weights)
     fabric = Fabric(accelerator="cpu" if case["device"] == "cpu" else "cuda", devices=1)
     loss = LossConfig(energy=1.0, forces=1.0, stress=0.0)
-    # as the peers' steps
+    # the optimiser of the peers' steps
     optimizer = build_optimizer(potential, OptimizerConfig(name="adam", learning_rate=1e-3))
 
     def step() -> None:

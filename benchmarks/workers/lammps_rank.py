@@ -1,4 +1,4 @@
-"""LAMMPS as its launcher starts it, on one rank, which says at the end how much memory it has taken.
+"""Runs LAMMPS on one rank as its launcher does, and prints the peak memory at the end.
 
 python lammps_rank.py -in in.file ...
 """

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import e3nn  # its o3 loads only after mace has set how torch reads its constants
+import e3nn  # e3nn.o3 must not be imported before mace, which sets how torch loads its constants
 import numpy as np
 import torch
 from ase.data import atomic_numbers
@@ -12,12 +12,12 @@ from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 from protocol import Work, count_weights, random_labels, serve, training_step
 
-ENVELOPE = 5  # the defaults of mace_run_train, where a case says nothing
+ENVELOPE = 5  # this and READOUT are the defaults of mace_run_train
 READOUT = "16x0e"
 
 
 def inputs(case: dict, frames: list) -> tuple[Batch, tuple[torch.Tensor, torch.Tensor]]:
-    """MACE's batch of all frames with neighbours, and labels."""
+    """Return MACE's batch of all frames with neighbours, and labels."""
     torch.set_default_dtype(getattr(torch, case["dtype"]))
     table = AtomicNumberTable(sorted(atomic_numbers[name] for name in case["species"]))
     graphs = [AtomicData.from_config(config_from_atoms(a), z_table=table, cutoff=case["cutoff"]) for a in frames]
@@ -25,7 +25,7 @@ def inputs(case: dict, frames: list) -> tuple[Batch, tuple[torch.Tensor, torch.T
 
 
 def build(case: dict, prepared: tuple[Batch, tuple[torch.Tensor, torch.Tensor]]) -> Work:
-    """The untrained model and the call that is timed."""
+    """Return the call that is timed, of an untrained model."""
     graph, (energies, forces) = prepared
     torch.manual_seed(0)
     model = modules.ScaleShiftMACE(**settings_of(case)).to(case["device"])
@@ -47,7 +47,7 @@ def build(case: dict, prepared: tuple[Batch, tuple[torch.Tensor, torch.Tensor]])
 
 
 def settings_of(case: dict) -> dict[str, Any]:
-    """The model of a case in MACE's words."""
+    """Return the options of a case's model with MACE's names."""
     model = case["model"]
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     channels = model["channels"]

@@ -1,4 +1,4 @@
-"""Lets nequip's own command compile a model of nequip or allegro; the case is one JSON line on standard input."""
+"""Compiles a model of nequip or allegro with nequip's own command; the case is one JSON line on standard input."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from nequip_model import build_model, compiled_file, settings_of
 
 
 def save_checkpoint(settings: dict[str, Any], structure: str, path: Path) -> None:
-    """A checkpoint as training would leave it, of weights that were never trained."""
+    """Write a checkpoint like that of a training, with untrained weights."""
     data = {
         "_target_": "nequip.data.datamodule.ASEDataModule",
         "seed": 0,
@@ -47,7 +47,7 @@ def save_checkpoint(settings: dict[str, Any], structure: str, path: Path) -> Non
 
 
 def compile_model(case: dict, structure: str) -> Path:
-    """Compiles the model of a case with nequip's own command, where that has not been done."""
+    """Compile the model of a case with nequip's own command, unless the file exists already."""
     path = compiled_file(case)
     if path.exists():
         return path
@@ -57,7 +57,7 @@ def compile_model(case: dict, structure: str) -> Path:
     unfinished = path.with_name(f"unfinished-{path.name}")
     command = [str(Path(sys.executable).with_name("nequip-compile")), str(checkpoint), str(unfinished)]
     command += ["--mode", "aotinductor", "--target", "ase", "--device", case["device"]]
-    # the command has no option for threads, which torch takes from here
+    # the command has no option for the number of threads, which torch takes from this variable
     threads = f"OMP_NUM_THREADS={case['compile_threads']}"
     subprocess.run(["env", threads, *command], check=True, stdout=sys.stderr)
     unfinished.replace(path)

@@ -1,4 +1,4 @@
-"""Untrained models of nequip and allegro: runs in their environments."""
+"""Builds untrained models of nequip and allegro, in the environment of either package."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ COMPILED = Path(__file__).parents[1] / ".peers" / "compiled"
 
 
 def settings_of(case: dict) -> dict[str, Any]:
-    """The model of a case in nequip's words."""
+    """Return the options of a case's model with nequip's names."""
     model = case["model"]
     shared = {
         "seed": 0,
@@ -49,13 +49,13 @@ def settings_of(case: dict) -> dict[str, Any]:
 
 
 def build_model(settings: dict[str, Any]) -> torch.nn.Module:
-    """The eager model of nequip's own builder."""
+    """Build the eager model with nequip's own builder."""
     set_global_state(allow_tf32=False)
     settings = dict(settings)
     return get_method(settings.pop("_target_"))(**settings)
 
 
 def compiled_file(case: dict) -> Path:
-    """Where the compiled model of a case is kept: by settings, device and threads, which are compiled in."""
+    """Return the file of a case's compiled model, which depends on settings, device and number of threads."""
     key = json.dumps([settings_of(case), case["device"], case["compile_threads"], torch.__version__], sort_keys=True)
     return COMPILED / f"{case['kind']}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.nequip.pt2"

@@ -14,8 +14,8 @@ FAR = 1e3  # Å
 
 
 def inputs(case: dict, frames: list) -> tuple[dict, tuple[torch.Tensor, torch.Tensor]]:
-    """nequip's dictionary of all frames with neighbours, and labels."""
-    set_global_state(allow_tf32=False)  # among others, that data are float64
+    """Return nequip's dictionary of all frames with neighbours, and labels."""
+    set_global_state(allow_tf32=False)  # also makes data float64
     transforms = [
         ChemicalSpeciesToAtomTypeMapper(case["species"], {name: name for name in case["species"]}),
         NeighborListTransform(r_max=case["cutoff"]),
@@ -31,7 +31,7 @@ def inputs(case: dict, frames: list) -> tuple[dict, tuple[torch.Tensor, torch.Te
 
 
 def build(case: dict, prepared: tuple[dict, tuple[torch.Tensor, torch.Tensor]]) -> Work:
-    """The untrained model and the call that is timed."""
+    """Return the call that is timed, of an untrained model."""
     data, (energies, forces) = prepared
     n_edges = AtomicDataDict.num_edges(data)
     if case["compile_threads"]:
@@ -55,7 +55,7 @@ def build(case: dict, prepared: tuple[dict, tuple[torch.Tensor, torch.Tensor]]) 
 
 
 def with_cell(data: dict) -> dict:
-    """The same graph in a wide cell where it has none, for a stress that is a number."""
+    """Give a graph without a cell a wide one, because nequip divides the stress by the volume."""
     cell = data[AtomicDataDict.CELL_KEY]
     if bool(cell.any()):
         return data

@@ -1,4 +1,4 @@
-"""What every worker does alike: one JSON line in, one out, and time and memory measured the same way for all.
+"""The protocol of all workers, which exchange JSON lines, and measure time and memory in the same way.
 
 A worker reads a case, answers ``{"ready": {...}}``, answers ``{"ms": ...}`` to every line ``go``, and ends with
 ``{"done": {...}}`` when it reads ``end``. Answers go to the file descriptor that is its only argument.
@@ -21,12 +21,12 @@ import torch
 from ase.io import read
 
 PROCESS = Path("/proc/self")
-ENOUGH = 10_000  # ms of warming up
-BRIEF = 100  # ms; calls that take less are repeated for about as long
+ENOUGH = 10_000  # ms after which warming up ends
+BRIEF = 100  # ms; a shorter call is repeated for about this time
 
 
 class Work(NamedTuple):
-    """What is timed, and how large it is."""
+    """The call that is timed, and the size of its problem."""
 
     call: Callable[[], Any]
     n_edges: int
@@ -34,12 +34,13 @@ class Work(NamedTuple):
 
 
 def serve(inputs: Callable[[dict, list], Any], build: Callable[[dict, Any], Work], packages: Iterable[str]) -> None:
-    """Speaks the protocol until ``end`` or the end of input.
+    """Run the protocol until ``end`` or the end of input.
 
     Args:
-        inputs: from a case and its frames, everything that a simulation would have before the call: neighbour lists.
-        build: from a case and these inputs, the untrained model and the call that is timed.
-        packages: whose versions are reported.
+        inputs: makes the inputs from a case and its frames, with all that a simulation has before the call, such as
+            neighbour lists.
+        build: makes the call that is timed from a case and these inputs.
+        packages: names of the packages whose versions are reported.
     """
     answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     yield_memory_first()
@@ -67,10 +68,10 @@ def serve(inputs: Callable[[dict, list], Any], build: Callable[[dict, Any], Work
 
 
 def turn(call: Callable[[], Any], on_gpu: bool, n_calls: int) -> float:
-    """The median time in ms of some calls one after another, as simulations and training make them.
+    """Measure the median time in ms of successive calls, as in simulations and training.
 
-    The first of brief calls is left out: other programs have had the caches since this one's last turn, and its threads
-    have gone to sleep.
+    The first of several short calls is left out, because since the last turn other programs have filled the caches and
+    the threads have gone to sleep.
     """
     first = timed(call, on_gpu)
     if first > BRIEF:
@@ -79,7 +80,7 @@ def turn(call: Callable[[], Any], on_gpu: bool, n_calls: int) -> float:
 
 
 def timed(call: Callable[[], Any], on_gpu: bool) -> float:
-    """The time of one call in ms: on the wall, or between two events of the GPU."""
+    """Measure the time of one call in ms: wall time, or the time between two events of the GPU."""
     if not on_gpu:
         began = time.perf_counter()
         call()
@@ -94,7 +95,7 @@ def timed(call: Callable[[], Any], on_gpu: bool) -> float:
 
 
 def random_labels(frames: list) -> tuple[torch.Tensor, torch.Tensor]:
-    """Energies and forces to train on, the same for every package."""
+    """Return energies and forces for training steps, the same for every package."""
     generator = torch.Generator().manual_seed(0)
     energies = torch.randn(len(frames), generator=generator, dtype=torch.float64)
     forces = torch.randn(sum(map(len, frames)), 3, generator=generator, dtype=torch.float64)
@@ -102,12 +103,12 @@ def random_labels(frames: list) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def count_weights(model: torch.nn.Module) -> int:
-    """The number of trainable weights."""
+    """Count the trainable weights."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def training_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
-    """Gradient of a loss and a step of Adam."""
+    """Return a function that computes the gradient of a loss and makes a step of Adam."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
@@ -119,7 +120,7 @@ def training_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> C
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Python's version and those of the packages that are installed here."""
+    """Return the versions of Python and of the packages that are installed."""
     found = {"python": platform.python_version()}
     for name in ("torch", *packages):
         with suppress(PackageNotFoundError):
@@ -128,24 +129,24 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def yield_memory_first() -> None:
-    """Where memory runs out, the kernel shall end this process before anything that someone works with."""
+    """Make the system kill this process first when memory runs out, and not the programs of a user."""
     if (PROCESS / "oom_score_adj").exists():
         (PROCESS / "oom_score_adj").write_text("1000")
 
 
 def resident_mb() -> float:
-    """The resident memory now; on a machine without /proc the peak so far."""
+    """Return the present resident memory, or the peak so far on a machine without /proc."""
     return status_mb("VmRSS") or peak_mb()
 
 
 def peak_mb() -> float:
-    """The largest resident memory since it was last forgotten."""
+    """Return the peak of the resident memory since ``forget_peak`` was called."""
     scale = 2**20 if sys.platform == "darwin" else 2**10
     return status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def status_mb(name: str) -> float | None:
-    """A line of the kernel's status of this process."""
+    """Return an entry of /proc/self/status in MB, or None without /proc."""
     if not (PROCESS / "status").exists():
         return None
     lines = dict(line.split(":", 1) for line in (PROCESS / "status").read_text().splitlines())
@@ -153,6 +154,6 @@ def status_mb(name: str) -> float | None:
 
 
 def forget_peak() -> None:
-    """Lets the peak count from here, so that reading files and searching neighbours is not in it."""
+    """Reset the peak memory, so that it does not include reading files and searching neighbours."""
     if (PROCESS / "clear_refs").exists():
         (PROCESS / "clear_refs").write_text("5")

@@ -1,13 +1,13 @@
 """Make the ethanol reference data: geometries from GFN2-xTB dynamics, labels from PBE/def2-SVP.
 
-Stages, each of which continues where an earlier run was stopped:
+There are three stages, and each continues an earlier run:
 
-1. Langevin dynamics with GFN2-xTB (tblite) at 300, 600 and 1000 K, plus a small torsional term that makes up
-   for GFN2-xTB's bias against the trans conformer. Every trajectory has its own seed, half of them start from
+1. Langevin dynamics with GFN2-xTB (tblite) at 300, 600 and 1000 K, with a small torsional term that compensates
+   GFN2-xTB's bias against the trans conformer. Every trajectory has its own seed, half of them start from
    trans and half from gauche, and no test frame shares a trajectory with a training frame.
 2. Energies and forces of the frames and of the isolated atoms with PySCF: PBE, def2-SVP, density fitting.
-3. ``--collect`` writes the finished frames to ``train.xyz`` and ``test_*.xyz``. It may be called at any time,
-   also while another process is still computing.
+3. ``--collect`` writes the finished frames to ``train.xyz`` and ``test_*.xyz``. It may run at any time, even
+   while another process is still computing.
 
 Units in the files: Å, eV and eV/Å. Energies are total energies, isolated atoms included.
 
@@ -35,8 +35,8 @@ FUNCTIONAL = "PBE"
 BASIS = "def2-svp"
 ATOM_SPINS = {"H": 1, "C": 2, "O": 2}
 
-# Angular grids limit the accuracy of the forces long before radial ones do: 590 points on C and O bring the
-# forces to 0.2 meV/Å of a far finer grid, where PySCF's level 3 (302 points) is off by 1.7 meV/Å.
+# The angular grid limits the accuracy of the forces much more than the radial one: with 590 points on C and O the
+# forces differ by 0.2 meV/Å from those of a far finer grid, with PySCF's level 3 (302 points) by 1.7 meV/Å.
 FINE_GRID = {"H": (40, 302), "C": (60, 590), "O": (60, 590)}
 COARSE_GRID_LEVEL = 0
 
@@ -45,14 +45,14 @@ FRICTION_PER_FS = 0.02
 EQUILIBRATION_STEPS = 4000
 STEPS_PER_FRAME = 120
 
-# GFN2-xTB puts trans 67 meV above gauche and would hardly visit it at 300 K, where PBE/def2-SVP has 14 meV.
-# The term -A (1 - cos(C-C-O-H)) / 2 with this A (eV) brings the dynamics close to the latter.
+# In GFN2-xTB trans is 67 meV above gauche, so that dynamics at 300 K would hardly visit it; in PBE/def2-SVP the
+# difference is 14 meV. The term -A (1 - cos(C-C-O-H)) / 2 with this A (eV) brings GFN2-xTB close to PBE.
 TORSION_AMPLITUDE = 0.07
 
 
 @dataclass(frozen=True)
 class FrameSet:
-    """One output file: how many frames, at which temperature, from which seeds."""
+    """One output file: its number of frames, its temperature, and the seeds of its trajectories."""
 
     file: str
     temperature: int
@@ -74,7 +74,7 @@ SETS = (
 
 
 def replace_atomically(path, write_to):
-    """Call ``write_to(temporary path)`` and rename, so that readers never meet half a file."""
+    """Call ``write_to(temporary path)`` and rename the file, so that nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     write_to(temporary)
@@ -89,7 +89,7 @@ def write_frames(path, frames):
 
 
 def torsion_atoms(atoms):
-    """The indices C, C, O, H of the torsion that tells trans from gauche."""
+    """Return the indices C, C, O, H of the torsion that distinguishes trans from gauche."""
     distances = atoms.get_all_distances()
     oxygen = atoms.symbols.search("O")[0]
     hydroxyl = min(atoms.symbols.search("H"), key=lambda i: distances[oxygen, i])
@@ -98,7 +98,7 @@ def torsion_atoms(atoms):
 
 
 def dynamics_calculator(atoms):
-    """GFN2-xTB plus the torsional term."""
+    """Return a calculator of GFN2-xTB plus the torsional term."""
     from ase.geometry import get_dihedrals, get_dihedrals_derivatives
     from tblite.ase import TBLite
 
@@ -120,7 +120,7 @@ def dynamics_calculator(atoms):
 
 
 def relaxed_conformer(gauche):
-    """Trans or gauche ethanol (C-C-O-H at 180 or about 60 degrees), relaxed, with its calculator."""
+    """Return relaxed trans or gauche ethanol (C-C-O-H at 180 or about 60 degrees), with its calculator."""
     from ase.optimize import BFGS
 
     atoms = molecule("CH3CH2OH")
@@ -133,7 +133,7 @@ def relaxed_conformer(gauche):
 
 
 def run_dynamics(seed, temperature, frames, gauche):
-    """``frames`` snapshots of one thermostatted trajectory, centre of mass at the origin."""
+    """Return ``frames`` snapshots of one trajectory with a thermostat, with the centre of mass at the origin."""
     from ase.md.langevin import Langevin
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
@@ -158,7 +158,7 @@ def run_dynamics(seed, temperature, frames, gauche):
 
 
 def geometries(frame_set, work):
-    """All frames of a set, taken in turn from its trajectories so that any leading part samples them all."""
+    """Return all frames of a set, taken in turn from its trajectories, so that the first frames sample all of them."""
     per_run = frame_set.frames // len(frame_set.seeds)
     runs = []
     for number, seed in enumerate(frame_set.seeds):
@@ -176,7 +176,7 @@ def geometries(frame_set, work):
 
 
 def caching_integrator():
-    """A PySCF integrator that keeps the orbitals on the grid, which do not change during one SCF run."""
+    """Return a PySCF integrator that keeps the orbitals on the grid, which do not change during one SCF run."""
     from pyscf.dft import numint
 
     class CachingNumInt(numint.NumInt):
@@ -190,7 +190,7 @@ def caching_integrator():
             key = coords.ctypes.data, len(coords)
             if key not in self.blocks:
                 options["out"] = numint._empty_aligned(4 * len(coords) * mol.nao)
-                # The coordinates are kept as well, since the key holds only while their memory is in use.
+                # The coordinates are kept too, because the key is an address and is only valid while they exist.
                 self.blocks[key] = coords, super().eval_ao(mol, coords, deriv, **options)
             return self.blocks[key][1]
 
@@ -198,7 +198,7 @@ def caching_integrator():
 
 
 def ground_state(atoms, spin=0, grid=FINE_GRID):
-    """The converged Kohn-Sham solution: first on a coarse grid, which costs little, then on the fine one."""
+    """Return the converged Kohn-Sham solution, computed first on a cheap coarse grid and then on the fine one."""
     from pyscf import dft, gto
 
     mol = gto.M(
@@ -230,7 +230,7 @@ def ground_state(atoms, spin=0, grid=FINE_GRID):
 
 
 def energy_and_forces(atoms, grid=FINE_GRID):
-    """Energy (eV) and forces (eV/Å); the forces are exact derivatives of the energy on its finite grid."""
+    """Compute energy (eV) and forces (eV/Å), which are exact derivatives of the energy on its finite grid."""
     solver = ground_state(atoms, grid=grid)
     gradient = solver.nuc_grad_method()
     gradient.grid_response = True
@@ -246,7 +246,7 @@ def label(atoms, energy, forces, config_type):
 
 
 def atom_ground_state(atom, attempts=5):
-    """The lowest state found for an open-shell atom: SCF may stop at a saddle point, which is then left."""
+    """Return the lowest state of an open-shell atom; SCF continues if it has stopped at a saddle point."""
     solver = ground_state(atom, spin=ATOM_SPINS[atom.symbols[0]])
     for _ in range(attempts):
         orbitals, _, stable, _ = solver.stability(return_status=True)
@@ -273,7 +273,7 @@ def frame_path(work, frame_set, index):
 
 
 def schedule():
-    """(set, index) of all frames, a block of every set in turn, so that partial data are balanced."""
+    """Yield (set, index) of all frames, a block of every set in turn, so that unfinished data are balanced."""
     blocks = max(frame_set.frames // frame_set.block for frame_set in SETS)
     for number in range(blocks):
         for frame_set in SETS:
@@ -317,7 +317,7 @@ def collect(work):
 
 
 def check(work):
-    """Compare forces with a five-point difference of the energy and with a much finer grid."""
+    """Compare forces with five-point differences of the energy and with those of a much finer grid."""
     step = 0.005
     atoms = geometries(SETS[0], work)[0]
     energy, forces = energy_and_forces(atoms)

@@ -1,4 +1,4 @@
-"""What i-PI loads to find the model: `<pes_path>` of an input file, `-P` of i-pi-driver-py."""
+"""The file that i-PI loads to find the driver: `<pes_path>` in its input, or `-P` of i-pi-driver-py."""
 
 from equiforce.calculators.i_pi import EquiforceDriver  # noqa: F401
 

@@ -1,8 +1,8 @@
-"""Path-integral molecular dynamics of a water molecule with i-PI.
+"""Runs path-integral molecular dynamics of a water molecule with i-PI.
 
 python examples/ipi/run.py [model.eqf]
 
-What i-PI reads and writes is left in the folder ipi_water. Without a model file an untrained model shows the way.
+The folder ipi_water holds the input and the output of i-PI. Without a model file, an untrained model is used.
 """
 
 import shutil

@@ -1,10 +1,10 @@
 """Make the silicon reference data: strained and rattled 8-atom cells with energies, forces and stress.
 
-The labels come from Quantum ESPRESSO's ``pw.x`` (PBE, norm-conserving pseudopotential, plane waves). Finished
-frames are kept in a work folder, so that a run that was stopped continues where it was.
+The labels come from Quantum ESPRESSO's ``pw.x`` (PBE, norm-conserving pseudopotential, plane waves). A work folder
+keeps finished frames, so that a stopped run can be continued.
 
 Units in the files: Å, eV, eV/Å and eV/Å³. Stress has ASE's sign: positive under tension, so that a compressed
-cell has a negative trace. Energies are those of the pseudo-atoms, which the isolated atom's energy is for.
+cell has a negative trace. Energies are total energies of pseudo-atoms; the isolated atom gives their reference.
 
     apt-get install quantum-espresso quantum-espresso-data libopenblas0-pthread && pip install ase
     OMP_NUM_THREADS=1 python make_data.py   # everything (about 20 minutes on one core)
@@ -31,7 +31,8 @@ PSEUDOPOTENTIAL = "Si.pbe-rrkj.UPF"
 CUTOFF_RY = 26.0
 LATTICE_CONSTANT = 5.47
 
-# Shifted off the zone centre the mesh is 0.3 kbar from a 5x5x5 one; unshifted, at the same cost, 1.2 kbar.
+# The stress on this shifted mesh differs by 0.3 kbar from that on a 5x5x5 mesh; without the shift, at the same cost,
+# by 1.2 kbar.
 K_MESH = "3 3 3 1 1 1"
 
 RATTLE = (0.05, 0.10, 0.15)
@@ -44,7 +45,7 @@ ISOLATED_BOX = (11.0, 11.5, 12.0)
 
 
 def replace_atomically(path, frames):
-    """Write and rename, so that readers never meet half a file."""
+    """Write a temporary file and rename it, so that nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     write(temporary, frames, format="extxyz")
@@ -59,7 +60,7 @@ def conventional_cell(volume_ratio=1.0):
 
 
 def deformed_cell(rng, sigma):
-    """A cell of random volume and shape, its atoms displaced by Gaussians of width ``sigma`` (Å)."""
+    """Return a cell of random volume and shape, with atoms displaced by Gaussians of width ``sigma`` (Å)."""
     atoms = conventional_cell()
     strain = rng.uniform(-MAX_STRAIN, MAX_STRAIN, (3, 3))
     deformation = np.eye(3) + np.triu(strain) + np.triu(strain, 1).T
@@ -76,7 +77,7 @@ def shortest_distance(atoms):
 
 
 def geometries(name):
-    """All frames of ``train`` or ``test``; the three amplitudes of displacement take turns."""
+    """Return all frames of ``train`` or ``test``, with the three amplitudes of displacement in turn."""
     count, seed = FRAMES[name]
     rng = np.random.default_rng(seed)
     frames = []
@@ -88,7 +89,7 @@ def geometries(name):
     for number in range(count):
         sigma = RATTLE[number % len(RATTLE)]
         atoms = deformed_cell(rng, sigma)
-        # Independent displacements sometimes drive neighbours closer than thermal motion would.
+        # Independent displacements sometimes bring neighbours closer together than thermal motion does.
         while shortest_distance(atoms) < SHORTEST_BOND:
             atoms = deformed_cell(rng, sigma)
         atoms.info["config_type"] = f"rattle_{sigma:.2f}"
@@ -103,7 +104,7 @@ def pw_input(atoms, options, isolated=False, cutoff=CUTOFF_RY):
     system = "occupations='fixed'"
     k_points = f"K_POINTS automatic\n{K_MESH}"
     if isolated:
-        # Two of the three p states are filled, which breaks the symmetry: hence nosym and the uneven box.
+        # Two of the three p states are filled, which breaks the symmetry; so nosym and a box of three lengths are used.
         system = "nspin=2, tot_magnetization=2, starting_magnetization(1)=0.5, nosym=.true., occupations='fixed'"
         k_points = "K_POINTS gamma"
     cell = "\n".join(" ".join(f"{x:.12f}" for x in row) for row in atoms.cell.array)
@@ -129,7 +130,7 @@ ATOMIC_POSITIONS angstrom
 
 
 def parse_output(text, atoms):
-    """Energy (eV), forces (eV/Å) and stress (eV/Å³, ASE's sign) from what ``pw.x`` prints."""
+    """Read energy (eV), forces (eV/Å) and stress (eV/Å³, ASE's sign) from the output of ``pw.x``."""
     if "convergence has been achieved" not in text or "JOB DONE" not in text:
         raise RuntimeError("pw.x did not converge:\n" + text[-2000:])
     energy = float(re.findall(r"^!\s+total energy\s+=\s+(\S+) Ry", text, re.MULTILINE)[-1]) * units.Ry
@@ -137,7 +138,7 @@ def parse_output(text, atoms):
     forces = np.array(force_lines, dtype=float) * (units.Ry / units.Bohr)
     printed = text[text.index("total   stress") :].splitlines()[1:4]
     pressure_tensor = np.array([line.split()[:3] for line in printed], dtype=float)
-    # pw.x counts compression as positive.
+    # pw.x's sign is positive under compression.
     stress = -pressure_tensor * (units.Ry / units.Bohr**3)
     return energy, forces, stress
 
@@ -177,7 +178,7 @@ def frame_path(work, name, index):
 
 
 def schedule():
-    """(name, index) of all frames: five of the training set, then two of the test set, and so on."""
+    """Return (name, index) of all frames, with training and test frames mixed in proportion to their numbers."""
     totals = {name: len(geometries(name)) for name in FRAMES}
     order = [("train", index, index / totals["train"]) for index in range(totals["train"])]
     order += [("test", index, index / totals["test"]) for index in range(totals["test"])]
@@ -223,7 +224,7 @@ def strained(atoms, row, column, amount):
 
 
 def check(options, step=0.004, shift=0.01):
-    """Differences of the energy at the cutoff of the data and at twice that, where Pulay stress has gone."""
+    """Compare with finite differences at the cutoff of the data, and at twice this cutoff, without Pulay stress."""
     atoms = geometries("train")[len(PERFECT_VOLUMES) + 1]
     for cutoff in (CUTOFF_RY, 2 * CUTOFF_RY):
         _, forces, stress = run_pw(atoms, options, cutoff=cutoff)

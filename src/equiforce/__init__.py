@@ -1,7 +1,7 @@
 """equiforce: E(3)-equivariant interatomic potentials, from quantum-mechanical data to molecular dynamics.
 
-The public names are those of ``equiforce.__all__``; docs/api.md shows how they work together. Each is loaded when it is
-first used, so that ``import equiforce`` costs nothing.
+``equiforce.__all__`` lists the public names; docs/api.md shows how to use them together. Each name is imported when it
+is first used, so that ``import equiforce`` is fast.
 """
 
 from importlib import import_module
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from equiforce.data.read import ReadOptions, read
     from equiforce.errors import DivergedError, InputError
     from equiforce.evaluate import predict
-    from equiforce.graph import AtomicGraph, Labels, Prediction, Structure, batch
+    from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+    from equiforce.labels import Labels
     from equiforce.model_file import load, save
     from equiforce.neighbors import build_graph
     from equiforce.potential import Potential
@@ -27,7 +28,7 @@ _HOMES = {
     "Calculator": "calculators.ase",
     "DivergedError": "errors",
     "InputError": "errors",
-    "Labels": "graph",
+    "Labels": "labels",
     "Potential": "potential",
     "Prediction": "graph",
     "ReadOptions": "data.read",

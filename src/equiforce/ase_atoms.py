@@ -1,4 +1,4 @@
-"""What an ``ase.Atoms`` says of a structure. ASE itself is not imported, so that graphs and models do not need it."""
+"""Conversion of an ``ase.Atoms``. This module does not import ASE, so graphs and models work without it."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -6,14 +6,15 @@ import numpy as np
 from jaxtyping import Float
 
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES, STRESS
 
-GROUPS = ("config_type", "group")  # the keys of ``info`` that may name a group
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # places of xx, yy, zz, yz, xz, xy in the matrix
+GROUPS = ("config_type", "group")  # the keys of ``info`` that can hold the name of a group
+VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # the indices of xx, yy, zz, yz, xz, xy in the matrix
 
 
 @runtime_checkable
 class AseAtoms(Protocol):
-    """What is used of an ``ase.Atoms``."""
+    """The attributes of an ``ase.Atoms`` that are used."""
 
     info: dict[str, Any]
 
@@ -30,9 +31,11 @@ class AseAtoms(Protocol):
 
 
 def geometry_of(atoms: AseAtoms) -> dict[str, Any]:
-    """Atomic numbers, positions, cell, periodicity and group of atoms: copies, under the names that Structure has."""
+    """Copy atomic numbers, positions, cell, periodicity and group, under the names of the fields of ``Structure``."""
     if not isinstance(atoms, AseAtoms):
-        raise InputError(f"{type(atoms).__name__} is no ase.Atoms: give ASE's atoms, or read a file by equiforce.read")
+        raise InputError(
+            f"{type(atoms).__name__} is not an ase.Atoms: give ASE's atoms, or read a file with equiforce.read"
+        )
     return {
         "atomic_numbers": np.array(atoms.numbers, dtype=np.int64),
         "positions": np.array(atoms.positions, dtype=np.float64),
@@ -43,42 +46,42 @@ def geometry_of(atoms: AseAtoms) -> dict[str, Any]:
 
 
 def group_of(info: dict[str, Any]) -> str:
-    """What errors are grouped by; empty where the atoms have no group."""
+    """The name of the group of the atoms; empty if they have none."""
     return next((str(info[key]) for key in GROUPS if key in info), "")
 
 
 def labels_of(atoms: AseAtoms, where: str) -> dict[str, Any]:
-    """Energy, forces and stress from the results of the atoms' calculator, those that it has.
+    """Take the quantities that the atoms' calculator has computed.
 
     Args:
-        atoms: with a calculator, or without one.
-        where: what messages call the atoms.
+        atoms: atoms with or without a calculator.
+        where: name of the atoms in messages.
 
     Raises:
         InputError: a result has the wrong shape, or is not finite.
     """
-    results = _results_of(atoms)
-    labels: dict[str, Any] = {}
-    if "energy" in results:
-        labels["energy"] = float(_numbers(results["energy"], "energy", [()], where))
-    if "forces" in results:
-        labels["forces"] = _numbers(results["forces"], "forces", [(len(atoms.numbers), 3)], where)
-    if "stress" in results and np.any(atoms.pbc) and np.linalg.det(np.array(atoms.cell)) != 0:
-        stress = _numbers(results["stress"], "stress", [(6,), (3, 3)], where)
-        labels["stress"] = full_matrix(stress) if stress.shape == (6,) else stress
+    results, labels = _results_of(atoms), {}
+    has_volume = bool(np.any(atoms.pbc) and np.linalg.det(np.array(atoms.cell)) != 0)
+    for quantity in QUANTITIES:
+        if quantity.name not in results or (quantity.needs_volume and not has_volume):
+            continue
+        shape = quantity.rows_of(len(atoms.numbers))
+        shapes = [(6,), shape] if quantity is STRESS else [shape]
+        values = _numbers(results[quantity.name], quantity.name, shapes, where)
+        labels[quantity.name] = full_matrix(values) if values.shape != shape else values if shape else values.item()
     return labels
 
 
 def full_matrix(voigt: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
-    """The symmetric matrix of ASE's six components xx, yy, zz, yz, xz, xy."""
+    """Make the symmetric matrix from ASE's six components xx, yy, zz, yz, xz, xy."""
     return voigt[VOIGT]
 
 
 def _results_of(atoms: AseAtoms) -> dict[str, Any]:
-    """What the calculator has computed of these very atoms, read without computing anything."""
+    """The results that the calculator has already computed for these atoms; nothing is computed."""
     calculator = atoms.calc
-    # A calculator keeps its latest results when the atoms move on, and says by check_state that they are outdated.
-    # Constraints are applied by atoms.get_forces() alone, so that these are the forces as they were computed.
+    # A calculator keeps its latest results after the atoms have moved; check_state tells that they are out of date.
+    # These are the forces without constraints, because only atoms.get_forces() applies constraints.
     if calculator is None or calculator.check_state(atoms):
         return {}
     return {name: value for name, value in calculator.results.items() if value is not None}
@@ -87,8 +90,8 @@ def _results_of(atoms: AseAtoms) -> dict[str, Any]:
 def _numbers(value: Any, name: str, shapes: list[tuple[int, ...]], where: str) -> np.ndarray:
     numbers = np.array(value, dtype=np.float64)
     if numbers.shape not in shapes:
-        wanted = " or ".join(map(str, shapes))
-        raise InputError(f"{where}: the calculator's {name} has the shape {numbers.shape}, and has to have {wanted}")
+        allowed = " or ".join(map(str, shapes))
+        raise InputError(f"{where}: the calculator's {name} has the shape {numbers.shape}, but has to have {allowed}")
     if not np.isfinite(numbers).all():
-        raise InputError(f"{where}: the calculator's {name} is not finite: leave labels out by labels=False")
+        raise InputError(f"{where}: the calculator's {name} is not finite: use labels=False to leave labels out")
     return numbers

@@ -1,5 +1,8 @@
-"""Energies and forces of systems that do not fit into memory: chunk by chunk, each with all that it depends on."""
+"""Energies and forces of systems that do not fit into memory, computed in chunks of atoms with their surroundings."""
 
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -11,43 +14,46 @@ from equiforce.graph import AtomicGraph, Prediction
 from equiforce.memory import GB, available, footprint, in_words
 from equiforce.potential import Potential
 
-OF_A_PART = 72  # bytes of an edge: indices and shifts once more, and what finds them
+OF_A_PART = 72  # bytes of an edge of a chunk: copies of indices and shifts, and the masks that select them
 
 
 class ChunkPlan(NamedTuple):
-    """How a graph will be computed."""
+    """The chunks in which a graph is computed, and the memory that this needs."""
 
-    chunks: tuple[Int[Tensor, " _"], ...]  # atoms of each; a single one is the whole graph
-    need: float  # bytes that the whole would take
-    limit: float | None  # bytes
-    largest: float  # bytes of the largest chunk
-    work: float  # atoms that are computed, for each one that there is
+    chunks: tuple[Int[Tensor, " _"], ...]  # the atoms of each chunk; a single chunk is the whole graph
+    need: float  # bytes that the graph would need as a whole
+    limit: float | None  # bytes that are available; None if unknown
+    largest: float  # bytes that the largest chunk needs
+    work: float  # computed atoms, including surroundings, for each atom of the graph
 
     @property
     def n_atoms(self) -> int:
         return sum(len(chunk) for chunk in self.chunks)
 
     def words(self) -> str:
-        """What a user ought to know of it."""
-        said = f"about {in_words(self.need)} for energy and forces of {self.n_atoms:,} atoms"
-        said += f", {in_words(self.limit)} available"
+        """Describes the plan for the user."""
+        need = f"energy and forces of {self.n_atoms:,} atoms need about {in_words(self.need)}"
+        sentence = f"{need}; available: {in_words(self.limit)}"
         if len(self.chunks) == 1:
-            return said
+            return sentence
         return (
-            f"{said}: computed in {len(self.chunks)} chunks of at most {in_words(self.largest)}, which with their "
-            f"surroundings are {self.work:.1f} times as much work"
+            f"{sentence}; they are computed in {len(self.chunks)} chunks of at most {in_words(self.largest)}, which "
+            f"is {self.work:.1f} times as much work because chunks include their surroundings"
         )
 
 
 class ChunkedPotential:
-    """A potential for graphs of any size: those that would take too much memory are computed in chunks.
+    """A potential for graphs of any size: graphs that would need too much memory are computed in chunks.
 
-    Energies, forces and stress are the same to rounding. A chunk's surroundings reach as far as the energy of an atom
-    does, so that small chunks cost much more work.
+    Energies, forces and stress are the same up to rounding. The surroundings of a chunk contain all atoms on which the
+    energies of its atoms depend, so small chunks cost much more work.
 
     Args:
-        potential: what computes.
-        max_memory: in GB; None is what is available when the first graph comes.
+        potential: the potential.
+        max_memory: the memory limit in GB; None takes the memory that is available at the first graph.
+
+    Raises:
+        InputError: ``max_memory`` is not above 0.
     """
 
     def __init__(self, potential: Potential, max_memory: float | None = None):
@@ -57,18 +63,18 @@ class ChunkedPotential:
         self._footprint = footprint(potential)
         self._limit = None if max_memory is None else GB * max_memory
         self._measured = max_memory is not None
-        self._latest = (0, 1)  # number of atoms, and in how many chunks
+        self._latest = (0, 1)  # the numbers of atoms and of chunks of the latest graph in chunks
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        """As :meth:`equiforce.potential.Potential.forward`; raises InputError where no chunk is small enough."""
+        """Computes what ``self.potential`` does, in chunks if needed; raises InputError if no chunk is small enough."""
         chunks = self.plan(graph).chunks
         if len(chunks) == 1:
             return self.potential(graph, forces=forces, stress=stress)
         return in_chunks(self.potential, graph, chunks, stress=stress)
 
     def plan(self, graph: AtomicGraph) -> ChunkPlan:
-        """Whether, and into which chunks, a graph will be divided; raises InputError where no chunk is small enough."""
-        if not self._measured:  # once, for what was computed before leaves traces in what is available
+        """Chooses the chunks of a graph, if it needs any; raises InputError if no chunk is small enough."""
+        if not self._measured:  # only once, because earlier computations change the available memory
             self._limit, self._measured = available(self.potential.device), True
         need, limit = self._footprint.bytes(graph.n_atoms, graph.n_edges), self._limit
         if limit is None or need <= limit:
@@ -88,37 +94,50 @@ class ChunkedPotential:
             n_chunks *= 2
         raise InputError(
             f"energy and forces of {graph.n_atoms:,} atoms need about {in_words(need)} of memory and do not fit into "
-            f"{in_words(limit)} even in chunks, each of which needs all atoms that its own interact with: raise "
-            "max_memory, take a machine with more memory, or a model with fewer channels, fewer layers or a shorter "
-            "cutoff"
+            f"{in_words(limit)} even in chunks, which need all atoms that theirs interact with: raise max_memory, "
+            "or use a machine with more memory, or a model with fewer channels, fewer layers or a shorter cutoff"
         )
 
 
 def in_chunks(
     potential: Potential, graph: AtomicGraph, chunks: tuple[Int[Tensor, " _"], ...], *, stress: bool = False
 ) -> Prediction:
-    """Energy, forces and, where asked for, virial and stress as sums over chunks, each of some atoms' energies."""
-    energies, forces = torch.zeros_like(graph.positions[:, 0]), torch.zeros_like(graph.positions)
-    sums: list[Tensor | None] = []
-    for own in chunks:
-        atoms, edges = surroundings(graph, own, potential.model.n_hops)
-        energy_mask = torch.zeros_like(atoms)
-        energy_mask[own] = True
-        found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
-        energies[atoms] += found.energies
-        forces[atoms] += found.forces
-        parts = (found.energy, found.virial, found.stress)
-        sums = [old if new is None else old + new for old, new in zip(sums, parts, strict=True)] if sums else [*parts]
-    energy, virial, total_stress = sums
-    return Prediction(energy=energy, energies=energies, forces=forces, virial=virial, stress=total_stress)
+    """Computes the prediction for a graph as a sum over chunks.
+
+    Args:
+        potential: the potential.
+        graph: the graph.
+        chunks: the atoms of each chunk; each atom is in exactly one chunk.
+        stress: whether to compute stress and virial.
+
+    Returns:
+        The sum of what the energies of each chunk's atoms contribute to energy, forces, virial and stress.
+    """
+
+    def parts() -> Iterator[Prediction]:
+        for own in chunks:
+            atoms, edges = surroundings(graph, own, potential.model.n_hops)
+            energy_mask = torch.zeros_like(atoms)
+            energy_mask[own] = True
+            found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
+            yield found.in_larger(atoms)
+
+    return reduce(add, parts())
 
 
 def surroundings(
     graph: AtomicGraph, own: Int[Tensor, " own"], n_steps: int
 ) -> tuple[Bool[Tensor, " atoms"], Bool[Tensor, " edges"]]:
-    """The atoms within ``n_steps`` edges of some, and the edges that end nearer than that.
+    """The atoms on which the energies of the atoms ``own`` depend, and the edges that they depend on.
 
-    What the outermost atoms receive would change only features that the energies of ``own`` do not depend on.
+    Args:
+        graph: the graph.
+        own: indices of atoms [own].
+        n_steps: the number of hops of the model.
+
+    Returns:
+        Masks of the atoms within ``n_steps`` edges of ``own``, and of the edges whose centres are within
+        ``n_steps`` − 1 edges. Messages to the outermost atoms do not matter for the energies of ``own``.
     """
     atoms = torch.zeros(graph.n_atoms, dtype=torch.bool, device=graph.positions.device)
     atoms[own] = True
@@ -129,9 +148,16 @@ def surroundings(
 
 
 def compact(graph: AtomicGraph, n_chunks: int) -> list[Int[Tensor, " _"]]:
-    """The atoms in so many groups of about one size, each halved across its longest side (Berger and Bokhari 1987).
+    """Divides atoms into compact groups of similar size by recursive bisection (Berger and Bokhari 1987).
 
-    Atoms that have left their cell count where their image in it is.
+    Each group is halved across its longest side. An atom outside its cell counts at the position of its image inside.
+
+    Args:
+        graph: the graph.
+        n_chunks: the number of groups.
+
+    Returns:
+        The indices of the atoms of each group.
     """
     cell = graph.cell[graph.structure_of_atom]
     images = torch.einsum("na,nab->nb", graph.positions, torch.linalg.pinv(cell)).floor()

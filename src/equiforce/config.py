@@ -1,9 +1,9 @@
-"""Every option of a training run: read from YAML and --set, checked, explained, and written out again."""
+"""All options of a training run: reads them from YAML and --set, checks, explains and writes them."""
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,15 +11,17 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from equiforce.data.dataset import SplitOptions
+from equiforce.data.dataset import PARTS, Split, SplitOptions
 from equiforce.data.read import ReadOptions
+from equiforce.data.statistics import Statistics
 from equiforce.errors import InputError
 from equiforce.models import REGISTRY, STANDARD, ModelConfig
 from equiforce.options import default_of, without_effect
 from equiforce.potential import PotentialConfig
-from equiforce.training.loss import LossConfig
+from equiforce.quantities import QUANTITIES
+from equiforce.training.loss import LossConfig, highest
 from equiforce.training.optimizer import OptimizerConfig
-from equiforce.training.stopping import TrainingConfig
+from equiforce.training.stopping import DEFAULT_BATCH, TrainingConfig
 
 SECTIONS: dict[str, type] = {
     "data": ReadOptions,
@@ -30,24 +32,24 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
 }
 DEFAULT_KIND = "nequip"
-PRESET_REASON = "options for a start, which are written out in their place: docs/accuracy.md compares them"
+PRESET_REASON = "sets several options of the model at once; docs/accuracy.md compares the presets"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All options of a run, each section an object of the module that it configures.
+    """All options of a run. Each section is a dataclass of the module that it configures.
 
     ``equiforce config`` prints every option with its default, its unit and its reason.
 
     Args:
-        kind: of the model, ``nequip`` or ``allegro``.
+        kind: the kind of the model, such as ``nequip`` or ``allegro``.
         model: the options of a model of that kind.
-        data: keys and units of the labels in the files.
-        split: which structures are trained on, validated and tested with.
-        potential: reference energies, scale, repulsion at short range.
+        data: the keys and units of the labels in the files.
+        split: which structures are for training, validation and testing.
+        potential: reference energies, scale, and repulsion at short range.
         loss: the weights of energies, forces and stress.
         optimizer: the optimizer and its learning rate.
-        training: how long, how often to validate, where to compute.
+        training: the length of the run, the batches, validation, precision and device.
     """
 
     kind: str = DEFAULT_KIND
@@ -61,18 +63,17 @@ class RunConfig:
 
 
 def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
-    """The configuration of a YAML file, with ``{"section.option": value}`` over it.
+    """Reads the configuration from a YAML file and overrides single options.
 
     Args:
-        file: sections such as ``model:`` with indented lines ``option: value``; None for the defaults.
+        file: a YAML file of sections such as ``model:`` with indented lines ``option: value``; None takes the defaults.
         options: values that replace those of the file, such as ``{"model.l_max": 1}``.
 
     Returns:
-        Every option, checked.
+        The checked configuration.
 
     Raises:
-        InputError: for an unknown section or option (naming the nearest right one), a wrong value, or an option that
-            would change nothing.
+        InputError: a section or an option does not exist, a value is wrong, or an option would change nothing.
     """
     return configured(read_yaml(Path(file)) if file is not None else {}, options, str(file or "the configuration"))
 
@@ -82,10 +83,10 @@ def configured(
     options: Mapping[str, Any] | None = None,
     origin: str = "the configuration",
 ) -> RunConfig:
-    """The same from nested plain values, or from another configuration."""
+    """Like :func:`load_config`, from nested plain values or from another configuration instead of a file."""
     base = to_dict(values) if isinstance(values, RunConfig) else values
     if not all(isinstance(part, Mapping | None) for part in base.values()):
-        raise InputError(f"{origin} must hold sections, such as {{'model': {{'l_max': 1}}}}")
+        raise InputError(f"{origin} must consist of sections: write options as in {{'model': {{'l_max': 1}}}}")
     merged = {section: dict(part or {}) for section, part in base.items()}
     for key, value in (options or {}).items():
         section, dot, name = key.partition(".")
@@ -96,45 +97,46 @@ def configured(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The sections of a YAML file; raises InputError where it has none."""
+    """Reads the sections of a YAML file; raises InputError if the file does not consist of sections."""
     content = "sections such as 'model:' with indented 'option: value' lines below them"
     values = load_yaml(path, content)
     if not all(isinstance(v, dict | None) for v in values.values()):
-        raise InputError(f"{path} must hold {content}")
+        raise InputError(f"{path} must consist of {content}")
     return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
 
 
 def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> dict[str, Any]:
-    """A YAML file of names and values; raises InputError where it has no such content, or a syntax error."""
+    """Reads a YAML file of names and values; raises InputError if it is missing, not YAML or has other content."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
         raise InputError(
-            f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is no text'}): "
+            f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is not a text file'}): "
             "write sections with indented 'option: value' lines"
         ) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold {content}")
+        raise InputError(f"{path} must consist of {content}")
     return {str(name): value for name, value in values.items()}
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, where a key that is there twice is an error and not the last one's value."""
+    """Loads plain YAML, and refuses a key that occurs twice instead of silently taking its last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} occurs twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
-    """The configuration of nested plain values; see :func:`load_config`."""
+    """Checks nested plain values and returns them as a configuration; see :func:`load_config`."""
     _check_names(values, ["model", *SECTIONS], "section", origin)
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
@@ -159,10 +161,10 @@ def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: 
 
 
 def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "the options") -> Any:
-    """A dataclass of options from plain values, checked; ``name`` is that of the section, for messages."""
+    """Checks plain values and returns them as the dataclass ``cls``; messages use ``name`` for the section."""
     _check_names(values, [f.name for f in fields(cls)], "option", origin, f"{name}.")
     hints = get_type_hints(cls)
-    # one file needs no list around it
+    # the user may write a single file without a list
     values = {k: [v] if hints[k] == list[str] and isinstance(v, str) else v for k, v in values.items()}
     try:
         checked = schema_of(cls).model_validate(values)
@@ -172,30 +174,34 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
     except ValueError as error:
         raise InputError(f"{origin}: {error}") from None
     for key, condition in without_effect(options):
-        raise InputError(f"{origin}: {name}.{key} changes nothing unless {condition}: leave it out, or set that too")
+        raise InputError(
+            f"{origin}: {name}.{key} changes nothing unless {condition}: leave it out, or change the other option"
+        )
     return options
 
 
 def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) -> str:
-    """The first option that will not do, and each kind of value that would."""
-    name = error.errors()[0]["loc"][0]
+    """Describes the first wrong option and the kinds of values that are allowed."""
+    name = str(error.errors()[0]["loc"][0])
     wanted = []
     for fault in (e for e in error.errors() if e["loc"][0] == name):
         entry = [str(part) for part in fault["loc"][1:] if not re.match(r"(int|float|str)$|(list|dict)\[", str(part))]
         kind = fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
         wanted.append(f"entry {entry[0]}: {kind}" if entry else kind)
-    return f"{section}.{name}={values[name]!r} will not do, it should be {' or '.join(dict.fromkeys(wanted))}"
+    return f"{section}.{name}={values[name]!r} is not allowed: it should be {' or '.join(dict.fromkeys(wanted))}"
 
 
 @cache
 def schema_of(cls: type) -> type[BaseModel]:
-    """The pydantic model that checks a dataclass of options."""
+    """Builds the pydantic model that checks the values of a dataclass of options."""
     hints = get_type_hints(cls)
     columns = {
         f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"]))
         for f in fields(cls)
     }
-    return create_model(cls.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **columns)
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # pydantic's overloads take the names of fields for the names of its own keywords
+    return create_model(cls.__name__, __config__=strict, **columns)  # type: ignore[call-overload]
 
 
 def _explain(entry: Any) -> str:
@@ -204,11 +210,12 @@ def _explain(entry: Any) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON schema of the YAML file, for editors that complete and check as one types."""
+    """The JSON schema of the YAML file, with which editors complete and check options."""
     sections = {name: schema_of(cls).model_json_schema() for name, cls in SECTIONS.items()}
     kinds = []
     for name, kind in REGISTRY.items():
-        schema = schema_of(kind.config_class).model_json_schema()
+        config_class: type = kind.config_class
+        schema = schema_of(config_class).model_json_schema()
         schema["properties"] |= {
             "kind": {"const": name, "default": DEFAULT_KIND, "description": kind.reason},
             "preset": {"enum": list(kind.presets), "default": STANDARD, "description": PRESET_REASON},
@@ -225,16 +232,59 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
+    """Replaces the options that the user left open by values that follow from the data."""
+    loss, training = settings.loss, settings.training
+    weights: dict[str, Any] = {}
+    for quantity in QUANTITIES:
+        weight, n_labels = loss.weight(quantity), of_data.n_labels[quantity]
+        if highest(weight) > 0 and n_labels == 0:
+            raise InputError(
+                f"loss.{quantity.name} is above 0, but no training structure has {quantity.some}: set it to 0, "
+                "or correct the keys of the labels in the files"
+            )
+        default = quantity.weight if n_labels else 0.0
+        weights[quantity.name] = default if weight is None else weight
+    if not any(highest(weight) > 0 for weight in weights.values()):
+        raise InputError(
+            "no quantity has both labels and a loss weight above 0, so there is nothing to learn from: raise one of "
+            + ", ".join(f"loss.{quantity.name}" for quantity in QUANTITIES)
+        )
+    if not parts.validation and (training.early_stopping or settings.optimizer.schedule == "plateau"):
+        raise InputError(
+            "training.early_stopping and optimizer.schedule=plateau need validation structures: "
+            "set split.validation or split.validation_file"
+        )
+    neither_limit = training.max_edges is None and training.batch_size is None
+    files: dict[str, Any] = {
+        f"{part}_file": [_absolute(f) for f in getattr(settings.split, f"{part}_file")] for part in PARTS
+    }
+    if settings.split.split_file is not None:
+        files["split_file"] = _absolute(settings.split.split_file)
+    return replace(
+        settings,
+        loss=replace(loss, **weights),
+        model=settings.model.with_mean_neighbors(of_data.mean_neighbors),
+        training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if neither_limit else training,
+        split=replace(settings.split, **files),
+    )
+
+
+def _absolute(file: str) -> str:
+    path, at, index = file.partition("@")
+    return str(Path(path).resolve()) + at + index
+
+
 def to_dict(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """Nested plain values, as in the YAML file."""
+    """The configuration as nested plain values, as in the YAML file."""
     sections = {name: {f.name: getattr(part, f.name) for f in fields(part)} for name, part in _parts(config)}
     sections["model"] = {"kind": config.kind, **sections["model"]}
     return sections
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The complete YAML file, each option with its unit and the reason for its default."""
-    lines = ["# equiforce: every option of this run. Lines may be left out; the defaults then apply."]
+    """The text of the complete YAML file: each option with its value, unit and explanation."""
+    lines = ["# equiforce: all options of a run. You may delete lines; the deleted options then have their defaults."]
     for name, part in _parts(config):
         lines += ["", f"{name}:"]
         if name == "model":

@@ -18,23 +18,35 @@ SYMBOLS = tuple(_TABLE.split())
 
 
 def atomic_number(symbol: str) -> int:
-    """The atomic number of a chemical symbol; raises InputError where there is no such element."""
+    """The atomic number of a chemical symbol; raises InputError if there is no such element."""
     if symbol in SYMBOLS[1:]:
         return SYMBOLS.index(symbol)
     nearest = get_close_matches(symbol.capitalize(), SYMBOLS[1:], n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise InputError(f"There is no chemical element {symbol!r}{hint}")
+    raise InputError(f"There is no chemical element {symbol!r}{hint or ': correct the symbol'}")
 
 
 def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:
-    """The different elements among some atoms, in order of atomic number."""
+    """The symbols of the elements that occur among atoms, in order of atomic number."""
     return [SYMBOLS[z] for z in np.unique(atomic_numbers)]
 
 
 def species_index(
     atomic_numbers: Int[np.ndarray, " atoms"], species: Sequence[str], source: str = "the structure"
 ) -> Int[np.ndarray, " atoms"]:
-    """The place of each atom's element in ``species``; raises InputError for an element that is not there."""
+    """The index in ``species`` of each atom's element.
+
+    Args:
+        atomic_numbers: the atomic numbers [atoms].
+        species: the chemical symbols of a model.
+        source: the name of the structure in messages.
+
+    Returns:
+        The indices [atoms].
+
+    Raises:
+        InputError: an element is not in ``species``.
+    """
     place = np.full(len(SYMBOLS), -1, dtype=np.int64)
     place[[atomic_number(symbol) for symbol in species]] = np.arange(len(species))
     numbers = np.asarray(atomic_numbers, dtype=np.int64)
@@ -45,6 +57,6 @@ def species_index(
         element = SYMBOLS[numbers[atom]] if known[atom] else f"with atomic number {numbers[atom]}"
         raise InputError(
             f"{source}: atom {atom} (counted from 0) is an element {element} that the model does not know: "
-            f"it was trained on {', '.join(species)}"
+            f"it was trained on {', '.join(species)}, so remove the atom or use another model"
         )
     return index

@@ -1,16 +1,16 @@
-"""The errors that a user sees as one sentence."""
+"""The errors that are shown to the user as one sentence."""
 
 
 class InputError(ValueError):
-    """What is wrong, where (file, frame, atom, key), and how to mend it: one sentence, shown without a traceback."""
+    """A wrong input: one sentence says what is wrong, where (file, frame, atom, key), and how to correct it."""
 
 
 class MissingPackageError(InputError):
-    """What is asked for needs a package that is not installed; the sentence says how to install it."""
+    """A request that needs a package that is not installed; the sentence says how to install it."""
 
 
 class DivergedError(ArithmeticError):
-    """A training whose loss is no longer finite: one sentence that says when, and which options to lower.
+    """A training run whose loss is no longer finite: one sentence says when, and which options to lower.
 
-    It is no :class:`InputError`, for nothing is wrong with the input: the same options may do with another seed.
+    It is not an :class:`InputError` because the input is not wrong: the same options may work with another seed.
     """

@@ -1,9 +1,9 @@
-"""The types that cross modules: structures, graphs, labels and predictions. Energies are in eV, lengths in Å."""
+"""The types that cross modules: structures, topologies, graphs and predictions. Energies are in eV, lengths in Å."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +12,23 @@ from torch import Tensor
 
 from equiforce.ase_atoms import AseAtoms, geometry_of, labels_of
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES, Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Structure:
-    """Atoms in space, with the reference labels that are known of them.
+    """Atoms with positions and a cell, and those reference labels that are known.
 
     Args:
         atomic_numbers: [atoms].
         positions: in Å [atoms 3].
-        cell: rows are lattice vectors in Å [3 3]; zeros for a molecule without a box.
+        cell: lattice vectors in Å, one in each row [3 3]; zeros for a molecule without a cell.
         pbc: whether each direction is periodic [3].
         energy: in eV, or None.
         forces: in eV/Å [atoms 3], or None.
         stress: in eV/Å³, positive under tension as in ASE [3 3], or None.
-        group: what errors are grouped by, such as a file's ``config_type``.
-        source: what messages call the structure, such as "train.xyz, frame 12".
+        group: name of the group in tables of errors, such as a file's ``config_type``.
+        source: name of the structure in messages, such as "train.xyz, frame 12".
     """
 
     atomic_numbers: Int[np.ndarray, " atoms"]
@@ -45,59 +46,64 @@ class Structure:
 
     @classmethod
     def from_ase(cls, atoms: AseAtoms, *, labels: bool = True, source: str = "") -> "Structure":
-        """The structure of ASE's atoms. Nothing is computed, and nothing is shared with the atoms.
+        """Convert ASE's atoms to a structure. The calculator computes nothing, and all arrays are copies.
 
-        Labels are the energy, forces and stress that the atoms' calculator has computed of them; results of earlier
-        positions are left out, and so is the stress of atoms without a volume. Constraints do not change the forces.
-        The group is ``info["config_type"]`` or ``info["group"]``. All else that atoms may have is dropped, such as
-        velocities, masses, charges, constraints, and labels under other names, which :func:`equiforce.read` finds.
+        The labels are the energy, forces and stress that the calculator has already computed for these atoms. Results
+        for earlier positions are left out, and so is the stress of atoms without a volume. Constraints do not change
+        the forces. The group is ``info["config_type"]`` or ``info["group"]``. Everything else is left out: velocities,
+        masses, charges, constraints, and labels under other names (:func:`equiforce.read` finds those).
 
         Args:
             atoms: an ``ase.Atoms``.
             labels: whether to take the calculator's results.
-            source: what messages call the structure.
+            source: name of the structure in messages.
 
         Returns:
             A structure in eV and Å.
 
         Raises:
-            InputError: ``atoms`` is no ``ase.Atoms``, or a result has the wrong shape or is not finite.
+            InputError: ``atoms`` is not an ``ase.Atoms``, or a result has the wrong shape or is not finite.
         """
         geometry = geometry_of(atoms)
         return cls(**geometry, **(labels_of(atoms, source or "the atoms") if labels else {}), source=source)
 
+    def label(self, quantity: Quantity) -> float | np.ndarray | None:
+        """The reference value of a quantity, or None if it is not known."""
+        value: float | np.ndarray | None = getattr(self, quantity.name)
+        return value
+
 
 class HaloExchange(ABC):
-    """The communication between the parts of a system that several processes compute together.
+    """The communication between processes that compute one system together, with the names of LAMMPS.
 
-    The last atoms of a part are ghosts: they are neighbours but never centres, and another process computes their
-    features. That process is this one itself where a ghost is the periodic image of an atom of its own. All processes
-    call the same methods in the same order. The names are those of LAMMPS.
+    The last atoms of each process are ghosts. A ghost is a neighbour but never a centre. Its features are those of the
+    atom that it stands for, which another process computes, or the same process if the ghost is a periodic image of one
+    of its own atoms. All processes call the same methods in the same order.
     """
 
-    n_owned: int  # atoms that come before the ghosts
+    n_owned: int  # number of atoms before the ghosts
 
     @abstractmethod
     def forward_comm(self, x: Float[Tensor, "owned features"]) -> Float[Tensor, "atoms features"]:
-        """Returns the features of the owned atoms, followed by those of the ghosts."""
+        """Return the features of the owned atoms, followed by those of the ghosts."""
 
     @abstractmethod
     def reverse_comm(self, g: Float[Tensor, "atoms features"]) -> Float[Tensor, "owned features"]:
-        """Adds what ghosts gathered to the atoms that they stand for: the transpose of :meth:`forward_comm`."""
+        """Add the gradients of ghosts to those of the atoms that they stand for: the transpose of forward_comm."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Topology:
-    """Which atom is the neighbour of which: all that a model needs beside the vectors of the edges.
+    """The atoms and their neighbours: all that a model needs in addition to the edge vectors.
 
-    Every pair occurs twice, once in each direction. Indices are int64.
+    Every pair of neighbours has two edges, one in each direction. Indices are int64.
 
     Args:
-        species: the place of each atom's element in the model's list, not the atomic number [atoms].
-        centers: the atom i that receives the message of each edge [edges]; edges are sorted by it.
-        neighbors: the atom j that sends it [edges].
-        by_neighbor: the order of edges that sorts them by neighbour [edges].
-        halo: where this is one part of a system that several processes compute, its communication with the others.
+        species: index of each atom's element in the model's list of species; not the atomic number [atoms].
+        centers: the atom i that receives the message of each edge; edges are sorted by it [edges].
+        neighbors: the atom j that sends the message of each edge [edges].
+        by_neighbor: the permutation that sorts the edges by neighbour [edges].
+        halo: communication with the other processes, if several processes compute the system; else None.
 
     Raises:
         InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
@@ -114,7 +120,7 @@ class Topology:
 
     def _check(self) -> None:
         kind, device = type(self).__name__, self.species.device
-        n_atoms, n_edges = len(self.species), len(self.centers)
+        n_atoms, n_edges = self.n_atoms, self.n_edges
         for name, tensor, n_rows in (
             ("species", self.species, n_atoms),
             ("centers", self.centers, n_edges),
@@ -122,7 +128,7 @@ class Topology:
             ("by_neighbor", self.by_neighbor, n_edges),
         ):
             check_tensor(tensor, f"{kind}.{name}", torch.int64, (n_rows,), device)
-        if device.type == "cpu" and n_edges:  # on a GPU this would wait for the device
+        if device.type == "cpu" and n_edges:  # on a GPU the check would wait for the device
             for name, tensor, n_rows, rows in (
                 ("centers", self.centers, self.n_centers, "atoms that may be centres"),
                 ("neighbors", self.neighbors, n_atoms, "atoms"),
@@ -136,7 +142,7 @@ class Topology:
 
     @property
     def n_centers(self) -> int:
-        """The number of atoms that have energies and features here: all that are not ghosts."""
+        """The number of atoms that are not ghosts; these have energies and features."""
         return self.n_atoms if self.halo is None else self.halo.n_owned
 
     @property
@@ -148,20 +154,23 @@ class Topology:
         return self.species if self.halo is None else self.species[: self.n_centers]
 
     def select_edges(self, edges: Bool[Tensor, " edges"]) -> "Topology":
-        """The same atoms with some of the edges."""
+        """Return the topology with the same atoms and the selected edges."""
         centers, neighbors, by_neighbor = self._selected(edges)
         return Topology(
             species=self.species, centers=centers, neighbors=neighbors, by_neighbor=by_neighbor, halo=self.halo
         )
 
     def _selected(self, edges: Bool[Tensor, " edges"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Centres, neighbours and the order by neighbour of some of the edges."""
+        """Centers, neighbors and by_neighbor of the selected edges."""
         place = edges.cumsum(0) - 1
         by_neighbor = place[self.by_neighbor[edges[self.by_neighbor]]]
         return self.centers[edges], self.neighbors[edges], by_neighbor
 
     def sorted_by_center(self) -> tuple["Topology", Int[Tensor, " edges"]] | None:
-        """The same edges in order, and that order; None where they are in order already.
+        """Sort the edges by centre.
+
+        Returns:
+            The sorted topology and the permutation that sorts the edges; None if they are sorted already.
 
         Raises:
             InputError: ``by_neighbor`` does not name every edge once.
@@ -169,7 +178,10 @@ class Topology:
         seen = torch.zeros_like(self.by_neighbor, dtype=torch.bool)
         seen[self.by_neighbor] = True
         if not bool(seen.all()):
-            raise InputError(f"{type(self).__name__}.by_neighbor names an edge twice: it has to name every edge once")
+            raise InputError(
+                f"{type(self).__name__}.by_neighbor names an edge twice: it has to name every edge once, as "
+                "neighbors.argsort() does"
+            )
         centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
         if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
             return None
@@ -187,14 +199,14 @@ class Topology:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AtomicGraph(Topology):
-    """A batch of structures: their :class:`Topology`, and where the atoms are. Lengths are in Å and float64.
+    """A batch of structures: their :class:`Topology` and their geometry, float64 in Å.
 
     Args:
         species, centers, neighbors, by_neighbor, halo: as in :class:`Topology`.
-        positions: of each atom [atoms 3].
-        cell: rows are the lattice vectors of each structure [structures 3 3]; zeros for a molecule.
-        shifts: S of each edge, whole numbers of lattice vectors by which the neighbour is displaced [edges 3].
-        structure_of_atom: the place of each atom's structure in ``cell`` [atoms], int64.
+        positions: position of each atom [atoms 3].
+        cell: lattice vectors of each structure, one in each row [structures 3 3]; zeros for a molecule.
+        shifts: S of each edge; the neighbour is displaced by this whole number of each lattice vector [edges 3].
+        structure_of_atom: index of each atom's structure, int64 [atoms].
 
     Raises:
         InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
@@ -206,11 +218,11 @@ class AtomicGraph(Topology):
     structure_of_atom: Int[Tensor, " atoms"]
 
     def __post_init__(self) -> None:
-        self._check()  # not super(): a class with slots is made twice, and super() would mean the first one
+        self._check()  # super() fails here: dataclass(slots=True) replaces the class, and super() means the original
         kind, device = type(self).__name__, self.species.device
         for name, tensor, shape in (
             ("positions", self.positions, (self.n_atoms, 3)),
-            ("cell", self.cell, (len(self.cell), 3, 3)),
+            ("cell", self.cell, (self.n_structures, 3, 3)),
             ("shifts", self.shifts, (self.n_edges, 3)),
         ):
             check_tensor(tensor, f"{kind}.{name}", torch.float64, shape, device)
@@ -223,17 +235,17 @@ class AtomicGraph(Topology):
         return self.cell.shape[0]
 
     def edge_vectors(self) -> Float[Tensor, "edges 3"]:
-        """r_ij = r_j + S·cell − r_i, from centre to neighbour, in Å."""
+        """Compute r_ij = r_j + S·cell − r_i, from centre to neighbour, in Å."""
         vectors = self.positions[self.neighbors] - self.positions[self.centers]
         if self.n_structures == 1:
             return torch.addmm(vectors, self.shifts, self.cell[0])
         structure = self.structure_of_atom[self.centers]
-        for axis in range(3):  # one by one: a cell for each edge would be the largest thing in memory
+        for axis in range(3):  # one axis at a time, because a cell for each edge would need more memory than all else
             vectors = torch.addcmul(vectors, self.shifts[:, axis : axis + 1], self.cell[structure, axis])
         return vectors
 
     def part(self, atoms: Bool[Tensor, " atoms"], edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
-        """Some of the atoms and some of the edges between them, in the order that they have here; every cell."""
+        """Return the graph of the selected atoms and of the selected edges, with all cells and in the same order."""
         place = atoms.cumsum(0) - 1
         centers, neighbors, by_neighbor = self._selected(edges)
         return AtomicGraph(
@@ -248,14 +260,15 @@ class AtomicGraph(Topology):
         )
 
     def volumes(self) -> Float[Tensor, " structures"]:
-        """Volume of each cell in Å³, zero where there is none."""
-        return torch.linalg.det(self.cell).abs()
+        """Compute the volume of each structure in Å³; it is zero without a cell."""
+        determinants: Tensor = torch.linalg.det(self.cell)
+        return determinants.abs()
 
     def atoms_per_structure(self) -> Int[Tensor, " structures"]:
         return torch.bincount(self.structure_of_atom, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> "AtomicGraph":
-        """The same graph on a device; itself where it is there already."""
+        """Move the graph to a device; a graph that is on the device already is returned as it is."""
         if self.species.device == torch.device(device):
             return self
         tensors = (field.name for field in fields(self) if field.name != "halo")
@@ -263,19 +276,19 @@ class AtomicGraph(Topology):
 
 
 def check_tensor(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raises InputError, which names the tensor, where its dtype, shape or device is not the one that is wanted."""
+    """Raise InputError if a tensor does not have the given dtype, shape and device."""
     if tensor.dtype != dtype:
         have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-        raise InputError(f"{name} is {have}, and has to be {want}: convert it with .to(torch.{want})")
+        raise InputError(f"{name} is {have}, but has to be {want}: convert it with .to(torch.{want})")
     if tensor.shape != shape:
-        raise InputError(f"{name} has the shape {list(tensor.shape)}, and has to have {list(shape)}")
+        raise InputError(f"{name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
     if tensor.device != device:
-        raise InputError(f"{name} is on {tensor.device}, and other tensors are on {device}: move all to one device")
+        raise InputError(f"{name} is on {tensor.device}, but other tensors are on {device}: move all to one device")
 
 
 def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
-    """Raises InputError where a number of an index is not one of 0 ... ``n_rows`` - 1."""
-    if not len(index):
+    """Raise InputError if an index is not between 0 and ``n_rows`` - 1."""
+    if not index.shape[0]:
         return
     low, high = (bound.item() for bound in index.aminmax())
     if low < 0 or high >= n_rows:
@@ -283,61 +296,84 @@ def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
         raise InputError(f"{name} holds {wrong}, but there are {n_rows} {rows}, counted from 0")
 
 
-class Labels(NamedTuple):
-    """Reference values of a batch; None where no structure has one. Entries whose mask is False are zero and unused.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The results of a potential for a batch; None is a result that was not requested or does not exist.
 
     Args:
-        energy: in eV [structures].
-        forces: in eV/Å [atoms 3].
-        stress: in eV/Å³, positive under tension [structures 3 3].
-        has_energy, has_forces, has_stress: which structures have the label [structures].
-    """
-
-    energy: Float[Tensor, " structures"] | None
-    forces: Float[Tensor, "atoms 3"] | None
-    stress: Float[Tensor, "structures 3 3"] | None
-    has_energy: Bool[Tensor, " structures"]
-    has_forces: Bool[Tensor, " structures"]
-    has_stress: Bool[Tensor, " structures"]
-
-    def to(self, device: torch.device | str) -> "Labels":
-        return Labels(*(None if value is None else value.to(device, non_blocking=True) for value in self))
-
-
-class Prediction(NamedTuple):
-    """What a potential says of a batch; None means that it was not asked for, or does not exist.
-
-    Args:
-        energy: of each structure in eV [structures].
-        energies: of each atom in eV [atoms].
+        energy: energy of each structure in eV [structures].
+        energies: energy of each atom that is not a ghost in eV [atoms].
         forces: in eV/Å [atoms 3].
         virial: −dE/dε in eV [structures 3 3].
         stress: in eV/Å³, positive under tension [structures 3 3]; None unless every structure has a volume.
     """
 
     energy: Float[Tensor, " structures"]
-    energies: Float[Tensor, " atoms"]
-    forces: Float[Tensor, "atoms 3"] | None
-    virial: Float[Tensor, "structures 3 3"] | None
-    stress: Float[Tensor, "structures 3 3"] | None
+    energies: Float[Tensor, " centers"]
+    forces: Float[Tensor, "atoms 3"] | None = None
+    virial: Float[Tensor, "structures 3 3"] | None = None
+    stress: Float[Tensor, "structures 3 3"] | None = None
+
+    def of(self, quantity: Quantity) -> Tensor | None:
+        """The values of a quantity, one row for each structure or atom; None if there are none."""
+        values: Tensor | None = getattr(self, quantity.name)
+        return values
+
+    def split(self, n_atoms: Sequence[int]) -> "list[Prediction]":
+        """Split the prediction into one for each structure, on the CPU and without gradients.
+
+        Args:
+            n_atoms: number of atoms of each structure.
+        """
+        sizes = {True: list(n_atoms), False: [1] * len(n_atoms)}
+        parts: dict[str, Sequence[Any]] = {
+            name: [None] * len(n_atoms) if value is None else torch.split(value.detach().cpu(), sizes[of_atoms])
+            for name, of_atoms, value in self._fields()
+        }
+        return [replace(self, **{name: values[k] for name, values in parts.items()}) for k in range(len(n_atoms))]
+
+    def in_larger(self, atoms: Bool[Tensor, " all"]) -> "Prediction":
+        """Extend the prediction to a larger graph.
+
+        Args:
+            atoms: which atoms of the larger graph this prediction is for; the others get zeros.
+        """
+
+        def enlarged(value: Tensor) -> Tensor:
+            return value.new_zeros(len(atoms), *value.shape[1:]).index_put((atoms,), value)
+
+        per_atom = {name: value for name, of_atoms, value in self._fields() if of_atoms and value is not None}
+        return replace(self, **{name: enlarged(value) for name, value in per_atom.items()})
+
+    def __add__(self, other: "Prediction") -> "Prediction":
+        """Add the predictions for two disjoint sets of the atoms of one graph."""
+        pairs = zip(self._fields(), other._fields(), strict=True)
+        sums: dict[str, Any] = {name: None if a is None or b is None else a + b for (name, _, a), (_, _, b) in pairs}
+        return replace(self, **sums)
+
+    def _fields(self) -> Iterator[tuple[str, bool, Tensor | None]]:
+        """Yield the name of each field, whether its rows are atoms, and its value."""
+        of_atoms = {"energies", *(quantity.name for quantity in QUANTITIES if quantity.of_atoms)}
+        for field in fields(self):
+            yield field.name, field.name in of_atoms, getattr(self, field.name)
 
 
 def without_edges(species: Int[Tensor, " atoms"]) -> Topology:
-    """Atoms of these species, each alone."""
+    """Make the topology of isolated atoms of these species."""
     return Topology(species=species, centers=species[:0], neighbors=species[:0], by_neighbor=species[:0])
 
 
 def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-    """One graph that holds several, side by side; gradients flow back to each.
+    """Join several graphs into one; gradients flow back to each of them.
 
     Args:
-        graphs: at least one.
+        graphs: at least one graph.
 
     Returns:
-        The atoms, edges and structures of all graphs, one graph after the other.
+        A graph with the atoms, edges and structures of all graphs, one graph after the other.
 
     Raises:
-        InputError: a graph has ghosts, and so is only a part of a system.
+        InputError: a graph has ghosts, which means that it is only a part of a system.
     """
     if len(graphs) == 1:
         return graphs[0]
@@ -358,32 +394,4 @@ def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         neighbors=offset("neighbors", atoms),
         shifts=torch.cat([g.shifts for g in graphs]),
         by_neighbor=offset("by_neighbor", edges),
-    )
-
-
-def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.float64) -> Labels:
-    """The labels of several structures in the layout of :func:`batch`."""
-
-    def known(name: str) -> Tensor:
-        return torch.tensor([getattr(s, name) is not None for s in structures])
-
-    def stack(name: str, shape_of_absent) -> Tensor | None:
-        values = [getattr(s, name) for s in structures]
-        if all(value is None for value in values):
-            return None
-        filled = [
-            np.zeros(shape_of_absent(s)) if value is None else np.asarray(value)
-            for s, value in zip(structures, values, strict=True)
-        ]
-        return torch.as_tensor(np.concatenate(filled), dtype=dtype)
-
-    energies = [[0.0 if s.energy is None else s.energy] for s in structures]
-    stress = stack("stress", lambda _: (3, 3))
-    return Labels(
-        energy=torch.tensor(energies, dtype=dtype).flatten() if bool(known("energy").any()) else None,
-        forces=stack("forces", lambda s: (len(s), 3)),
-        stress=None if stress is None else stress.reshape(len(structures), 3, 3),
-        has_energy=known("energy"),
-        has_forces=known("forces"),
-        has_stress=known("stress"),
     )

@@ -1,4 +1,4 @@
-"""The machine that something was measured on."""
+"""The processor of this machine, which reports of measurements name."""
 
 import os
 import platform
@@ -14,5 +14,5 @@ def cpu_model() -> str:
 
 
 def n_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

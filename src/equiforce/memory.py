@@ -1,4 +1,4 @@
-"""How much memory energies, forces and training take, known before they start, and how much there is."""
+"""Estimates the memory that energies, forces and training need, and finds how much is available."""
 
 import math
 from collections.abc import Iterator
@@ -13,42 +13,49 @@ from equiforce.potential import EDGES_AT_ONCE, Potential
 
 GB = 1e9
 DOUBLE = 8  # bytes of a float64
-# What an allocator holds beyond what tensors fill, since freed memory lies in pieces that do not fit: measured with
-# glibc as 1.1 to 1.5, for 1,500 to 12,000 atoms
+# The memory that an allocator holds, relative to that of the tensors, because freed memory is fragmented. With glibc it
+# was measured as 1.1 to 1.5 for 1,500 to 12,000 atoms.
 ALLOCATOR = 1.45
-OF_EVERY_ATOM = 24 * DOUBLE  # bytes: energy, forces, labels
-OF_EVERY_EDGE = 3 * DOUBLE  # bytes: its vector
-OF_EVERY_WEIGHT = 4  # beside a weight: its gradient, the optimiser's two moments, its average
-ZBL = 20 * DOUBLE  # bytes of an edge, and as many again in training
-SHARE = 0.9  # of what is free: the rest of the program, and other programs, grow too
+OF_EVERY_ATOM = 24 * DOUBLE  # bytes of an atom: energy, forces, labels
+OF_EVERY_EDGE = 3 * DOUBLE  # bytes of an edge: its vector
+OF_EVERY_WEIGHT = 4  # numbers besides a weight: its gradient, two moments of the optimizer, its moving average
+ZBL = 20 * DOUBLE  # bytes of an edge for the repulsion of nuclei; training needs twice as many
+SHARE = 0.9  # of the free memory, because the rest of this program and other programs may grow
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
 
 
 class StepMemory(NamedTuple):
-    """What a step of a potential takes, beyond the graph and the weights that were there before it."""
+    """The memory that a step of a potential needs in addition to its graph and weights."""
 
     footprint: Footprint
-    edges_at_once: float  # of those that a large graph has
+    edges_at_once: float  # the largest number of edges that are computed at the same time
 
     def bytes(self, n_atoms: int, n_edges: int) -> float:
-        """At the peak, for a graph of this size; a little more than what is measured."""
-        lasting = max(a * n_atoms + e * n_edges for a, e in self.footprint.moments)
+        """The peak memory in bytes for a graph of this size; slightly above measured values."""
+        lasting = max(per_atom * n_atoms + per_edge * n_edges for per_atom, per_edge in self.footprint.moments)
         passing = self.footprint.passing * min(n_edges, self.edges_at_once)
         return ALLOCATOR * (lasting + passing + self.footprint.fixed)
 
 
 def footprint(potential: Potential, *, training: bool = False) -> StepMemory:
-    """What energies and forces take, or with ``training`` the gradient of a loss of both.
+    """The memory of a step of a potential, which is that of its model and of the potential itself.
 
-    That of the model, and what the potential adds: vectors, energies and forces, the repulsion of nuclei, and in
-    training what belongs to the weights.
+    The potential adds edge vectors, energies and forces, the repulsion of nuclei, and in training the gradients and
+    moments of the weights.
+
+    Args:
+        potential: the potential.
+        training: whether a step computes the gradient of a loss of energies and forces, or energies and forces only.
+
+    Returns:
+        The memory as a function of the size of the graph.
     """
     own, of_edge = potential.model.footprint(training=training), float(OF_EVERY_EDGE)
     fixed, passing = own.fixed, own.passing
     if training:
         fixed += OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
     repulsion = 0 if potential.zbl is None else (2 * ZBL if training else ZBL)
-    if passing:  # the repulsion of nuclei is counted as the model counts its own edges
+    if passing:  # the repulsion of nuclei is computed for the same edges as the model
         passing += repulsion
     else:
         of_edge += repulsion
@@ -59,34 +66,44 @@ def footprint(potential: Potential, *, training: bool = False) -> StepMemory:
 
 
 def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
-    """Says what a training step on the largest batch takes and what there is.
+    """Compares the memory that a training step on the largest batch needs with the available memory.
+
+    Args:
+        potential: the potential, on the device of the training.
+        n_atoms: the number of atoms in the largest batch.
+        n_edges: the number of edges in the largest batch.
+
+    Returns:
+        A sentence for the user with both.
 
     Raises:
-        InputError: what its tensors fill is more than what is available.
+        InputError: the tensors of the step need more than the available memory.
     """
-    need, free = footprint(potential, training=True).bytes(n_atoms, n_edges), available(potential.device)
+    need = footprint(potential, training=True).bytes(n_atoms, n_edges)
+    free = available(potential.device)
     if free is not None and need / ALLOCATOR > free:
         raise InputError(
             f"a training step on the largest batch ({n_atoms:,} atoms, {n_edges:,} pairs) needs about {in_words(need)} "
             f"of memory, but {in_words(free)} are available: lower training.batch_size or training.max_edges, or "
-            "take a smaller model"
+            "use a smaller model"
         )
-    return f"about {in_words(need)} a step for the largest batch, {in_words(free)} available"
+    return f"a training step on the largest batch needs about {in_words(need)}; available: {in_words(free)}"
 
 
 def in_words(n_bytes: float | None) -> str:
-    """A number of bytes with its unit."""
+    """A number of bytes in MB or GB, with the unit."""
     if n_bytes is None:
         return "an unknown amount"
     return f"{n_bytes / GB:.1f} GB" if n_bytes >= 0.1 * GB else f"{n_bytes / 1e6:.2g} MB"
 
 
 def available(device: torch.device | str) -> float | None:
-    """The bytes that may be used on a device, nine tenths of what is free; None where nothing says so."""
-    device, free = torch.device(device), None
+    """The memory in bytes that may be used on a device, nine tenths of what is free; None if it is unknown."""
+    device = torch.device(device)
+    free: float | None = None
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # and what torch has taken from the device but not given out
+        # torch can use what it has reserved on the device but not allocated
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     elif device.type == "cpu":
         free = of_machine()
@@ -94,7 +111,7 @@ def available(device: torch.device | str) -> float | None:
 
 
 def of_machine(root: Path = Path("/")) -> float | None:
-    """What Linux calls available, or less where a container or a batch job is allowed less; None elsewhere."""
+    """The free memory in bytes: what Linux calls available, or less if a control group limits it; None if unknown."""
     try:
         known = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
         free = 1024.0 * int(known["MemAvailable"].split()[0])
@@ -104,7 +121,7 @@ def of_machine(root: Path = Path("/")) -> float | None:
 
 
 def _rooms(root: Path) -> Iterator[float]:
-    """What each control group above this process leaves of its limit."""
+    """Yields the remaining memory in bytes of each control group (container, batch job) that contains this process."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -127,6 +144,6 @@ def _rooms(root: Path) -> Iterator[float]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Bytes of files that the kernel keeps in memory while nobody needs it, which count as used."""
+    """The bytes of cached files that count as used memory, but that the kernel frees on demand."""
     known = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return int(known.get("total_inactive_file", known.get("inactive_file", 0)))

@@ -1,4 +1,4 @@
-"""One file for a model: safetensors weights, and JSON that says what they are. Reading one never executes code."""
+"""Model files: safetensors weights with a JSON header that describes the potential. Reading one never executes code."""
 
 import copy
 import json
@@ -19,13 +19,14 @@ from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential, evaluating
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, Quantity, requested
 
 FORMAT = 2
-RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}  # since format 1
-UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive under tension"}
+# the names of format 1 -> the names of format 2
+RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
-TOLERANCE_OF_FORMAT_1 = 1e-6  # its float64 models had knots that were rounded to float32
+TOLERANCE_OF_FORMAT_1 = 1e-6  # in this format, knots of float64 models were rounded to float32
 HEADER = {"format": int, "potential": dict, "units": dict, "references": list, "about": dict}
 DESCRIPTION = {
     "kind": str,
@@ -38,12 +39,16 @@ DESCRIPTION = {
     "atomic_energies": list,
     "scale": list,
 }
-REFERENCE_ATOMS = 12  # of each stored piece: enough for every path, few enough for milliseconds
-MARGIN = 2.5  # Å of vacuum around a piece that is given a periodic cell
+REFERENCE_ATOMS = 12  # in each reference structure: enough to use every path, and computed in milliseconds
+MARGIN = 2.5  # Å of vacuum around the atoms of a periodic reference structure
 
 
 def build_potential(description: dict[str, Any]) -> Potential:
-    """The potential of a description (:func:`describe`), with random weights."""
+    """Builds the potential of a description (see :func:`describe`) with random weights.
+
+    Raises:
+        InputError: the kind of the model, an option or the dtype is unknown or wrong.
+    """
     kind = REGISTRY.find(description["kind"])
     species = description["species"]
     if description["dtype"] not in DTYPES:
@@ -63,7 +68,7 @@ def build_potential(description: dict[str, Any]) -> Potential:
 
 
 def describe(potential: Potential) -> dict[str, Any]:
-    """Everything but the weights that :func:`build_potential` needs to make this potential again."""
+    """The description from which :func:`build_potential` builds the potential again, without its weights."""
     return {
         "kind": REGISTRY.kind_of(potential.model),
         "config": asdict(potential.model.config),
@@ -80,59 +85,68 @@ def describe(potential: Potential) -> dict[str, Any]:
 def save(
     path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any] | None = None
 ) -> None:
-    """Writes a model file in one piece: whoever reads ``path`` meanwhile finds the old file or the new one.
+    """Writes a model file atomically: a simultaneous reader of ``path`` gets either the old file or the new one.
 
     Args:
-        path: where to; by custom it ends in ``.eqf``.
-        potential: what to save.
-        references: real structures; small pieces of them are stored with their energies, forces and stress, and every
-            loader computes them again.
-        about: what ``equiforce info`` shows: statistics, training, errors.
+        path: the file to write; its name usually ends in ``.eqf``.
+        potential: the potential to save.
+        references: real structures. Small pieces of them are stored together with their predictions, which
+            :func:`load` computes again to check the potential.
+        about: statistics, training and errors, which ``equiforce info`` shows.
 
     Raises:
-        InputError: a structure holds an element that the potential does not know.
+        InputError: a structure contains an element that the potential does not know.
     """
     target = Path(path)
     header = {
         "format": FORMAT,
         "potential": describe(potential),
-        "units": UNITS,
+        "units": stored_units(),
         "references": [as_reference(potential, s) for s in small_pieces(references)],
         "about": about or {},
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
     unfinished = target.with_name(target.name + ".part")
-    # not safetensors' own save_file, whose files nobody but their owner may read
+    # safetensors' own save_file makes files that only their owner may read
     unfinished.write_bytes(to_bytes(weights, metadata={"equiforce": json.dumps(header)}))
     unfinished.replace(target)
 
 
+def stored_units() -> dict[str, str]:
+    """The units of energy, length and all quantities, in which the file stores reference values."""
+    in_words = {q.name: f"{q.unit}, {q.sign}" if q.sign else q.unit for q in QUANTITIES}
+    return {ENERGY.name: ENERGY.unit, "length": "Å", **in_words}
+
+
 def read_header(path: Path | str) -> dict[str, Any]:
-    """The JSON of a model file, in the words of today's format.
+    """Reads and checks the header of a model file; old formats are converted to the current one.
 
     Raises:
-        InputError: there is no such file, it is no model file, or a newer equiforce wrote it.
+        InputError: there is no such file, it is not a model file, or a newer equiforce wrote it.
     """
     header = read_stored_header(path)
     if header["format"] > FORMAT:
         raise InputError(f"{path} was written by a newer equiforce (file format {header['format']}): upgrade equiforce")
-    if isinstance(header.get("potential"), dict):
-        header["potential"] = {RENAMED.get(name, name): value for name, value in header["potential"].items()}
-    for part, kinds in ((header, HEADER), (header.get("potential"), DESCRIPTION)):
+    description = header.get("potential")
+    if isinstance(description, dict):
+        header["potential"] = description = {RENAMED.get(name, name): value for name, value in description.items()}
+    for part, kinds in ((header, HEADER), (description or {}, DESCRIPTION)):
         if wrong := [name for name, kind in kinds.items() if not isinstance(part.get(name), kind)]:
-            raise InputError(f"{path} is damaged, for its header has no proper {wrong[0]}: train or copy it again")
+            raise InputError(
+                f"{path} is damaged because {wrong[0]!r} in its header is missing or wrong: train or copy it again"
+            )
     return header
 
 
 def read_stored_header(path: Path | str) -> dict[str, Any]:
-    """The JSON of a model file as it was written; its ``format`` is an integer, and nothing else is checked.
+    """Reads the header of a model file as it was written, and checks only that its ``format`` is an integer.
 
     Raises:
-        InputError: there is no such file, or it is no model file.
+        InputError: there is no such file, or it is not a model file.
     """
     if not Path(path).is_file():
         raise InputError(
-            f"there is no model file {path}: give the .eqf file that equiforce train left in its run folder"
+            f"there is no model file {path}: give the .eqf file that equiforce train wrote into its run folder"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -144,7 +158,7 @@ def read_stored_header(path: Path | str) -> dict[str, Any]:
 
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a person wants to know of a model file, from its header: names and values."""
+    """The names and values that ``equiforce info`` shows of a model file, from its header."""
     described, about = header["potential"], header["about"]
     species, config = described["species"], described["config"]
     energies = ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True))
@@ -168,23 +182,23 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
     if made := about.get("made"):
         rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
-    return [*rows, ("reference structures", f"{len(header['references'])}, computed again at every load")]
+    return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
 
 
 def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
-    """The potential in a model file, after it has reproduced the file's reference values.
+    """Loads the potential of a model file and checks that it reproduces the reference values in the file.
 
     Args:
         path: the ``.eqf`` file.
-        device: where it shall compute.
-        dtype: ``float32`` or ``float64`` for the weights; as they were saved if None.
+        device: the device to load the potential onto.
+        dtype: ``float32`` or ``float64`` for the weights; None keeps that of the file.
 
     Returns:
-        The potential in evaluation mode. Its weights do not require grad: ``potential.train().requires_grad_()``
+        The potential in evaluation mode. Its weights do not require grad; ``potential.train().requires_grad_()``
         makes all of them trainable.
 
     Raises:
-        InputError: if the file cannot be read, or this machine computes other numbers than the one that saved it.
+        InputError: the file cannot be read, or this machine computes other values than the one that saved the file.
     """
     header, device = read_header(path), _usable(device)
     try:
@@ -200,36 +214,40 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
     try:
         potential.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path}: the weights do not fit the model that it describes, so it is damaged") from error
+        raise InputError(
+            f"{path} is damaged because its weights do not fit the model that it describes: train or copy it again"
+        ) from error
     saved = potential.dtype
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"weights cannot be of dtype {dtype!r}: choose {' or '.join(DTYPES)}")
-    potential.model.to(DTYPES.get(dtype, saved))
+    potential.model.to(saved if dtype is None else DTYPES[dtype])
     potential.to(device).eval().requires_grad_(False)
     try:
         tolerance = max(TOLERANCE[saved], TOLERANCE[potential.dtype])
         if header["format"] == 1:
             tolerance = max(tolerance, TOLERANCE_OF_FORMAT_1)
-        verify(potential, header["references"], tolerance, str(path))
+        verify(potential, header, tolerance, str(path))
     except InputError:
         raise
     except (TypeError, ValueError, LookupError) as error:
-        raise InputError(f"{path} is damaged, for its reference structures are none: train or copy it again") from error
+        raise InputError(
+            f"{path} is damaged because its reference structures are wrong: train or copy it again"
+        ) from error
     return potential
 
 
 def load_or_take(model: Path | str | Potential, device: str | torch.device | None = None) -> Potential:
-    """The potential of a model file, or a potential that a caller has, for an engine that computes on a device.
+    """Returns a potential on a device, from a model file or from a potential.
 
     Args:
         model: the path of a model file, or a potential.
-        device: None leaves a potential where it is, and loads a file onto the CPU.
+        device: the device; None keeps the device of a potential, and loads a file onto the CPU.
 
     Returns:
-        The given potential itself where it is on the device, and a copy of it otherwise: the caller's does not move.
+        The given potential itself if it is on the device; otherwise a copy, so that the given one does not move.
 
     Raises:
-        InputError: as :func:`load`, or torch cannot compute on the device.
+        InputError: the file cannot be loaded (see :func:`load`), or torch cannot compute on the device.
     """
     if not isinstance(model, Potential):
         return load(model, "cpu" if device is None else device)
@@ -239,43 +257,63 @@ def load_or_take(model: Path | str | Potential, device: str | torch.device | Non
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """A device on which this machine's torch can compute."""
+    """Checks that torch can compute on a device of this machine; raises InputError otherwise."""
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"torch cannot compute on '{device}' here: say cpu, or cuda where there is a GPU") from error
+        raise InputError(f"torch cannot compute on '{device}' here: give cpu, or cuda if there is a GPU") from error
 
 
-def verify(potential: Potential, references: list[dict[str, Any]], tolerance: float, path: str) -> None:
-    """Computes the reference structures again and refuses to go on with other numbers."""
-    for number, reference in enumerate(references):
+def verify(potential: Potential, header: dict[str, Any], tolerance: float, path: str) -> None:
+    """Computes the reference structures again and compares the results with those in the file.
+
+    Quantities that were added to equiforce after the file was written are not compared.
+
+    Args:
+        potential: the loaded potential.
+        header: the header of the file.
+        tolerance: the allowed difference, relative to the larger of 1 and the largest force or scale. Energies are
+            compared per atom.
+        path: the name of the file in messages.
+
+    Raises:
+        InputError: a result differs.
+    """
+    stored = [quantity for quantity in QUANTITIES if quantity.name in header["units"]]
+    for number, reference in enumerate(header["references"]):
         now = as_reference(potential, structure_of(reference))
-        size = max(1.0, np.abs(reference["forces"]).max(), potential.scale.max().item())
-        for quantity, per in (("energy", len(reference["atomic_numbers"])), ("forces", 1), ("stress", 1)):
-            if reference[quantity] is None:
+        size = max(1.0, np.abs(reference[FORCES.name]).max(), potential.scale.max().item())
+        for quantity in stored:
+            if reference[quantity.name] is None:
                 continue
-            difference = np.abs(np.subtract(now[quantity], reference[quantity])).max() / per
+            divisor = len(reference["atomic_numbers"]) if quantity.logged.per_atom else 1
+            difference = np.abs(np.subtract(now[quantity.name], reference[quantity.name])).max() / divisor
             if not difference <= tolerance * size:
                 raise InputError(
-                    f"{path}: this machine gives another {quantity} for reference structure {number} than the one that "
-                    f"saved the model (by {difference:.1e} {UNITS[quantity].split(',')[0]}): do not use it here, "
-                    "and report this with the versions of torch and equiforce"
+                    f"{path}: this machine gives another {quantity.name} for reference structure {number} than the "
+                    f"machine that saved the model (difference {difference:.1e} {quantity.unit}): do not use the model "
+                    "here, and report this with the versions of torch and equiforce"
                 )
 
 
 def as_reference(potential: Potential, structure: Structure) -> dict[str, Any]:
-    """The structure with the energy, forces and stress of ``potential``, ready for JSON."""
+    """A structure with all predictions of ``potential`` for it, as plain values for JSON."""
     graph = build_graph(structure, potential.species, potential.cutoff).to(potential.device)
     with evaluating(potential):
-        prediction = potential(graph, stress=True)
+        prediction = potential(graph, **requested(QUANTITIES))
+
+    def plain(quantity: Quantity) -> Any:
+        values = prediction.of(quantity)
+        if values is None:
+            return None
+        return values.tolist() if quantity.of_atoms else values[0].tolist()
+
     return {
         "atomic_numbers": structure.atomic_numbers.tolist(),
         "positions": structure.positions.tolist(),
         "cell": structure.cell.tolist(),
         "pbc": structure.pbc.tolist(),
-        "energy": prediction.energy.item(),
-        "forces": prediction.forces.tolist(),
-        "stress": None if prediction.stress is None else prediction.stress[0].tolist(),
+        **{quantity.name: plain(quantity) for quantity in QUANTITIES},
     }
 
 
@@ -290,7 +328,7 @@ def structure_of(reference: dict[str, Any]) -> Structure:
 
 
 def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
-    """A few structures that together hold every element."""
+    """A few of the structures that together contain all elements."""
     chosen: list[Structure] = []
     missing = {int(z) for s in structures for z in s.atomic_numbers}
     for structure in structures:
@@ -302,7 +340,11 @@ def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
 
 
 def small_pieces(structures: Sequence[Structure]) -> list[Structure]:
-    """The surroundings of an atom of each element, once alone and once in a small periodic cell."""
+    """Cuts reference structures out of structures.
+
+    Returns:
+        For one atom of each element, its nearest atoms twice: without a cell, and in a small periodic cell.
+    """
     pieces: list[Structure] = []
     found: set[int] = set()
     firsts = ((s, i, z) for s in structures for i, z in enumerate(s.atomic_numbers.tolist()))

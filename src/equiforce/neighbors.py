@@ -1,4 +1,4 @@
-"""Which atoms lie closer than the cutoff: positions and cell to pairs, sorted by centre. The only home of vesin."""
+"""The neighbour search: pairs of atoms within the cutoff, sorted by centre. Only this module uses vesin."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,17 +12,17 @@ from equiforce.elements import species_index
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Structure
 
-COINCIDENT = 0.1  # Å; atoms closer than this are an error everywhere, for the shortest bond, that of H2, is 0.74 Å
+COINCIDENT = 0.1  # Å; closer atoms are an error everywhere, because the shortest bond, that of H2, is 0.74 Å long
 COINCIDENT_SEARCH = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff
-FLAT = 0.1  # Å; the least thickness of a periodic cell
-SMALL_MOLECULE = 64  # atoms; up to here all distances cost less than a search
-# vesin's grid of cells hangs or divides by zero beyond these
+FLAT = 0.1  # Å; the smallest thickness of a periodic cell
+SMALL_MOLECULE = 64  # atoms; up to this size, computing all distances is faster than a search
+# vesin hangs or divides by zero beyond these limits
 LARGEST_EXTENT = 1e4  # Å
 LARGEST_COORDINATE = 1e7  # Å
 
 
 class Pairs(NamedTuple):
-    """Pairs of atoms closer than a cutoff, both ways round, sorted by centre; the images of an atom itself included."""
+    """Pairs of atoms within a cutoff in both directions, sorted by centre; an atom pairs with its own images too."""
 
     centers: Int[np.ndarray, " edges"]
     neighbors: Int[np.ndarray, " edges"]
@@ -37,13 +37,19 @@ def find_pairs(
     cutoff: float,
     source: str = "the structure",
 ) -> Pairs:
-    """All pairs closer than ``cutoff`` (Å), in an order that depends on the arguments alone.
+    """Find all pairs within the cutoff; the order of the pairs is reproducible.
 
-    Atoms may lie outside the cell, and the cell may be skewed or smaller than the cutoff. Cell vectors of directions
-    that are not periodic play no part.
+    Atoms may lie outside the cell, and the cell may be skewed or smaller than the cutoff.
+
+    Args:
+        positions: in Å [atoms 3].
+        cell: lattice vectors in Å, one in each row [3 3]; those of directions that are not periodic are ignored.
+        pbc: whether each direction is periodic [3].
+        cutoff: in Å.
+        source: name of the structure in messages.
 
     Raises:
-        InputError: positions or cell are not finite, the cell is flat, or the atoms are absurdly far apart.
+        InputError: positions or cell are not finite, the cell is flat, or the structure is too wide.
     """
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
@@ -56,18 +62,19 @@ def find_pairs(
 
 
 def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> AtomicGraph:
-    """The graph of one structure, in float64 on the CPU.
+    """Build the graph of one structure, in float64 on the CPU.
 
     Args:
         structure: positions and cell in Å.
-        species: the model's chemical symbols, ``potential.species``; ``graph.species`` counts along them.
+        species: the model's chemical symbols, ``potential.species``; ``graph.species`` is the index into this list.
         cutoff: in Å, ``potential.cutoff``.
 
     Returns:
-        The atoms, and every pair of them or of their images that is closer than the cutoff. No tensor requires grad.
+        A graph with an edge for every pair of atoms, or of their periodic images, within the cutoff. No tensor requires
+        grad.
 
     Raises:
-        InputError: an element that the model does not know, coincident atoms, positions that are not finite.
+        InputError: the model does not know an element, atoms coincide, or positions are not finite.
     """
     source = structure.source or "the structure"
     index = species_index(structure.atomic_numbers, species, source)
@@ -78,7 +85,7 @@ def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> 
 
 
 def refuse_coincident(structure: Structure) -> None:
-    """Raises InputError where two atoms, or an atom and its own image, are closer than ``COINCIDENT``."""
+    """Raise InputError if two atoms, or an atom and its own image, are closer than ``COINCIDENT``."""
     source, positions = structure.source or "the structure", structure.positions
     if len(structure) <= SMALL_MOLECULE and not structure.pbc.any():
         _check_geometry(positions, structure.cell, structure.pbc, source)
@@ -108,16 +115,17 @@ def coincidence(i: int, j: int, distance: float, numbers: str = "counted from 0"
 
 
 class VerletList:
-    """The graph of moving atoms, searched anew only when a pair may have come within the cutoff unseen.
+    """The graph of moving atoms, with a new neighbour search only when the last one may miss a pair.
 
-    The search reaches ``skin`` further than the cutoff, and holds for as long as no atom has moved by half of that
-    (Verlet 1967, doi:10.1103/PhysRev.159.98); a strain of the cell is counted in, so that a barostat does not cause a
-    search at every step.
+    The search finds pairs within the cutoff plus ``skin``. Its result is valid until an atom has moved by half of the
+    skin (Verlet 1967, doi:10.1103/PhysRev.159.98). The strain of the cell is taken into account, so that a barostat
+    does not cause a search at every step.
 
     Args:
-        species_index: the species of each atom, as in ``graph.species``.
+        species_index: species index of each atom, as in ``graph.species`` [atoms].
         cutoff: in Å.
-        skin: in Å; 0 searches every time.
+        skin: in Å; 0 means a search every time.
+        source: name of the structure in messages.
     """
 
     def __init__(self, species_index: Int[np.ndarray, " atoms"], cutoff: float, skin: float, source: str = "") -> None:
@@ -131,7 +139,7 @@ class VerletList:
     def graph(
         self, positions: Float[np.ndarray, "atoms 3"], cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
     ) -> AtomicGraph:
-        """The graph of the pairs within the cutoff at these positions; raises InputError as :func:`build_graph`."""
+        """Build the graph of the pairs within the cutoff; raises InputError as :func:`build_graph` does."""
         positions = np.array(positions, dtype=np.float64)
         pbc = np.array(pbc, dtype=bool)
         cell = np.where(pbc.any(), np.array(cell, dtype=np.float64), 0.0)
@@ -143,16 +151,16 @@ class VerletList:
         return self._within_cutoff(self._built, positions, cell)
 
     def _holds(self, built: "_Built", positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
-        """Whether every pair now within the cutoff was within cutoff + skin when the list was built."""
+        """Whether the last search found every pair that is within the cutoff now."""
         if positions.shape != built.positions.shape or not np.array_equal(pbc, built.pbc):
             return False
         if not np.isfinite(cell).all():
             return False
-        # x -> x D takes the old lattice to the new one and leaves directions that are not periodic alone
+        # x -> x D maps the old lattice to the new one and does not change directions that are not periodic
         deformation = np.eye(3) + np.linalg.pinv(built.cell[pbc]) @ (cell[pbc] - built.cell[pbc])
         contraction = np.linalg.norm(deformation, ord=-2)
         moved = np.linalg.norm(positions - built.positions @ deformation, axis=1).max(initial=0.0)
-        # written so that NaN positions count as moved
+        # this comparison is false for NaN positions, so they count as moved
         return bool(self.cutoff + 2 * moved <= contraction * (self.cutoff + self.skin))
 
     def _within_cutoff(self, built: "_Built", positions: np.ndarray, cell: np.ndarray) -> AtomicGraph:
@@ -183,8 +191,8 @@ class _Built(NamedTuple):
 
 
 def _order_by(neighbors: np.ndarray, n_atoms: int) -> np.ndarray:
-    """The order that sorts edges by neighbour and leaves those of one neighbour in place."""
-    # numpy sorts 16-bit integers by radix, ten times faster than 64-bit ones by merging
+    """The stable permutation that sorts edges by neighbour."""
+    # numpy's radix sort of 16-bit integers is ten times faster than its merge sort of 64-bit integers
     return np.argsort(neighbors.astype(np.uint16) if n_atoms <= 2**16 else neighbors, kind="stable")
 
 
@@ -204,27 +212,27 @@ def _graph(
 
 
 def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, source: str) -> None:
-    astray = np.flatnonzero(~(np.abs(positions) < LARGEST_COORDINATE).all(axis=1))
-    if len(astray):
-        where = " ".join(f"{x:g}" for x in positions[astray[0]])
+    invalid = np.flatnonzero(~(np.abs(positions) < LARGEST_COORDINATE).all(axis=1))
+    if len(invalid):
+        where = " ".join(f"{x:g}" for x in positions[invalid[0]])
         raise InputError(
-            f"{source}: atom {astray[0]} (counted from 0) is at ({where}) Å, which is no position: "
-            "the simulation has exploded, or the coordinates are damaged"
+            f"{source}: atom {invalid[0]} (counted from 0) is at ({where}) Å, which is not a valid position: "
+            "check the coordinates, or the simulation that has exploded"
         )
     if not np.isfinite(cell).all():
-        raise InputError(f"{source}: the cell holds a value that is not finite")
+        raise InputError(f"{source}: the cell holds a value that is not finite: correct the cell")
     _, thickness, axes = np.linalg.svd(cell[pbc])
     if thickness.min(initial=np.inf) < FLAT:
         raise InputError(
-            f"{source}: the cell is flat, its vectors along the periodic directions are zero or depend on one another; "
-            "give the cell, or set pbc to False where nothing repeats"
+            f"{source}: the cell is flat because its periodic vectors are zero or linearly dependent: give the full "
+            "cell, or set pbc to False in directions that do not repeat"
         )
     free = positions @ axes[int(pbc.sum()) :].T
     extent = max(thickness.max(initial=0.0), np.ptp(free, axis=0).max(initial=0.0) if len(free) else 0.0)
     if extent > LARGEST_EXTENT:
         raise InputError(
             f"{source}: the structure is {extent:.3g} Å wide, more than the {LARGEST_EXTENT:g} Å that the neighbour "
-            "search can handle; have atoms left it, or are the lengths in another unit?"
+            "search can handle: check the unit of length, and whether atoms have escaped"
         )
 
 

@@ -1,4 +1,4 @@
-"""An option: a dataclass field that carries its unit, its bounds and the reason for its default."""
+"""An option is a dataclass field with a unit, bounds and an explanation of its meaning and default."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, field, fields
@@ -14,16 +14,16 @@ def option(
     only_if: tuple[str, Callable[[Any], bool]] | None = None,
     **bounds: Any,
 ) -> Any:
-    """A dataclass field whose default is explained.
+    """Makes a dataclass field with an explanation that ``equiforce config`` prints.
 
     Args:
-        default: the value used where the user says nothing.
-        reason: why this default; printed beside it.
+        default: the value if the user gives none.
+        reason: what the option means and why it has this default; printed beside it.
         unit: the physical unit, empty for pure numbers.
-        factory: makes the default where it is mutable.
-        only_if: when the option changes anything, in words and as a predicate of the whole dataclass; to set it
-            otherwise is an error.
-        bounds: any of ``gt``, ``ge``, ``lt``, ``le``; checked where the configuration is read.
+        factory: makes the default if it is mutable.
+        only_if: the condition under which the option has an effect, in words and as a predicate of the whole
+            dataclass. Setting the option otherwise is an error.
+        bounds: any of ``gt``, ``ge``, ``lt``, ``le``, which are checked when the configuration is read.
     """
     metadata = {"reason": reason, "unit": unit, "bounds": bounds, "only_if": only_if}
     if factory is not MISSING:
@@ -37,13 +37,13 @@ def default_of(entry: Field) -> Any:
 
 
 def switched_off(options: Any) -> dict[str, str]:
-    """The options that change nothing beside the others, each with the condition under which they would."""
+    """The options that have no effect with these values of the others, each with its condition in words."""
     conditions = ((entry.name, entry.metadata["only_if"]) for entry in fields(options))
     return {name: condition[0] for name, condition in conditions if condition and not condition[1](options)}
 
 
 def without_effect(options: Any) -> Iterator[tuple[str, str]]:
-    """Those of :func:`switched_off` that were changed."""
+    """The options of :func:`switched_off` whose values differ from their defaults."""
     defaults = {entry.name: default_of(entry) for entry in fields(options)}
     for name, condition in switched_off(options).items():
         if getattr(options, name) != defaults[name]:

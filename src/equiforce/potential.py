@@ -1,4 +1,4 @@
-"""Energy, forces, virial and stress from the energies of single atoms. All derivatives and signs are in this file."""
+"""Energy, forces, virial and stress from atomic energies. All derivatives and signs are in this file."""
 
 import math
 from collections import defaultdict
@@ -18,44 +18,47 @@ from equiforce.models import Model
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
-# Edges that a strictly local model computes at once. On a CPU they fit into its caches; for GPUs this is not tuned.
+# How many edges a strictly local model computes at once. The data of 4,096 edges fit into the caches of a CPU; the
+# number for GPUs is not tuned.
 EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=4_096)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialConfig:
-    """What surrounds the network: reference energies, scale, and repulsion at short range."""
+    """What a potential adds to the network: reference energies, a scale, and repulsion at short range."""
 
     reference_energies: dict[str, float] | None = option(
-        None, "of isolated atoms by element; else from isolated-atom frames, else fitted to the data", unit="eV"
+        None, "of isolated atoms, by element; null: from isolated-atom frames, or else fitted to the data", unit="eV"
     )
-    atomic_energies_trainable: bool = option(False, "an isolated atom then keeps its reference energy")
+    atomic_energies_trainable: bool = option(False, "false: an isolated atom keeps its reference energy")
     scale: float | dict[str, float] | None = option(
-        None, "of the network's output, one or by element; None is the root mean square force times 1 Å", unit="eV"
+        None, "of the network's output; one, or one by element; null: root mean square force times 1 Å", unit="eV"
     )
-    scale_trainable: bool = option(False, "the network's last layer can scale as well")
-    zbl: bool = option(False, "repulsion of nuclei; for simulations whose atoms come closer than in any training frame")
+    scale_trainable: bool = option(False, "false: the network's last layer can learn the same")
+    zbl: bool = option(
+        False, "true: repulsion of nuclei, for simulations in which atoms come closer than in any training frame"
+    )
 
     def __post_init__(self) -> None:
         scales = self.scale.values() if isinstance(self.scale, dict) else [self.scale]
         if not all(scale is None or scale > 0 for scale in scales):
-            raise ValueError(f"potential.scale={self.scale} will not do: a scale is above 0")
+            raise ValueError(f"potential.scale={self.scale} will not do: give scales above 0")
 
 
 class Potential(nn.Module):
-    """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, and its forces, stress and virial.
+    """E = sum_i (σ_Z ε_i + μ_Z) + ZBL, with its forces, virial and stress.
 
-    Weights may be float32; positions, energies and sums are float64.
+    The weights may be float32. Positions, energies and sums are float64.
 
     Args:
         model: computes ε_i of each atom from the edge vectors.
-        species: chemical symbols, in the order of the model's species index.
-        cutoff: in Å; edges beyond it must not be given.
+        species: chemical symbols; ``graph.species`` is the index into this list.
+        cutoff: in Å; a graph must not have longer edges.
         atomic_energies: μ, the energy of an isolated atom of each species in eV.
         scale: σ of each species in eV, usually the root mean square force times 1 Å.
         atomic_energies_trainable: whether training changes μ.
         scale_trainable: whether training changes σ.
-        zbl: short-range repulsion of nuclei, or None.
+        zbl: repulsion of nuclei at short range, or None.
 
     Raises:
         InputError: the numbers of species, atomic energies and scales differ.
@@ -85,11 +88,11 @@ class Potential(nn.Module):
         self.zbl = zbl
         self.atomic_energies = _parameter(atomic_energies, trainable=atomic_energies_trainable)
         self.scale = _parameter(scale, trainable=scale_trainable)
-        self.register_load_state_dict_pre_hook(_rename_old_weights)
+        self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call] # torch's lacks types
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
+        """The dtype of the weights."""
         return next(self.model.parameters()).dtype
 
     @property
@@ -97,11 +100,13 @@ class Potential(nn.Module):
         return self.atomic_energies.device
 
     def site_energies(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
-        """The energy of each atom in eV, from r_ij in Å."""
+        """Compute the energy of each centre in eV from r_ij in Å."""
         own = self.model(topology, vectors.to(self.dtype)).double()
         species = topology.species_of_centers
         energies = self.scale[species] * own + self.atomic_energies[species]
-        return energies if self.zbl is None else energies + self.zbl(topology, vectors)
+        if self.zbl is not None:
+            energies = energies + self.zbl(topology, vectors)
+        return energies
 
     def forward(
         self,
@@ -110,27 +115,27 @@ class Potential(nn.Module):
         stress: bool = False,
         energy_mask: Bool[Tensor, " atoms"] | None = None,
     ) -> Prediction:
-        """Energy, forces, virial and stress of a batch of structures.
+        """Compute energy, forces, virial and stress of a batch of structures.
 
-        All results are differentiable with respect to ``graph.positions`` and ``graph.cell`` where these require grad,
-        and with respect to the weights in training mode. In evaluation mode, a graph that requires no grad gives
-        forces and stress without a record of how they were computed, which saves time and memory; so does
-        ``torch.no_grad()`` in either mode. The fused kernels have two derivatives: forces may be differentiated once.
+        All results are differentiable with respect to ``graph.positions`` and ``graph.cell`` if these require grad, and
+        with respect to the weights in training mode. In evaluation mode with a graph that does not require grad, and
+        under ``torch.no_grad()``, autograd records nothing for forces and stress, which saves time and memory. The
+        fused kernels have two derivatives, so forces can be differentiated once.
 
         Args:
-            graph: one structure or several, with every pair closer than the cutoff.
+            graph: one or several structures, with every pair closer than the cutoff.
             forces: whether to compute forces.
             stress: whether to compute virial and stress.
-            energy_mask: the atoms whose energies count. The energies of other atoms are zero, so that predictions for
-                disjoint sets of atoms add up to that of all atoms. None counts all.
+            energy_mask: the atoms whose energies count; None counts all. The energies of the other atoms are zero, so
+                that the predictions for disjoint sets of atoms add up to the prediction for all atoms.
 
         Returns:
             ``energy`` [structures] and ``energies`` [atoms] in eV; ``forces`` [atoms 3] in eV/Å, or None; ``virial``
-            [structures 3 3] in eV and ``stress`` [structures 3 3] in eV/Å³, or None. The stress is also None where a
+            [structures 3 3] in eV and ``stress`` [structures 3 3] in eV/Å³, or None. The stress is also None if a
             structure has no volume.
 
         Raises:
-            InputError: the graph holds a species that the model does not know, or torch is in inference mode.
+            InputError: the graph has a species that the model does not know, or torch is in inference mode.
         """
         vectors = pair_vectors(graph)
         energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
@@ -152,14 +157,14 @@ class Potential(nn.Module):
         energy_mask: Bool[Tensor, " centers"] | None = None,
         derivatives: bool = True,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        """The energy of each atom in eV and the gradient of their sum with respect to each r_ij in eV/Å.
+        """Compute the energy of each centre in eV and the gradient of their sum with respect to each r_ij in eV/Å.
 
-        Forces, virial and stress follow from these two. Engines that have r_ij themselves, such as LAMMPS, call this.
-        Both results are differentiable with respect to ``vectors`` and the weights as in :meth:`forward`.
+        Forces, virial and stress follow from these two results. Programs that compute r_ij themselves, such as LAMMPS,
+        call this method. The results are differentiable as in :meth:`forward`, with respect to ``vectors``.
 
         Args:
             topology: the atoms and their neighbours.
-            vectors: r_ij of each edge, in Å; left as they are.
+            vectors: r_ij of each edge in Å [edges 3]; the tensor is not changed.
             energy_mask: as in :meth:`forward`.
             derivatives: whether to compute the gradient.
 
@@ -167,13 +172,13 @@ class Potential(nn.Module):
             The energies [centers], and the gradient [edges 3] or None.
 
         Raises:
-            InputError: there is a species that the model does not know, or torch is in inference mode.
+            InputError: the topology has a species that the model does not know, or torch is in inference mode.
         """
         self._check_species(topology)
         if torch.is_inference_mode_enabled():
             raise InputError(
-                "a potential cannot compute in torch.inference_mode(), which forbids the gradients that forces are: "
-                "use torch.no_grad() instead"
+                "a potential cannot compute in torch.inference_mode(), because forces are gradients, which that mode "
+                "forbids: use torch.no_grad() instead"
             )
         recorded = torch.is_grad_enabled() and (self.training or vectors.requires_grad or not derivatives)
         at_once = recorded or self.model.n_hops > 1 or topology.n_edges <= EDGES_AT_ONCE[vectors.device.type]
@@ -190,7 +195,7 @@ class Potential(nn.Module):
         *,
         recorded: bool,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        """Energies and gradient in one pass; ``recorded`` says whether both can be differentiated in their turn."""
+        """Compute energies and gradient in one pass; if ``recorded``, both results can be differentiated."""
         if derivatives and not (recorded and vectors.requires_grad):
             vectors = vectors.detach().requires_grad_()  # the caller's tensor stays as it is
         with torch.set_grad_enabled(derivatives or recorded):
@@ -211,21 +216,21 @@ class Potential(nn.Module):
         energy_mask: Bool[Tensor, " centers"] | None,
         derivatives: bool,
     ) -> tuple[Float[Tensor, " centers"], Float[Tensor, "edges 3"] | None]:
-        """The same for a strictly local model, one batch of centres after the other, to save memory."""
+        """Compute the same for a strictly local model in batches of centres, which saves memory."""
         ordered, order = sorted_by_center(topology, torch.arange(topology.n_edges, device=vectors.device))
         energies = vectors.new_empty(topology.n_centers)
         edge_gradients = vectors.new_empty(vectors.shape) if derivatives else None
         for part, atoms, edges in center_batches(ordered, len(self.species), EDGES_AT_ONCE[vectors.device.type]):
             own = torch.zeros(part.n_atoms, dtype=torch.bool, device=vectors.device)
             own[: atoms.stop - atoms.start] = True if energy_mask is None else energy_mask[atoms]
-            found, slope = self._at_once(part, vectors[order[edges]], own, derivatives, recorded=False)
+            found, gradient = self._at_once(part, vectors[order[edges]], own, derivatives, recorded=False)
             energies[atoms] = found[: atoms.stop - atoms.start]
-            if edge_gradients is not None:
-                edge_gradients[order[edges]] = slope
+            if edge_gradients is not None and gradient is not None:
+                edge_gradients[order[edges]] = gradient
         return energies, edge_gradients
 
     def _check_species(self, topology: Topology) -> None:
-        if topology.species.device.type == "cpu":  # on a GPU this would wait for the device
+        if topology.species.device.type == "cpu":  # on a GPU the check would wait for the device
             check_index(topology.species, "species", len(self.species), "species in the model")
 
     @staticmethod
@@ -237,39 +242,42 @@ class Potential(nn.Module):
     def _virial(
         edge_gradients: Float[Tensor, "edges 3"], vectors: Float[Tensor, "edges 3"], graph: AtomicGraph
     ) -> Float[Tensor, "structures 3 3"]:
-        """-dE/dε = -sum_ij dE/dr_ij ⊗ r_ij, symmetric because the energy is invariant under rotation."""
+        """-dE/dε = -sum_ij dE/dr_ij ⊗ r_ij in eV; it is symmetric because rotations leave the energy unchanged."""
         if graph.n_structures == 1:
             total = (edge_gradients.mT @ vectors).unsqueeze(0)
         else:
-            structure, rows = (
-                graph.structure_of_atom[graph.centers],
-                edge_gradients.new_zeros(graph.n_structures, 3),
-            )
-            # row by row: a tensor for each edge would be the largest thing in memory
+            structure = graph.structure_of_atom[graph.centers]
+            rows = edge_gradients.new_zeros(graph.n_structures, 3)
+            # row by row, because a [3 3] tensor for each edge would need more memory than all else
             products = (edge_gradients[:, axis : axis + 1] * vectors for axis in range(3))
             total = torch.stack([rows.index_add(0, structure, row) for row in products], dim=1)
         return -0.5 * (total + total.mT)
 
     @staticmethod
     def _stress(virial: Float[Tensor, "structures 3 3"], graph: AtomicGraph) -> Tensor | None:
-        """(1/V) dE/dε, positive under tension."""
+        """(1/V) dE/dε in eV/Å³, positive under tension; None if a structure has no volume."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
 
 
 class CenterBatch(NamedTuple):
-    """Some centres with their edges, and nothing else."""
+    """Some of the centres of a topology, with their edges."""
 
-    topology: Topology
-    atoms: slice  # of the whole topology; they come first in this one
-    edges: slice
+    topology: Topology  # the centres of the batch come first
+    atoms: slice  # the centres of the batch in the whole topology
+    edges: slice  # their edges in the whole topology
 
 
 def center_batches(topology: Topology, n_species: int, most_edges: int) -> Iterator[CenterBatch]:
-    """Batches of centres, of about one size and with at most ``most_edges`` edges, which are sorted by centre.
+    """Divide a topology into batches of centres with about the same number of edges, for a strictly local model.
 
-    The surroundings of a neighbour are left out, so that all that matters of a neighbour is its species and the edge
-    to it: one atom of each species, the last ones of each batch, stands for all neighbours.
+    Such a model needs only the species of a neighbour and the vector to it. Therefore one atom of each species stands
+    for all neighbours of that species; these atoms are the last ones of each batch.
+
+    Args:
+        topology: with edges sorted by centre.
+        n_species: number of species.
+        most_edges: the largest number of edges of a batch; a centre with more edges is a batch by itself.
     """
     firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
     start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
@@ -291,15 +299,15 @@ def center_batches(topology: Topology, n_species: int, most_edges: int) -> Itera
 
 @contextmanager
 def evaluating(potential: Potential) -> Iterator[None]:
-    """Within it, the potential is in evaluation mode and nothing is recorded for later derivatives.
+    """A context in which the potential is in evaluation mode and autograd records nothing.
 
-    Afterwards each module of the potential is in the mode that it was in before.
+    At its end each module of the potential returns to its earlier mode.
     """
     in_training = [module for module in potential.modules() if module.training]
     for module in in_training:
         module.training = False
     try:
-        with torch.no_grad():  # forces turn it on again for themselves
+        with torch.no_grad():  # the potential enables gradients itself where forces need them
             yield
     finally:
         for module in in_training:
@@ -311,6 +319,6 @@ def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:
 
 
 def _rename_old_weights(_: nn.Module, weights: dict[str, Tensor], prefix: str, *__: object) -> None:
-    """Model files and checkpoints of format 1 call the atomic energies ``shift``."""
+    """Rename the weight ``shift`` of model files and checkpoints of format 1 to ``atomic_energies``."""
     if f"{prefix}shift" in weights:
         weights[f"{prefix}atomic_energies"] = weights.pop(f"{prefix}shift")

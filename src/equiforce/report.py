@@ -1,12 +1,13 @@
-"""Figures of a training run, of a model's errors and of learning curves. The only home of matplotlib."""
+"""Draws figures of training runs, model errors and learning curves; no other module uses matplotlib."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,15 +15,19 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, Metric
+from equiforce.evaluate import Metric
 from equiforce.graph import Prediction, Structure
+from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_words
 
-# Okabe and Ito (2008): told apart by colour-blind readers too
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+# Okabe and Ito (2008); colour-blind readers can distinguish these
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # and three of Tol's, for many curves
+MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # with three of Tol's colours, for many curves
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-MANY_POINTS = 5_000  # beyond these, points hide one another and their density is drawn
-STYLE = {
+MANY_POINTS = 5_000  # more points would hide one another, so their density is drawn
+STYLE: "dict[RcKeyType, Any]" = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -35,7 +40,7 @@ STYLE = {
 
 
 class _Cloud(NamedTuple):
-    """What one panel compares, in the unit of its axes; ``groups`` holds the group of each number."""
+    """The numbers of one panel, in the unit of its axes, and the group of each number."""
 
     reference: np.ndarray
     predicted: np.ndarray
@@ -43,56 +48,52 @@ class _Cloud(NamedTuple):
 
 
 def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction]) -> None:
-    """Prediction against reference as a PNG: energy per atom (from its mean), forces and, if any, stress.
+    """Draw predictions against reference values as a PNG, with a panel for each quantity that has labels.
 
-    Colours tell groups (``config_type``) apart; more than ``MANY_POINTS`` points are shown as a density.
+    Groups (``config_type``) have different colours. More than ``MANY_POINTS`` points are drawn as a density.
+
+    Args:
+        path: the file to write.
+        structures: with labels.
+        predictions: of the structures, in the same order.
 
     Raises:
         InputError: no structure has a label.
     """
-    panels = [
-        (title, unit, cloud)
-        for title, unit, cloud in (
-            ("Energy per atom, relative to the mean", "meV/atom", _energies(structures, predictions)),
-            ("Force components", "eV/Å", _cloud(structures, predictions, "forces", 1.0)),
-            ("Stress components", "GPa", _cloud(structures, predictions, "stress", GPA)),
-        )
-        if cloud is not None
-    ]
+    clouds = [(quantity.panel, _cloud(structures, predictions, quantity)) for quantity in QUANTITIES]
+    panels = [(panel, cloud) for panel, cloud in clouds if cloud is not None]
     if not panels:
-        raise InputError("there is nothing to compare: no structure has an energy, forces or a stress")
+        absent = in_words(quantity.some for quantity in QUANTITIES)
+        raise InputError(f"there is nothing to compare: no structure has {absent}")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.8), layout="constrained")
-        for axes, (title, unit, cloud) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _draw_parity(axes, title, unit, cloud)
+        for axes, (panel, cloud) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _draw_parity(axes, panel, cloud)
         figure.savefig(path, dpi=160, bbox_inches="tight")  # square panels may stick out of the layout
 
 
-def _energies(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> _Cloud | None:
-    pairs = [(s, p) for s, p in zip(structures, predictions, strict=True) if s.energy is not None]
-    if not pairs:
-        return None
-    reference = np.array([1000 * structure.energy / len(structure) for structure, _ in pairs])
-    predicted = np.array([1000 * prediction.energy.item() / len(structure) for structure, prediction in pairs])
-    groups = np.array([structure.group for structure, _ in pairs])
-    return _Cloud(reference - reference.mean(), predicted - reference.mean(), groups)
+def _cloud(structures: Sequence[Structure], predictions: Sequence[Prediction], quantity: Quantity) -> _Cloud | None:
+    panel = quantity.panel
 
+    def numbers(value: float | np.ndarray, structure: Structure) -> np.ndarray:
+        scaled = panel.factor * np.ravel(value)
+        return scaled / len(structure) if panel.measure.per_atom else scaled
 
-def _cloud(
-    structures: Sequence[Structure], predictions: Sequence[Prediction], name: str, scale: float
-) -> _Cloud | None:
-    triples = [
-        (scale * np.ravel(getattr(structure, name)), scale * np.ravel(getattr(prediction, name)), structure.group)
+    known = [
+        (numbers(label, structure), numbers(values.numpy(), structure), structure.group)
         for structure, prediction in zip(structures, predictions, strict=True)
-        if getattr(structure, name) is not None and getattr(prediction, name) is not None
+        if (label := structure.label(quantity)) is not None and (values := prediction.of(quantity)) is not None
     ]
-    if not triples:
+    if not known:
         return None
-    groups = np.repeat([group for *_, group in triples], [len(reference) for reference, *_ in triples])
-    return _Cloud(np.concatenate([r for r, *_ in triples]), np.concatenate([p for _, p, _ in triples]), groups)
+    references, predicted, groups = zip(*known, strict=True)
+    reference = np.concatenate(references)
+    origin = reference.mean() if panel.from_mean else 0.0
+    sizes = [len(one) for one in references]
+    return _Cloud(reference - origin, np.concatenate(predicted) - origin, np.repeat(groups, sizes))
 
 
-def _draw_parity(axes: Axes, title: str, unit: str, cloud: _Cloud) -> None:
+def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
     everything = np.concatenate([cloud.reference, cloud.predicted])
     margin = 0.04 * (np.ptp(everything) or 1.0)
     limits = (everything.min() - margin, everything.max() + margin)
@@ -114,14 +115,14 @@ def _draw_parity(axes: Axes, title: str, unit: str, cloud: _Cloud) -> None:
         if 1 < len(names) <= len(COLORS):
             axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
     metric = Metric.of([cloud.predicted - cloud.reference], 1.0)
-    axes.set_title(f"{title}\nMAE {_shown(metric.mae, unit)}   RMSE {_shown(metric.rmse, unit)}")
-    axes.set(xlim=limits, ylim=limits, box_aspect=1, xlabel=f"reference ({unit})", ylabel=f"predicted ({unit})")
+    assert metric is not None
+    factor, unit = panel.measure.factor / panel.factor, panel.measure.unit
+    mae, rmse = (f"{factor * value:.3g} {unit}" for value in (metric.mae, metric.rmse))
+    axes.set_title(f"{panel.title}\nMAE {mae}   RMSE {rmse}")
+    labels = {"xlabel": f"reference ({panel.unit})", "ylabel": f"predicted ({panel.unit})"}
+    axes.set(xlim=limits, ylim=limits, box_aspect=1, **labels)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-
-
-def _shown(value: float, unit: str) -> str:
-    return f"{1000 * value:.3g} meV/Å" if unit == "eV/Å" else f"{value:.3g} {unit}"
 
 
 class _Curve(NamedTuple):
@@ -131,34 +132,32 @@ class _Curve(NamedTuple):
     label: str
 
 
-# One panel each; a panel without a value is left out.
-_PANELS = (
-    (_Curve("loss", "Training loss", "", "loss"),),
-    (
-        _Curve("forces_mae_meV_per_A", "Validation: forces", "meV/Å", "MAE"),
-        _Curve("forces_rmse_meV_per_A", "Validation: forces", "meV/Å", "RMSE"),
-    ),
-    (
-        _Curve("energy_mae_meV_per_atom", "Validation: energy", "meV/atom", "MAE"),
-        _Curve("energy_rmse_meV_per_atom", "Validation: energy", "meV/atom", "RMSE"),
-    ),
-    (
-        _Curve("stress_mae_meV_per_A3", "Validation: stress", "meV/Å³", "MAE"),
-        _Curve("stress_rmse_meV_per_A3", "Validation: stress", "meV/Å³", "RMSE"),
-    ),
-    (_Curve("learning_rate", "Learning rate", "", "learning rate"),),
-)
+def _panels() -> list[list[_Curve]]:
+    """Return the curves of each panel of a training plot."""
+    errors = [
+        [
+            _Curve(quantity.column(metric.lower()), f"Validation: {quantity.name}", quantity.logged.unit, metric)
+            for metric in ("MAE", "RMSE")
+        ]
+        for quantity in by_rank()
+    ]
+    rate = _Curve("learning_rate", "Learning rate", "", "learning rate")
+    return [[_Curve("loss", "Training loss", "", "loss")], *errors, [rate]]
 
 
 def training_plot(path: str | Path, log_csv: str | Path) -> None:
-    """Loss, validation errors and learning rate against the step as a PNG, from the log that training writes.
+    """Draw loss, validation errors and learning rate against the step as a PNG.
+
+    Args:
+        path: the file to write.
+        log_csv: the log of a training run.
 
     Raises:
         InputError: the log is missing, or has no row yet.
     """
     rows = _read_log(Path(log_csv))
     steps = _column(rows, "step")
-    panels = [panel for panel in _PANELS if any(np.isfinite(_column(rows, curve.column)).any() for curve in panel)]
+    panels = [panel for panel in _panels() if any(np.isfinite(_column(rows, curve.column)).any() for curve in panel)]
     n_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     n_rows = -(-len(panels) // n_columns)
     with matplotlib.rc_context(STYLE):
@@ -177,7 +176,7 @@ def training_plot(path: str | Path, log_csv: str | Path) -> None:
 
 
 def _draw_curve(axes: Axes, curve: _Curve, color: str, steps: np.ndarray, values: np.ndarray) -> None:
-    known = np.isfinite(values) & (values > 0)  # a logarithm has no room for others
+    known = np.isfinite(values) & (values > 0)  # the axis is logarithmic
     if not known.any():
         return
     steps, values = steps[known], values[known]
@@ -194,17 +193,17 @@ def _read_log(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise InputError(f"{path} has no row yet: wait until the first validation is done")
+        raise InputError(f"{path} has no row yet: wait for the first validation")
     return rows
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
-    """A column as numbers; an empty or absent value is NaN, which leaves a gap."""
+    """Return a column as numbers; an empty or absent value is NaN."""
     return np.array([float(row.get(name) or "nan") for row in rows])
 
 
 class ModelCurve(NamedTuple):
-    """The runs of one model, and the power law that sums them up where there is one."""
+    """The runs of one model, and their power law if there is one."""
 
     label: str
     sizes: Sequence[int]  # [run] training structures
@@ -215,17 +214,17 @@ class ModelCurve(NamedTuple):
 def learning_curve_plot(
     paths: Sequence[str | Path], curves: Sequence[ModelCurve], *, title: str, error: str, legend: str = ""
 ) -> None:
-    """Errors against the number of training structures, both logarithmic, as one file for each path (PNG, SVG, PDF).
+    """Draw errors against the number of training structures, both logarithmic, and write a file for each path.
 
-    A line joins the means over seeds and a band spans them; the power law is thin and dashed. Models stand in the
-    legend in the order in which their lines end. A model's colour is that of its place among the curves.
+    Solid lines join the means over seeds, bands range from the lowest to the highest seed, and thin dashed lines are
+    power laws. The legend lists models by their error at the largest size.
 
     Args:
-        paths: files to write; the suffix says the kind.
-        curves: one for each model; those without a run keep their colour and are left out.
-        title: of the figure.
-        error: what the vertical axis shows, with its unit.
-        legend: its title.
+        paths: files to write; the suffix (.png, .svg, .pdf) gives the format.
+        curves: one for each model, in the order of their colours; models without a run are left out.
+        title: title of the figure.
+        error: label of the vertical axis, with its unit.
+        legend: title of the legend.
 
     Raises:
         InputError: no model has a run.
@@ -234,7 +233,7 @@ def learning_curve_plot(
     if not drawn:
         raise InputError("there is no learning curve to draw: no run is done yet")
     sizes = sorted({int(size) for _, curve in drawn for size in curve.sizes})
-    # the same file of the same numbers, and text that can be searched
+    # makes the SVG file reproducible, and its text searchable
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "equiforce", "svg.fonttype": "none"}):
         figure = Figure(figsize=(10, 5.4), layout="constrained")
         axes = figure.subplots()
@@ -243,7 +242,7 @@ def learning_curve_plot(
         ends = [_draw_model(axes, index, curve) for index, curve in drawn]
         _label_sizes(axes, sizes)
         _label_errors(axes)
-        handles = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
+        handles: list[Artist] = [handle for _, handle in sorted(ends, key=lambda end: -end[0])]
         if any(curve.law for _, curve in drawn):
             handles.append(Line2D([], [], color="#777777", linewidth=0.9, dashes=(5, 3), label="power law"))
         if any(len(curve.sizes) > len(set(curve.sizes)) for _, curve in drawn):
@@ -255,7 +254,7 @@ def learning_curve_plot(
 
 
 def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2D]:
-    """Draws a model; returns its mean error at its largest size, and what the legend shows."""
+    """Draw a model, and return its mean error at its largest size and its line for the legend."""
     errors, sizes = np.asarray(curve.errors, dtype=float), np.unique(curve.sizes)
     of_size = [errors[np.asarray(curve.sizes) == size] for size in sizes]
     color, marker = MORE_COLORS[index % len(MORE_COLORS)], MARKERS[index % len(MARKERS)]
@@ -274,7 +273,7 @@ def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2
 
 
 def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
-    """Ticks at the sizes; a label that would touch the one before is left out."""
+    """Set ticks at the sizes, and leave out labels that would touch the one before."""
     shown: list[int] = []
     nearest = (sizes[-1] / sizes[0]) ** 0.06
     for size in sizes:
@@ -285,7 +284,7 @@ def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _label_errors(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade, at every digit where less than a decade shows."""
+    """Set labels at 1, 2 and 5 times each power of ten, or at more digits if the axis spans less than a factor of 5."""
     low, high = axes.get_ylim()
     digits = (1, 2, 5) if high / low > 5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
     axes.yaxis.set_major_locator(LogLocator(subs=digits))

@@ -1,4 +1,4 @@
-"""How many threads to compute with: as many as make the work at hand fastest, which for small systems is often one."""
+"""Chooses the fastest number of threads, which is often one for small systems."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +12,13 @@ REPEATS = 3
 
 @contextmanager
 def fastest_threads(work: Callable[[], object] | None) -> Iterator[None]:
-    """Times ``work`` with one thread, half of torch's threads and all of them, and keeps the fastest for a while.
+    """Times ``work`` with one, half and all of torch's threads, and uses the fastest number within the context.
 
-    Threads of a small task spend their time waiting for one another, the more so where other programs run. The number
-    before is restored at the end. ``work`` is None where threads do not matter, and nothing is done.
+    Threads of a small task mostly wait for one another, especially if other programs run. The previous number of
+    threads is restored at the end.
+
+    Args:
+        work: the work to time; None keeps the number of threads.
     """
     before = torch.get_num_threads()
     if work is None or before == 1:
@@ -33,6 +36,7 @@ def fastest_threads(work: Callable[[], object] | None) -> Iterator[None]:
 
 
 def _median_time(work: Callable[[], object]) -> float:
+    """The median time of ``work`` in seconds over ``REPEATS`` runs, after a first run that does not count."""
     work()
     times = []
     for _ in range(REPEATS):

@@ -67,7 +67,7 @@ def test_parts_that_part_are_noticed(potential):
     guard = guarded(potential, atoms)
     atoms.positions[3:] += [300.0, 0, 0]
     atoms.get_forces()
-    assert "Å from the middle" in guard.problem(atoms, 300.0)
+    assert "Å from the centre of mass" in guard.problem(atoms, 300.0)
 
 
 def test_atoms_that_were_apart_from_the_start_may_be(potential):

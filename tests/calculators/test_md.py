@@ -100,7 +100,7 @@ def test_a_system_that_does_not_fit_into_memory_moves_all_the_same(potential, tm
     need = Calculator(potential).plan(start).need
     for folder, memory in (("whole", None), ("chunks", 0.5e-9 * need)):
         run_md(potential, start, MDOptions(steps=2, max_memory=memory), tmp_path / folder, console=console)
-    assert "60 atoms, " in (said := console.export_text())
+    assert "60 atoms need about " in (said := console.export_text())
     assert said.count(" chunks of at most ") == 1
     whole, chunks = (ase.io.read(tmp_path / folder / "last.xyz") for folder in ("whole", "chunks"))
     np.testing.assert_allclose(chunks.positions, whole.positions, atol=1e-7)
@@ -145,7 +145,7 @@ def test_atoms_that_fly_apart_stop_the_run_and_nothing_is_lost(tmp_path):
     with torch.no_grad():
         wild.scale.mul_(300.0)
     options = MDOptions(ensemble="nve", steps=300, trajectory_every=1, timestep=1.0)
-    with pytest.raises(InputError, match=r"stopped at step \d+ \(.* ps\), .*: try a smaller timestep"):
+    with pytest.raises(InputError, match=r"stopped at step \d+ \(.* ps\) because .*: try a smaller timestep"):
         run_md(wild, water(), options, tmp_path)
     frames = ase.io.read(tmp_path / "trajectory.xyz", ":")
     last = ase.io.read(tmp_path / "last.xyz")
@@ -184,5 +184,5 @@ def test_the_terminal_shows_units(potential, tmp_path):
     summary = run_md(potential, water(pbc=True), MDOptions(steps=2, thermo_every=1), tmp_path, console=console)
     console.print(summary.table())
     shown = console.export_text()
-    for piece in ("memory: about", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
+    for piece in ("memory: energy and forces of ", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
         assert piece in shown

@@ -94,7 +94,7 @@ def test_evaluate_measures(equiforce, model, place):
     assert sorted(p.name for p in (place / "measured").iterdir()) == [
         "copper_errors.json", "copper_parity.png", "copper_predictions.xyz",
     ]  # fmt: skip
-    assert "memory: about" in out
+    assert "memory: energy and forces of " in out
     status, _, err = equiforce("evaluate", model, "copper.xyz", "--max-memory", "1e-9")
     assert status == 1
     assert "even in chunks" in err
@@ -112,7 +112,7 @@ def test_md_starts_from_the_last_frame(equiforce, model, place):
     assert first.positions == pytest.approx(last.positions, abs=1e-6)
     status, _, err = equiforce(*command)
     assert (status, err.count("\n")) == (1, 1)
-    assert "is there from an earlier run" in err
+    assert "exists from an earlier run" in err
     assert equiforce(*command, "--overwrite")[0] == 0
 
 
@@ -122,7 +122,7 @@ def test_lammps_writes_an_input_or_says_what_is_missing(equiforce, model, place)
     assert "mpirun -np 2 lmp -in in.lammps" in out
     assert "variable steps index 7 " in (place / "in.lammps").read_text()
     for arguments, sentence in (
-        ((model, "copper.xyz"), "is there already"),
+        ((model, "copper.xyz"), "in.lammps exists already"),
         ((model,), "name a model file and a start structure"),
         ((model, "copper.xyz", "--doctor"), "leave out copper.xyz"),
         ((model, "water.xyz", "-o", "other.lammps"), "it was trained on Cu"),
@@ -164,7 +164,7 @@ def test_config_prints_a_schema(equiforce):
         ("train -h", "--energy-key"),
         ("evaluate -h", "Print the errors as JSON"),
         ("md --help", "--temperature"),
-        ("info -h", "Say what a model file is"),
+        ("info -h", "Print the contents of a model file"),
         ("config -h", "--schema"),
     ],
 )
@@ -188,23 +188,23 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train", "there are no data to train on"),
+        ("train", "there is no training data"),
         ("train none.xyz", "There is no file none.xyz"),
         ("train folder", "The folder folder has no file"),
         ("train text.eqf", "text.eqf, frame 0 (counted from 0) cannot be read by ASE"),
-        ("train copper.xyz -o run", "run exists already"),
+        ("train copper.xyz -o run", "run already exists"),
         ("train copper.xyz -o copper.xyz/run --steps 1", "Not a directory"),
         ("train copper.xyz --time 5x", "training.time='5x' is not a duration"),
-        ("train copper.xyz --steps 0", "training.max_steps=0 will not do"),
-        ("train copper.xyz --set nonsense", "--set nonsense: write it as option=value"),
+        ("train copper.xyz --steps 0", "training.max_steps=0 is not allowed"),
+        ("train copper.xyz --set nonsense", "--set nonsense has no equals sign: write option=value"),
         ("train copper.xyz --set nonsense=1", "nonsense=1: write options as section.option=value"),
-        ("train copper.xyz --set model.l_max=two", "model.l_max='two' will not do, it should be a valid integer"),
+        ("train copper.xyz --set model.l_max=two", "model.l_max='two' is not allowed: it should be a valid integer"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
         ("train copper.xyz --set training.tim=5m", "did you mean training.time?"),
-        ("train copper.xyz --resume run", "--resume needs nothing else"),
+        ("train copper.xyz --resume run", "--resume takes data and configuration from the run folder"),
         ("train --resume folder", "folder is not the folder of a training run"),
         ("train -c none.yaml", "there is no configuration file none.yaml"),
-        ("train -c text.eqf", "text.eqf must hold sections"),
+        ("train -c text.eqf", "text.eqf must consist of sections"),
         ("evaluate text.eqf copper.xyz", "text.eqf is not an equiforce model file"),
         ("evaluate run/model.eqf none.xyz", "There is no file none.xyz"),
         ("evaluate run/model.eqf water.xyz", "element O that the model does not know: it was trained on Cu"),
@@ -213,17 +213,17 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("evaluate run/model.eqf copper.xyz@:1 -o copper.xyz", "File exists: 'copper.xyz'"),
         ("md run/model.eqf none.xyz", "no start structure can be read from none.xyz"),
         ("md run/model.eqf water.xyz", "element O that the model does not know"),
-        ("md run/model.eqf copper.xyz --steps -1", "md.steps=-1 will not do"),
+        ("md run/model.eqf copper.xyz --steps -1", "md.steps=-1 is not allowed"),
         ("evaluate run/model.eqf copper.xyz --max-memory 0", "max_memory=0.0 GB leaves no memory"),
-        ("md run/model.eqf copper.xyz --set max_memory=-1", "md.max_memory=-1 will not do"),
+        ("md run/model.eqf copper.xyz --set max_memory=-1", "md.max_memory=-1 is not allowed"),
         ("md run/model.eqf copper.xyz --set skn=1", "there is no option md.skn: did you mean md.skin?"),
-        ("md run/model.eqf copper.xyz --ensemble nvt", "md.ensemble='nvt' will not do"),
+        ("md run/model.eqf copper.xyz --ensemble nvt", "md.ensemble='nvt' is not allowed"),
         ("info none.eqf", "there is no model file none.eqf"),
         ("info run", "there is no model file run: give the .eqf file"),
         ("info copper.xyz", "copper.xyz is not an equiforce model file"),
         ("info run/best.pt", "run/best.pt is not an equiforce model file"),
-        ("config --set model.parity=perhaps", "model.parity='perhaps' will not do"),
-        ("config copper.xyz", "copper.xyz must hold sections"),
+        ("config --set model.parity=perhaps", "model.parity='perhaps' is not allowed"),
+        ("config copper.xyz", "copper.xyz must consist of sections"),
     ],
 )  # fmt: skip
 def test_a_mistake_ends_in_one_sentence(equiforce, model, arguments, sentence):
@@ -245,10 +245,10 @@ def test_an_interrupted_training_is_saved_and_goes_on(equiforce, place, monkeypa
     monkeypatch.setattr("equiforce.workflow.Display", Interrupting)
     status, out, err = equiforce("train", "copper.xyz", "-o", "stopped", "--steps", "5", *SETS)
     assert (status, err) == (130, "")
-    assert "stopped and saved; continue with: equiforce train --resume stopped" in out
+    assert "interrupted and saved; continue with: equiforce train --resume stopped" in out
     assert (place / "stopped" / "last.pt").exists()
     monkeypatch.setattr("equiforce.workflow.Display", Display)
     status, out, err = equiforce("train", "--resume", "stopped")
     assert (status, err) == (0, "")
-    assert "continuing at step 3, epoch" in out
+    assert "the run continues at step 3, epoch" in out
     assert "5 steps are done" in out

@@ -40,7 +40,7 @@ def test_a_learning_curve_from_the_command_line(run, tmp_path):
     assert "unfinished" not in page
     status, again = run("learning-curve", file)
     assert status == 0
-    assert f"{N_RUNS} of {N_RUNS} runs were done before" in again
+    assert f"{N_RUNS} of {N_RUNS} runs were done already" in again
     assert (folder / "README.md").read_text() == page
 
 
@@ -69,7 +69,7 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
     monkeypatch.setattr(work, "perform", stopping)
     status, printed = run("learning-curve", write_study(tmp_path))
     assert status == 130
-    assert "stopped; the same command goes on" in printed
+    assert "stopped; the same command continues the study" in printed
     assert f"unfinished: 2 of {N_RUNS} runs" in (tmp_path / "water" / "README.md").read_text()
 
 
@@ -78,9 +78,9 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
     [
         (["learning-curve", "none.yaml"], "there is no configuration file"),
         (["learning-curve", "water.yaml", "--model", "l=9"], "the study has no model 'l=9': choose from l=0, l=1"),
-        (["learning-curve", "water.yaml", "--slurm", "gpu"], "--slurm gpu: write it as option=value"),
+        (["learning-curve", "water.yaml", "--slurm", "gpu"], "--slurm gpu has no equals sign: write option=value"),
         (["learning-curve", "water.yaml", "--slurm", "partition=gpu"], "there is no SLURM on this machine"),
-        (["learning-curve", "pool.xyz"], "pool.xyz must hold lines of the form 'name: value'"),
+        (["learning-curve", "pool.xyz"], "pool.xyz must consist of lines of the form 'name: value'"),
         (["benchmark", "none.yaml"], "there is no configuration file"),
         (["benchmark", "water.yaml"], "there is no option benchmark."),
     ],

@@ -10,6 +10,7 @@ from ase.io import iread
 from equiforce.data.dataset import Batches, SplitOptions, drawable, fingerprint, first_copies, split
 from equiforce.errors import InputError
 from equiforce.graph import Structure
+from equiforce.quantities import FORCES
 
 
 def molecule(seed, n_atoms=4, energy=0.0, source="train.xyz", group="", pbc=False):
@@ -73,10 +74,10 @@ def test_smaller_training_sets_lie_within_larger_ones(molecules):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (SplitOptions(train=38), "40 structures do not suffice for 4 to test, 4 to validate and 38 to train"),
-        (SplitOptions(validation=40), "do not suffice"),
-        (SplitOptions(validation=2.5), "validation: 2.5 is neither"),
-        (SplitOptions(test=-0.1), "test: -0.1 is neither"),
+        (SplitOptions(train=38), "40 structures are not enough for 4 test, 4 validation and 38 training"),
+        (SplitOptions(validation=40), "are not enough"),
+        (SplitOptions(validation=2.5), r"split\.validation=2\.5 is not allowed"),
+        (SplitOptions(test=-0.1), r"split\.test=-0\.1 is not allowed"),
     ],
 )
 def test_impossible_shares(molecules, options, message):
@@ -85,10 +86,10 @@ def test_impossible_shares(molecules, options, message):
 
 
 def test_one_structure_can_only_be_trained_on(molecules):
-    with pytest.raises(InputError, match="1 structures do not suffice"):
+    with pytest.raises(InputError, match="1 structure is not enough"):
         split(molecules[:1], SplitOptions())
     assert len(split(molecules[:1], SplitOptions(validation=0)).train) == 1
-    with pytest.raises(InputError, match="No structure is left"):
+    with pytest.raises(InputError, match="No training structure is left"):
         split([], SplitOptions())
 
 
@@ -124,10 +125,10 @@ def test_a_saved_split_is_made_again(molecules, tmp_path):
     ("content", "message"),
     [
         ({"train": [0, 1], "test": [1]}, "frame 1 both in 'train' and in 'test'"),
-        ({"train": [0, 40]}, "frame 40 in 'train', of 40"),
+        ({"train": [0, 40]}, "frame 40 in 'train', but the training data have only the frames 0 to 39"),
         ({"train": [0, "a"]}, "frame a in 'train'"),
-        ({"test": [0]}, "must hold"),
-        ([1, 2], "must hold"),
+        ({"test": [0]}, "must contain"),
+        ([1, 2], "must contain"),
     ],
 )
 def test_faulty_index_files(molecules, tmp_path, content, message):
@@ -206,10 +207,9 @@ def test_batches_hold_every_structure_once(molecules):
     seen = list(batches.epoch(0))
     assert [graph.n_structures for graph, _ in seen] == [7] * 5 + [5]
     energies = {s.forces.tobytes() for s in molecules}
-    assert {
-        labels.forces[4 * k : 4 * k + 4].numpy().tobytes() for _, labels in seen for k in range(len(labels.energy))
-    } == energies
-    assert all(labels.forces.dtype == torch.float64 for _, labels in seen)
+    seen_forces = [labels[FORCES].values for _, labels in seen]
+    assert {one.numpy().tobytes() for forces in seen_forces for one in forces.split(4)} == energies
+    assert all(forces.dtype == torch.float64 for forces in seen_forces)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(molecules):

@@ -43,7 +43,7 @@ def test_parts_of_a_file(dimer_file):
     assert energies("-1") == [4]
     structures = read(f"{dimer_file}@1:3")
     assert structures[0].source.endswith("dimers.xyz@1:3, frame 0")
-    with pytest.raises(InputError, match="holds no structures"):
+    with pytest.raises(InputError, match="contains no structures"):
         read(f"{dimer_file}@7:9")
 
 
@@ -88,7 +88,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, dimer_file):
     assert [name.split("/")[-1] for name in report.skipped] == ["README.md"]
     bare = tmp_path / "bare"
     bare.mkdir()
-    with pytest.raises(InputError, match="has no file that could be read"):
+    with pytest.raises(InputError, match="has no file with structures"):
         read(bare)
 
 
@@ -143,7 +143,7 @@ def test_units_that_are_asked_for_win(tmp_path, arrays):
 
 def test_npz_of_another_kind_and_of_wrong_shapes(tmp_path, arrays):
     np.savez(tmp_path / "other.npz", x=np.ones(3))
-    with pytest.raises(InputError, match=r"other\.npz holds x, and not the arrays of MD17"):
+    with pytest.raises(InputError, match=r"other\.npz contains the arrays x instead of those of MD17"):
         read(tmp_path / "other.npz")
     for name, wrong in (("R", arrays["R"][:, :2]), ("E", arrays["E"][:2]), ("z", np.ones((2, 3), dtype=int))):
         np.savez(tmp_path / "wrong.npz", **(arrays | {name: wrong}))

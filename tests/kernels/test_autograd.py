@@ -108,7 +108,7 @@ def test_a_third_derivative_is_refused_and_the_reference_has_it():
         first = torch.autograd.grad(convolved(table, graph, backend)(*inputs).square().sum(), inputs, create_graph=True)
         return torch.autograd.grad(first[0].square().sum(), inputs[1], create_graph=True)
 
-    with pytest.raises(RuntimeError, match="two derivatives and no third"):
+    with pytest.raises(RuntimeError, match="have no third derivative"):
         second("cpu")
     assert torch.autograd.grad(second("reference")[0].sum(), inputs[1])[0].any()
 

@@ -157,3 +157,14 @@ def test_a_column_less_is_refused(name):
         inputs[place] = inputs[place][..., :-1]
         with pytest.raises((InputError, TypeError)):  # TypeError is jaxtyping's, which is on in the tests
             function(*inputs, "cpu")
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_an_index_that_would_read_beyond_a_table_is_refused(wrong):
+    species, kinds = GRAPH.species.clone(), KINDS.clone()
+    species[4] = kinds[5] = wrong
+    with pytest.raises(InputError, match="linear: species of row 4 is out of range"):
+        linear(*inputs_of("linear", torch.float64), species, LINEAR, "cpu")
+    values, coordinates = inputs_of("lookup", torch.float64)
+    with pytest.raises(InputError, match="lookup: kinds of row 5 is out of range"):
+        lookup(values, coordinates, kinds, "cpu")

@@ -18,9 +18,10 @@ build.FLAGS, build.LINKING = (*build.FLAGS, *flags), (*build.LINKING, *flags)
 build.PREBUILT, build.cache_folder = Path("none"), lambda: Path(sys.argv[1])
 n_edges = 100
 neighbors = torch.full((n_edges,), int(sys.argv[2]))
-given = {"gradient": torch.zeros(5, 3, dtype=torch.float64), "neighbors": neighbors, "centers": torch.zeros_like(neighbors)}
+centers, gradient = torch.zeros_like(neighbors), torch.zeros(5, 3, dtype=torch.float64)
+given = {"gradient": gradient, "neighbors": neighbors, "centers": centers}
 sizes = {"n_edges": n_edges, "n_atoms": 5, "n_structures": 1, "three": 3}
-ARGUMENTS.call(_kernel("differences"), torch.float64, sizes, given, {"vectors": torch.empty})
+ARGUMENTS.call(_kernel("differences"), gradient, sizes, given, {"vectors": torch.Tensor.new_empty})
 print("computed")
 """
 

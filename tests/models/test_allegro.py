@@ -104,13 +104,11 @@ def test_every_option_has_an_effect(options):
 @pytest.mark.parametrize(
     ("pair_cutoffs", "message"),
     [
-        ({"H-O": 9.0}, r"has 9\.0 Å for H-O: give a length above 0 and not beyond model\.cutoff=3\.5"),
-        ({"H-O": 0.0}, "give a length above 0"),
         ({"H-N": 2.0, "HO": 1.0}, "has H-N, HO, but the elements are H, C, O: write a pair as H-O, centre first"),
     ],
 )
 def test_pair_cutoffs_that_cannot_be(pair_cutoffs, message):
-    with pytest.raises((InputError, ValueError), match=message):
+    with pytest.raises(InputError, match=message):
         Allegro(AllegroConfig(cutoff=3.5, pair_cutoffs=pair_cutoffs), SPECIES)
 
 
@@ -146,8 +144,8 @@ def test_kernels_are_the_reference(options):
     with using("auto"):
         fused = potential(graph, stress=True)
     plain = potential(graph, stress=True)
-    for one, other in zip(fused[:4], plain[:4], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    for name in ("energy", "energies", "forces", "virial"):
+        torch.testing.assert_close(getattr(fused, name), getattr(plain, name), rtol=1e-10, atol=1e-10)
 
 
 def test_tensors_are_those_that_the_energy_can_depend_on():

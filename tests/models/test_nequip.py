@@ -78,26 +78,6 @@ def test_every_option_has_an_effect(options):
     assert of(**options) != of()
 
 
-def test_channels_of_each_degree():
-    assert NequIPConfig(l_max=2, channels=8).channels_of_degree == (8, 8, 8)
-    assert NequIPConfig(l_max=2, channels=[8, 4, 2]).channels_of_degree == (8, 4, 2)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"l_max": 2, "channels": [8, 4]}, "lists 2 numbers, but l_max=2 has 3 degrees"),
-        ({"n_layers": 1, "l_max": 1}, "changes nothing with model.n_layers=1"),
-        ({"channels": 0}, "at least one scalar channel"),
-        ({"l_max": 1, "channels": [4, -1]}, "none below 0"),
-        ({"l_max": 1, "channels": [4, 0]}, "leaves only scalars"),
-    ],
-)
-def test_shapes_that_cannot_be(options, message):
-    with pytest.raises(ValueError, match=message):
-        NequIPConfig(**options)
-
-
 def test_layers_hold_what_can_be_reached_and_what_the_energy_can_depend_on():
     model = NequIP(NequIPConfig(l_max=2, channels=4, parity=True, n_layers=4, mean_neighbors=8.0), SPECIES[:2])
     irreps = [str(layer.irreps_out) for layer in model.layers]

@@ -68,7 +68,7 @@ class NotAModule:
 
 
 class NotADataclass(ModelConfig):
-    width: int = option(4, "lost, for the class is not decorated")
+    width: int = option(4, "lost because the class is not decorated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ FAULTS = {
     "init": ({"model": without("__init__")}, "Incomplete has no __init__(config, species)"),
     "hops": ({"model": without("n_hops")}, "Incomplete has no n_hops, as a number of the class or as a property"),
     "two": ({"model": without("n_hops", "footprint")}, "no footprint(training=...) and Incomplete has no n_hops"),
-    "module": ({"model": NotAModule}, "NotAModule is no torch.nn.Module"),
+    "module": ({"model": NotAModule}, "NotAModule is not a torch.nn.Module"),
     "arguments": (
         {"model": with_members(forward=lambda self, graph: graph)},
         "Odd.forward cannot be called as forward(topology, vectors)",
@@ -102,14 +102,14 @@ FAULTS = {
         {"model": with_members(footprint=lambda self: None)},
         "Odd.footprint cannot be called as footprint(training=...)",
     ),
-    "not-derived": ({"config": dict}, "dict is no dataclass that derives from ModelConfig"),
-    "base": ({"config": ModelConfig}, "ModelConfig is no dataclass that derives from ModelConfig"),
-    "not-decorated": ({"config": NotADataclass}, "NotADataclass is no dataclass that derives from ModelConfig"),
+    "not-derived": ({"config": dict}, "dict is not a dataclass that derives from ModelConfig"),
+    "base": ({"config": ModelConfig}, "ModelConfig is not a dataclass that derives from ModelConfig"),
+    "not-decorated": ({"config": NotADataclass}, "NotADataclass is not a dataclass that derives from ModelConfig"),
     "no-reason": ({"config": WithoutReason}, "WithoutReason.width is not made by option(default, reason)"),
     "no-default": ({"config": WithoutDefault}, "WithoutDefault.width has no default"),
-    "reserved": ({"config": Reserved}, "Reserved.kind has a name that means something else in a configuration"),
-    "standard": ({"presets": {"small": {"width": 1}}}, "its presets have no 'standard': {}"),
-    "not-standard": ({"presets": {"standard": {"width": 1}}}, "its presets have no 'standard': {}"),
+    "reserved": ({"config": Reserved}, "Reserved.kind has a name that is reserved in a configuration"),
+    "standard": ({"presets": {"small": {"width": 1}}}, "its presets lack 'standard': {}"),
+    "not-standard": ({"presets": {"standard": {"width": 1}}}, "its presets lack 'standard': {}"),
     "preset": ({"presets": {"standard": {}, "small": {"depth": 1}}}, "its preset small does not fit its options ("),
     "reason": ({"reason": " "}, "its reason is not a line of text"),
 }  # fmt: skip
@@ -121,7 +121,7 @@ def test_what_a_model_lacks_is_named(name):
     with pytest.raises(InputError) as caught:
         registered(**given)
     said = str(caught.value)
-    assert said.startswith("the model 'other' cannot be registered, for ")
+    assert said.startswith("the model 'other' cannot be registered because ")
     assert clause in said
     assert "\n" not in said
     assert "other" not in REGISTRY
@@ -140,7 +140,7 @@ def test_a_model_that_keeps_no_options_is_refused_when_it_is_made():
         nn.Module.__init__(self)
 
     registered(with_members(__init__=forgets))
-    with pytest.raises(InputError, match=r"the model 'other' keeps no options: write self\.config = config"):
+    with pytest.raises(InputError, match=r"the model 'other' has no attribute config: write self\.config = config"):
         potential_of("other")
 
 
@@ -155,7 +155,7 @@ def test_a_name_is_given_once_but_a_class_may_come_again():
 
 
 def test_a_class_that_nobody_registered_has_no_name():
-    with pytest.raises(InputError, match="the class Complete is no registered model: decorate it with @register"):
+    with pytest.raises(InputError, match="the class Complete is not a registered model: decorate it with @register"):
         REGISTRY.kind_of(Complete(Config(), ["H"]))
 
 
@@ -169,7 +169,7 @@ def test_an_unknown_name_is_refused_with_those_that_exist():
     ("module", "text", "sentence"),
     [
         ("broken_model", "import nothing_like_this", "cannot be loaded (ModuleNotFoundError: No module named"),
-        ("empty_model", "", "but empty_model registers none of this name: make the two names the same"),
+        ("empty_model", "", "but empty_model registers no model of this name: give both the same name"),
     ],
 )
 def test_an_entry_point_that_gives_no_model_is_named(module, text, sentence, tmp_path, monkeypatch):

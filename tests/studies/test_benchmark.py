@@ -16,7 +16,7 @@ from equiforce.evaluate import errors, predict
 from equiforce.studies import runs, work
 from equiforce.studies.benchmark import LABELS, load_benchmark, write_benchmark
 from equiforce.studies.comparison import load_published
-from equiforce.studies.runs import DIVERGED, DONE, MEASURED, Run
+from equiforce.studies.runs import DIVERGED, DONE, Run, measured_columns
 from equiforce.studies.table import ResultTable
 from equiforce.studies.work import Place, execute
 from tests.data_sets import TINY
@@ -74,7 +74,7 @@ def done(tmp_path_factory):
 
 def test_a_row_for_each_run_and_test_set(done):
     folder, _, first, second, _ = done
-    assert list(first[0]) == [*LABELS, *MEASURED]
+    assert list(first[0]) == [*LABELS, *measured_columns()]
     cells = [(r["task"], r["model"], r["seed"], r["test"], r["n_test"]) for r in first]
     assert cells == [
         ("ethanol", model, seed, test, n)
@@ -105,7 +105,7 @@ def test_each_test_set_is_measured_with_the_model_that_is_left(done):
 
 def test_progress_counts_runs_and_not_rows(done):
     printed = done[-1]
-    assert "1 of 2 runs were done before" in printed
+    assert "1 of 2 runs were done already" in printed
     assert printed.count("task ethanol, model l=0, seed 0, test 300 K") == 1
     assert "test 600 K" not in printed
 
@@ -123,7 +123,7 @@ def test_the_page_has_what_other_calls_have_run(done):
     assert path == folder / "out" / "README.md"
     assert "| equiforce l=1 |" in page
     assert "A note. Validated on 3; tested on 300 K (4 frames), 600 K (3 frames)." in page
-    assert "1 of 1 errors are not above NequIP's published ones" in page  # it was set to a million
+    assert "1 of 1 errors are not larger than those published for NequIP" in page  # it was set to a million
     assert "tested on hot (2 frames)" in page
     assert "Not run yet" not in page
 
@@ -131,7 +131,7 @@ def test_the_page_has_what_other_calls_have_run(done):
 def test_tables_are_of_the_chosen_tasks(done):
     _, file, first, second, _ = done
     tables = load_benchmark(file, DATA, tasks=["ethanol"]).tables([*first, *second])
-    assert [table.title for table in tables] == ["Ethanol", "in brackets: over NequIP's"]
+    assert [table.title for table in tables] == ["Ethanol", "in brackets: ratio to NequIP"]
 
 
 def test_rows_of_other_settings_are_not_shown(done):
@@ -233,12 +233,12 @@ def test_a_model_may_be_trained_for_longer(tmp_path):
     short, long = (run.settings["training"] for run in benchmark.runs([]))
     assert (short["max_steps"], long["max_steps"]) == (4, 12)
     assert short | {"max_steps": 12} == long
-    assert benchmark.words().splitlines()[1].endswith("; steps: 4 (l=0), 12 (l=0, x3)")
-    assert load_benchmark(file, DATA, tasks=["ethanol"], models=["l=0, x3"]).words().endswith("; 12 steps")
+    assert benchmark.summary().splitlines()[1].endswith("; steps: 4 (l=0), 12 (l=0, x3)")
+    assert load_benchmark(file, DATA, tasks=["ethanol"], models=["l=0, x3"]).summary().endswith("; 12 steps")
 
 
 def test_words_say_what_will_be_run(tmp_path):
-    words = load_benchmark(write_files(tmp_path), DATA).words()
+    words = load_benchmark(write_files(tmp_path), DATA).summary()
     assert words.splitlines()[0] == "Small: 2 runs"
     assert "ethanol: train 6, validate 3; test 300 K 4, 600 K 3; 4 steps" in words
 
@@ -251,20 +251,24 @@ def test_words_say_what_will_be_run(tmp_path):
         ({}, {"tasks": ["water"]}, "no task 'water': choose from ethanol, fewer"),
         ({}, {"models": ["l=7"]}, "no model 'l=7': choose from l=0, l=1, wide"),
         ({}, {"tasks": ["fewer"], "models": ["wide"]}, "no chosen task has a chosen model"),
-        ({}, {"seeds": [0, 0]}, r"seeds \[0, 0\] will not do"),
-        ({}, {"seeds": [-1]}, r"seeds \[-1\] will not do"),
+        ({}, {"seeds": [0, 0]}, r"the seeds \[0, 0\] are not valid"),
+        ({}, {"seeds": [-1]}, r"the seeds \[-1\] are not valid"),
         ({"default_models": ["l=7"]}, {}, "no model 'l=7'"),
         ({"published": "none.yaml"}, {}, "none.yaml"),
-        ({"budgets": {"l=9": 2}}, {}, "benchmark.budgets has 'l=9', which is none of benchmark.models"),
-        ({"budgets": {"l=0": 1}}, {}, "benchmark.budgets has l=0: 1: give at least 2, or leave it out"),
+        ({"budgets": {"l=9": 2}}, {}, "benchmark.budgets has 'l=9', which is not in benchmark.models"),
+        (
+            {"budgets": {"l=0": 1}},
+            {},
+            "benchmark.budgets has l=0: 1, which is too small: give at least 2, or leave it out",
+        ),
         ({"model": {}}, {}, "no option benchmark.model: did you mean benchmark.models"),
         (
             {"common": {"training.max_steps": 3}},
             {},
-            "task ethanol, model l=0: training.max_steps is what the benchmark",
+            "task ethanol, model l=0: the benchmark itself sets training.max_steps",
         ),
-        ({"common": {"split.train": 3}}, {}, "split.train is what the benchmark itself sets"),
-        ({"models": {"a": {}, "b": {}}, "default_models": None}, {}, "ethanol a 0 and ethanol b 0 are one run"),
+        ({"common": {"split.train": 3}}, {}, "the benchmark itself sets split.train"),
+        ({"models": {"a": {}, "b": {}}, "default_models": None}, {}, "ethanol a 0 and ethanol b 0 are the same run"),
         ({"models": {"l=0": {"model.lmax": 1}}}, {}, "no option model.lmax: did you mean model.l_max"),
     ],
 )

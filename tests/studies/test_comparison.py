@@ -148,7 +148,7 @@ def test_the_page(compared):
     page = compared.page("A title", "A note on all.")
     assert page.startswith("# A title\n")
     assert "A note on all." in page
-    assert "2 of 3 errors are not above NequIP's published ones" in page
+    assert "2 of 3 errors are not larger than those published for NequIP" in page
     assert f"- {compared.missing()[0]}" in page
     assert "Not run yet: Not run." in page
     assert (
@@ -166,7 +166,7 @@ def test_a_page_without_rows_or_numbers():
     page = Comparison(TASKS, Library({}, ()), []).page("Empty", "")
     assert "Not run yet: A molecule; A box; Not run." in page
     page = Comparison(TASKS, Library({}, ()), ROWS).page("Alone", "")
-    assert "Nothing published was found to compare with: A molecule; A box." in page
+    assert "No published numbers were found for: A molecule; A box." in page
     assert "The others" not in page
 
 
@@ -191,11 +191,11 @@ def test_a_sheet_in_the_terminal():
         ({"test": "none"}, "there is no test 'none': choose from MD, scan"),
         ({"quantity": "stress"}, "there is no quantity 'stress': choose from energy, forces"),
         ({"source": "none"}, "there is no source 'none': choose from paper, other"),
-        ({"metric": "RMSE"}, "the energy of mol is printed as MAE, meV, and not as RMSE, meV"),
-        ({"unit": "meV/atom"}, "and not as MAE, meV/atom"),
-        ({"value": 0.0}, "published.value=0.0 will not do"),
+        ({"metric": "RMSE"}, "the task mol prints the energy as MAE, meV, not as RMSE, meV"),
+        ({"unit": "meV/atom"}, "not as MAE, meV/atom"),
+        ({"value": 0.0}, "published.value=0.0 is not allowed"),
         ({"values": 1.0}, "no option published.values: did you mean published.value"),
-        ({}, "number 2: mol, MD, energy, NequIP is there already"),
+        ({}, "number 2: there is another number for mol, MD, energy, NequIP"),
     ],
 )
 def test_a_number_that_fits_nothing_is_told(changes, message, tmp_path):

@@ -65,7 +65,7 @@ def test_a_rate_that_diverged_is_not_chosen(tmp_path):
     rows[1]["state"] = DIVERGED
     assert curve.rate("l=0", 4, {r["hash"]: r for r in rows}) == 0.01
     rows[0]["state"] = DIVERGED
-    with pytest.raises(InputError, match=r"l=0 diverged with every one of study.learning_rates"):
+    with pytest.raises(InputError, match=r"l=0 diverged with all study.learning_rates"):
         curve.runs(rows)
 
 
@@ -136,19 +136,19 @@ def test_some_models_only(tmp_path):
             {"sizes": [2, 400], "scan_sizes": [2]},
             r"12 different structures, too few for 3 to validate and .* up to 400",
         ),
-        ({"steps": None}, "give the budget of a run by one of them"),
-        ({"epochs": 3}, "give the budget of a run by one of them"),
-        ({"steps": [4]}, r"study.steps=\[4\] will not do for 2 sizes"),
-        ({"steps": 0}, "will not do"),
-        ({"seeds": [0, 0]}, "lists one of them twice"),
-        ({"learning_rates": [0.01]}, "study.scan_sizes changes nothing with one learning rate"),
+        ({"steps": None}, "needs either study.steps or study.epochs: give one of them"),
+        ({"epochs": 3}, "needs either study.steps or study.epochs: give one of them"),
+        ({"steps": [4]}, r"study.steps=\[4\] does not fit 2 sizes"),
+        ({"steps": 0}, "study.steps=0 does not fit 2 sizes"),
+        ({"seeds": [0, 0]}, "lists a value twice"),
+        ({"learning_rates": [0.01]}, "study.scan_sizes has no effect with one learning rate"),
         ({"scan_sizes": [3]}, "study.scan_sizes has 3, which is not in study.sizes"),
-        ({"compare": [["l=0", "l=2"]]}, "'l=2', which is none of study.models: l=0, l=1"),
+        ({"compare": [["l=0", "l=2"]]}, "'l=2', which is not in study.models: choose from l=0, l=1"),
         ({"models": {}}, "study.models is empty"),
-        ({"models": {"a": {"model.l_max": 1}, "b": {"model.l_max": 1}}}, "one model under two names, a and b"),
+        ({"models": {"a": {"model.l_max": 1}, "b": {"model.l_max": 1}}}, "the same model under two names, a and b"),
         ({"models": {"a": {"model.lmax": 1}}}, r"study.models, a: .*no option model.lmax: did you mean model.l_max"),
-        ({"models": {"a": {"training.seed": 1}}}, "study.models, a: training.seed is what the study itself sets"),
-        ({"common": {"split.train": 3}}, "split.train is what the study itself sets"),
+        ({"models": {"a": {"training.seed": 1}}}, "study.models, a: the study itself sets training.seed"),
+        ({"common": {"split.train": 3}}, "the study itself sets split.train"),
         ({"pool": ["none.xyz"]}, "none.xyz"),
         ({"size": [3]}, "no option study.size: did you mean study.sizes"),
     ],
@@ -159,7 +159,7 @@ def test_mistakes_are_told_in_a_sentence(changes, message, tmp_path):
 
 
 def test_words_say_what_will_be_run(tmp_path):
-    words = study(tmp_path).words()
+    words = study(tmp_path).summary()
     assert "water: a pool of 9 structures, 3 to validate, 4 to test" in words
     assert f"2 models x sizes 2, 4 x seeds 0, 1, learning rates 0.01, 0.05: {N_RUNS} runs" in words
 

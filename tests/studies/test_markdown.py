@@ -1,4 +1,4 @@
-from equiforce.studies.markdown import assigned, counted, first_place, listed, markdown_table, percent, short
+from equiforce.studies.markdown import assigned, counted, exponent_of_ten, listed, markdown_table, percent, short
 
 
 def test_words():
@@ -8,7 +8,7 @@ def test_words():
 
 
 def test_numbers():
-    assert [first_place(x) for x in (123.0, 9.99, 0.05)] == [2, 0, -2]
+    assert [exponent_of_ten(x) for x in (123.0, 9.99, 0.05)] == [2, 0, -2]
     assert [short(x) for x in (0.012345, 12.0, 123.4, 12345.6)] == ["0.0123", "12.0", "123", "12,346"]
     assert [percent(x) for x in (-0.123, 0.05, 0.0)] == ["−12 %", "+5 %", "+0 %"]
 

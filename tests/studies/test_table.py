@@ -7,12 +7,12 @@ import textwrap
 import pytest
 
 from equiforce.errors import InputError
-from equiforce.studies.runs import MEASURED
+from equiforce.studies.runs import measured_columns
 from equiforce.studies.table import ResultTable
 
 
 def row(hash_, **values):
-    return dict.fromkeys(MEASURED, "") | {"model": "l=1", "size": 3, "hash": hash_} | values
+    return dict.fromkeys(measured_columns(), "") | {"model": "l=1", "size": 3, "hash": hash_} | values
 
 
 def test_rows_come_back_as_they_went(tmp_path):
@@ -45,11 +45,11 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from equiforce.studies.runs import MEASURED
+        from equiforce.studies.runs import measured_columns
         from equiforce.studies.table import ResultTable
         table = ResultTable(Path(sys.argv[1]), ("model",))
         for number in range(20):
-            table.add(dict.fromkeys(MEASURED, "") | {"model": "m", "hash": f"{sys.argv[2]}-{number}"})
+            table.add(dict.fromkeys(measured_columns(), "") | {"model": "m", "hash": f"{sys.argv[2]}-{number}"})
     """)
     writers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]

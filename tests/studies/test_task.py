@@ -7,7 +7,7 @@ import pytest
 from equiforce.config import read_options
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, MEV
+from equiforce.quantities import GPA, MEV
 from equiforce.studies.task import Drawn, Task
 from tests.data_sets import crystals, molecules, write
 
@@ -103,10 +103,10 @@ def test_units_of_print_are_those_of_the_errors(tmp_path):
         ({"errors": {"energy": "MAE eV"}}, r"errors has energy: MAE eV, which is not known: write energy: MAE or RMSE"),
         ({"errors": {"energy": "MEAN meV"}}, "energy: MEAN meV, which is not known"),
         ({"errors": {"dipole": "MAE meV"}}, "dipole: MAE meV, which is not known"),
-        ({"errors": {"energy": "MAE meV/molecule"}}, "say by molecule how many atoms one has"),
+        ({"errors": {"energy": "MAE meV/molecule"}}, "set molecule to its number of atoms"),
         ({"molecule": 3}, "molecule changes nothing unless an error is in meV/molecule"),
         ({"test": {}}, "no option tasks.t.test: did you mean tasks.t.tests"),
-        ({"steps": 0}, "tasks.t.steps=0 will not do"),
+        ({"steps": 0}, "tasks.t.steps=0 is not allowed"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(changes, message):

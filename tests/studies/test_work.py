@@ -64,7 +64,7 @@ def test_nothing_is_done_twice(rows, curve, place, monkeypatch):
     screen = StringIO()
     again = execute(curve, place / "one", Place(), Console(file=screen, width=200))
     assert comparable(again) == comparable(rows)
-    assert f"{N_RUNS} of {N_RUNS} runs were done before" in screen.getvalue()
+    assert f"{N_RUNS} of {N_RUNS} runs were done already" in screen.getvalue()
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
     n_before = len(table.rows())
     assert 6 <= n_before < N_RUNS
     finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    assert f"{n_before} of {N_RUNS} runs were done before" in finished.stdout
+    assert f"{n_before} of {N_RUNS} runs were done already" in finished.stdout
     assert comparable(table.rows()) == comparable(rows)
 
 

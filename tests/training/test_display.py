@@ -3,7 +3,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from equiforce.evaluate import ValidationErrors
+from equiforce.evaluate import MeanErrors, ValidationErrors
+from equiforce.quantities import ENERGY, FORCES, STRESS
 from equiforce.training.display import LINES, Display
 from equiforce.training.loop import Report
 from tests.training.plans import plan_of
@@ -28,23 +29,30 @@ def shown(reports, terminal=False):
 @pytest.mark.parametrize(
     ("errors", "cells", "beside_bar"),
     [
-        ((1.5, 2.0, 30.0, 40.0, 5.0, 6.0), ["1.5", "30", "5"], "E 1.50 meV/atom  F 30.0 meV/Å"),
-        ((1.5, 2.0, None, None, None, None), ["1.5", "-", "-"], "E 1.50 meV/atom"),
-        ((None, None, 30.0, 40.0, None, None), ["-", "30", "-"], "F 30.0 meV/Å"),
-        ((None,) * 6, ["-", "-", "-"], ""),
+        (
+            {ENERGY: (1.5, 2.0), FORCES: (30.0, 40.0), STRESS: (5.0, 6.0)},
+            ["1.5", "30", "5"],
+            "E 1.50 meV/atom  F 30.0 meV/Å",
+        ),
+        ({ENERGY: (1.5, 2.0)}, ["1.5", "-", "-"], "E 1.50 meV/atom"),
+        ({FORCES: (30.0, 40.0)}, ["-", "30", "-"], "F 30.0 meV/Å"),
+        ({}, ["-", "-", "-"], ""),
     ],
     ids=["all", "energies", "forces", "none"],
 )
 def test_errors_are_shown_with_units_and_the_best_is_marked(state, errors, cells, beside_bar):
-    lines, bar = shown([Report(state, 0.5, 0.25, ValidationErrors(*errors), True)])
-    assert lines[0].split() == ["epoch", "step", "loss", "energy", "MAE", "forces", "MAE", "stress", "MAE", "rate"]
-    assert lines[1].split() == ["meV/atom", "meV/Å", "meV/Å³"]
-    assert lines[2].split() == ["3", "12", "0.25", *cells, "3.0e-02", "*"]
+    found = ValidationErrors({quantity: MeanErrors(*values) for quantity, values in errors.items()})
+    lines, bar = shown([Report(state, 0.5, 0.25, found, True)])
+    names, units, values = (line.split() for line in lines[:3])
+    assert names[:9] == ["epoch", "step", "loss", "energy", "MAE", "forces", "MAE", "stress", "MAE"]
+    assert units[:3] == ["meV/atom", "meV/Å", "meV/Å³"]
+    assert values[:6] == ["3", "12", "0.25", *cells]
+    assert (names[-1], values[-2:]) == ("rate", ["3.0e-02", "*"])
     assert bar.fields["errors"].strip() == beside_bar
 
 
 def test_a_long_run_has_few_lines_and_always_a_last_one(state):
-    errors = ValidationErrors(1.0, 1.0, 1.0, 1.0, None, None)
+    errors = ValidationErrors({ENERGY: MeanErrors(1.0, 1.0), FORCES: MeanErrors(1.0, 1.0)})
     lines, bar = shown([Report(state, (i + 1) / 500, 1.0, errors, False) for i in range(500)])
     lines = [line for line in lines[2:] if line.strip()]
     assert LINES - 2 <= len(lines) <= LINES + 2

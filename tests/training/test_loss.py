@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from equiforce.graph import Labels, Prediction, batch_labels
+from equiforce.graph import Prediction
+from equiforce.labels import Labels, batch_labels
+from equiforce.quantities import ENERGY, FORCES, STRESS
 from equiforce.training.loss import LossConfig, highest, penalty, terms, weight_at
 from tests.systems import crystal, ethanol, graph_of
 
@@ -29,7 +31,8 @@ def case():
 
 def test_terms_use_the_labels_that_there_are(case):
     molecule, solid, graph, prediction = case
-    energy, forces, stress = terms(prediction, batch_labels([molecule, solid]), graph, LossConfig())
+    found = terms(prediction, batch_labels([molecule, solid]), graph, LossConfig())
+    energy, forces, stress = (found[quantity] for quantity in (ENERGY, FORCES, STRESS))
     assert energy.total.item() == pytest.approx(1.0)  # (9 eV / 9 atoms)²
     assert energy.n.item() == 1
     assert forces.total.item() == pytest.approx((molecule.forces**2).sum() + (solid.forces**2).sum())
@@ -40,8 +43,7 @@ def test_terms_use_the_labels_that_there_are(case):
 
 def test_absent_labels_give_empty_terms(case):
     _, _, graph, prediction = case
-    false = torch.tensor([False, False])
-    for term in terms(prediction, Labels(None, None, None, false, false, false), graph, LossConfig()):
+    for term in terms(prediction, Labels({}), graph, LossConfig()).values():
         assert (term.total.item(), term.n.item()) == (0.0, 0.0)
 
 

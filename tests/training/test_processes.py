@@ -130,5 +130,5 @@ def test_an_allocation_of_slurm_changes_nothing(monkeypatch):
 
 def test_several_tasks_of_srun_are_refused(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    with pytest.raises(InputError, match=r"srun started this 4 times.*torchrun --nproc-per-node=4"):
+    with pytest.raises(InputError, match=r"srun started 4 tasks.*torchrun --nproc-per-node=4"):
         make_fabric(TrainingConfig(device="cpu"))

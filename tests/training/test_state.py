@@ -70,7 +70,7 @@ def test_a_checkpoint_executes_no_code(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"potential": Payload()}, tmp_path / "last.pt")
-    with pytest.raises(InputError, match="is not a checkpoint of equiforce"):
+    with pytest.raises(InputError, match="is damaged or is not a checkpoint of equiforce"):
         fresh(tmp_path).restore(tmp_path / "last.pt")
     assert not (tmp_path / "harm").exists()
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_executes_no_code(tmp_path):
     "optimizer", [{"name": "adam"}, {"name": "adamw"}, {"beta2": 0.9}, {"ema_decay": 0.0}], ids=lambda o: next(iter(o))
 )
 def test_what_cannot_change_midway_is_refused(trained, tmp_path, optimizer):
-    with pytest.raises(InputError, match="belongs to another model or optimiser"):
+    with pytest.raises(InputError, match="belongs to another model or optimizer"):
         fresh(tmp_path, **optimizer).restore(trained[1])
 
 
@@ -92,7 +92,7 @@ def test_what_can_change_midway_may(trained, tmp_path):
 def test_an_average_cannot_begin_midway(tmp_path):
     state, _ = plan_of(tmp_path, optimizer={"ema_decay": 0.0})
     state.save(tmp_path / "last.pt")
-    with pytest.raises(InputError, match="belongs to another model or optimiser"):
+    with pytest.raises(InputError, match="belongs to another model or optimizer"):
         fresh(tmp_path).restore(tmp_path / "last.pt")
 
 
@@ -100,5 +100,5 @@ def test_another_model_is_refused(trained, tmp_path):
     content = torch.load(trained[1], weights_only=True)
     content["potential"]["model.embed.weight"] = torch.zeros(7, 7)
     torch.save(content, tmp_path / "last.pt")
-    with pytest.raises(InputError, match="belongs to another model or optimiser"):
+    with pytest.raises(InputError, match="belongs to another model or optimizer"):
         fresh(tmp_path).restore(tmp_path / "last.pt")

@@ -35,7 +35,9 @@ def test_a_log_that_was_lost_begins_with_a_heading_again(tmp_path):
 def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # makes its import fail
     check_installed(tensorboard=True, wandb=False)
-    with pytest.raises(InputError, match=r'training\.wandb needs another package: pip install "equiforce\[wandb\]"'):
+    with pytest.raises(
+        InputError, match=r'training\.wandb needs a package that is not installed: pip install "equiforce\[wandb\]"'
+    ):
         check_installed(tensorboard=False, wandb=True)
 
 

@@ -19,24 +19,25 @@ from equiforce.potential import Potential, evaluating
 
 
 class Calculator(AseCalculator):
-    """Energies (eV), forces (eV/Å) and stress (eV/Å³, Voigt, positive under tension) for ASE.
+    """An ASE calculator that computes energies (eV), forces (eV/Å) and stress (eV/Å³, Voigt, positive under tension).
 
-    Any system will do: one atom, a molecule, a slab, a cell smaller than the cutoff.
+    It accepts any system: one atom, a molecule, a slab, a cell smaller than the cutoff.
 
     Args:
-        model: the path of a model file, or a potential, which is used as it is and left as it is.
-        device: where to compute, ``"cuda"`` or ``"cpu"``, with a copy of a potential that is elsewhere; None leaves a
-            potential where it is, and loads a file onto the CPU.
-        skin: how much farther than the cutoff, in Å, pairs are listed, so that the list outlives small moves.
-        always_stress: compute the stress with every energy, as constant-pressure dynamics needs, rather than when
+        model: the path of a model file, or a potential, which is not changed.
+        device: the device that computes, ``"cuda"`` or ``"cpu"``; a potential on another device is copied. None
+            computes on the device of the potential, and loads a file onto the CPU.
+        skin: distance in Å that is added to the cutoff when pairs are listed, so that the list stays valid while atoms
+            move little.
+        always_stress: compute the stress with every energy, as constant-pressure dynamics needs, and not only when
             it is asked for.
-        max_memory: in GB; a system that would take more is computed in chunks. None is what is available at the first
-            calculation.
+        max_memory: in GB; a system that would take more is computed in chunks. None is the memory that is available at
+            the first calculation.
 
     Raises:
-        InputError: at the first calculation, where the atoms hold an element that the model does not know, or a
-            position that is not a number, or do not fit into memory even in chunks.
-        PropertyNotImplementedError: where the stress of a structure without a volume is asked for.
+        InputError: at the first calculation, if the atoms hold an element that the model does not know, if a position
+            is not a number, or if the atoms do not fit into memory even in chunks.
+        PropertyNotImplementedError: if the stress of a structure without a volume is asked for.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
@@ -64,18 +65,21 @@ class Calculator(AseCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill ``results``: energy and forces always, stress where it is asked for."""
+        """Fill ``results`` with the energy and the forces, and with the stress if it is asked for."""
         super().calculate(atoms, properties, system_changes)
-        has_stress = bool(self.atoms.pbc.any() and self.atoms.cell.volume > 0)
+        atoms = self.atoms
+        assert atoms is not None  # ASE keeps a copy of the atoms
+        has_stress = bool(atoms.pbc.any() and atoms.cell.volume > 0)
         if "stress" in properties and not has_stress:
             raise PropertyNotImplementedError(
-                f"{self.atoms.get_chemical_formula()} has no stress, for it is not periodic or its cell has no "
+                f"{atoms.get_chemical_formula()} has no stress because it is not periodic or its cell has no "
                 "volume: set cell and pbc of the atoms"
             )
-        self.graph = self._graph_of(self.atoms)
-        wanted = has_stress and (self.always_stress or "stress" in properties)
+        self.graph = self._graph_of(atoms)
+        with_stress = has_stress and (self.always_stress or "stress" in properties)
         with evaluating(self.potential):
-            prediction = self._compute(self.graph, stress=wanted)
+            prediction = self._compute(self.graph, stress=with_stress)
+        assert prediction.forces is not None
         energy = prediction.energy.item()
         self.results = {
             "energy": energy,
@@ -87,11 +91,11 @@ class Calculator(AseCalculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
 
     def plan(self, atoms: Atoms) -> ChunkPlan:
-        """The memory that atoms will take, and the chunks if it takes any."""
+        """Predict the memory that a calculation of these atoms takes, and the chunks it needs, if any."""
         return self._compute.plan(self._graph_of(atoms))
 
     def _graph_of(self, atoms: Atoms) -> AtomicGraph:
-        if self._pairs is None or not np.array_equal(atoms.numbers, self._numbers):
+        if self._pairs is None or self._numbers is None or not np.array_equal(atoms.numbers, self._numbers):
             index = species_index(atoms.numbers, self.potential.species, atoms.get_chemical_formula())
             self._pairs = VerletList(index, self.potential.cutoff, self.skin)
             self._numbers = atoms.numbers.copy()
@@ -99,5 +103,5 @@ class Calculator(AseCalculator):
 
     @property
     def n_neighbor_builds(self) -> int:
-        """How often the pairs of the present atoms were searched."""
+        """The number of neighbour searches for the present atoms."""
         return 0 if self._pairs is None else self._pairs.n_builds

@@ -1,4 +1,4 @@
-"""Several systems in one pass, for engines that move many at once: each keeps its list of pairs."""
+"""Computes several systems in one pass, for engines that move many at once, and keeps a neighbour list for each."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,14 @@ from equiforce.potential import Potential, evaluating
 
 
 class BatchedPotential:
-    """A potential for systems that come again and again, moved a little; others may take their places at any time.
+    """A potential for batches of systems that move a little from call to call.
+
+    The system at each index of the batch has its own neighbour list, which is rebuilt if its elements change.
 
     Args:
-        potential: what computes.
-        skin: how much farther than the cutoff, in Å, pairs are listed, so that a list outlives small moves.
+        potential: the potential that computes.
+        skin: distance in Å that is added to the cutoff when pairs are listed, so that a list stays valid while atoms
+            move little.
     """
 
     def __init__(self, potential: Potential, skin: float = 0.5):
@@ -25,31 +28,36 @@ class BatchedPotential:
         self._followed: list[_Followed] = []
 
     def __call__(self, systems: Sequence[Structure], forces: bool = True, stress: bool = False) -> Prediction:
-        """As :meth:`equiforce.potential.Potential.forward`, of systems of any size, elements and boundaries.
+        """Compute what :meth:`equiforce.potential.Potential.forward` computes.
+
+        Args:
+            systems: structures of any size, elements and boundary conditions.
+            forces: whether to compute forces.
+            stress: whether to compute the stress.
 
         Raises:
-            InputError: as :func:`equiforce.neighbors.build_graph`, with the ``source`` of the system.
+            InputError: as in :func:`equiforce.neighbors.build_graph`; the message names the ``source`` of the system.
         """
         del self._followed[len(systems) :]
-        graphs = [self._graph(place, system) for place, system in enumerate(systems)]
+        graphs = [self._graph(index, system) for index, system in enumerate(systems)]
         with evaluating(self.potential):
             return self.potential(batch(graphs).to(self.potential.device), forces=forces, stress=stress)
 
     @property
     def n_neighbor_builds(self) -> int:
-        """How often the pairs of the present systems were searched, all together."""
+        """The number of neighbour searches, summed over the present systems."""
         return sum(followed.pairs.n_builds for followed in self._followed)
 
-    def _graph(self, place: int, system: Structure) -> AtomicGraph:
-        if place == len(self._followed):
+    def _graph(self, index: int, system: Structure) -> AtomicGraph:
+        if index == len(self._followed):
             self._followed.append(_Followed(system, self.potential, self.skin))
-        elif not self._followed[place].has_atoms_of(system):
-            self._followed[place] = _Followed(system, self.potential, self.skin)
-        return self._followed[place].graph(system)
+        elif not self._followed[index].has_elements_of(system):
+            self._followed[index] = _Followed(system, self.potential, self.skin)
+        return self._followed[index].graph(system)
 
 
 class _Followed:
-    """The atoms in one place of the batch, and their pairs."""
+    """The system at one index of the batch, and its neighbour list."""
 
     def __init__(self, system: Structure, potential: Potential, skin: float):
         index = species_index(system.atomic_numbers, potential.species, system.source or "the structure")
@@ -57,7 +65,7 @@ class _Followed:
         self._numbers = system.atomic_numbers.copy()
         self._positions = system.positions
 
-    def has_atoms_of(self, system: Structure) -> bool:
+    def has_elements_of(self, system: Structure) -> bool:
         return np.array_equal(system.atomic_numbers, self._numbers)
 
     def graph(self, system: Structure) -> AtomicGraph:
@@ -69,7 +77,10 @@ class _Followed:
 
 
 def _images_near(before: Float[np.ndarray, "atoms 3"], system: Structure) -> Float[np.ndarray, "atoms 3"]:
-    """Each atom's image nearest to where it was: engines put atoms back into the cell, which breaks no pair."""
+    """Choose for each atom the periodic image that is nearest to its previous position.
+
+    Engines wrap atoms into the cell; without this, the neighbour list would be rebuilt each time an atom is wrapped.
+    """
     lattice = system.cell[system.pbc]
     if not (np.isfinite(system.positions).all() and np.isfinite(lattice).all()):
         return system.positions

@@ -1,4 +1,4 @@
-"""When a simulation has gone wrong: the signs of atoms that fly apart or fall into one another."""
+"""Detects a simulation that has gone wrong: atoms that fly apart or collapse onto one another."""
 
 from collections.abc import Callable
 
@@ -7,32 +7,38 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
-CLOSEST = 0.3  # of the sum of two covalent radii: far inside any bond, compressed ones too
-HOTTEST = 20.0  # times the target: fluctuations, even of a few atoms, stay far below
-ALWAYS_TOO_HOT = 10_000.0  # K: only ever said of a temperature above this too
-FARTHEST = 100.0  # Å, that a part of a molecule may leave the others behind
+CLOSEST = 0.3  # smallest distance over the sum of two covalent radii; even compressed bonds are far longer
+HOTTEST = 20.0  # largest temperature over the target; fluctuations, even of a few atoms, stay far below
+ALWAYS_ALLOWED = 10_000.0  # K; a lower temperature is never a problem
+FARTHEST = 100.0  # Å by which the distance of an atom from the centre of mass may exceed its largest initial value
 
 
 class Guard:
-    """Notices that a simulation has gone wrong, before its frames are written."""
+    """Checks each step of a simulation, so that no frame is written after it has gone wrong.
+
+    Args:
+        atoms: the start, after a first calculation.
+        temperature: target temperature in K.
+        stop_on_escape: whether an atom that leaves all others is a problem.
+    """
 
     def __init__(self, atoms: Atoms, temperature: float, stop_on_escape: bool):
         graph = atoms.calc.graph
         self.radii = torch.as_tensor(covalent_radii[atoms.numbers], device=graph.positions.device)
-        self.bound = torch.bincount(graph.centers, minlength=graph.n_atoms) > 0
+        self.had_neighbors = torch.bincount(graph.centers, minlength=graph.n_atoms) > 0
         self.farthest = FARTHEST + self._distances(atoms).max()
-        self.too_hot = max(HOTTEST * temperature, ALWAYS_TOO_HOT)
+        self.too_hot = max(HOTTEST * temperature, ALWAYS_ALLOWED)
         self.stop_on_escape = stop_on_escape
 
     def problem(self, atoms: Atoms, temperature: float) -> str | None:
-        """What is wrong with the atoms and their latest forces, if anything is."""
+        """Describe what is wrong with the atoms or their latest forces; None if nothing is."""
 
         def name(index: int) -> str:
             return f"atom {index} ({atoms.symbols[index]})"
 
         forces = atoms.get_forces(apply_constraint=False)
         if not (np.isfinite(forces).all() and np.isfinite(atoms.get_potential_energy())):
-            return "energy or forces are not finite"
+            return "the energy or the forces are not finite"
         if not temperature < self.too_hot:
             return f"the temperature is {temperature:.0f} K, more than {self.too_hot:.0f} K"
         graph = atoms.calc.graph
@@ -47,16 +53,14 @@ class Guard:
 
     def _escape(self, atoms: Atoms, name: Callable[[int], str]) -> str | None:
         graph = atoms.calc.graph
-        alone = (torch.bincount(graph.centers, minlength=graph.n_atoms) == 0) & self.bound
-        way_out = "(where atoms may leave, turn stop_on_escape off)"
+        alone = (torch.bincount(graph.centers, minlength=graph.n_atoms) == 0) & self.had_neighbors
+        remedy = "(if atoms may leave, turn stop_on_escape off)"
         if bool(alone.any()):
             cutoff = atoms.calc.potential.cutoff
-            return (
-                f"{name(int(alone.nonzero()[0]))} has lost all neighbours within the cutoff of {cutoff:g} Å {way_out}"
-            )
+            return f"{name(int(alone.nonzero()[0]))} has lost all neighbours within the cutoff of {cutoff:g} Å {remedy}"
         distances = self._distances(atoms)
         if not atoms.pbc.any() and distances.max() > self.farthest:
-            return f"{name(int(distances.argmax()))} is {distances.max():.0f} Å from the middle of the others {way_out}"
+            return f"{name(int(distances.argmax()))} is {distances.max():.0f} Å from the centre of mass {remedy}"
         return None
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""A potential as a driver of i-PI, in its process or at the other end of a socket; several beads are one batch.
+"""A potential as a driver of i-PI, in i-PI's process or through a socket; several beads are computed in one batch.
 
-The module is not called ipi, for i-PI imports a driver's file under the file's own name.
+The module is not called ipi because i-PI imports a driver's file under the name of the file.
 """
 
 from typing import Any
@@ -20,31 +20,32 @@ try:
 except ModuleNotFoundError as error:
     raise InputError('i-PI is not installed: pip install "equiforce[ipi]"') from error
 
-__DRIVER_NAME__ = "equiforce"  # where i-PI looks for a driver
+__DRIVER_NAME__ = "equiforce"  # i-PI finds a driver by these two names
 __DRIVER_CLASS__ = "EquiforceDriver"
 
 Answer = tuple[float, Float[np.ndarray, "atoms 3"], Float[np.ndarray, "3 3"], str]
 Arrays = np.ndarray | list[np.ndarray]
 
-# i-PI's own eV and Å, so that what it reads and prints in them are the model's numbers
+# i-PI's own conversion factors, so that energies and lengths that it prints in eV and Å are those of the model
 ENERGY = unit_to_internal("energy", "electronvolt", 1.0)  # hartree
 LENGTH = unit_to_internal("length", "angstrom", 1.0)  # bohr
 
 
 class EquiforceDriver:
-    """Energy, forces and virial (-dE/dε, of any system) in i-PI's atomic units.
+    """An i-PI driver that computes energy, forces and virial (-dE/dε, for any system) in i-PI's atomic units.
 
     Args:
-        template: a file that ASE reads with the atoms in i-PI's order; its elements and boundaries count, the rest is
-            what i-PI sends.
+        template: a file that ASE reads, with the atoms in i-PI's order; the driver takes the elements and the periodic
+            boundaries from it, and the positions and the cell from i-PI.
         model: the path of a model file.
-        device: where to compute, ``cuda`` or ``cpu``.
-        skin: how much farther than the cutoff, in Å, pairs are listed, so that a list outlives small moves.
-        periodic: whether the system repeats along the vectors of i-PI's cell; None is what the template says.
-        verbosity: i-PI hands it to every driver; not used.
+        device: the device that computes, ``cuda`` or ``cpu``.
+        skin: distance in Å that is added to the cutoff when pairs are listed, so that a list stays valid while atoms
+            move little.
+        periodic: whether the system is periodic along all vectors of i-PI's cell; None takes this from the template.
+        verbosity: not used; i-PI passes it to every driver.
 
     Raises:
-        InputError: a template without a cell where ``periodic`` is not given, an element that the model does not know.
+        InputError: the template has no cell and ``periodic`` is not given, or the model does not know an element.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class EquiforceDriver:
         self._template = read(template, labels_required=False)[0]
         if periodic is None and not self._template.cell.any():
             raise InputError(
-                f"{template} has no cell that ASE reads, so it does not say whether the system repeats: give it "
-                "Lattice and pbc of extended xyz, or the driver periodic=True or periodic=False"
+                f"{template} has no cell that ASE reads, so it is unknown whether the system is periodic: write "
+                "Lattice and pbc into it as extended xyz, or give the driver periodic=True or periodic=False"
             )
         self._pbc = self._template.pbc if periodic is None else np.full(3, periodic)
         potential = model_file.load(model, device=device)
@@ -68,28 +69,43 @@ class EquiforceDriver:
         self._compute = BatchedPotential(potential, skin)
 
     def __call__(self, cell: Arrays, pos: Arrays) -> Answer | list[Answer]:
-        """What i-PI asks of one structure, or of a list of them: lengths in bohr, cell vectors in columns."""
-        if not isinstance(cell, list):
-            return self._answers([cell], [pos])[0]
-        return self._answers(cell, pos)
+        """Compute the results for one structure or a list of structures; i-PI calls this.
+
+        Args:
+            cell: cell vectors in columns, bohr [3 3], or a list of such arrays.
+            pos: positions, bohr [atoms 3], or a list of such arrays.
+
+        Returns:
+            Energy (hartree), forces (hartree/bohr), virial (hartree) and an empty string, or a list of these.
+
+        Raises:
+            InputError: i-PI sends another number of atoms than the template has, or positions that are not numbers.
+        """
+        if isinstance(cell, list):
+            assert isinstance(pos, list)
+            return self._answers(cell, pos)
+        assert not isinstance(pos, list)
+        return self._answers([cell], [pos])[0]
 
     def _answers(self, cells: list[np.ndarray], positions: list[np.ndarray]) -> list[Answer]:
         if len(positions[0]) != len(self._template):
             raise InputError(
-                f"i-PI sends {len(positions[0])} atoms and the template {self._template.source} has "
-                f"{len(self._template)}: give the driver the file that i-PI starts from"
+                f"i-PI sends {len(positions[0])} atoms, but the template {self._template.source} has "
+                f"{len(self._template)}: give the driver the file from which i-PI starts"
             )
         systems = [
             Structure(
                 atomic_numbers=self._template.atomic_numbers,
-                positions=place / LENGTH,
+                positions=coordinates / LENGTH,
                 cell=cell.T / LENGTH,
                 pbc=self._pbc,
                 source=f"structure {number} of {len(cells)} from i-PI (counted from 0)",
             )
-            for number, (cell, place) in enumerate(zip(cells, positions, strict=True))
+            for number, (cell, coordinates) in enumerate(zip(cells, positions, strict=True))
         ]
         found = self._compute(systems, stress=True)
+        assert found.forces is not None
+        assert found.virial is not None
         forces = (found.forces.cpu() * (ENERGY / LENGTH)).split([len(self._template)] * len(systems))
         energies, virials = (found.energy * ENERGY).tolist(), (found.virial.cpu() * ENERGY).numpy()
         return [(energies[k], forces[k].numpy(), virials[k], "") for k in range(len(systems))]

@@ -1,4 +1,4 @@
-"""Molecular dynamics in one call: ensembles, a trajectory, a thermo table, and a stop before nonsense is written."""
+"""Molecular dynamics in one call: ensembles, trajectory, thermo table, and a stop when the simulation goes wrong."""
 
 import time
 from array import array
@@ -15,7 +15,6 @@ from ase.constraints import FixCom
 from ase.io.formats import UnknownFileTypeError
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
-from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
@@ -30,26 +29,29 @@ from equiforce.options import option
 from equiforce.potential import Potential
 from equiforce.threads import fastest_threads
 
+Integrator = VelocityVerlet | Langevin | Bussi | IsotropicMTKNPT
+
 
 @dataclass(frozen=True, kw_only=True)
 class MDOptions:
-    """What is simulated, for how long, and what is written."""
+    """The options of a molecular dynamics run."""
 
     ensemble: Literal["nve", "langevin", "bussi", "npt"] = option(
         "langevin",
-        "Langevin thermalises every mode, of single molecules too; bussi (stochastic rescaling) keeps dynamics nearly "
-        "undisturbed; nve shows whether energy is conserved; npt (isotropic Martyna-Tobias-Klein) finds the density",
+        "langevin thermalises every mode, even of a single molecule; bussi (stochastic rescaling) hardly disturbs the "
+        "dynamics; nve shows whether energy is conserved; npt (isotropic Martyna-Tobias-Klein) finds the density",
     )
     temperature: float = option(
         300.0,
-        "room temperature; for nve that of the first velocities, about half of which becomes potential energy",
+        "room temperature; nve only sets the initial velocities, and about half of their energy becomes potential "
+        "energy",
         unit="K",
         ge=0.0,
     )
-    pressure: float = option(0.0, "1 bar is 0.0001 GPa, nothing to a condensed phase; npt only", unit="GPa")
+    pressure: float = option(0.0, "1 bar is 0.0001 GPa, which a condensed phase does not notice; npt only", unit="GPa")
     timestep: float = option(
         0.5,
-        "bonds of hydrogen oscillate in 10 fs and want 20 steps; 1 to 2 fs will do without hydrogen",
+        "bonds of hydrogen oscillate in 10 fs and need 20 steps each time; 1 to 2 fs suffice without hydrogen",
         unit="fs",
         gt=0.0,
     )
@@ -63,26 +65,29 @@ class MDOptions:
     tdamp: float = option(100.0, "the usual relaxation time of a thermostat; bussi and npt only", unit="fs", gt=0.0)
     pdamp: float = option(1000.0, "ten times slower than the thermostat; npt only", unit="fs", gt=0.0)
     trajectory_every: int = option(100, "frames 50 fs apart at 0.5 fs are nearly independent", unit="steps", ge=1)
-    thermo_every: int = option(100, "one line with every frame", unit="steps", ge=1)
-    seed: int = option(0, "a run can be repeated; change it for independent runs", ge=0)
-    skin: float = option(0.5, "the neighbour list lives for tens of steps at room temperature", unit="Å", ge=0.0)
+    thermo_every: int = option(100, "one line for every frame of the trajectory", unit="steps", ge=1)
+    seed: int = option(0, "the same seed repeats a run; change it for independent runs", ge=0)
+    skin: float = option(0.5, "the neighbour list stays valid for tens of steps at room temperature", unit="Å", ge=0.0)
     stop_on_escape: bool = option(
-        True, "an atom out of everyone's reach mostly means a broken potential; turn it off to study evaporation"
+        True, "an atom that has lost all neighbours mostly means a broken potential; turn it off to study evaporation"
     )
     max_memory: float | None = option(
-        None, "what is free at the start; a system that needs more is computed in chunks, slowly", unit="GB", gt=0.0
+        None,
+        "the memory that is free at the start; a system that needs more is computed in chunks, slowly",
+        unit="GB",
+        gt=0.0,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MDSummary:
-    """How a run went: the mean temperature is that after the first 20 %, the drift that of E_tot (NVE only)."""
+    """The summary of a molecular dynamics run."""
 
     n_steps: int
     n_atoms: int
     time_ps: float
-    mean_temperature: float  # K
-    drift: float | None  # meV/atom/ps
+    mean_temperature: float  # K, over the steps after the first 20 %
+    drift: float | None  # of the total energy, meV/atom/ps; None for all ensembles but nve
     steps_per_second: float
     ns_per_day: float
     n_neighbor_builds: int
@@ -90,7 +95,7 @@ class MDSummary:
     folder: Path
 
     def table(self) -> Table:
-        """For the terminal, with units."""
+        """The summary as a table with units, for the terminal."""
         table = Table(title="interrupted" if self.interrupted else "finished", show_header=False)
         table.add_row("simulated", f"{self.n_steps} steps, {self.time_ps:.4g} ps, {self.n_atoms} atoms")
         table.add_row("mean temperature after the first 20 %", f"{self.mean_temperature:.1f} K")
@@ -114,34 +119,34 @@ def run_md(
 ) -> MDSummary:
     """Run molecular dynamics and write ``trajectory.xyz``, ``thermo.csv`` and ``last.xyz`` into a folder.
 
-    Momenta of the start are kept (``last.xyz`` continues a run), else drawn from the Maxwell-Boltzmann distribution
-    without total momentum and, for a free molecule, without rotation. Frames carry energy (eV), forces (eV/Å) and
-    momenta. Ctrl-C ends the run early and cleanly.
+    A start with momenta keeps them, so that ``last.xyz`` continues a run. Otherwise they are drawn from the
+    Maxwell-Boltzmann distribution, without total momentum and, for a molecule without a cell, without rotation. Frames
+    hold energy (eV), forces (eV/Å) and momenta. Ctrl-C ends the run early and cleanly.
 
     Args:
         model: the path of a model file, or a potential.
-        start: atoms, or a file that ASE reads (its last frame).
-        options: the simulation.
-        folder: made where it is missing.
-        overwrite: whether an earlier run in the folder may be replaced.
+        start: atoms, or a file that ASE reads; its last frame is taken.
+        options: the options of the simulation.
+        folder: the output folder, which is created if it is missing.
+        overwrite: whether to replace an earlier run in the folder.
         device: as in :class:`~equiforce.calculators.ase.Calculator`.
-        console: where the progress and the thermo table are shown; nowhere if None.
+        console: shows the progress and the thermo table; None shows nothing.
 
     Raises:
-        InputError: the folder holds a run, the ensemble does not fit the atoms, or the simulation went wrong (the
-            trajectory so far is kept and ``last.xyz`` is the last sound frame).
+        InputError: the folder holds a run, the ensemble does not fit the atoms, or the simulation went wrong (then the
+            trajectory is kept up to there, and ``last.xyz`` is the last good frame).
     """
     folder = Path(folder)
     earlier = [folder / name for name in (TRAJECTORY, THERMO, LAST) if (folder / name).exists()]
     if earlier and not overwrite:
-        raise InputError(f"{earlier[0]} is there from an earlier run: name a new folder, or say --overwrite")
+        raise InputError(f"{earlier[0]} exists from an earlier run: name a new folder, or add --overwrite")
     atoms = start.copy() if isinstance(start, Atoms) else read_start(str(start))
     refuse_unfit(atoms, options)
     always_stress = options.ensemble == "npt"
     atoms.calc = Calculator(model, device, options.skin, always_stress, max_memory=options.max_memory)
     console = console or Console(quiet=True)
     console.print(f"memory: {atoms.calc.plan(atoms).words()}", highlight=False, soft_wrap=True)
-    # Everything that can be wrong with the start is found before a file is touched, for it may lie in that folder.
+    # _Run checks the start before Output writes any file, because the start may be a file of an earlier run there.
     run = _Run(atoms, options)
     title = f"{options.ensemble} {options.temperature:g} K"
     output = Output(folder, title, options.steps, options.timestep, console, run.in_bulk)
@@ -153,15 +158,16 @@ def run_md(
 
 
 def read_start(path: str) -> Atoms:
-    """The last frame of a file; raises InputError where ASE reads none."""
+    """Read the last frame of a file; raise InputError if ASE cannot read it."""
     try:
-        return ase.io.read(path)
+        frames = ase.io.read(path)
+        return frames if isinstance(frames, Atoms) else frames[-1]
     except (OSError, ValueError, LookupError, UnknownFileTypeError) as error:
         raise InputError(f"no start structure can be read from {path} ({error}): name a file that ASE reads") from error
 
 
 def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
-    """Raise InputError where the ensemble does not fit the atoms."""
+    """Raise InputError if the ensemble does not fit the atoms, or if no atom is free to move."""
     if options.ensemble != "nve" and options.temperature <= 0:
         raise InputError(f"the {options.ensemble} ensemble needs a temperature above 0 K, not {options.temperature} K")
     if options.ensemble == "npt" and not (atoms.pbc.all() and atoms.cell.volume > 0):
@@ -172,11 +178,11 @@ def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:
     if options.ensemble == "npt" and atoms.constraints:
         raise InputError("the npt ensemble cannot hold atoms fixed: remove the constraints of the start structure")
     if atoms.get_number_of_degrees_of_freedom() <= 0:
-        raise InputError("no atom of the start structure is free to move: remove its constraints")
+        raise InputError("no atom of the start structure can move: remove its constraints")
 
 
-def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> MolecularDynamics:
-    """ASE's integrator; atoms get a fixed centre of mass where random forces would push it."""
+def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> Integrator:
+    """Make ASE's integrator, and fix the centre of mass of atoms where random forces would move it."""
     timestep, temperature = options.timestep * units.fs, options.temperature
     if options.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
@@ -188,7 +194,8 @@ def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> Mol
     tdamp = options.tdamp * units.fs
     if options.ensemble == "bussi":
         bussi = Bussi(atoms, timestep, temperature_K=temperature, taut=tdamp, rng=rng)
-        # ASE counts 3N; drift and rotation are at rest, and would overheat a small molecule's vibrations.
+        # ASE counts 3N degrees of freedom, also those of drift and rotation, which hold no energy here; with that count
+        # the vibrations of a small molecule would become too hot.
         bussi.ndof = degrees_of_freedom(atoms)
         bussi.target_kinetic_energy = 0.5 * bussi.ndof * units.kB * temperature
         return bussi
@@ -196,7 +203,7 @@ def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> Mol
         return IsotropicMTKNPT(
             atoms,
             timestep,
-            # ASE's thermostat counts 3N momenta, of which 3 are at rest.
+            # ASE's thermostat counts 3N momenta, but 3 of them (the drift) are zero.
             temperature_K=temperature * degrees_of_freedom(atoms) / (3 * len(atoms)),
             pressure_au=options.pressure * units.GPa,
             tdamp=tdamp,
@@ -206,17 +213,17 @@ def _dynamics(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> Mol
 
 
 class _Run:
-    """The state of a simulation under way."""
+    """A running simulation: the atoms, the integrator, the guard and the records."""
 
     def __init__(self, atoms: Atoms, options: MDOptions):
         self.atoms, self.options = atoms, options
         rng = np.random.default_rng(options.seed)
         prepare_momenta(atoms, options.temperature, rng)
-        self.fixed = list(atoms.constraints)  # those of the start, which belong into the frames
+        self.fixed = list(atoms.constraints)  # the user's constraints; frames hold these, without an added FixCom
         self.in_bulk = bool(atoms.pbc.all() and atoms.cell.volume > 0)
         self.dynamics = _dynamics(atoms, options, rng)
         self.n_free = degrees_of_freedom(atoms)
-        self.temperatures, self.energies = array("d"), array("d")  # K and eV, of each sound step
+        self.temperatures, self.energies = array("d"), array("d")  # K and eV, of each step without a problem
         self.seconds = 0.0
         self.interrupted = False
         atoms.get_forces()
@@ -224,40 +231,41 @@ class _Run:
         problem = self._check()
         if problem is not None:
             raise InputError(
-                f"the start structure cannot be simulated, {problem}: relax it, and check that its lengths are in Å"
+                f"the start structure cannot be simulated because {problem}: relax it, and check that its lengths are "
+                "in Å"
             )
 
     def play(self, output: Output) -> str | None:
-        """All steps; returns what stopped them, if the simulation went wrong."""
-        problem, sound = None, self._frame()
+        """Run all steps; return a sentence if the simulation went wrong, and None otherwise."""
+        problem, last_good = None, self._frame()
         began = time.perf_counter()
         try:
-            self._record(0, sound, output)
+            self._record(0, last_good, output)
             for step in range(1, self.options.steps + 1):
                 problem = self._advance()
                 if problem is not None:
                     break
-                sound = self._frame()
-                self._record(step, sound, output)
+                last_good = self._frame()
+                self._record(step, last_good, output)
         except KeyboardInterrupt:
             self.interrupted = True
         self.seconds = time.perf_counter() - began
-        output.last(sound)
+        output.last(last_good)
         return problem and (
-            f"stopped at step {step} ({step * self.options.timestep / 1000:.4g} ps), {problem}: try a smaller timestep "
-            "or a lower temperature, or train on structures like the last frames; the trajectory and the last sound "
-            f"frame are kept in {output.folder}"
+            f"the simulation stopped at step {step} ({step * self.options.timestep / 1000:.4g} ps) because {problem}: "
+            "try a smaller timestep or a lower temperature, or train on structures like the last frames; the "
+            f"trajectory and the last good frame are kept in {output.folder}"
         )
 
     def _advance(self) -> str | None:
         try:
             self.dynamics.step()
-        except InputError as error:  # positions that no neighbour list takes, half-way through a step
+        except InputError as error:  # the neighbour list refuses positions that became infinite within the step
             return str(error)
         return self._check()
 
     def _check(self) -> str | None:
-        """What is wrong with the present state; a sound one is counted in."""
+        """Return what is wrong with the present state, or record its temperature and energy and return None."""
         temperature = 2 * self.atoms.get_kinetic_energy() / (units.kB * self.n_free)
         problem = self.guard.problem(self.atoms, temperature)
         if problem is None:
@@ -266,7 +274,7 @@ class _Run:
         return problem
 
     def _frame(self) -> Atoms:
-        """A copy that stays as it is while the simulation goes on."""
+        """Copy the atoms with energy and forces, because the integrator changes them in place."""
         frame = self.atoms.copy()
         frame.set_constraint(self.fixed)
         results = self.atoms.calc.results
@@ -297,7 +305,7 @@ class _Run:
         )
 
     def summary(self, folder: Path) -> MDSummary:
-        """Of the steps that were made."""
+        """Summarise the steps that were made."""
         n_steps, timestep_ps = len(self.energies) - 1, self.options.timestep / 1000
         settled = np.asarray(self.temperatures)[len(self.temperatures) // 5 :]
         drift = None

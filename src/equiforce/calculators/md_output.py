@@ -1,4 +1,4 @@
-"""What a simulation leaves: a trajectory, a thermo table in a file and on the terminal, and its last structure."""
+"""The output of a simulation: trajectory, thermo table in a file and on the terminal, and last structure."""
 
 import csv
 from collections.abc import Iterable
@@ -42,15 +42,15 @@ class Thermo(NamedTuple):
 
 
 class Output:
-    """The files and the terminal of a run.
+    """Writes the files of a run, and shows its thermo table and its progress on the terminal.
 
     Args:
-        folder: made where it is missing.
-        title: of the progress bar.
-        n_steps: of the whole run.
+        folder: the output folder, which is created if it is missing.
+        title: title of the progress bar.
+        n_steps: number of steps of the whole run.
         timestep: in fs.
-        console: for the table and the progress bar.
-        in_bulk: whether there is a pressure and a volume.
+        console: shows the table and the progress bar.
+        in_bulk: whether the atoms have a fully periodic cell, hence a pressure and a volume.
     """
 
     def __init__(self, folder: Path, title: str, n_steps: int, timestep: float, console: Console, in_bulk: bool):
@@ -84,18 +84,18 @@ class Output:
         self.open.close()
 
     def thermo(self, row: Thermo) -> None:
-        """A line of the table, on the terminal and in the file."""
+        """Write one line of the thermo table to the file and to the terminal."""
         values = [getattr(row, name) for name, *_ in self.columns]
         self.table.writerow(f"{value:.10g}" for value in values)
         self.thermo_file.flush()
         self._print(f"{value:>{width}{form}}" for value, (*_, width, form) in zip(values, self.columns, strict=True))
 
     def frame(self, frame: Atoms) -> None:
-        """Append to the trajectory; in one piece, so that an interrupt leaves no half frame."""
+        """Append a frame to the trajectory, in one write, so that an interrupt leaves no half frame."""
         print(extxyz(frame), end="", file=self.trajectory, flush=True)
 
     def last(self, frame: Atoms) -> None:
-        """Write the structure from which a further run can start."""
+        """Write the last structure, from which another run can start."""
         (self.folder / LAST).write_text(extxyz(frame), encoding="utf-8")
 
     def advanced(self, step: int) -> None:

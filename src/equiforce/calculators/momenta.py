@@ -1,14 +1,14 @@
-"""Momenta of atoms at a temperature, and how many of them are free."""
+"""Draws the momenta of atoms at a temperature, and counts their degrees of freedom."""
 
 import numpy as np
 from ase import Atoms, units
 
 
 def prepare_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Give atoms without momenta those of a temperature (K), exactly; stop the drift of the whole either way.
+    """Draw momenta for atoms that have none, at exactly this temperature (K), and remove the total momentum.
 
-    A lone atom keeps its momentum, or there would be nothing to simulate; so do constrained atoms, whose total
-    momentum is not conserved.
+    Momenta that the atoms already have are kept, apart from the total momentum. The total momentum stays for a single
+    atom, which would not move without it, and for constrained atoms, whose total momentum is not conserved.
     """
     drawn = not atoms.get_momenta().any()
     if drawn:
@@ -28,14 +28,18 @@ def prepare_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator) 
 
 
 def _rotation(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Inertia tensor [3 3] (u Å²) and angular momentum [3] about the centre of mass."""
+    """Compute the inertia tensor [3 3] (u Å²) and the angular momentum [3] about the centre of mass."""
     positions = atoms.positions - atoms.get_center_of_mass()
     second = np.einsum("n,na,nb->ab", atoms.get_masses(), positions, positions)
     return np.trace(second) * np.eye(3) - second, np.cross(positions, atoms.get_momenta()).sum(axis=0)
 
 
 def degrees_of_freedom(atoms: Atoms) -> int:
-    """How many momenta are free: 3N less constraints, else less what is at rest and stays so (drift, rotation)."""
+    """Count the degrees of freedom that hold kinetic energy.
+
+    Constrained atoms and a single atom have 3N minus the constraints. Other systems have 3N minus 3 for the drift,
+    which is zero and conserved; a molecule without a cell that does not rotate also lacks its rotations.
+    """
     n_free = atoms.get_number_of_degrees_of_freedom()
     if len(atoms) == 1 or atoms.constraints:
         return n_free

@@ -1,4 +1,4 @@
-"""A potential as a model of torch-sim, which moves many systems at once."""
+"""A potential as a model of torch-sim, which simulates many systems at once."""
 
 from pathlib import Path
 from typing import Any
@@ -22,25 +22,27 @@ except ModuleNotFoundError as error:
 
 
 class TorchSimModel(ModelInterface):
-    """Energies (eV), forces (eV/Å) and stress (eV/Å³, positive under tension) for torch-sim.
+    """A torch-sim model that computes energies (eV), forces (eV/Å) and stress (eV/Å³, positive under tension).
 
-    Systems may differ in size and elements. Pairs of atoms are listed by this package and not by torch-sim, so that a
-    molecule with a cell, a slab, and a cell smaller than the cutoff are right. The stress of a system without a volume
-    is NaN.
+    Systems may differ in size and elements. This package lists the pairs of atoms, not torch-sim, so that the result is
+    also right for a molecule with a cell, a slab, and a cell smaller than the cutoff. The stress of a system without a
+    volume is NaN.
 
     Args:
-        model: the path of a model file, or a potential, which is used as it is and left as it is.
-        device: where to compute, ``"cuda"`` or ``"cpu"``, with a copy of a potential that is elsewhere; None leaves a
-            potential where it is, and loads a file onto the CPU.
-        dtype: of the state and of what is returned; the weights keep theirs.
-        skin: how much farther than the cutoff, in Å, pairs are listed, so that a list outlives small moves.
-        compute_forces: whether forces are wanted.
-        compute_stress: whether stress is wanted.
-        memory_scales_with: what torch-sim sizes its batches by; ``"n_atoms"`` suits molecules, which have no density.
+        model: the path of a model file, or a potential, which is not changed.
+        device: the device that computes, ``"cuda"`` or ``"cpu"``; a potential on another device is copied. None
+            computes on the device of the potential, and loads a file onto the CPU.
+        dtype: precision of the state and of the results; the weights keep their own.
+        skin: distance in Å that is added to the cutoff when pairs are listed, so that a list stays valid while atoms
+            move little.
+        compute_forces: whether to compute forces.
+        compute_stress: whether to compute the stress.
+        memory_scales_with: the measure by which torch-sim sizes its batches; ``"n_atoms"`` suits molecules, which have
+            no density.
 
     Raises:
-        InputError: at the first calculation, where a system holds an element that the model does not know, or a
-            position that is not a number; it names system and atom, counted from 0.
+        InputError: at the first calculation, if a system holds an element that the model does not know, or a position
+            that is not a number; the message names system and atom, counted from 0.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class TorchSimModel(ModelInterface):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that computes."""
         return self.potential.device
 
     @ModelInterface.compute_forces.setter
@@ -77,29 +79,41 @@ class TorchSimModel(ModelInterface):
 
     @property
     def n_neighbor_builds(self) -> int:
-        """How often the pairs of the present systems were searched, all together."""
+        """The number of neighbour searches, summed over the present systems."""
         return self._compute.n_neighbor_builds
 
     def forward(self, state: SimState | dict[str, Any], **_: Any) -> dict[str, Tensor]:
-        """``energy`` [systems], ``energies`` [atoms]; if wanted ``forces`` [atoms 3], ``stress`` [systems 3 3]."""
+        """Compute the energies of all systems of a state, and the forces and the stress if they are enabled.
+
+        Args:
+            state: a torch-sim state, lengths in Å, or the dictionary of its fields.
+
+        Returns:
+            ``energy`` [systems] eV, ``energies`` [atoms] eV, ``forces`` [atoms 3] eV/Å, ``stress`` [systems 3 3] eV/Å³.
+
+        Raises:
+            InputError: see the class.
+        """
         if isinstance(state, dict):
             state = SimState(**{"masses": torch.ones_like(state["positions"][:, 0]), **state})
         systems = systems_of(state)
         found = self._compute(systems, forces=self._compute_forces, stress=self._compute_stress)
         output = {"energy": found.energy, "energies": found.energies}
         if self._compute_forces:
+            assert found.forces is not None
             output["forces"] = found.forces
         if self._compute_stress:
+            assert found.virial is not None
             output["stress"] = -found.virial / _volumes(systems).to(found.virial).view(-1, 1, 1)
         return {name: value.to(self._dtype) for name, value in output.items()}
 
 
 def systems_of(state: SimState) -> list[Structure]:
-    """The systems of a state, whose boundaries may be shared or each have their own."""
-    place = state.system_idx.cpu()
-    if bool((place.diff() < 0).any()):
-        raise InputError("the atoms of a torch-sim state must follow one another system by system: sort its system_idx")
-    sizes = place.bincount().tolist()
+    """Split a state into its systems; ``pbc`` of the state is that of all systems, or has a row for each."""
+    system_of_atom = state.system_idx.cpu()
+    if bool((system_of_atom.diff() < 0).any()):
+        raise InputError("the atoms of the torch-sim state are not ordered by system: sort its system_idx")
+    sizes = system_of_atom.bincount().tolist()
     positions = state.positions.detach().cpu().double().split(sizes)
     numbers = state.atomic_numbers.cpu().long().split(sizes)
     cells = state.row_vector_cell.detach().cpu().double().numpy()
@@ -117,6 +131,6 @@ def systems_of(state: SimState) -> list[Structure]:
 
 
 def _volumes(systems: list[Structure]) -> Float[Tensor, " systems"]:
-    """In Å³; NaN where there is none."""
+    """Compute the volume of each system in Å³, NaN for a system without a volume."""
     volumes = [abs(np.linalg.det(system.cell)) if system.pbc.any() else 0.0 for system in systems]
     return torch.tensor([volume if volume > 0 else torch.nan for volume in volumes], dtype=torch.float64)

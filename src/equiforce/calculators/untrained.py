@@ -1,4 +1,4 @@
-"""A calculator with random weights: for timing, and for tests of everything but accuracy."""
+"""A calculator with random weights, for timings and for tests that do not need accuracy."""
 
 import math
 from collections.abc import Sequence
@@ -23,23 +23,23 @@ def untrained(
     zbl: bool = False,
     **options: Any,
 ) -> Calculator:
-    """A calculator whose weights are random.
+    """Make a calculator whose weights are random.
 
     Args:
         species: chemical symbols.
-        kind: which model.
-        seed: of the weights.
-        dtype: of the weights, ``float32`` or ``float64``.
-        device: where to compute.
-        zbl: whether nuclei repel one another at short range.
-        options: of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
+        kind: name of the model, such as ``nequip`` or ``allegro``.
+        seed: random seed of the weights.
+        dtype: precision of the weights, ``float32`` or ``float64``.
+        device: the device that computes.
+        zbl: whether to add the ZBL repulsion of nuclei at short range.
+        options: options of the model, such as ``l_max=2, channels=32, n_layers=4, cutoff=5.0`` (Å).
 
     Returns:
         A calculator for ASE; its attribute ``potential`` is the torch module.
 
     Raises:
-        InputError: no such model, or precision.
-        ValueError: options that do not go together.
+        InputError: there is no such model or precision.
+        ValueError: the options contradict one another.
     """
     config = REGISTRY.find(kind).config_class(**options)
     config = config.with_mean_neighbors(TYPICAL_DENSITY * 4 / 3 * math.pi * config.cutoff**3)

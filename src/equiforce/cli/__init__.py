@@ -1,4 +1,7 @@
-"""The command line ``equiforce``: train, evaluate, md, lammps, study, info and config; imports wait for their use."""
+"""The command line ``equiforce``: train, evaluate, md, lammps, study, info and config.
+
+Each command imports heavy modules in its own function, so that ``equiforce --help`` stays fast.
+"""
 
 import json
 import sys
@@ -23,38 +26,39 @@ app.add_typer(study.app, name="study")
 INTERRUPTED = study.INTERRUPTED
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
+TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; by default a GPU if there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; the CPU by default.")]
 Model = Annotated[Path, typer.Argument(help="A model file, RUN/model.eqf.")]
-EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; found by itself where it can be.")]
+EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; by default the usual names are tried.")]
 ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
 StressKey = Annotated[str | None, typer.Option(help="Key of the stress (positive under tension).")]
 VirialKey = Annotated[str | None, typer.Option(help="Key of the virial, minus the stress times the volume.")]
 EnergyUnit = Annotated[str | None, typer.Option(help="eV, kcal/mol, kJ/mol, Hartree, ...")]
 LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
 Temperature = Annotated[float | None, typer.Option(help="In K.")]
-Steps = Annotated[int | None, typer.Option(help="How many.")]
+Steps = Annotated[int | None, typer.Option(help="Number of time steps.")]
 Timestep = Annotated[float | None, typer.Option(help="In fs.")]
 Ensemble = Annotated[str | None, typer.Option(help="nve, langevin, bussi or npt.")]
 Pressure = Annotated[float | None, typer.Option(help="In GPa, for npt.")]
 Friction = Annotated[float | None, typer.Option(help="In 1/ps, for langevin.")]
 TrajectoryEvery = Annotated[int | None, typer.Option(help="Steps between frames of the trajectory.")]
 ThermoEvery = Annotated[int | None, typer.Option(help="Steps between lines of the thermo table.")]
-Seed = Annotated[int | None, typer.Option(help="Of the velocities and of the thermostat.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed of the initial velocities and of the thermostat.")]
 AnyOther = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Any other option.")]
 
 
 @app.command()
 def train(
     data: Annotated[list[str] | None, typer.Argument(help="Reference data: any file ASE reads, or .npz.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The run folder; runs/NAME if left out.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; runs/NAME by default.")] = None,
     config: Annotated[Path | None, typer.Option("-c", "--config", help="A YAML file of options.")] = None,
     sets: Sets = None,
-    time: Annotated[str | None, typer.Option(help="Train the best model of so much time: 10m, 1h30m, 2d.")] = None,
+    time: Annotated[str | None, typer.Option(help="Train for this wall time: 10m, 1h30m, 2d.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder; needs nothing else.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder, with its own data and options.")
+    ] = None,
     validation: Annotated[list[str] | None, typer.Option(help="A file of validation structures.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="A file of test structures.")] = None,
     split: Annotated[str | None, typer.Option(help="The split.json of an earlier run.")] = None,
@@ -64,9 +68,11 @@ def train(
     virial_key: VirialKey = None,
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
-    device: Device = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and of the order of batches.")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bits every time.")] = False,
+    device: TrainingDevice = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of the weights and of the order of batches.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Repeat a training bit for bit, at some cost in speed.")
+    ] = False,
 ) -> None:
     """Train a potential on quantum-mechanical reference data."""
     from equiforce.workflow import train as run
@@ -81,7 +87,14 @@ def train(
         "split.validation_file": validation,
         "split.test_file": test,
         "split.split_file": split,
-        **_data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit),
+        **_data_options(
+            energy_key=energy_key,
+            forces_key=forces_key,
+            stress_key=stress_key,
+            virial_key=virial_key,
+            energy_unit=energy_unit,
+            length_unit=length_unit,
+        ),
     }
     options = {key: value for key, value in given.items() if value is not None} | _parsed(sets)
     trained = run(data, output, config=config, options=options, resume=resume, console=Console())
@@ -93,7 +106,9 @@ def train(
 def evaluate(
     model: Model,
     data: Annotated[list[str], typer.Argument(help="Reference data: any file ASE reads, or .npz.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where tables and plots go.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the tables and plots; evaluate-NAME by default.")
+    ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
@@ -101,7 +116,8 @@ def evaluate(
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
     max_memory: Annotated[
-        float | None, typer.Option(help="In GB; what needs more is computed in chunks. What is free, if left out.")
+        float | None,
+        typer.Option(help="In GB; a structure that needs more is computed in chunks. By default the free memory."),
     ] = None,
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
@@ -110,11 +126,18 @@ def evaluate(
     from equiforce import model_file, workflow
     from equiforce.config import load_config
 
-    given = _data_options(energy_key, forces_key, stress_key, virial_key, energy_unit, length_unit)
+    given = _data_options(
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+        virial_key=virial_key,
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+    )
     reading = load_config(None, {key: value for key, value in given.items() if value is not None}).data
     console = Console(quiet=as_json)
     potential = model_file.load(model, device or "cpu")
-    structures = workflow.read_and_tell(data, reading, console)
+    structures = workflow.read_and_report(data, reading, console)
     name = Path(data[0].partition("@")[0]).stem
     folder = output or Path(f"evaluate-{name}")
     result = workflow.assess(potential, structures, folder, name, console, max_memory)
@@ -127,8 +150,8 @@ def evaluate(
 @app.command()
 def md(
     model: Model,
-    start: Annotated[Path, typer.Argument(help="The start structure; of a file with several, the last.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; md-NAME if left out.")] = None,
+    start: Annotated[Path, typer.Argument(help="The start structure; the last one of a file with several.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; md-NAME by default.")] = None,
     temperature: Temperature = None,
     steps: Steps = None,
     timestep: Timestep = None,
@@ -161,10 +184,11 @@ def md(
 def lammps(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A model file, RUN/model.eqf.")] = None,
     start: Annotated[
-        Path | None, typer.Argument(metavar="STRUCTURE", help="The start structure; of a file with several, the last.")
+        Path | None,
+        typer.Argument(metavar="STRUCTURE", help="The start structure; the last one of a file with several."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The input; what belongs to it is named after it.")
+        Path, typer.Option("-o", "--output", help="The LAMMPS input; the data file is named after it.")
     ] = Path("in.lammps"),
     temperature: Temperature = None,
     steps: Steps = None,
@@ -176,15 +200,15 @@ def lammps(
     thermo_every: ThermoEvery = None,
     seed: Seed = None,
     sets: AnyOther = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     doctor: Annotated[
-        bool, typer.Option("--doctor", help="Check LAMMPS, MPI and the pair style, and run a step.")
+        bool, typer.Option("--doctor", help="Check LAMMPS, MPI and the pair style, and run one step.")
     ] = False,
 ) -> None:
-    """Write a LAMMPS input, ready to run with a model, and its data file; or check the installation."""
+    """Write a LAMMPS input and its data file for a model and a structure, or check the installation."""
     if doctor:
         if start is not None:
-            raise InputError(f"--doctor runs a model's own reference structure: leave out {start}")
+            raise InputError(f"--doctor runs the reference structure of the model file and no other: leave out {start}")
         _examine(model)
         return
     from equiforce.calculators.lammps.prepare import prepare
@@ -198,7 +222,7 @@ def lammps(
     )
     options = read_options(MDOptions, given | _parsed(sets), "lammps")
     prepared = prepare(model, start, output, options, overwrite=overwrite)
-    Console().print(prepared.words(), highlight=False, markup=False, soft_wrap=True)
+    Console().print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -206,7 +230,7 @@ def info(
     model: Model,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything in the file as JSON.")] = False,
 ) -> None:
-    """Say what a model file is: the network, its elements, its data, its errors."""
+    """Print the contents of a model file: the network, its elements, its data, its errors."""
     from equiforce.model_file import read_header, summary
 
     header = read_header(model)
@@ -225,7 +249,7 @@ def config(
     sets: Sets = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print a JSON schema for editors.")] = False,
 ) -> None:
-    """Print every option with its default, its unit and its reason; or a JSON schema."""
+    """Print every option with its default, its unit and its reason, or a JSON schema of the options."""
     from equiforce.config import json_schema, load_config, to_yaml
 
     if schema:
@@ -238,31 +262,17 @@ def _examine(model: Path | None) -> None:
     from equiforce.calculators.lammps.doctor import examine, table
 
     console, findings = Console(), []
-    with console.status("looking at LAMMPS ...") as status:
+    with console.status("checking LAMMPS ...") as status:
         for finding in examine(model):
             findings.append(finding)
-            status.update(f"{finding.part}: looked at, going on ...")
+            status.update(f"{finding.part}: checked, continuing ...")
     console.print(table(findings))
-    if not findings[-1].sound:
+    if not findings[-1].ok:
         raise typer.Exit(1)
 
 
-def _data_options(
-    energy_key: str | None,
-    forces_key: str | None,
-    stress_key: str | None,
-    virial_key: str | None,
-    energy_unit: str | None,
-    length_unit: str | None,
-) -> dict[str, Any]:
-    return {
-        "data.energy_key": energy_key,
-        "data.forces_key": forces_key,
-        "data.stress_key": stress_key,
-        "data.virial_key": virial_key,
-        "data.energy_unit": energy_unit,
-        "data.length_unit": length_unit,
-    }
+def _data_options(**given: str | None) -> dict[str, Any]:
+    return {f"data.{name}": value for name, value in given.items()}
 
 
 def _md_options(
@@ -297,7 +307,7 @@ def _parsed(sets: list[str] | None) -> dict[str, Any]:
     for text in sets or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text}: write it as option=value, for example model.l_max=2")
+            raise InputError(f"--set {text} has no equals sign: write option=value, for example model.l_max=2")
         try:
             pairs[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -306,10 +316,10 @@ def _parsed(sets: list[str] | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The program ``equiforce``: a user's mistake, and a training that diverged, end in one sentence."""
+    """Run the program ``equiforce``; an InputError, a DivergedError or an OSError is printed as one sentence."""
     try:
         app()
-    # an OSError says which file of the user's could not be read or written
+    # an OSError names the file that could not be read or written
     except (InputError, DivergedError, OSError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

@@ -14,22 +14,28 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Experiments of many trainings: learning curves, published benchmarks.", no_args_is_help=True)
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
-STOPPED = "stopped; the same command goes on"
+STOPPED = "stopped; the same command continues the study"
 STOPPED_WATCHING = (
-    "stopped watching; jobs that SLURM has go on, squeue shows them and scancel ends them; the same command sends more"
+    "stopped watching; submitted SLURM jobs continue (squeue lists them, scancel ends them); the same command submits "
+    "the rest"
 )
 
-File = Annotated[Path, typer.Argument(metavar="STUDY", help="A YAML file; studies/ has some.")]
-Data = Annotated[Path | None, typer.Option(help="The folder of the data; the study's own, if left out.")]
+File = Annotated[Path, typer.Argument(metavar="STUDY", help="A YAML file; the folder studies/ has examples.")]
+Data = Annotated[Path | None, typer.Option(help="The folder of the data; by default the folder of the YAML file.")]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Where results go and are found again; the study's name.")
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Folder of the results, where a repeated command finds them; by default the YAML file's name.",
+    ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Processes on this machine, or jobs of SLURM.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes on this machine, or of SLURM jobs.")]
 Slurm = Annotated[
     list[str] | None,
-    typer.Option(metavar="OPTION=VALUE", help="Run as jobs of SLURM; as in partition=gpu, timeout_min=600."),
+    typer.Option(metavar="OPTION=VALUE", help="Run as SLURM jobs with this option: partition=gpu, timeout_min=600."),
 ]
-PageOnly = Annotated[bool, typer.Option("--page", help="Run nothing; draw and write what is known.")]
+PageOnly = Annotated[bool, typer.Option("--page", help="Run nothing; write the page and plots of existing results.")]
 
 
 @app.command("learning-curve")
@@ -42,13 +48,13 @@ def learning_curve(
     slurm: Slurm = None,
     page: PageOnly = False,
 ) -> None:
-    """Errors against the number of training structures, the exponents of their power laws, and what they say."""
+    """Measure errors against the number of training structures, and fit the exponents of their power laws."""
     from equiforce.studies.learning_curve import load_learning_curve
     from equiforce.studies.page import write_page
 
     folder, console = output or file.with_suffix(""), Console()
     study = load_learning_curve(file, data or file.parent)
-    console.print(study.words(), highlight=False, soft_wrap=True)
+    console.print(study.summary(), highlight=False, soft_wrap=True)
     part = study.only(models) if models else study
     finished = page or _run(part, folder, workers, slurm, console)
     written = write_page(study, _known(study, folder), folder)
@@ -62,21 +68,23 @@ def benchmark(
     file: File,
     data: Data = None,
     output: Output = None,
-    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="Run only this task; may be repeated.")] = None,
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="This model in place of the file's defaults; may be repeated.")
+        list[str] | None, typer.Option("--model", help="Run this model instead of the file's; may be repeated.")
     ] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="In place of the file's; may be repeated.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Run this seed instead of the file's; may be repeated.")
+    ] = None,
     workers: Workers = 1,
     slurm: Slurm = None,
     page: PageOnly = False,
 ) -> None:
-    """Train on published sets, and print our errors beside the published ones."""
+    """Train on published data sets, and print the errors beside the published ones."""
     from equiforce.studies.benchmark import load_benchmark, write_benchmark
 
     folder, console = output or file.with_suffix(""), Console()
     study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
-    console.print(study.words(), highlight=False, soft_wrap=True)
+    console.print(study.summary(), highlight=False, soft_wrap=True)
     finished = page or _run(study, folder, workers, slurm, console)
     rows = _known(study, folder)
     for table in study.tables(rows):
@@ -88,7 +96,7 @@ def benchmark(
 
 
 def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, console: Console) -> bool:
-    """Runs what is missing; says whether it came to the end."""
+    """Run the missing trainings; return False if Ctrl-C interrupted them."""
     from equiforce.studies.runs import Interrupted
     from equiforce.studies.work import Place, execute
 
@@ -115,7 +123,9 @@ def _parameters(given: list[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--slurm {text}: write it as option=value, for example --slurm partition=gpu")
+            raise InputError(
+                f"--slurm {text} has no equals sign: write option=value, for example --slurm partition=gpu"
+            )
         name = name.strip()
         parameters[name if name == "timeout_min" else f"slurm_{name}"] = yaml.safe_load(value)
     return parameters

@@ -1,4 +1,4 @@
-"""Which structures are trained on, validated and tested with, and in which batches they come."""
+"""Splits structures into training, validation and test sets, and divides a set into batches."""
 
 import hashlib
 import json
@@ -12,59 +12,76 @@ from jaxtyping import Int
 
 from equiforce.data.statistics import is_isolated_atom
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Labels, Structure, batch, batch_labels
+from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.labels import Labels, batch_labels
 from equiforce.neighbors import build_graph
 from equiforce.options import option
+from equiforce.quantities import QUANTITIES
 
 SAME_POSITION = 1e-6  # Å
 PARTS = ("train", "validation", "test")
 SHARE = "fraction if below 1, else number of structures"
-_AT_RANDOM = ("there is no split_file", lambda options: options.split_file is None)
+_RANDOM_SPLIT = ("there is no split_file", lambda options: options.split_file is None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How the structures are shared out between training, validation and test."""
+    """Which structures are for training, for validation and for testing."""
 
-    train_file: list[str] = option(reason="the training data: files, folders, slices such as a.xyz@:100", factory=list)
-    validation_file: list[str] = option(reason="validation structures of their own, instead of a share", factory=list)
-    test_file: list[str] = option(reason="test structures of their own, instead of a share", factory=list)
-    split_file: str | None = option(None, "the split.json of an earlier run, to use its split again")
-    train: float | int | None = option(None, "all that validation and test leave", unit=SHARE, gt=0, only_if=_AT_RANDOM)
+    train_file: list[str] = option(reason="training data: files, folders, slices such as a.xyz@:100", factory=list)
+    validation_file: list[str] = option(
+        reason="files of validation structures, which are then not taken from the training data", factory=list
+    )
+    test_file: list[str] = option(
+        reason="files of test structures, which are then not taken from the training data", factory=list
+    )
+    split_file: str | None = option(None, "the split.json of an earlier run, whose split is used again")
+    train: float | int | None = option(
+        None,
+        "size of the training set; default: everything that validation and test leave",
+        unit=SHARE,
+        gt=0,
+        only_if=_RANDOM_SPLIT,
+    )
     validation: float | int = option(
         0.1,
-        "chooses the weights that are kept; taken from the training data, at least one structure",
+        "size of the validation set, which chooses the best weights; at least 1, taken from the training data",
         unit=SHARE,
         ge=0,
         only_if=("there is neither validation_file nor split_file", lambda o: not (o.validation_file or o.split_file)),
     )
     test: float | int = option(
         0.1,
-        "measured once, at the end; taken from the training data",
+        "size of the test set, whose errors are computed once at the end; taken from the training data",
         unit=SHARE,
         ge=0,
         only_if=("there is neither test_file nor split_file", lambda o: not (o.test_file or o.split_file)),
     )
-    seed: int = option(0, "the same split for every seed of the weights", ge=0, only_if=_AT_RANDOM)
+    seed: int = option(
+        0,
+        "random seed of the split; not training.seed, so that runs with different weights can share a split",
+        ge=0,
+        only_if=_RANDOM_SPLIT,
+    )
     drop_duplicates: bool = option(
-        False, "the same structure in training and test is an error unless it may be left out of training"
+        False, "leaves out copies of structures; else it is an error if training and test share a structure"
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The parts of a data set. Isolated atoms only give reference energies."""
+    """The parts of a data set. Isolated atoms serve only as reference energies."""
 
     train: tuple[Structure, ...]
     validation: tuple[Structure, ...]
     test: tuple[Structure, ...]
     isolated: tuple[Structure, ...]
-    indices: dict[str, list[int]]  # of each part that was taken from the training data, counted from 0
-    fingerprint: str  # of the training data the indices belong to
-    notes: tuple[str, ...] = ()  # what a user ought to know about it, in sentences
+    indices: dict[str, list[int]]  # in the training data, counted from 0, of each part that was taken from it
+    fingerprint: str  # of the training data to which the indices belong
+    notes: tuple[str, ...] = ()  # remarks about the split for the user
 
     def save(self, path: str | Path) -> None:
-        """Write the indices as JSON, to be read again as ``split_file``."""
+        """Writes the indices as a JSON file that the option ``split_file`` reads."""
         Path(path).write_text(json.dumps({"fingerprint": self.fingerprint, **self.indices}) + "\n")
 
 
@@ -74,26 +91,30 @@ def split(
     validation: Sequence[Structure] | None = None,
     test: Sequence[Structure] | None = None,
 ) -> Split:
-    """Share out structures between training, validation and test.
+    """Splits structures into a training, a validation and a test set.
 
-    Copies of one structure always fall on the same side of a random split.
+    A random split puts all copies of a structure into the same set.
 
     Args:
         structures: the training data.
-        options: shares, seed, or an index file.
-        validation: the structures of ``options.validation_file``.
-        test: the structures of ``options.test_file``.
+        options: the sizes of the sets and the random seed, or an index file.
+        validation: the structures of ``options.validation_file``; None takes them from ``structures``.
+        test: the structures of ``options.test_file``; None takes them from ``structures``.
+
+    Returns:
+        The sets, and their indices in ``structures``.
 
     Raises:
-        InputError: too few structures, an index file of other data, or the same structure in training and test.
+        InputError: there are too few structures, the index file belongs to other data, or training and test share a
+            structure.
     """
-    alone = np.array([is_isolated_atom(s) for s in structures], dtype=bool)
-    usable = np.flatnonzero(~alone)
+    isolated = np.array([is_isolated_atom(s) for s in structures], dtype=bool)
+    usable = np.flatnonzero(~isolated)
     copy_of = first_copies(structures)
     if options.drop_duplicates:
         usable = usable[copy_of[usable] == usable]
     if options.split_file is not None:
-        indices = _read_indices(Path(options.split_file), structures, alone)
+        indices = _read_indices(Path(options.split_file), structures, isolated)
     else:
         indices = _random_indices(usable, copy_of, options, validation is not None, test is not None)
     parts = {name: [structures[i] for i in indices.get(name, [])] for name in PARTS}
@@ -107,10 +128,12 @@ def split(
             indices[name] = [i for i, k in zip(indices[name], keep, strict=True) if k]
         parts[name] = [s for s, k in zip(parts[name], keep, strict=True) if k]
     if not parts["train"]:
-        raise InputError(f"No structure is left to train on, of {len(structures)} that were read")
+        raise InputError(
+            f"No training structure is left of the {len(structures)} that were read: give more data, or check the split"
+        )
     return Split(
         **{name: tuple(part) for name, part in parts.items()},
-        isolated=tuple(structures[i] for i in np.flatnonzero(alone).tolist()),
+        isolated=tuple(structures[i] for i in np.flatnonzero(isolated).tolist()),
         indices=indices,
         fingerprint=fingerprint(structures),
         notes=tuple(notes),
@@ -118,7 +141,7 @@ def split(
 
 
 def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structures"]:
-    """For each structure the index of the first that is the same to 1e-6 Å, whatever its labels; often its own."""
+    """For each structure the index of the first one that equals it to 1e-6 Å, often itself; labels may differ."""
     kinds: dict[bytes, list[int]] = {}
     for i, s in enumerate(structures):
         kinds.setdefault(s.atomic_numbers.astype(np.int64).tobytes() + bytes(s.pbc.tolist()), []).append(i)
@@ -127,7 +150,7 @@ def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structure
         if len(members) == 1:
             continue
         coordinates = [_coordinates(structures[i]) for i in members]
-        # near-equal structures have near-equal projections, while rounding, as for a hash, would part some of them
+        # Near-equal structures have near-equal projections. Hashes of rounded coordinates would separate some of them.
         direction = np.random.default_rng(0).uniform(-1, 1, len(coordinates[0]))
         projections = np.array([x @ direction for x in coordinates])
         within = SAME_POSITION * np.abs(direction).sum()
@@ -144,11 +167,15 @@ def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structure
 
 
 def drawable(structures: Sequence[Structure], held_out: Sequence[Structure]) -> tuple[list[int], int]:
-    """The indices of structures to train on, and how many were left out as copies, of others or of ``held_out``."""
+    """Chooses structures to train on: no isolated atoms, and no copies of others or of structures in ``held_out``.
+
+    Returns:
+        The indices of the chosen structures, and the number of copies that were left out.
+    """
     copy_of = first_copies([*held_out, *structures])[len(held_out) :] - len(held_out)
-    real = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
-    usable = [i for i in real if copy_of[i] == i]
-    return usable, len(real) - len(usable)
+    not_isolated = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
+    usable = [i for i in not_isolated if copy_of[i] == i]
+    return usable, len(not_isolated) - len(usable)
 
 
 def _coordinates(structure: Structure) -> np.ndarray:
@@ -168,8 +195,9 @@ def _random_indices(
     wanted["train"] = left if options.train is None else _count(options.train, n, "train", least=1)
     if n and (left < 1 or wanted["train"] > left):
         raise InputError(
-            f"{n} structures do not suffice for {wanted['test']} to test, {wanted['validation']} to validate and "
-            f"{max(wanted['train'], 1)} to train with: ask for less by `train`, `validation` and `test`, which may be 0"
+            f"{n} structure{' is' if n == 1 else 's are'} not enough for {wanted['test']} test, {wanted['validation']} "
+            f"validation and {max(wanted['train'], 1)} training structures: lower split.train, split.validation or "
+            "split.test (the last two may be 0)"
         )
     groups: dict[int, list[int]] = {}
     for i in usable.tolist():
@@ -186,42 +214,57 @@ def _random_indices(
 
 
 def _count(share: float | int, n: int, name: str, least: int) -> int:
-    """A number of structures from a fraction or a number."""
+    """Converts a fraction of ``n`` structures, or a number of structures, to a number of structures."""
     if share < 0 or (share >= 1 and share != int(share)):
-        raise InputError(f"{name}: {share:g} is neither a fraction between 0 and 1 nor a number of structures")
+        raise InputError(
+            f"split.{name}={share:g} is not allowed: give a fraction between 0 and 1, or an integer number"
+        )
     if share >= 1:
         return int(share)
     return max(least, int(share * n)) if share > 0 else 0
 
 
-def _read_indices(path: Path, structures: Sequence[Structure], alone: np.ndarray) -> dict[str, list[int]]:
-    """The parts of an index file, isolated atoms left out."""
+def _read_indices(path: Path, structures: Sequence[Structure], isolated: np.ndarray) -> dict[str, list[int]]:
+    """Reads the indices of each part from an index file, without isolated atoms."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"The index file {path} cannot be read: {error}") from error
+        raise InputError(f"The index file {path} cannot be read ({error}): correct split.split_file") from error
     if not isinstance(content, dict) or "train" not in content:
-        raise InputError(f'The index file {path} must hold {{"train": [...], "validation": [...], "test": [...]}}')
+        raise InputError(f'The index file {path} must contain {{"train": [...], "validation": [...], "test": [...]}}')
     if content.get("fingerprint", fingerprint(structures)) != fingerprint(structures):
         raise InputError(
-            f"The index file {path} belongs to other training data than these {len(structures)} structures"
+            f"The index file {path} belongs to other training data than these {len(structures)} structures: read the "
+            "files of the run that wrote it, or leave out split.split_file"
         )
     indices = {name: content[name] for name in PARTS if name in content}
     named: dict[int, str] = {}
     for name, part in indices.items():
         for i in part:
             if not isinstance(i, int) or not 0 <= i < len(structures):
-                raise InputError(f"The index file {path} names frame {i} in {name!r}, of {len(structures)} from 0 on")
+                raise InputError(
+                    f"The index file {path} has frame {i} in {name!r}, but the training data have only the frames 0 to "
+                    f"{len(structures) - 1}: correct the file"
+                )
             if i in named:
-                raise InputError(f"The index file {path} names frame {i} both in {named[i]!r} and in {name!r}")
+                raise InputError(
+                    f"The index file {path} has frame {i} both in {named[i]!r} and in {name!r}: remove one"
+                )
             named[i] = name
-    return {name: [i for i in part if not alone[i]] for name, part in indices.items()}
+    return {name: [i for i in part if not isolated[i]] for name, part in indices.items()}
 
 
 def _without_overlap(
     parts: dict[str, list[Structure]], drop_duplicates: bool
 ) -> tuple[dict[str, list[bool]], list[str]]:
-    """Which structures of each part stay, so that none is trained on and tested with; and what to tell the user."""
+    """Finds structures that occur in more than one part, or several times in one.
+
+    Returns:
+        For each part, which of its structures stay; and remarks for the user.
+
+    Raises:
+        InputError: two parts share a structure, and ``drop_duplicates`` is False.
+    """
     copy_of = iter(first_copies([s for name in PARTS for s in parts[name]]).tolist())
     kind = {name: [next(copy_of) for _ in parts[name]] for name in PARTS}
     notes: list[str] = []
@@ -234,8 +277,8 @@ def _without_overlap(
             twin = held_out[kind[name][shared[0]]]
             raise InputError(
                 f"{parts[name][shared[0]].source} ({name}) and {twin.source} (held out) are the same structure"
-                f"{f', and {len(shared) - 1} more of {name} are held out too' if len(shared) > 1 else ''}: an error "
-                f"measured on it would mean nothing; leave it out of {name} with --set split.drop_duplicates=true"
+                f"{f', and {len(shared) - 1} more of {name} are held out as well' if len(shared) > 1 else ''}, so "
+                f"errors on them would mean nothing: leave copies out of {name} with --set split.drop_duplicates=true"
             )
         for i, k in enumerate(kind[name]):
             first = seen.setdefault(k, i)
@@ -243,38 +286,43 @@ def _without_overlap(
         if n_copies := len(kind[name]) - len(seen):
             notes.append(f"{n_copies} of {len(kind[name])} {name} structures are copies of others")
         if n_dropped := kept[name].count(False):
-            notes.append(f"{n_dropped} {name} structures were left out, as copies of others or of ones held out")
+            notes.append(
+                f"{n_dropped} {name} structures were left out because they are copies of others or of held-out ones"
+            )
     return kept, notes
 
 
 def fingerprint(structures: Sequence[Structure], *, labels: bool = False) -> str:
-    """The same for the same structures in the same order; with ``labels``, only if these are the same too."""
+    """A hash of structures and their order, and of their labels if ``labels`` is True."""
     digest = hashlib.sha256()
     for s in structures:
         arrays = [s.atomic_numbers.astype(np.int64), s.positions, s.cell]
-        arrays += (
-            [np.zeros(0) if x is None else np.asarray(x) for x in (s.energy, s.forces, s.stress)] if labels else []
-        )
+        values = [s.label(quantity) for quantity in QUANTITIES] if labels else []
+        arrays += [np.asarray(value) for value in values if value is not None]
         for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
 class Batches:
-    """The batches of each epoch, the same whenever they are asked for.
+    """The batches of each epoch of a set of structures. The same epoch always has the same batches.
 
-    Graphs are built once, when they are first needed, and kept. A batch is shared out over ``n_ranks`` processes; every
-    process sees the same number of batches, and ``(None, None)`` where a batch leaves nothing for it.
+    Graphs are built when they are first needed, and then kept. Each batch is distributed over ``n_ranks`` processes.
+    Every process gets the same number of batches; a process without a share of a batch gets ``(None, None)`` for it.
 
     Args:
-        structures: with labels.
-        species: the model's chemical symbols.
-        cutoff: in Å.
-        batch_size: structures in a batch, over all processes; None where ``max_edges`` decides.
-        max_edges: pairs of atoms in a batch, over all processes; a structure that has more is a batch of its own.
-        seed: of the order, which depends on it and the number of the epoch alone; None keeps the structures' order.
-        rank: which process this is.
-        n_ranks: how many there are.
+        structures: the structures, with labels.
+        species: the chemical symbols of the model.
+        cutoff: the cutoff of the model in Å.
+        batch_size: the number of structures in a batch, over all processes; None if ``max_edges`` is given.
+        max_edges: the largest number of pairs in a batch, over all processes; a larger structure is its own batch.
+        seed: the random seed of the order, which depends only on it and on the number of the epoch. None keeps the
+            order of the structures.
+        rank: the number of this process.
+        n_ranks: the number of processes.
+
+    Raises:
+        InputError: not exactly one of ``batch_size`` and ``max_edges`` is given, or it is below 1.
     """
 
     def __init__(
@@ -290,9 +338,11 @@ class Batches:
         n_ranks: int = 1,
     ) -> None:
         if (batch_size is None) == (max_edges is None):
-            raise InputError("A batch is limited either by batch_size or by max_edges: give one of the two")
+            raise InputError(
+                "The size of a batch follows either from batch_size or from max_edges: give one of the two"
+            )
         if (batch_size or max_edges or 0) < 1:
-            raise InputError("A batch needs room for one structure at least: batch_size and max_edges are at least 1")
+            raise InputError("A batch contains at least one structure: set batch_size or max_edges to at least 1")
         self.structures = structures
         self.species = species
         self.cutoff = cutoff
@@ -304,7 +354,7 @@ class Batches:
         self._graphs: list[AtomicGraph | None] = [None] * len(structures)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[AtomicGraph | None, Labels | None]]:
-        """This process's share of each batch of an epoch, without the first ``start`` batches."""
+        """Yields graph and labels of this process's share of each batch of an epoch, from batch ``start`` on."""
         for indices in self._global_batches(number)[start:]:
             own = indices[self.rank :: self.n_ranks]
             if len(own) == 0:
@@ -313,7 +363,7 @@ class Batches:
                 yield batch([self.graph(i) for i in own]), batch_labels([self.structures[i] for i in own])
 
     def count(self, number: int = 0) -> int:
-        """How many batches an epoch has; the same for every epoch unless ``max_edges`` decides."""
+        """The number of batches in an epoch, which depends on the epoch only with ``max_edges``."""
         return len(self._global_batches(number))
 
     def graph(self, index: int) -> AtomicGraph:
@@ -323,14 +373,14 @@ class Batches:
         return graph
 
     def largest(self) -> tuple[int, int]:
-        """About how many atoms and pairs this process's share of a batch has at most, after the largest structures."""
+        """An estimate of the largest numbers of atoms and of pairs in this process's share of a batch."""
         order = sorted(range(len(self.structures)), key=lambda i: len(self.structures[i]), reverse=True)
         if self.batch_size is not None:
             share = order[: math.ceil(self.batch_size / self.n_ranks)]
             return sum(len(self.structures[i]) for i in share), sum(self.graph(i).n_edges for i in share)
-        alone, limit = self.graph(order[0]), (self.max_edges or 0) / self.n_ranks
-        times = min(max(1.0, limit / max(1, alone.n_edges)), len(order))
-        return round(times * alone.n_atoms), round(times * alone.n_edges)
+        largest, limit = self.graph(order[0]), (self.max_edges or 0) / self.n_ranks
+        n_copies = min(max(1.0, limit / max(1, largest.n_edges)), len(order))
+        return round(n_copies * largest.n_atoms), round(n_copies * largest.n_edges)
 
     def _global_batches(self, number: int) -> list[list[int]]:
         n = len(self.structures)

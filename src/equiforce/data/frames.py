@@ -1,4 +1,4 @@
-"""Files -> frames as they were written, in their own units: ASE's readers, and the npz of the MD17 family."""
+"""Reads the frames of files in the units of the file, with ASE's readers or from npz files of the MD17 family."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,27 +17,21 @@ from jaxtyping import Bool, Float, Int
 from equiforce.ase_atoms import group_of
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES
 
-LABELS = ("energy", "forces", "stress", "virial")
-PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")
-# what each label is called, after a prefix
-ASE_NAMES = {
-    "energy": ("energy",),
-    "forces": ("forces", "force"),
-    "stress": ("stress",),
-    "virial": ("virial", "virials"),
-}
+VIRIAL = "virial"  # minus the stress times the volume; some files give it instead of the stress
+PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")  # of the keys of labels in files
 
-# the keys of MD17 and sGDML, and those of rMD17
+# first the keys of MD17 and sGDML, then those of rMD17
 NPZ_NUMBERS = ("z", "nuclear_charges")
 NPZ_POSITIONS = ("R", "coords")
-NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces"), "stress": (), "virial": ()}
+NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces")}
 NPZ_ENERGY_UNIT = "kcal/mol"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One structure of a file, with everything that may be a label by the name it has there."""
+    """One structure of a file, with all values of the file that may be labels, by their keys."""
 
     atomic_numbers: Int[np.ndarray, " atoms"]
     positions: Float[np.ndarray, "atoms 3"]
@@ -49,26 +43,35 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The frames of one file, and what its format says of names and units."""
+    """The frames of one file, with the keys and units that its format implies."""
 
     path: str
     frames: list[Frame]
-    names: Mapping[str, tuple[str, ...]]  # of each label: the keys it may have
+    names: Mapping[str, tuple[str, ...]]  # the possible keys of each label
     energy_unit: str
     length_unit: str
 
     def frame(self, number: int) -> str:
-        """A frame's name in messages; frames count from 0."""
+        """The name of a frame in messages; frames are counted from 0."""
         return f"{self.path}, frame {number}"
 
 
-def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
-    """The contents of files and folders, and the names of files in folders that no reader finds structures in.
+def label_names() -> list[str]:
+    """The names of all labels that a file may have: each quantity, and the virial."""
+    return [*(quantity.name for quantity in QUANTITIES), VIRIAL]
 
-    A path may end in a slice, as in ``train.xyz@0:100``.
+
+def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
+    """Reads files and folders.
+
+    Args:
+        paths: files or folders; a path may end in a slice, as in ``train.xyz@0:100``.
+
+    Returns:
+        The contents of each file, and the names of the files in folders in which no reader finds structures.
 
     Raises:
-        InputError: a file is not there, empty, or cannot be read.
+        InputError: a file does not exist, is empty, or cannot be read.
     """
     contents: list[Contents] = []
     skipped: list[str] = []
@@ -83,12 +86,14 @@ def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
             except _UnreadableError:
                 skipped.append(str(file))
         if len(skipped) == len(inside):
-            raise InputError(f"The folder {path} has no file that could be read as structures")
+            raise InputError(
+                f"The folder {path} has no file with structures that can be read: correct the path, or name the files"
+            )
     return contents, skipped
 
 
 class _UnreadableError(InputError):
-    """No reader finds a structure in the file."""
+    """No reader can find a structure in the file."""
 
 
 def _read_file(path: str) -> Contents:
@@ -98,15 +103,15 @@ def _read_file(path: str) -> Contents:
         names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
         nearest = get_close_matches(Path(file).name, names, n=1, cutoff=0.4)
         hint = f"; did you mean {folder / nearest[0]}?" if nearest else ""
-        raise InputError(f"There is no file {file}{hint}")
+        raise InputError(f"There is no file {file}{hint or ': correct the path'}")
     contents = _read_npz(path, file, selection) if file.endswith(".npz") else _read_ase(path, file, selection)
     if not contents.frames:
-        raise _UnreadableError(f"{path} holds no structures")
+        raise _UnreadableError(f"{path} contains no structures: correct the file or the slice")
     return contents
 
 
 def _split_selection(path: str) -> tuple[str, slice]:
-    """``file@0:10`` in its two parts."""
+    """Splits ``file@0:10`` into the path and the slice."""
     match = re.fullmatch(r"(.+)@(-?\d+)?(:(-?\d+)?)?(:(-?\d+)?)?", path)
     if match is None or Path(path).exists() or path.endswith("@"):
         return path, slice(None)
@@ -120,16 +125,21 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
     frames: list[Frame] = []
     try:
         for atoms in iread(file, index=selection, do_not_split_by_at_sign=True):
-            frames.append(_frame_from_atoms(atoms))  # noqa: PERF401, for the number of the frame that fails
-    # readers of a hundred formats raise what they like
+            frames.append(_frame_from_atoms(atoms))  # noqa: PERF401 (the message needs the number of the frame that fails)
+    # The readers of about a hundred formats raise errors of all types.
     except Exception as error:
         where = f"{path}, frame {len(frames)}"
         if isinstance(error, KeyError) and (line := _line_with(file, str(error.args[0]))):
-            raise InputError(f"{where} (counted from 0), line {line}: there is no element {error.args[0]!r}") from error
+            raise InputError(
+                f"{where} (counted from 0), line {line}: there is no element {error.args[0]!r}: correct the symbol"
+            ) from error
         reason = (str(error).strip().splitlines() or [""])[0]
         kind = InputError if frames else _UnreadableError
-        raise kind(f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason})") from error
-    names = {label: tuple(p + n for p in PREFIXES for n in ASE_NAMES[label]) for label in LABELS}
+        raise kind(
+            f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason}): correct the file"
+        ) from error
+    keys = {quantity.name: quantity.keys for quantity in QUANTITIES} | {VIRIAL: ("virial", "virials")}
+    names = {label: tuple(prefix + key for prefix in PREFIXES for key in keys[label]) for label in label_names()}
     return Contents(path, frames, names, "eV", "Å")
 
 
@@ -141,7 +151,7 @@ def _frame_from_atoms(atoms: Atoms) -> Frame:
 
 
 def _line_with(file: str, symbol: str) -> int | None:
-    """The first line of a text file that has a word, counted from 1, where the word is no element."""
+    """The first line, counted from 1, of a text file that contains ``symbol``; None if ``symbol`` is an element."""
     if symbol in SYMBOLS[1:]:
         return None
     with suppress(OSError, UnicodeDecodeError), Path(file).open(encoding="utf-8") as lines:
@@ -151,30 +161,30 @@ def _line_with(file: str, symbol: str) -> int | None:
 
 def _read_npz(path: str, file: str, selection: slice) -> Contents:
     try:
-        # a stream of our own, for numpy leaves a broken archive open
+        # numpy itself would leave the file of a broken archive open
         with Path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             wanted = {*NPZ_NUMBERS, *NPZ_POSITIONS, *sum(NPZ_NAMES.values(), ()), "e_unit", "r_unit", "lattice"}
             arrays = {name: archive[name] for name in archive.files if name in wanted}
-            there = ", ".join(archive.files)
+            names = ", ".join(archive.files)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise _UnreadableError(f"{path} cannot be read as npz ({error})") from error
+        raise _UnreadableError(f"{path} cannot be read as npz ({error}): correct the file") from error
     numbers = next((arrays[name] for name in NPZ_NUMBERS if name in arrays), None)
     positions = next((arrays[name] for name in NPZ_POSITIONS if name in arrays), None)
     if numbers is None or positions is None:
         raise InputError(
-            f"{path} holds {there}, and not the arrays of MD17 and sGDML (z, R, E, F) "
-            "or of rMD17 (nuclear_charges, coords, energies, forces)"
+            f"{path} contains the arrays {names} instead of those of MD17 and sGDML (z, R, E, F) or of rMD17 "
+            "(nuclear_charges, coords, energies, forces): rename the arrays"
         )
     labels = {name: array for name, array in arrays.items() if name in sum(NPZ_NAMES.values(), ())}
     n_frames, n_atoms = np.shape(positions)[:1], np.shape(numbers)[-1:]
     per_frame = [*labels.values(), *([numbers] if numbers.ndim > 1 else [])]
     if positions.shape != (*n_frames, *n_atoms, 3) or any(array.shape[:1] != n_frames for array in per_frame):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
-        raise InputError(f"{path} holds arrays whose shapes do not fit: {shapes}")
+        raise InputError(f"{path} contains arrays whose shapes do not fit together ({shapes}): correct the file")
     return Contents(
         path,
         list(_npz_frames(numbers, positions, arrays.get("lattice"), labels, selection)),
-        NPZ_NAMES,
+        {label: NPZ_NAMES.get(label, ()) for label in label_names()},
         str(arrays.get("e_unit", NPZ_ENERGY_UNIT)),
         str(arrays.get("r_unit", "Å")),
     )
@@ -188,7 +198,7 @@ def _npz_frames(
     selection: slice,
 ) -> Iterator[Frame]:
     pbc = np.full(3, lattice is not None)
-    # sGDML's lattice vectors are columns
+    # sGDML stores lattice vectors as columns
     cell = np.zeros((3, 3)) if lattice is None else lattice.T
     for i in range(len(positions))[selection]:
         z = numbers if numbers.ndim == 1 else numbers[i]

@@ -1,7 +1,7 @@
-"""The unit boundary: any file with structures and labels -> structures in eV and Å, checked one by one."""
+"""Reads structures and labels from files, converts them to eV and Å, and checks each structure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,68 +12,77 @@ from jaxtyping import Float
 
 from equiforce.ase_atoms import full_matrix
 from equiforce.data import units
-from equiforce.data.frames import LABELS, Contents, Frame, read_files
+from equiforce.data.frames import VIRIAL, Contents, Frame, label_names, read_files
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
-ASYMMETRY = 0.05  # of the largest component; more is no rounding
-FEW = 3  # files; more of a kind share a line of the report
-NOTHING = "none"  # the key that leaves a label out
+ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
+FEW = 3  # a larger number of similar files in a folder share one line of the report
+NOTHING = "none"  # the value of a key option that leaves the label out
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Where the labels are in the files, and in which units."""
+    """The keys and the units of the labels in the files."""
 
-    energy_key: str | None = option(None, "found by itself; 'none' leaves energies out")
-    forces_key: str | None = option(None, "found by itself; 'none' leaves forces out")
-    stress_key: str | None = option(None, "found by itself; 'none' leaves stresses out")
-    virial_key: str | None = option(None, "found by itself; 'none' leaves virials out")
-    energy_unit: str | None = option(None, "eV, or what an npz file states: kcal/mol if nothing")
-    length_unit: str | None = option(None, "Å, or what an npz file states")
-    forces_unit: str | None = option(None, "the unit of energy over that of length")
-    stress_unit: str | None = option(None, "the unit of energy over the cube of that of length; else GPa, kbar, ...")
-    stress_positive_under: str = option("tension", "ASE's sign; 'compression' for pressures, as VASP prints them")
+    energy_key: str | None = option(
+        None, "key of the energies in the files; default: found automatically; 'none' ignores energies"
+    )
+    forces_key: str | None = option(None, "key of the forces; default: found automatically; 'none' ignores forces")
+    stress_key: str | None = option(None, "key of the stresses; default: found automatically; 'none' ignores stresses")
+    virial_key: str | None = option(
+        None, "key of virials, from which stresses follow; default: found automatically; 'none' ignores virials"
+    )
+    energy_unit: str | None = option(
+        None, "unit of energies; default eV, but in npz files the unit that they state, or kcal/mol"
+    )
+    length_unit: str | None = option(None, "unit of lengths; default Å, or the unit that an npz file states")
+    forces_unit: str | None = option(None, "unit of forces, such as Hartree/Bohr; default: energy_unit / length_unit")
+    stress_unit: str | None = option(None, "unit of stresses, such as GPa or kbar; default: energy_unit / length_unit³")
+    stress_positive_under: str = option(
+        "tension", "sign of stresses: 'tension' as in ASE, or 'compression' as for pressures and as VASP prints them"
+    )
 
     def __post_init__(self) -> None:
         if NOTHING not in (self.stress_key, self.virial_key) and self.stress_key and self.virial_key:
-            raise InputError("stress_key and virial_key say the same thing: give one of them, or 'none' for the other")
+            raise InputError(
+                "data.stress_key and data.virial_key both give the stress: name one of them and set the other to 'none'"
+            )
         if self.stress_positive_under not in ("tension", "compression"):
             raise InputError(
-                f"data.stress_positive_under is {self.stress_positive_under!r}: it must be 'tension' or 'compression'"
+                f"data.stress_positive_under is {self.stress_positive_under!r}: give 'tension' or 'compression'"
             )
-        for key, unit, known in (
-            ("energy_unit", self.energy_unit, units.energy_unit),
-            ("length_unit", self.length_unit, units.length_unit),
-            ("forces_unit", self.forces_unit, units.force_in_ev_per_angstrom),
-            ("stress_unit", self.stress_unit, units.stress_in_ev_per_cubic_angstrom),
+        for key, known in (
+            ("energy_unit", units.energy_unit),
+            ("length_unit", units.length_unit),
+            *((f"{quantity.name}_unit", known) for quantity, known in units.OF_QUANTITY.items()),
         ):
             try:
-                if unit is not None:
+                if (unit := getattr(self, key)) is not None:
                     known(unit)
             except InputError as error:
                 raise InputError(f"data.{key}: {error}") from None
 
     def key(self, label: str) -> str | None:
-        """The key asked for a label, None where it is to be found."""
-        return {
-            "energy": self.energy_key,
-            "forces": self.forces_key,
-            "stress": self.stress_key,
-            "virial": self.virial_key,
-        }[label]
+        """The key of a label that the user gave; None if it should be found automatically."""
+        return getattr(self, f"{label}_key", None)
+
+    def unit(self, quantity: Quantity) -> str | None:
+        """The unit of a quantity that the user gave; None if it follows from the units of energy and length."""
+        return None if quantity is ENERGY else getattr(self, f"{quantity.name}_unit", None)
 
 
-class Taken(NamedTuple):
+class FileReport(NamedTuple):
     """What was read from one file."""
 
     path: str
     n_frames: int
-    keys: dict[str, tuple[str, int]]  # label -> its key, and how many frames have it
-    converted: str  # from which units; empty where they were eV and Å
+    keys: dict[str, tuple[str, int]]  # label -> its key, and the number of frames that have it
+    converted: str  # the units of the file in words; empty if they are eV and Å
 
     def __str__(self) -> str:
         found = [f"{label} from {key!r} ({n} of {self.n_frames})" for label, (key, n) in self.keys.items()]
@@ -83,17 +92,17 @@ class Taken(NamedTuple):
 
 
 class ReadReport(NamedTuple):
-    """What was read from several files: print it."""
+    """What was read from several files; ``print`` shows it."""
 
-    files: tuple[Taken, ...]
-    skipped: tuple[str, ...]  # files of folders in which no structures were found
+    files: tuple[FileReport, ...]
+    skipped: tuple[str, ...]  # files of folders that contain no structures
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """A line for each file, or one for the many files of a folder that are alike."""
-        alike: dict[tuple, list[Taken]] = {}
+        """One line for each file, or one line for more than three similar files of a folder."""
+        alike: dict[tuple[object, ...], list[FileReport]] = {}
         for taken in self.files:
             keys = tuple((label, key) for label, (key, _) in taken.keys.items())
             alike.setdefault((Path(taken.path).parent, keys, taken.converted), []).append(taken)
@@ -101,34 +110,34 @@ class ReadReport(NamedTuple):
         for group in alike.values():
             lines += [str(taken) for taken in group] if len(group) <= FEW else [str(_together(group))]
         if self.skipped:
-            lines.append(f"not read, for no structures were found there: {', '.join(self.skipped)}")
+            lines.append(f"skipped, because no structures were found in them: {', '.join(self.skipped)}")
         return lines
 
 
-def _together(group: Sequence[Taken]) -> Taken:
+def _together(group: Sequence[FileReport]) -> FileReport:
     keys = {label: (key, sum(taken.keys[label][1] for taken in group)) for label, (key, _) in group[0].keys.items()}
     name = f"{len(group)} files, {group[0].path} to {group[-1].path}"
-    return Taken(name, sum(taken.n_frames for taken in group), keys, group[0].converted)
+    return FileReport(name, sum(taken.n_frames for taken in group), keys, group[0].converted)
 
 
 def read(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> list[Structure]:
-    """The structures of files or folders, in eV and Å, with the energies, forces and stresses that the files give.
+    """Reads structures with their labels from files or folders, in eV and Å.
 
-    :func:`equiforce.data.read.read_with_report` also says which labels were taken, and from which units.
+    :func:`equiforce.data.read.read_with_report` also returns which labels were taken, and from which units.
 
     Args:
-        paths: one or several: anything ASE reads, or npz of MD17, rMD17 or sGDML, or a folder of such files;
+        paths: one or more files or folders: any format of ASE, or npz files of MD17, rMD17 or sGDML.
             ``file.xyz@0:100`` reads a part of a file.
-        options: keys and units, where they cannot be found or are not eV and Å.
-        labels_required: refuse data that have neither energies nor forces.
+        options: keys and units; needed if they cannot be found automatically or are not eV and Å.
+        labels_required: whether data with neither energies nor forces are an error.
 
     Returns:
         The structures in the order of the files and of their frames.
 
     Raises:
-        InputError: for a file that cannot be read, a frame that cannot be right, an ambiguous label.
+        InputError: a file cannot be read, a frame is wrong, or a label is ambiguous.
     """
     return read_with_report(paths, options, labels_required=labels_required)[0]
 
@@ -136,7 +145,7 @@ def read(
 def read_with_report(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> tuple[list[Structure], ReadReport]:
-    """The structures of :func:`read`, and which labels were taken from which keys and units.
+    """Reads structures as :func:`read` does, and reports which labels were taken from which keys and units.
 
     Args:
         paths: as in :func:`read`.
@@ -152,7 +161,7 @@ def read_with_report(
     options = options or ReadOptions()
     contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
     structures: list[Structure] = []
-    files: list[Taken] = []
+    files: list[FileReport] = []
     for part in contents:
         scales = _scales(part, options)
         keys = _choose_keys(part, options, scales)
@@ -160,22 +169,20 @@ def read_with_report(
         structures.extend(here)
         files.append(_taken(part, here, keys, scales))
     _check_asked(contents, options)
-    if labels_required and not any(taken.keys.keys() & {"energy", "forces"} for taken in files):
+    if labels_required and not any(taken.keys.keys() & {ENERGY.name, FORCES.name} for taken in files):
         raise InputError(
-            f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among "
-            f"{', '.join(_offered(contents)) or 'bare positions'}; name them with --energy-key and --forces-key"
+            f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among the keys "
+            f"{', '.join(_offered(contents)) or '(there are none)'}: name them with --energy-key and --forces-key"
         )
     return structures, ReadReport(tuple(files), tuple(skipped))
 
 
 class _Scales(NamedTuple):
-    """What values are multiplied with to be in eV and Å."""
+    """The factors that convert the values of a file to eV and Å."""
 
-    energy: float
     length: float
-    forces: float
-    stress: float
-    converted: str  # in words; empty where nothing changes
+    of: Mapping[Quantity, float]
+    converted: str  # the units of the file in words; empty if they are eV and Å
 
 
 def _scales(part: Contents, options: ReadOptions) -> _Scales:
@@ -185,25 +192,24 @@ def _scales(part: Contents, options: ReadOptions) -> _Scales:
     except InputError as error:
         raise InputError(f"{part.path}: {error}") from error
     energy, length = units.energy_in_ev(energy_unit), units.length_in_angstrom(length_unit)
-    forces, stress = energy / length, energy / length**3
     words = [unit for unit in (energy_unit, length_unit) if unit not in ("eV", "Å")]
-    if options.forces_unit is not None:
-        forces = units.force_in_ev_per_angstrom(options.forces_unit)
-        words.append(f"forces in {options.forces_unit}")
-    if options.stress_unit is not None:
-        stress = units.stress_in_ev_per_cubic_angstrom(options.stress_unit)
-        words.append(f"stress in {options.stress_unit}")
+    scales: dict[Quantity, float] = {}
+    for quantity in QUANTITIES:
+        scales[quantity] = units.product(energy, length, quantity.dimension)
+        if (unit := options.unit(quantity)) is not None:
+            scales[quantity] = units.OF_QUANTITY[quantity](unit)
+            words.append(f"{quantity.name} in {unit}")
     if options.stress_positive_under == "compression":
-        stress = -stress
+        scales[STRESS] = -scales[STRESS]
         words.append("stress positive under compression")
-    return _Scales(energy, length, forces, stress, ", ".join(words))
+    return _Scales(length, scales, ", ".join(words))
 
 
 def _choose_keys(part: Contents, options: ReadOptions, scales: _Scales) -> dict[str, str]:
     """The key of each label that the file has."""
     present = Counter(name for frame in part.frames for name, value in frame.values.items() if value is not None)
     keys: dict[str, str] = {}
-    for label in LABELS:
+    for label in label_names():
         asked = options.key(label)
         candidates = [name for name in (part.names[label] if asked is None else (asked,)) if present[name]]
         for other in candidates[1:]:
@@ -220,18 +226,19 @@ def _choose_keys(part: Contents, options: ReadOptions, scales: _Scales) -> dict[
 
 
 def _check_same(part: Contents, label: str, one: str, other: str) -> None:
-    """Two keys for one label will do only where they say the same."""
+    """Raises InputError if two keys for one label have different values."""
     for number, frame in enumerate(part.frames):
         a, b = (_values(frame, key, part.frame(number)) for key in (one, other))
         same = a is b if a is None or b is None else a.shape == b.shape and np.allclose(a, b, rtol=1e-7, atol=1e-6)
         if not same:
             raise InputError(
-                f"{part.frame(number)}: {one!r} and {other!r} both may be the {label}, and are not the same: "
-                f"say which with --{label}-key {one} or --{label}-key {other}"
+                f"{part.frame(number)}: both {one!r} and {other!r} may be the {label}, but they differ: "
+                f"choose one with --{label}-key {one} or --{label}-key {other}"
             )
 
 
 def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None:
+    """Raises InputError if stress and virial of a frame contradict each other."""
     for number in range(len(part.frames)):
         stress = _stress(part, number, {"stress": keys["stress"]}, scales)
         from_virial = _stress(part, number, {"virial": keys["virial"]}, scales)
@@ -242,63 +249,70 @@ def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None
         if not same:
             raise InputError(
                 f"{part.frame(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
-                f"say which to take with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
+                f"choose one with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
             )
 
 
 def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Structure:
-    """One frame in eV and Å, after every check."""
+    """Converts a frame to eV and Å and checks it."""
     frame, where = part.frames[number], part.frame(number)
     numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
     if len(numbers) == 0:
-        raise _fault(where, "there are no atoms")
+        raise _fault(where, "the frame has no atoms: remove it")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
-        raise _fault(where, f"atom {unknown[0]} is no element, its atomic number is {numbers[unknown[0]]}")
+        raise _fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
+    labels: dict[str, Any] = {
+        quantity.name: _stress(part, number, keys, scales)
+        if quantity is STRESS
+        else _label(frame, quantity, keys, where, scales)
+        for quantity in QUANTITIES
+    }
     structure = Structure(
         atomic_numbers=numbers,
         positions=np.array(frame.positions, dtype=np.float64) * scales.length,
         cell=np.array(frame.cell, dtype=np.float64) * scales.length,
         pbc=np.array(frame.pbc, dtype=bool),
-        energy=_energy(frame, keys.get("energy"), where, scales),
-        forces=_forces(frame, keys.get("forces"), where, scales),
-        stress=_stress(part, number, keys, scales),
         group=frame.group,
         source=where,
+        **labels,
     )
     refuse_coincident(structure)
     return structure
 
 
-def _energy(frame: Frame, key: str | None, where: str, scales: _Scales) -> float | None:
-    values = _values(frame, key, where)
+def _label(
+    frame: Frame, quantity: Quantity, keys: dict[str, str], where: str, scales: _Scales
+) -> float | np.ndarray | None:
+    """The value of a quantity other than the stress in a frame, in eV and Å."""
+    key, n_atoms = keys.get(quantity.name), len(frame.atomic_numbers)
+    values, shape = _values(frame, key, where), quantity.rows_of(n_atoms)
     if values is None:
         return None
-    if values.size != 1:
-        raise _fault(where, f"{key!r} has the shape {values.shape}, where an energy is one number")
-    if not np.isfinite(values).all():
-        raise _fault(where, f"{key!r} is {values.item()}; leave the key out of a frame whose energy is not known")
-    return float(values.item()) * scales.energy
-
-
-def _forces(frame: Frame, key: str | None, where: str, scales: _Scales) -> Float[np.ndarray, "atoms 3"] | None:
-    values = _values(frame, key, where)
-    if values is None:
-        return None
-    n_atoms = len(frame.atomic_numbers)
-    if values.shape != (n_atoms, 3):
+    if values.shape != shape and not (shape == () and values.size == 1):
+        right = f"{quantity.some} is {shape or 'one number'}"
+        if quantity.of_atoms:
+            right = f"the {quantity.name} on {n_atoms} atoms are {shape}"
+        raise _fault(where, f"{key!r} has the shape {values.shape}, but {right}")
+    values = values.reshape(shape)
+    if quantity.of_atoms:
+        wrong = np.flatnonzero(~np.isfinite(values.reshape(n_atoms, -1)).all(axis=1))
+        if len(wrong):
+            raise _fault(
+                where,
+                f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is not a valid {quantity.one}",
+            )
+    elif not np.isfinite(values).all():
         raise _fault(
-            where, f"{key!r} has the shape {values.shape}, where the forces on {n_atoms} atoms are ({n_atoms}, 3)"
+            where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {quantity.name} is not known"
         )
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(wrong):
-        raise _fault(where, f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is no force")
-    return values * scales.forces
+    return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
 
 
 def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
+    """The stress of a frame in eV/Å³, positive under tension, from its stress or its virial."""
     frame, where = part.frames[number], part.frame(number)
-    label = "virial" if "virial" in keys else "stress"
+    label = VIRIAL if VIRIAL in keys else STRESS.name
     key = keys.get(label)
     values = _values(frame, key, where)
     if values is None:
@@ -306,10 +320,10 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
     if values.shape not in ((6,), (9,), (3, 3)):
         raise _fault(
             where,
-            f"{key!r} has the shape {values.shape}, where a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
+            f"{key!r} has the shape {values.shape}, but a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
         )
     if not np.isfinite(values).all():
-        raise _fault(where, f"{key!r} is {values.tolist()}; leave the key out of a frame whose {label} is not known")
+        raise _fault(where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {label} is not known")
     matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
         raise _fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
@@ -317,20 +331,20 @@ def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) 
     if not np.any(frame.pbc) or volume == 0:
         raise _fault(
             where,
-            f"{key!r} is given, but without a periodic cell there is no volume and no {label}; "
-            f"drop it, or leave every {label} out with --{label}-key none",
+            f"{key!r} is given, but there is no volume and therefore no {label} without a periodic cell: "
+            f"remove the key, or ignore every {label} with --{label}-key none",
         )
     symmetric = 0.5 * (matrix + matrix.T)
-    return symmetric * scales.stress if label == "stress" else symmetric * (-scales.energy / volume)
+    return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
 
 
 def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
-    """A label as it stands in the file, or None where the frame has none."""
+    """A label in the units of the file, or None if the frame does not have it."""
     value: Any = None if key is None else frame.values.get(key)
     if value is None:
         return None
     try:
-        # a word without a value, as in a comment "energy -1.0", is read as True
+        # ASE reads a word without a value, as in a comment "energy -1.0", as True
         if np.asarray(value).dtype != bool:
             return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -339,30 +353,32 @@ def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
 
 
 def _fault(where: str, what: str) -> InputError:
+    """The error for a wrong frame."""
     return InputError(f"{where}: {what} (frames and atoms count from 0)")
 
 
-def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> Taken:
+def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> FileReport:
     found: dict[str, tuple[str, int]] = {}
     for label, key in keys.items():
-        name = "stress" if label == "virial" else label
+        name = STRESS.name if label == VIRIAL else label
         found[name] = (key, sum(getattr(s, name) is not None for s in structures))
-    return Taken(part.path, len(structures), found, scales.converted)
+    return FileReport(part.path, len(structures), found, scales.converted)
 
 
 def _offered(contents: Sequence[Contents]) -> list[str]:
+    """All keys of the files that may be labels."""
     return list(dict.fromkeys(name for part in contents for frame in part.frames for name in frame.values))
 
 
 def _check_asked(contents: Sequence[Contents], options: ReadOptions) -> None:
-    """A key that the user names must be somewhere."""
+    """Raises InputError if no frame has a key that the user gave."""
     offered = _offered(contents)
-    for label in LABELS:
+    for label in label_names():
         asked = options.key(label)
         if asked not in (None, NOTHING, *offered):
             nearest = get_close_matches(str(asked), offered, n=len(offered) or 1, cutoff=0.0)
-            there = f"there are {', '.join(nearest[:8])}" if nearest else "there are bare positions"
+            available = f"the keys are {', '.join(nearest[:8])}" if nearest else "the files have no keys"
             raise InputError(
-                f"{', '.join(part.path for part in contents[:3])}: no frame has {asked!r}, which is asked for as "
-                f"{label}; {there}"
+                f"{', '.join(part.path for part in contents[:3])}: no frame has the key {asked!r} for the "
+                f"{label}: {available}"
             )

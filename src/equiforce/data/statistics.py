@@ -1,7 +1,7 @@
-"""What a model takes from its training set before the first step: species, reference energies, scale, neighbours."""
+"""Statistics of the training set that set constants of a potential: species, reference energies, scale, neighbours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,41 +11,53 @@ from equiforce.elements import SYMBOLS, atomic_number, symbols_by_number
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.neighbors import find_pairs
+from equiforce.quantities import QUANTITIES, Quantity
 
-MOST_SEARCHED = 1000  # structures; the mean number of neighbours is known to a percent from fewer
+MOST_SEARCHED = 1000  # structures; fewer give the mean number of neighbours to a percent
 IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10
-SAME_ENERGY = 1e-3  # eV; isolated atoms of one element that differ by more are told
+SAME_ENERGY = 1e-3  # eV; isolated atoms of one element that differ by more cause a note
 GIVEN, ISOLATED, FITTED = "given", "isolated atoms", "least squares"
-ZERO = "zero, for want of energies"
-LEAST_SCALE = 1e-3  # eV/Å or eV; data that vary less give no scale
+ZERO = "zero because there are no energies"
+LEAST_SCALE = 1e-3  # eV/Å or eV; data that vary less do not determine a scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What the training structures say about the model's constants."""
+    """The constants of a potential that follow from the training structures."""
 
     species: tuple[str, ...]  # chemical symbols, in order of atomic number
     reference_energies: tuple[float, ...]  # eV, of one atom of each species
-    reference_energies_from: str  # in words
-    force_rms: float  # eV/Å, over force components; the scale of the energies too
-    mean_neighbors: float  # atoms within the cutoff of an atom
-    energy_residual_rms: float | None  # eV/atom, what the reference energies leave unexplained; None without energies
+    reference_energies_from: str  # their origin in words
+    force_rms: float  # eV/Å, root mean square of force components; also the scale of the energies
+    mean_neighbors: float  # the mean number of neighbours within the cutoff
+    energy_residual_rms: float | None  # eV/atom, of energies minus reference energies; None without energies
     n_structures: int
     n_atoms: int
-    n_energies: int  # structures that have an energy
-    n_forces: int  # structures that have forces
-    n_stresses: int  # structures that have a stress
-    notes: tuple[str, ...] = ()  # what a user ought to know about the above, in sentences
+    n_labels: Mapping[Quantity, int]  # the number of structures with a label of each quantity
+    notes: tuple[str, ...] = ()  # remarks about the statistics for the user
 
     def to_dict(self) -> dict[str, Any]:
-        """The same in plain types, for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """The statistics as plain types for JSON; the numbers of labels are called ``n_energies`` and so on."""
+        plain: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if name == "n_labels":
+                plain |= {_count(quantity): n for quantity, n in value.items()}
+            else:
+                plain[name] = list(value) if isinstance(value, tuple) else value
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Statistics":
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`; a quantity that was added later counts as having no labels."""
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()}
-        return cls(**values)
+        n_labels = {quantity: values.pop(_count(quantity), 0) for quantity in QUANTITIES}
+        return cls(**values, n_labels=n_labels)
+
+
+def _count(quantity: Quantity) -> str:
+    """The name of the number of labels of a quantity."""
+    return f"n_{quantity.plural}"
 
 
 def compute(
@@ -55,20 +67,26 @@ def compute(
     reference_energies: Mapping[str, float] | None = None,
     pair_cutoffs: Mapping[str, float] | None = None,
 ) -> Statistics:
-    """The statistics of the structures a model is trained on.
+    """Computes the statistics of training structures.
 
     Args:
         train: the training structures, without isolated atoms.
-        isolated: frames of one atom alone, whose energies are the reference energies.
-        cutoff: in Å, for the number of neighbours.
-        reference_energies: eV by chemical symbol, before isolated atoms and the fit, which give those left out.
-        pair_cutoffs: in Å, shorter ones of ordered pairs such as ``H-O``, centre first.
+        isolated: frames of one isolated atom each, whose energies are reference energies.
+        cutoff: the cutoff in Å within which neighbours are counted.
+        reference_energies: reference energies in eV by chemical symbol, which take precedence. Those of other elements
+            come from isolated atoms, or else from a least-squares fit to the energies.
+        pair_cutoffs: shorter cutoffs in Å of ordered pairs such as ``H-O``, centre first.
+
+    Returns:
+        The statistics.
 
     Raises:
-        InputError: there are no training structures, or a reference energy is of no element.
+        InputError: there are no training structures, or a reference energy belongs to an unknown element.
     """
     if not train:
-        raise InputError("There is no structure to train on: only isolated atoms, or nothing at all, were read")
+        raise InputError(
+            "There is no structure to train on, because only isolated atoms or nothing at all was read: give more data"
+        )
     species = symbols_by_number(np.concatenate([s.atomic_numbers for s in train]))
     energies = _reference_energies(train, isolated, species, reference_energies)
     scale, scale_notes = _force_rms(train, energies.residuals)
@@ -83,15 +101,13 @@ def compute(
         energy_residual_rms=float(np.sqrt(np.mean(residuals**2))) if len(residuals) else None,
         n_structures=len(train),
         n_atoms=sum(len(s) for s in train),
-        n_energies=len(residuals),
-        n_forces=sum(s.forces is not None for s in train),
-        n_stresses=sum(s.stress is not None for s in train),
+        n_labels={quantity: sum(s.label(quantity) is not None for s in train) for quantity in QUANTITIES},
         notes=(*energies.notes, *scale_notes, *neighbor_notes),
     )
 
 
 def is_isolated_atom(structure: Structure) -> bool:
-    """Whether a frame is there for its element's reference energy: named IsolatedAtom, or one atom in empty space."""
+    """Whether a frame is a single atom whose group is named IsolatedAtom or that has no periodic direction."""
     named = structure.group.lower().replace("_", "").replace("-", "").replace(" ", "") == "isolatedatom"
     return len(structure) == 1 and (named or not structure.pbc.any())
 
@@ -100,7 +116,7 @@ def is_isolated_atom(structure: Structure) -> bool:
 class _ReferenceEnergies:
     values: Float[np.ndarray, " species"]  # eV
     origin: str
-    residuals: Float[np.ndarray, " structures"]  # eV/atom, of the structures that have an energy
+    residuals: Float[np.ndarray, " structures"]  # eV/atom, of the structures with an energy
     notes: list[str]
 
 
@@ -136,15 +152,15 @@ def _reference_energies(
     binding = float(np.abs(residuals).mean()) if len(residuals) else 0.0
     if binding > IMPLAUSIBLE_BINDING:
         notes.append(
-            f"With these reference energies the structures are {binding:.1f} eV per atom away from their free atoms, "
-            f"which no chemical bond explains: the reference energies ({_in_words(origins)}) seem to be from another "
-            "method, or in another unit, than the data"
+            f"With these reference energies ({_in_words(origins)}) the mean binding energy is {binding:.1f} eV per "
+            "atom, more than any chemical bond explains: they are probably from another method, or in another unit, "
+            "than the data"
         )
     return _ReferenceEnergies(values, _in_words(origins), residuals, notes)
 
 
 def _in_words(origins: Mapping[str, str]) -> str:
-    """One origin, or each with its elements: 'isolated atoms (H, O), least squares (C)'."""
+    """The origins in words; if they differ, with their elements: 'isolated atoms (H, O), least squares (C)'."""
     different = list(dict.fromkeys(origins.values()))
     if len(different) == 1:
         return different[0]
@@ -152,7 +168,7 @@ def _in_words(origins: Mapping[str, str]) -> str:
 
 
 def _isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float], list[str]]:
-    """The energy of each element that has an isolated atom with an energy, the lowest where there are several."""
+    """The lowest energy of the isolated atoms of each element, and notes about elements with different energies."""
     found: dict[str, list[float]] = {}
     for structure in isolated:
         if structure.energy is not None:
@@ -167,34 +183,36 @@ def _isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float],
 
 
 def _undetermined(counts: np.ndarray, species: Sequence[str], n_fitted: int, rank: int) -> str:
-    """What least squares cannot know, in words."""
+    """The note about reference energies that the least-squares fit cannot determine."""
     if len(np.unique(counts, axis=0)) == 1:
-        # carbon and hydrogen first, as chemists write it
+        # chemists write carbon and hydrogen first
         atoms = sorted(zip(species, counts[0], strict=True), key=lambda part: (part[0] != "C", part[0] != "H", part[0]))
         formula = "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in atoms if n)
         because = f"All structures have the composition {formula}, so only one sum of the reference energies"
     else:
-        because = f"The compositions of the structures are so alike that only {rank} combination{'s' * (rank != 1)}"
+        because = f"The compositions of the structures are so similar that only {rank} combination{'s' * (rank != 1)}"
         because += f" of the {n_fitted} fitted reference energies"
     return (
-        f"{because} is determined, and the solution of minimum norm is taken: energies of isolated atoms, or of other "
-        "compositions, will mean nothing, while forces and energy differences are untouched; "
-        "frames of isolated atoms would mend it"
+        f"{because} is determined, and the solution of minimum norm is used: predicted energies of isolated atoms "
+        "or of other compositions will mean nothing, but forces and energy differences are not affected; add frames of "
+        "isolated atoms to avoid this"
     )
 
 
 def _force_rms(train: Sequence[Structure], residuals: np.ndarray) -> tuple[float, list[str]]:
     forces = [s.forces.ravel() for s in train if s.forces is not None]
-    # a finite set of numbers: summed in one pass, never joined into one array
+    # the sum over structures needs no array of all forces
     n_components = sum(len(f) for f in forces)
     rms = float(np.sqrt(sum(float(f @ f) for f in forces) / n_components)) if n_components else 0.0
     if rms > LEAST_SCALE:
         return rms, []
-    lacking = "All forces are zero" if n_components else "No training structure has forces"
+    reason = "All forces are zero" if n_components else "No training structure has forces"
     spread = float(residuals.std()) if len(residuals) else 0.0
     if spread > LEAST_SCALE:
-        return spread, [f"{lacking}: the spread of the energies per atom, {spread:.4g} eV, is the scale of the model"]
-    return 1.0, [f"{lacking} and the energies do not vary: the scale of the model is 1"]
+        return spread, [
+            f"{reason}: the scale of the model is the standard deviation of the energies per atom, {spread:.4g} eV"
+        ]
+    return 1.0, [f"{reason} and the energies do not vary: the scale of the model is 1"]
 
 
 def _mean_neighbors(
@@ -203,7 +221,7 @@ def _mean_neighbors(
     chosen = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_SEARCHED)).astype(int))]
     n_pairs = sum(_n_pairs(s, cutoff, pair_cutoffs) for s in chosen)
     if n_pairs == 0:
-        return 1.0, [f"No atom has a neighbour within {cutoff:g} Å, so that there are no interactions to learn"]
+        return 1.0, [f"No atom has a neighbour within {cutoff:g} Å, so there are no interactions to learn"]
     return n_pairs / sum(len(s) for s in chosen), []
 
 
@@ -214,7 +232,7 @@ def _n_pairs(structure: Structure, cutoff: float, pair_cutoffs: Mapping[str, flo
     limits = np.full((len(SYMBOLS), len(SYMBOLS)), cutoff)
     for pair, shorter in pair_cutoffs.items():
         center, _, neighbor = pair.partition("-")
-        if center in SYMBOLS and neighbor in SYMBOLS:  # the model refuses others
+        if center in SYMBOLS and neighbor in SYMBOLS:  # the model raises an error for other pairs
             limits[SYMBOLS.index(center), SYMBOLS.index(neighbor)] = shorter
     numbers = structure.atomic_numbers
     return int((pairs.distances < limits[numbers[pairs.centers], numbers[pairs.neighbors]]).sum())

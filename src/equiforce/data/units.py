@@ -1,4 +1,4 @@
-"""The units that data come in, in eV and Å. A unit is spelled as people spell it: Hartree/Bohr, kcal/mol/Å, GPa."""
+"""The units of data, in eV and Å, in all usual spellings, such as Hartree/Bohr, kcal/mol/Å and GPa."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -7,6 +7,7 @@ from unicodedata import normalize
 from ase import units
 
 from equiforce.errors import InputError
+from equiforce.quantities import FORCES, STRESS
 
 ENERGY = {
     "eV": 1.0,
@@ -50,27 +51,27 @@ _SPELLINGS = {
 
 
 def energy_unit(name: str) -> str:
-    """The usual spelling of a unit of energy; raises InputError for one that is not known."""
+    """The usual spelling of a unit of energy; raises InputError if the unit is unknown."""
     return _spelled(name, ENERGY, "energy")
 
 
 def length_unit(name: str) -> str:
-    """The usual spelling of a unit of length; raises InputError for one that is not known."""
+    """The usual spelling of a unit of length; raises InputError if the unit is unknown."""
     return _spelled("Bohr" if _plain(name) in ("au", "a.u.") else name, LENGTH, "length")
 
 
 def energy_in_ev(name: str) -> float:
-    """How many eV a unit of energy is."""
+    """A unit of energy in eV."""
     return ENERGY[energy_unit(name)]
 
 
 def length_in_angstrom(name: str) -> float:
-    """How many Å a unit of length is."""
+    """A unit of length in Å."""
     return LENGTH[length_unit(name)]
 
 
 def force_in_ev_per_angstrom(name: str) -> float:
-    """How many eV/Å a unit of force is: a unit of energy over one of length."""
+    """A unit of force in eV/Å; it is spelled as a unit of energy over a unit of length."""
     energy, _, length = _plain(name).rpartition("/")
     if not energy:
         raise InputError(
@@ -80,7 +81,7 @@ def force_in_ev_per_angstrom(name: str) -> float:
 
 
 def stress_in_ev_per_cubic_angstrom(name: str) -> float:
-    """How many eV/Å³ a unit of stress is: a pressure, or a unit of energy over a cubed one of length."""
+    """A unit of stress in eV/Å³; it is spelled as a pressure, or as a unit of energy over a cubed unit of length."""
     energy, _, volume = _plain(name).rpartition("/")
     if not energy:
         return PRESSURE[_spelled(name, PRESSURE, "stress")]
@@ -92,8 +93,19 @@ def stress_in_ev_per_cubic_angstrom(name: str) -> float:
     return energy_in_ev(energy) / length_in_angstrom(length) ** 3
 
 
+# quantities whose unit may differ from that made of the units of energy and length
+OF_QUANTITY = {FORCES: force_in_ev_per_angstrom, STRESS: stress_in_ev_per_cubic_angstrom}
+
+
+def product(energy: float, length: float, powers: tuple[int, int]) -> float:
+    """The product of powers of a unit of energy and a unit of length, in eV and Å."""
+    energy_power, length_power = powers
+    value = energy**energy_power
+    return value * length**length_power if length_power >= 0 else value / length**-length_power
+
+
 def _plain(name: str) -> str:
-    # NFKC makes one of the ways to write Å, and of ³ a plain 3
+    # NFKC unifies the characters for Å and turns ³ into a plain 3
     return normalize("NFKC", name).strip().lower().replace(" ", "")
 
 
@@ -105,4 +117,6 @@ def _spelled(name: str, known: Mapping[str, float], quantity: str) -> str:
         return spelled[plain]
     nearest = get_close_matches(plain, spelled, n=1, cutoff=0.4)
     hint = f"; did you mean {spelled[nearest[0]]!r}?" if nearest else ""
-    raise InputError(f"{name!r} is not a unit of {quantity} known here ({', '.join(known)}){hint}")
+    raise InputError(
+        f"{name!r} is not a unit of {quantity} (the known ones are {', '.join(known)}){hint or ': give one of these'}"
+    )

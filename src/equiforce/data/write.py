@@ -1,35 +1,50 @@
-"""Structures and predictions -> extended XYZ, the text format that ASE, OVITO and every training code read."""
+"""Writes structures and predictions as extended XYZ, the text format that ASE, OVITO and most training codes read."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce.graph import Prediction, Structure
+from equiforce.quantities import QUANTITIES, STRESS, Quantity
 
 
 def atoms_from_structure(structure: Structure) -> Atoms:
-    """The ASE atoms of a structure, its known labels attached as results: eV, eV/Å and eV/Å³."""
+    """Converts a structure to ASE atoms, with its labels as results of a calculator in eV, eV/Å and eV/Å³."""
     atoms = Atoms(
         numbers=structure.atomic_numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc
     )
     if structure.group:
         atoms.info["config_type"] = structure.group
-    labels = {"energy": structure.energy, "forces": structure.forces}
-    if structure.stress is not None:
-        labels["stress"] = full_3x3_to_voigt_6_stress(structure.stress)
-    known = {name: value for name, value in labels.items() if value is not None}
-    if known:
-        atoms.calc = SinglePointCalculator(atoms, **known)
+    results: dict[str, float | np.ndarray] = {}
+    for quantity in QUANTITIES:
+        if (value := structure.label(quantity)) is None:
+            continue
+        if quantity.name in all_properties:  # ASE accepts only these as results of a calculator
+            results[quantity.name] = full_3x3_to_voigt_6_stress(value) if quantity is STRESS else value
+        else:
+            _attach(atoms, quantity, quantity.name, value)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
 
+def _attach(atoms: Atoms, quantity: Quantity, key: str, value: float | np.ndarray) -> None:
+    """Stores a value in ASE atoms: as an array for a quantity of atoms, otherwise in ``info``."""
+    if quantity.of_atoms:
+        atoms.arrays[key] = np.asarray(value)
+    else:
+        atoms.info[key] = value
+
+
 def extxyz(atoms: Atoms) -> str:
-    """One frame of extended XYZ: energies in eV, lengths in Å, momenta in √(eV·u), as in ASE."""
+    """The text of one frame in extended XYZ, with energies in eV, lengths in Å and momenta in √(eV·u), as in ASE."""
     frame = StringIO()
     write_extxyz(frame, atoms)
     return frame.getvalue()
@@ -38,11 +53,15 @@ def extxyz(atoms: Atoms) -> str:
 def write_structures(
     path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction] | None = None
 ) -> None:
-    """Write structures with their labels, and beside them what a potential predicts, as extended XYZ.
+    """Writes structures with their labels and predictions as extended XYZ.
 
-    Labels keep ASE's keys (``energy`` in eV, ``forces`` in eV/Å, ``stress`` in eV/Å³, positive under tension);
-    predictions, each a :class:`Prediction` of one structure, have the keys ``predicted_energy``,
-    ``predicted_energies`` (of each atom), ``predicted_forces`` and, where there is one, ``predicted_stress``.
+    Labels have ASE's keys (``energy`` in eV, ``forces`` in eV/Å, ``stress`` in eV/Å³, positive under tension).
+    Predictions have the same keys with the prefix ``predicted_``, and ``predicted_energies`` are energies of atoms.
+
+    Args:
+        path: the file to write.
+        structures: the structures.
+        predictions: the prediction of each structure; None writes the labels only.
     """
     with Path(path).open("w", encoding="utf-8") as file:
         file.writelines(extxyz(atoms) for atoms in _with_predictions(structures, predictions))
@@ -55,10 +74,9 @@ def _with_predictions(structures: Sequence[Structure], predictions: Sequence[Pre
     for structure, prediction in pairs:
         atoms = atoms_from_structure(structure)
         if prediction is not None:
-            atoms.info["predicted_energy"] = prediction.energy.item()
             atoms.arrays["predicted_energies"] = prediction.energies.cpu().numpy()
-            if prediction.forces is not None:
-                atoms.arrays["predicted_forces"] = prediction.forces.cpu().numpy()
-            if prediction.stress is not None:
-                atoms.info["predicted_stress"] = prediction.stress[0].cpu().numpy()
+            for quantity in QUANTITIES:
+                if (values := prediction.of(quantity)) is not None:
+                    rows = values.cpu() if quantity.of_atoms else values[0].cpu()
+                    _attach(atoms, quantity, f"predicted_{quantity.name}", rows.numpy() if rows.dim() else rows.item())
         yield atoms

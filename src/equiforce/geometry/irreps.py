@@ -1,9 +1,9 @@
-"""Irreducible representations of O(3), and how features of several of them lie in memory.
+"""Irreducible representations (irreps) of O(3), and the memory layout of features.
 
-The notation is e3nn's: ``1o`` is the irrep of degree 1 and odd parity, ``32x1o`` are 32 channels of it.
+The notation is that of e3nn: ``1o`` is the irrep of degree 1 and odd parity, and ``32x1o`` are 32 channels of it.
 
-Features are flat, ``[atoms, irreps.dim]``. Each block of ``channels x l p`` is stored as ``[2l+1, channels]``,
-channels last, so that the innermost loop of a kernel is contiguous. (e3nn itself stores channels first.)
+Features are flat, ``[atoms, irreps.dim]``. The block of each irrep is stored as ``[2l+1, channels]``. Channels are the
+last axis, so that the innermost loop of a kernel is contiguous. (e3nn stores channels first.)
 """
 
 import re
@@ -28,10 +28,10 @@ class Irrep(NamedTuple):
 
     @classmethod
     def of(cls, irrep: "Irrep | str | tuple[int, int]") -> "Irrep":
-        """The irrep of a name such as ``"1o"``, or of a pair (l, p).
+        """Convert a name such as ``"1o"``, or a pair (l, p), to an irrep.
 
         Raises:
-            ValueError: if that is no irrep.
+            ValueError: there is no such irrep.
         """
         if isinstance(irrep, str):
             found = IRREP.fullmatch(irrep.strip())
@@ -48,42 +48,44 @@ class Irrep(NamedTuple):
         """The number of components, 2l+1."""
         return 2 * self.l + 1
 
-    def __mul__(self, other: "Irrep") -> "tuple[Irrep, ...]":
-        """The irreps in the tensor product of two irreps, by degree: |l1-l2| to l1+l2."""
+    def __mul__(self, other: "Irrep") -> "tuple[Irrep, ...]":  # type: ignore[override] # no repetition of a tuple
+        """The irreps in the tensor product of two irreps, with degrees from |l1-l2| to l1+l2."""
         return tuple(Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1))
 
     def __str__(self) -> str:
         return f"{self.l}{LETTERS[self.p]}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class MulIrrep(NamedTuple):
-    """So many channels of one irrep."""
+    """An irrep with a number of channels."""
 
-    mul: int
+    mul: int  # number of channels
     ir: Irrep
 
     @property
     def dim(self) -> int:
-        """The number of components of all channels."""
+        """The number of components of all channels together."""
         return self.mul * self.ir.dim
 
     def __str__(self) -> str:
         return f"{self.mul}x{self.ir}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class Irreps(tuple[MulIrrep, ...]):
-    """The irreps of a feature vector, in their order, each with its number of channels.
+    """The irreps of a feature vector in their order, each with its number of channels.
 
     Args:
-        irreps: a string such as ``"32x0e + 8x1o"``, where ``"1o"`` is one channel; or pairs of a number of channels
-            and an irrep, which is an :class:`Irrep`, a name such as ``"1o"``, or a pair (l, p).
+        irreps: a string such as ``"32x0e + 8x1o"``, where ``"1o"`` means one channel; or pairs (number of channels,
+            irrep), where the irrep is an :class:`Irrep`, a name such as ``"1o"``, or a pair (l, p).
 
     Raises:
-        ValueError: if a term of the string is no irrep, or a number of channels is negative.
+        ValueError: a term is not an irrep, or a number of channels is negative.
     """
 
     __slots__ = ()
@@ -124,34 +126,38 @@ class Irreps(tuple[MulIrrep, ...]):
 
     def count(self, irrep: Irrep | str) -> int:
         """The number of channels of one irrep."""
-        wanted = Irrep.of(irrep)
-        return sum(term.mul for term in self if term.ir == wanted)
+        searched = Irrep.of(irrep)
+        return sum(term.mul for term in self if term.ir == searched)
 
     def remove_zero_multiplicities(self) -> "Irreps":
         """These irreps without the terms that have no channel."""
         return Irreps(term for term in self if term.mul > 0)
 
-    def __add__(self, other: "Irreps") -> "Irreps":
+    def __add__(self, other: "Irreps") -> "Irreps":  # type: ignore[override] # only irreps can be added to irreps
         return Irreps((*self, *other))
 
     def __str__(self) -> str:
         return "+".join(map(str, self))
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _terms(text: str) -> list[tuple[int, str]]:
-    """The number of channels and the name of each irrep of a string such as ``"32x0e + 1o"``."""
+    """Split a string such as ``"32x0e + 1o"`` into the number of channels and the name of each irrep."""
     if not text.strip():
         return []
-    found = [TERM.fullmatch(term.strip()) for term in text.split("+")]
-    if None in found:
-        raise ValueError(f"{text!r} are not irreps: write terms such as 32x0e or 1o with + between them")
-    return [(int(term[1] or 1), term[2]) for term in found]
+    terms = []
+    for term in text.split("+"):
+        found = TERM.fullmatch(term.strip())
+        if found is None:
+            raise ValueError(f"{text!r} are not irreps: write terms such as 32x0e or 1o with + between them")
+        terms.append((int(found[1] or 1), found[2]))
+    return terms
 
 
 class Block(NamedTuple):
-    """Where the channels of one irrep lie in a flat feature vector."""
+    """The position of one irrep's channels in a flat feature vector."""
 
     name: str  # "1o"
     channels: int
@@ -161,26 +167,27 @@ class Block(NamedTuple):
     stop: int
 
     def of(self, features: Tensor) -> Float[Tensor, "atoms components channels"]:
-        """This block of flat features, as a view."""
+        """The block of flat features, as a view."""
         return features[:, self.start : self.stop].unflatten(1, (2 * self.l + 1, self.channels))
 
 
 def blocks(irreps: Irreps) -> tuple[Block, ...]:
-    """The blocks of ``irreps``, in order."""
+    """The blocks of ``irreps`` in their order."""
     slices = zip(irreps, irreps.slices(), strict=True)
     return tuple(Block(str(ir), mul, ir.l, ir.p, s.start, s.stop) for (mul, ir), s in slices)
 
 
 def hidden_irreps(channels: tuple[int, ...], *, odd: bool) -> Irreps:
-    """``channels[l]`` copies of each degree, with its natural parity (-1)^l, or with both parities where ``odd``."""
+    """Irreps with ``channels[l]`` channels of each degree l, with parity (-1)^l, or with both parities if ``odd``."""
     both = [(mul, (l, sign * (-1) ** l)) for l, mul in enumerate(channels) for sign in ((1, -1) if odd else (1,))]
     return Irreps(both).remove_zero_multiplicities()
 
 
 def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps) -> Irreps:
-    """The part of ``irreps_out`` that some product of ``irreps_in`` with harmonics up to ``l_max`` gives.
+    """The part of ``irreps_out`` that occurs in products of ``irreps_in`` with harmonics up to ``l_max``.
 
-    It works backwards too: what such products give X is what products of X give.
+    The relation is symmetric: if a product of A with harmonics contains B, then a product of B contains A. So the
+    function can also find the irreps that contribute to given results.
     """
     harmonics = Irreps.spherical_harmonics(l_max)
     made = {out for _, a in irreps_in for _, b in harmonics for out in a * b}

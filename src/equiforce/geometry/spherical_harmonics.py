@@ -1,4 +1,4 @@
-"""Real spherical harmonics of any degree, by recursion, differentiable to any order."""
+"""Real spherical harmonics of any degree by recursion, differentiable to any order."""
 
 import math
 from functools import cache
@@ -12,13 +12,13 @@ from equiforce.geometry.wigner_3j import wigner_3j
 
 @cache
 def recursion(l: int) -> Float[Tensor, "lower 3 components"]:
-    """What takes Y_{l-1} ⊗ n to Y_l, float64; scaled so that |Y_l|² = 2l+1 on the unit sphere."""
+    """The float64 coefficients that compute Y_l from Y_{l-1} ⊗ n, scaled so that |Y_l|² = 2l+1 on the unit sphere."""
     coupling = wigner_3j(l - 1, 1, l)
     north = torch.zeros(3, dtype=torch.float64)
-    north[1] = 1.0  # e3nn's axis of quantisation is y
+    north[1] = 1.0  # the quantisation axis of e3nn is y
     lower = _harmonics(north[None], l - 1)[0, (l - 1) ** 2 :]
     value = torch.einsum("a,b,abc->c", lower, north, coupling)
-    scale = math.sqrt(2 * l + 1) / value[l]  # along the axis only m = 0 is not zero, and it is positive
+    scale = math.sqrt(2 * l + 1) / value[l]  # on the axis all components are zero but m = 0, which is positive
     return scale * coupling
 
 
@@ -36,10 +36,13 @@ def _harmonics(unit: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "v
 
 
 def spherical_harmonics(vectors: Float[Tensor, "vectors 3"], l_max: int) -> Float[Tensor, "vectors harmonics"]:
-    """Y_lm of the directions of ``vectors``, component normalisation: |Y_l|² = 2l+1 (e3nn's basis and signs).
+    """Compute Y_lm of the directions of vectors with |Y_l|² = 2l+1 (component normalisation; basis and signs of e3nn).
 
     Args:
-        vectors: any length but zero.
-        l_max: the highest degree; the result has (l_max+1)² columns, degree after degree.
+        vectors: of any length but zero [vectors, 3].
+        l_max: the highest degree.
+
+    Returns:
+        The harmonics, ordered by degree [vectors, (l_max+1)²].
     """
     return _harmonics(vectors / vectors.norm(dim=1, keepdim=True), l_max)

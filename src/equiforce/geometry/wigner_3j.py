@@ -1,4 +1,4 @@
-"""Real Wigner 3j symbols in e3nn's basis and with its signs."""
+"""Real Wigner 3j symbols in the basis and with the signs of e3nn."""
 
 from functools import cache
 from pathlib import Path
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from equiforce.errors import MissingPackageError
 
-# e3nn's own numbers, written by tools/wigner_3j.py: importing e3nn takes a second and 150 MB
+# tools/wigner_3j.py writes this table with e3nn; it is stored because to import e3nn takes a second and 150 MB
 TABLE = Path(__file__).with_name("wigner_3j.npz")
-L_MAX = 6  # of the table
+L_MAX = 6  # the highest degree of the table
 
 
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
-    """The coefficients C of the invariant sum C[m1, m2, m3] a[m1] b[m2] c[m3] of components of three degrees.
+    """Return C, for which sum C[m1, m2, m3] a[m1] b[m2] c[m3] is invariant under rotation.
 
     Args:
         l1: degree of a.
@@ -28,10 +28,11 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
         float64 of shape [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], of Frobenius norm 1.
 
     Raises:
-        MissingPackageError: for a degree above 6 where e3nn is not installed.
+        ValueError: l3 is not between |l1-l2| and l1+l2.
+        MissingPackageError: a degree is above 6 and e3nn is not installed.
     """
     if not abs(l1 - l2) <= l3 <= l1 + l2:
-        raise ValueError(f"degrees {l1} and {l2} do not couple to {l3}: it lies between |l1-l2| and l1+l2")
+        raise ValueError(f"degrees {l1} and {l2} do not couple to {l3}: give l3 between |l1-l2| and l1+l2")
     if max(l1, l2, l3) > L_MAX:
         return _of_e3nn(l1, l2, l3)
     components, values = _table()[l1, l2, l3]
@@ -42,9 +43,9 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
 
 @cache
 def _table() -> dict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]]:
-    """Where each symbol of the table is not zero, [entries, 3], and its values there."""
+    """The indices [entries, 3] and the values [entries] of the non-zero elements of each symbol."""
     with np.load(TABLE) as file:
-        arrays = file.f  # by name, see tools/wigner_3j.py
+        arrays = file.f  # with the names that tools/wigner_3j.py writes
         stops = np.cumsum(arrays.sizes)[:-1]
         entries = zip(np.split(arrays.components, stops), np.split(arrays.values, stops), strict=True)
         return dict(zip(map(tuple, arrays.degrees.tolist()), entries, strict=True))
@@ -56,6 +57,6 @@ def _of_e3nn(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"degree {max(l1, l2, l3)} needs e3nn, which is not installed: "
-            f'pip install "equiforce[high-degrees]", or train with l_max {L_MAX} or less'
+            f'run pip install "equiforce[high-degrees]", or train with l_max {L_MAX} or less'
         ) from error
     return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)

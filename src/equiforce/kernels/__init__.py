@@ -1,14 +1,14 @@
-"""The operations that models are made of. Each has one signature and several implementations.
+"""The operations of which models consist. Each operation has one signature and several implementations.
 
 ==============  ==========================================================================================
-``spec/``       what an operation is: the tables of paths and couplings, and the plans of linear maps and gates
-``reference/``  its definition in plain torch, exact in float64 and differentiable to any order
-``backend.py``  what a fast implementation computes (Protocols)
+``spec/``       what an operation computes: path tables, coupling tables, and plans of linear maps and gates
+``reference/``  the definition of each operation in plain torch, which is differentiable to any order
+``backend.py``  the functions of a fast implementation (Protocols)
 ``cpu/``        generated C: ``cpu/codegen`` writes it, ``build.py`` compiles it, ``launch.py`` calls it
 ``gpu/``        generated Triton: ``gpu/codegen`` writes it
-``autograd.py`` the implementations as differentiable functions
-``dispatch.py`` which implementation computes
-``cache.py``    where compiled kernels are kept
+``autograd.py`` differentiable functions made from an implementation
+``dispatch.py`` the choice of the implementation
+``cache.py``    the folder of compiled kernels
 ==============  ==========================================================================================
 """
 
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Topology, check_index
+from equiforce.graph import AtomicGraph, Topology
 from equiforce.kernels import autograd
 from equiforce.kernels.backend import LocalBackend
 from equiforce.kernels.cpu import convolution as cpu_convolution
@@ -34,13 +34,13 @@ from equiforce.kernels.spec.couplings import CouplingTable
 from equiforce.kernels.spec.paths import PathTable, Radial
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
-FEWEST_ROWS = 4  # of a spline table: every knot coordinate reads four of them
+FEWEST_ROWS = 4  # of a spline table: every edge reads four rows
 
 
 def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor, "edges 3"]:
-    """r_ij = r_j + S·cell − r_i of each edge, in Å.
+    """Compute r_ij = r_j + S·cell − r_i of each edge, in Å.
 
-    Where torch records gradients and the positions or cells require grad, the result is differentiable.
+    The result is differentiable if torch records gradients and the positions or the cells require grad.
 
     Args:
         graph: positions, cells and edges.
@@ -55,11 +55,11 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
 def pair_gradient(
     edge_gradients: Float[Tensor, "edges 3"], topology: Topology, backend: Backend = "auto"
 ) -> Float[Tensor, "atoms 3"]:
-    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, because r_ij points from centre i to neighbour j.
+    """Compute dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij in eV/Å; r_ij points from centre i to neighbour j.
 
     Args:
         edge_gradients: dE/dr_ij of each edge, in eV/Å.
-        topology: says between which atoms the edges are.
+        topology: the atoms of each edge.
         backend: as in :func:`convolve`.
     """
     fast = edge_gradients.dtype == torch.float64 and choose(backend, edge_gradients, cpu_pairs.ready) == "cpu"
@@ -71,12 +71,12 @@ def pair_gradient(
 def edge_geometry(
     vectors: Float[Tensor, "edges 3"], l_max: int, scale: float = 1.0, backend: Backend = "auto"
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
-    """Spherical harmonics Y(r_ij) of each edge, and its knot coordinate, ``scale`` times its length.
+    """Compute the spherical harmonics Y(r_ij) of each edge and its knot coordinate, ``scale`` times its length.
 
     Args:
-        vectors: of any length but zero, in Å.
+        vectors: r_ij in Å; none has the length zero.
         l_max: the highest degree; there are (l_max+1)² harmonics, as in :mod:`equiforce.geometry.spherical_harmonics`.
-        scale: in 1/Å; the number of knots in an Å, or 1 for lengths in Å.
+        scale: in 1/Å; the number of knots per Å, or 1 to obtain lengths in Å.
         backend: as in :func:`convolve`.
     """
     if choose(backend, vectors, lambda: cpu_convolution.edges_ready(l_max, vectors.dtype)) == "cpu":
@@ -85,9 +85,10 @@ def edge_geometry(
 
 
 def halo_exchange(x: Float[Tensor, "centers features"], topology: Topology) -> Float[Tensor, "atoms features"]:
-    """Features of all atoms, ghosts included, from those of the atoms that are not ghosts.
+    """Return the features of all atoms, ghosts included, given those of the atoms that are not ghosts.
 
-    Every process of a simulation takes part, also one that has no ghosts: others may need the features of its atoms.
+    Every process of a simulation must call this function, even if it has no ghosts, because other processes may need
+    the features of its atoms.
     """
     return x if topology.halo is None else autograd.halo_exchange(x, topology.halo)
 
@@ -100,24 +101,27 @@ def convolve(
     table: PathTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "centers messages"]:
-    """m_i = sum_j R(r_ij) (Y(r_ij) x x_j), the convolution of NequIP (arXiv 2101.03164, equation 7).
+    """Compute m_i = sum_j R(r_ij) (Y(r_ij) x x_j), the convolution of NequIP (arXiv 2101.03164, equation 7).
 
     Args:
         x: features of each atom, irreps ``table.irreps_in``.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
         radial: R of each edge, ``table.n_weights`` columns.
-        topology: says which edges end at which centre, in any order.
+        topology: the atoms of each edge; edges in any order.
         table: the paths of the product.
-        backend: ``auto`` takes the fastest that serves these tensors, unless :func:`using` says otherwise; radial
-            weights without knot coordinates are always computed by the reference.
+        backend: ``auto`` chooses the fastest implementation for these tensors, unless :func:`using` names another one.
+            The reference computes radial weights that have no knot coordinates.
 
     Returns:
-        The sum over the neighbours of each atom that is no ghost, irreps ``table.irreps_out``.
+        The message of each centre, irreps ``table.irreps_out``.
+
+    Raises:
+        InputError: a tensor has the wrong dtype, shape or device, or the backend cannot compute here.
     """
     x, values, coordinates = x.to(harmonics.dtype), radial.values.to(harmonics.dtype), radial.knot_coordinates
     if coordinates is None:
         return reference.convolve(x, harmonics, Radial(values), topology, table)
-    _check_spline(values)
+    _check_spline(values.shape[0])
     training = radial.values.requires_grad
     chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
     if chosen == "reference":
@@ -136,20 +140,25 @@ def linear(
     plan: LinearPlan,
     backend: Backend = "auto",
 ) -> Float[Tensor, "atoms outputs"]:
-    """y_i = x_i W(species_i), irrep by irrep; by Schur's lemma no other linear map is equivariant.
+    """Compute y_i = x_i W(species_i), irrep by irrep; Schur's lemma allows no other equivariant linear map.
 
     Args:
         x: features of each atom, irreps ``plan.irreps_in``.
-        weights: ``plan.n_weights`` of each species.
-        species: of each atom; None where there is one set of weights.
-        plan: which blocks are multiplied.
+        weights: one row of ``plan.n_weights`` for each species.
+        species: species index of each atom; None if there is one set of weights.
+        plan: the matrices and their blocks.
         backend: as in :func:`convolve`.
+
+    Returns:
+        The result of each atom, irreps ``plan.irreps_out``.
+
+    Raises:
+        InputError: x and weights have different dtypes, or a species index is out of range.
     """
-    if torch.is_autocast_enabled(x.device.type):  # matrix products are what lower precision is meant for
+    if torch.is_autocast_enabled(x.device.type):  # autocast lowers the precision of torch's matrix products alone
         return reference.linear(x, weights, species, plan)
-    _check_same_dtype("linear", x=x, weights=weights)
-    if species is not None and species.is_cpu:
-        check_index(species, "linear: species", plan.n_species, "sets of weights")
+    if x.dtype is not weights.dtype:
+        raise InputError(f"linear: weights are {weights.dtype}, but features are {x.dtype}: convert one of them")
     if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
         return autograd.linear(x, weights, species, plan, cpu_nodes)
     return reference.linear(x, weights, species, plan)
@@ -158,13 +167,18 @@ def linear(
 def gate(
     x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float, backend: Backend = "auto"
 ) -> Float[Tensor, "atoms outputs"]:
-    """SiLU of even scalars, tanh of odd ones, and other irreps times the SiLU of their gates (equation 11).
+    """Compute SiLU of even scalars, tanh of odd scalars, and other irreps times SiLU of their gates.
+
+    This is the gate of arXiv 2101.03164, equation 11.
 
     Args:
         x: features of each atom, irreps ``plan.irreps_in``.
-        plan: which scalars gate what.
-        silu, tanh: factors of the activations.
+        plan: which scalar is the gate of which channel.
+        silu, tanh: factors of the two activations.
         backend: as in :func:`convolve`.
+
+    Returns:
+        The result of each atom, irreps ``plan.irreps_out``.
     """
     if choose(backend, x, lambda: cpu_nodes.ready(x.dtype)) == "cpu":
         return autograd.gate(x, plan, (silu, tanh), cpu_nodes)
@@ -176,14 +190,17 @@ def weighted_harmonics(
     harmonics: Float[Tensor, "edges harmonics"],
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges features"]:
-    """V_ij = w_ij Y_ij, degree by degree: a tensor for each channel (arXiv 2204.05249).
+    """Compute V_ij = w_ij Y_ij, one weight for each degree and channel (arXiv 2204.05249, Methods).
 
     Args:
-        weights: a row of channels for each degree.
+        weights: w of each edge; a row of channels for each degree.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
         backend: as in :func:`convolve`.
+
+    Returns:
+        V of each edge; a row of channels for each harmonic.
     """
-    return _environment(weights, harmonics, None, len(weights), backend)
+    return _environment(weights, harmonics, None, weights.shape[0], backend)
 
 
 def environment(
@@ -192,16 +209,16 @@ def environment(
     topology: Topology,
     backend: Backend = "auto",
 ) -> Float[Tensor, "centers environment"]:
-    """Γ_i = sum_j w_ij Y_ij, what surrounds each atom, once an atom (arXiv 2204.05249).
+    """Compute Γ_i = sum_j w_ij Y_ij, the environment of each centre (arXiv 2204.05249, Methods).
 
     Args:
-        weights: a row of channels for each degree.
+        weights: w of each edge; a row of channels for each degree.
         harmonics: Y_lm of each edge, (l_max+1)² columns.
-        topology: says which edges end at which centre, sorted by it.
+        topology: the atoms of each edge; edges sorted by centre.
         backend: as in :func:`convolve`.
 
     Returns:
-        A row of channels for each harmonic.
+        Γ of each centre; a row of channels for each harmonic.
     """
     return _environment(weights, harmonics, topology.centers, topology.n_centers, backend)
 
@@ -227,13 +244,13 @@ def tensor_product(
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
-    """V_ij x Γ_i, the product of each edge with what surrounds its centre (arXiv 2204.05249).
+    """Compute V_ij x Γ_i, the product of each edge's tensors with the environment of its centre (arXiv 2204.05249).
 
     Args:
-        features: of each edge, irreps ``table.irreps_in``.
-        environments: of each atom, as :func:`environment` gives them.
-        weights: of each path and channel.
-        topology: says which edges end at which centre, sorted by it.
+        features: V of each edge, irreps ``table.irreps_in``.
+        environments: Γ of each centre, from :func:`environment`.
+        weights: weight of each path and channel.
+        topology: the atoms of each edge; edges sorted by centre.
         table: the paths of the product.
         backend: as in :func:`convolve`.
 
@@ -257,10 +274,10 @@ def tensor_product_of_harmonics(
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
-    """:func:`tensor_product` of :func:`weighted_harmonics`, which on a CPU are not written out.
+    """Compute :func:`tensor_product` of :func:`weighted_harmonics`; on a CPU V_ij is not stored.
 
     Args:
-        of_harmonics, harmonics: as in :func:`weighted_harmonics`.
+        of_harmonics, harmonics: weights and harmonics of :func:`weighted_harmonics`.
         environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
@@ -273,7 +290,7 @@ def tensor_product_of_harmonics(
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The first ``n`` columns and all columns, for code that needs both; cheaper backwards than a slice."""
+    """Return the first ``n`` columns and all columns; the backward pass of both is cheaper than that of a slice."""
     return autograd.leading(x, n)
 
 
@@ -283,18 +300,19 @@ def lookup(
     kinds: Int[Tensor, " edges"],
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges columns"]:
-    """The splines of each edge's kind at its knot coordinate, written out edge by edge.
+    """Evaluate the splines of each edge's kind at its knot coordinate.
 
     Args:
         values: coefficients of cubic B-splines, as in :class:`Radial`, for each kind of edge.
-        knot_coordinates: of each edge, between 0 and rows - 3.
-        kinds: which splines an edge reads.
+        knot_coordinates: knot coordinate of each edge, between 0 and rows - 3.
+        kinds: index of the splines that an edge reads.
         backend: as in :func:`convolve`.
+
+    Raises:
+        InputError: the table has fewer than 4 rows, or a kind is out of range.
     """
     values = values.to(knot_coordinates.dtype)
-    _check_spline(values[0] if len(values) else values)
-    if kinds.is_cpu:
-        check_index(kinds, "lookup: kinds", len(values), "kinds of edges")
+    _check_spline(values.shape[1])
     ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
     chosen = choose(backend, knot_coordinates, ready, in_triton=True)
     if chosen == "reference":
@@ -311,17 +329,18 @@ def _check_same_dtype(operation: str, **tensors: Tensor) -> None:
     for name in others:
         if tensors[name].dtype != tensors[first].dtype:
             raise InputError(
-                f"{operation}: {name} are {tensors[name].dtype} and {first} {tensors[first].dtype}: convert one of them"
+                f"{operation}: {name} are {tensors[name].dtype}, but {first} are {tensors[first].dtype}: convert "
+                "one of them"
             )
 
 
-def _check_spline(values: Tensor) -> None:
-    if len(values) < FEWEST_ROWS:
-        raise InputError(f"a table of cubic splines has at least {FEWEST_ROWS} rows, and this one has {len(values)}")
+def _check_spline(n_rows: int) -> None:
+    if n_rows < FEWEST_ROWS:
+        raise InputError(f"a table of cubic splines needs at least {FEWEST_ROWS} rows, but this one has {n_rows}")
 
 
 def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:
-    """The same edges sorted by centre, as kernels want them, and the values of each edge in that order."""
+    """Return the topology with edges sorted by centre, which kernels require, and the values in the same order."""
     topology, order = _sorted(topology)
     return topology, values if order is None else values[order]
 
@@ -330,7 +349,7 @@ _orders: WeakKeyDictionary[Topology, tuple[Topology, Int[Tensor, " edges"]] | No
 
 
 def _sorted(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
-    """The topology with its edges sorted by centre, and the order that did it; None where they were."""
+    """Return the topology sorted by centre and the permutation; None instead of it if the edges were sorted."""
     if topology not in _orders:
         _orders[topology] = topology.sorted_by_center()
     found = _orders[topology]

@@ -1,4 +1,4 @@
-"""The kernels as differentiable functions, whichever backend computes them."""
+"""Differentiable functions that call the kernels of a backend."""
 
 from functools import partial
 from typing import Any
@@ -31,20 +31,20 @@ def convolve(
     table: PathTable,
     backend: ConvolutionBackend,
 ) -> Tensor:
-    """sum_j R(r_ij) (Y(r_ij) x x_j); twice differentiable."""
+    """Compute sum_j R(r_ij) (Y(r_ij) x x_j); twice differentiable."""
     return _Convolve.apply(x, harmonics, values, knot_coordinates, topology, table, backend)
 
 
-def halo_exchange(x: Tensor, ghosts: HaloExchange) -> Tensor:
-    """Features of one's own atoms and of ghosts; differentiable to any order."""
-    return _ForwardComm.apply(x, ghosts)
+def halo_exchange(x: Tensor, halo: HaloExchange) -> Tensor:
+    """Return the features of owned atoms and ghosts; differentiable to any order."""
+    return _ForwardComm.apply(x, halo)
 
 
 class _ForwardComm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x, ghosts) -> Tensor:
-        ctx.rest = (ghosts,)
-        return ghosts.forward_comm(x)
+    def forward(ctx: Any, x, halo) -> Tensor:
+        ctx.rest = (halo,)
+        return halo.forward_comm(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
@@ -53,9 +53,9 @@ class _ForwardComm(torch.autograd.Function):
 
 class _ReverseComm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, g, ghosts) -> Tensor:
-        ctx.rest = (ghosts,)
-        return ghosts.reverse_comm(g)
+    def forward(ctx: Any, g, halo) -> Tensor:
+        ctx.rest = (halo,)
+        return halo.reverse_comm(g)
 
     @staticmethod
     def backward(ctx: Any, tangent: Tensor):
@@ -63,7 +63,7 @@ class _ReverseComm(torch.autograd.Function):
 
 
 def pair_gradient(edge_gradients: Tensor, topology: Topology, backend: PairBackend) -> Tensor:
-    """dE/dr_i from dE/dr_ij by a backend; differentiable to any order."""
+    """Compute dE/dr_i from dE/dr_ij; differentiable to any order."""
     return _PairGradient.apply(edge_gradients, topology, backend)
 
 
@@ -90,7 +90,7 @@ class _Differences(torch.autograd.Function):
 
 
 def edge_geometry(vectors: Tensor, l_max: int, scale: float, backend: EdgeBackend) -> tuple[Tensor, Tensor]:
-    """Harmonics and knot coordinates of edges; twice differentiable."""
+    """Compute harmonics and knot coordinates of edges; twice differentiable."""
     return _EdgeGeometry.apply(vectors, l_max, scale, backend)
 
 
@@ -120,10 +120,10 @@ class _EdgeGeometryBackward(torch.autograd.Function):
         vectors, g_harmonics, g_coordinates = ctx.saved_tensors
         l_max, scale, backend = ctx.rest
         for_vectors, *for_gradients = _continues(ctx, 3)
-        along = backend.edge_geometry_jvp(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
+        tangents = backend.edge_geometry_jvp(vectors, tangent, l_max, scale) if any(for_gradients) else (None, None)
         given = (vectors, tangent, g_harmonics, g_coordinates, l_max, scale)
-        bent = backend.edge_geometry_backward_jvp(*given) if for_vectors else None
-        return bent, *along, None, None, None
+        g_vectors = backend.edge_geometry_backward_jvp(*given) if for_vectors else None
+        return g_vectors, *tangents, None, None, None
 
 
 class _Convolve(torch.autograd.Function):
@@ -152,7 +152,7 @@ class _ConvolveBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dx, dharmonics, dvalues, dcoordinates):
-        """The gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
+        """Compute the gradients of S = Φ(g, dx, Y, w) + Φ(g, x, dY, w) + Φ(g, x, Y, dw)."""
         _refuse_third_derivative()
         g, x, harmonics, values, knot_coordinates = ctx.saved_tensors
         topology, table, backend = ctx.rest
@@ -169,7 +169,7 @@ class _ConvolveBackward(torch.autograd.Function):
                 total[1:] = backend.convolve_backward(
                     g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, tangents
                 )
-        if dvalues is not None:  # the form is linear in the table: its tangent takes the table's place
+        if dvalues is not None:  # Φ is linear in the table, so the tangent replaces the table
             dvalues = dvalues.contiguous()
             if for_g:
                 total[0] = _sum(
@@ -187,12 +187,12 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _continues(ctx: Any, n_inputs: int, first: int = 0) -> list[bool]:
-    """For so many inputs from the ``first`` on, whether this backward pass goes on beyond it.
+    """Whether this backward pass uses the gradient of each of ``n_inputs`` inputs from the number ``first`` on.
 
-    No tensor comes before the first, and none of them is None but the last: of others torch keeps no function.
+    Autograd requests all gradients of a function, even those that this pass does not use: forces do not need gradients
+    of weights, and weights do not need gradients of knot coordinates. Only the engine knows which nodes it will visit.
 
-    Autograd asks a function for all gradients, also those that nothing in this pass will use: forces do not need those
-    of the weights, nor weights those of the knot coordinates. What the engine will visit is known to it alone.
+    No tensor may come before ``first``, and only the last input may be None, because torch stores no node for others.
     """
     needed = ctx.needs_input_grad[first : first + n_inputs]
     return [
@@ -204,22 +204,23 @@ def _continues(ctx: Any, n_inputs: int, first: int = 0) -> list[bool]:
 def _will_visit(node: Any) -> bool:
     try:
         return torch._C._will_engine_execute_node(node)
-    except (AttributeError, RuntimeError):  # no such function, or a leaf of autograd.grad, which is not answered
+    except (AttributeError, RuntimeError):  # torch lacks the function, or refuses to answer for a leaf of autograd.grad
         return True
 
 
 def linear(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan, backend: NodeBackend) -> Tensor:
-    """y_i = x_i W(species_i) by a backend; differentiable to any order."""
+    """Compute y_i = x_i W(species_i); differentiable to any order."""
     return _Form.apply("y", ("x", "w", "y"), partial(backend.linear, species=species, plan=plan), x, weights)
 
 
 def environment(
     weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, l_max: int, backend: LocalBackend
 ) -> Tensor:
-    """Γ_i = sum_j w_ij Y_ij by a backend; differentiable to any order."""
-    shape = {"centers": centers, "n_atoms": n_atoms, "l_max": l_max, "channels": weights.shape[1] // (l_max + 1)}
+    """Compute Γ_i = sum_j w_ij Y_ij; differentiable to any order."""
+    channels = weights.shape[1] // (l_max + 1)
+    compute = partial(backend.environment, centers=centers, n_atoms=n_atoms, l_max=l_max, channels=channels)
     names = ("environment", "weights", "harmonics")
-    return _Form.apply(names[0], names, partial(backend.environment, **shape), weights, harmonics)
+    return _Form.apply(names[0], names, compute, weights, harmonics)
 
 
 def tensor_product(
@@ -230,9 +231,9 @@ def tensor_product(
     table: CouplingTable,
     backend: LocalBackend,
 ) -> Tensor:
-    """V_ij x Γ_i by a backend: the operator of each atom, then each edge by it; differentiable to any order."""
+    """Compute V_ij x Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
     names = ("result", "operator", "features")
-    compute = partial(backend.act, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
     return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
@@ -245,9 +246,9 @@ def tensor_product_of_harmonics(
     table: CouplingTable,
     backend: HarmonicsBackend,
 ) -> Tensor:
-    """The same for V_ij = w_ij Y_ij, which is not written out."""
+    """Compute the same for V_ij = w_ij Y_ij, without storing V_ij."""
     names = ("result", "operator", "weights", "harmonics")
-    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=len(environments), table=table)
+    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=environments.shape[0], table=table)
     operators = _operators(environments, weights, table, backend)
     return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
 
@@ -258,14 +259,14 @@ def _operators(environments: Tensor, weights: Tensor, table: CouplingTable, back
 
 
 class _Form(torch.autograd.Function):
-    """Given all but one of the arguments of a form that is linear in each, its derivative with respect to the one.
+    """The derivative of a multilinear form with respect to one argument, ``result``, as a function of the others.
 
     The derivatives of such a function are functions of the same kind.
     """
 
     @staticmethod
     def forward(ctx: Any, result, names, compute, *given) -> Tensor:
-        # each is needed for the derivatives by the others: inference keeps weights, and no features
+        # an input is saved only if another input needs a gradient: inference saves weights but no features
         needed = ctx.needs_input_grad[3:]
         others = (any(needed[:k]) or any(needed[k + 1 :]) for k in range(len(given)))
         ctx.save_for_backward(*(value if kept else None for value, kept in zip(given, others, strict=True)))
@@ -285,15 +286,15 @@ class _Form(torch.autograd.Function):
 
 
 def lookup(values: Tensor, knot_coordinates: Tensor, kinds: Tensor, backend: LocalBackend) -> Tensor:
-    """Splines at knot coordinates by a backend; differentiable to any order."""
+    """Evaluate splines at knot coordinates; differentiable to any order."""
     return _Lookup.apply(knot_coordinates, values, None, "rows", kinds, tuple(values.shape), 0, backend)
 
 
 class _Lookup(torch.autograd.Function):
-    """Two of rows, table and strengths give the third, in the form sum_e s_e <rows_e, B(t_e) table>.
+    """One of rows, table and strengths from the two others; the form is sum_e s_e <rows_e, B(t_e) table>.
 
-    It is linear in all but the knot coordinates t. The derivative with respect to these is the same form with the next
-    derivative of the basis B.
+    The form is linear in all three. Its derivative with respect to the knot coordinates t is the same form with the
+    next derivative of the basis B.
     """
 
     NAMES = ("rows", "table", "strengths")
@@ -311,20 +312,20 @@ class _Lookup(torch.autograd.Function):
         given = [name for name in _Lookup.NAMES if name != result]
         known = {given[0]: first, given[1]: second, result: gradient}
         for_coordinates, *for_given = _continues(ctx, 3)
-        bent = None
+        g_coordinates = None
         if for_coordinates:
             rows, table, strengths = (known[name] for name in _Lookup.NAMES)
-            bent = _apply(_Lookup, knot_coordinates, rows, table, "strengths", *rest, order + 1, backend)
-            bent = bent if strengths is None else bent * strengths
+            g_coordinates = _apply(_Lookup, knot_coordinates, rows, table, "strengths", *rest, order + 1, backend)
+            g_coordinates = g_coordinates if strengths is None else g_coordinates * strengths
         gradients: list[Tensor | None] = []
         for name, goes_on in zip(given, for_given, strict=True):
             pair = (known[other] for other in _Lookup.NAMES if other != name)
             gradients.append(_apply(_Lookup, knot_coordinates, *pair, name, *rest, order, backend) if goes_on else None)
-        return bent, *gradients, None, None, None, None, None
+        return g_coordinates, *gradients, None, None, None, None, None
 
 
 def leading(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The first ``n`` columns, and all of them; differentiable to any order, and cheaper backwards than a slice."""
+    """Return the first ``n`` columns and all columns; differentiable to any order."""
     return (x, x) if n == x.shape[1] else _Leading.apply(x, n)
 
 
@@ -342,7 +343,7 @@ class _Leading(torch.autograd.Function):
 
 
 def gate(x: Tensor, plan: GatePlan, gains: tuple[float, float], backend: NodeBackend) -> Tensor:
-    """The gate by a backend; twice differentiable."""
+    """Compute the gate; twice differentiable."""
     return _Gate.apply(x, plan, gains, backend)
 
 
@@ -373,16 +374,16 @@ class _GateBackward(torch.autograd.Function):
 
 
 def _refuse_third_derivative() -> None:
-    """Called in second derivatives; not torch's own way, which fails to notice where the inputs are named."""
+    """Raise an error if a second derivative is recorded; ``once_differentiable`` misses this if inputs are named."""
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "the fused kernels have two derivatives and no third: leave out create_graph for the last one, or compute "
-            'within equiforce.kernels.using("reference")'
+            "the fused kernels have no third derivative: leave out create_graph for the second one, or compute within "
+            'equiforce.kernels.using("reference")'
         )
 
 
 class _Unrecorded:
-    """Stands in for the context of a function whose own derivative nobody will ask for."""
+    """A context for a function whose result is not differentiated; it saves nothing."""
 
     needs_input_grad = (False,) * 9
 
@@ -392,7 +393,7 @@ class _Unrecorded:
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """``function.apply``, without its cost where no derivative is recorded."""
+    """Call ``function.apply``, or, if autograd records nothing, the cheaper ``function.forward``."""
     if torch.is_grad_enabled():
         return function.apply(*arguments)
     return function.forward(_Unrecorded(), *arguments)

@@ -1,8 +1,7 @@
-"""What a backend computes. A backend is a module with the functions of one or several of these Protocols.
+"""The interface of a backend: a module with the functions of one or several of these Protocols.
 
-The functions know nothing of autograd: ``autograd.py`` makes differentiable functions of them. Tensors may have any
-strides; each is checked before it crosses into C or Triton, and an :class:`equiforce.errors.InputError` says what is
-wrong.
+The functions do not use autograd; ``autograd.py`` makes differentiable functions from them. Tensors may have any
+strides. Each tensor is checked before C or Triton reads it; :class:`equiforce.errors.InputError` says what is wrong.
 
 ==================  =====================================  =======================================
 Protocol            CPU                                    GPU
@@ -15,7 +14,7 @@ PairBackend         ``cpu/pairs.py``                       plain torch: ``refere
 ==================  =====================================  =======================================
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,9 +24,17 @@ from equiforce.kernels.spec.couplings import CouplingTable
 from equiforce.kernels.spec.paths import PathTable
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
+# the names of the arguments of each multilinear form; ``result`` is the one that a function computes from the others
+LinearArgument = Literal["x", "w", "y"]
+EnvironmentArgument = Literal["environment", "weights", "harmonics"]
+CoupleArgument = Literal["operator", "environment", "weights"]
+ActArgument = Literal["result", "operator", "features"]
+ActOnHarmonicsArgument = Literal["result", "operator", "weights", "harmonics"]
+LookupArgument = Literal["rows", "table", "strengths"]
+
 
 class Tangents(NamedTuple):
-    """A direction in which features, harmonics and knot coordinates change together."""
+    """The tangents of features, harmonics and knot coordinates in a directional derivative (jvp)."""
 
     x: Float[Tensor, "atoms features"]
     harmonics: Float[Tensor, "edges harmonics"]
@@ -44,9 +51,9 @@ class NeedsGrad(NamedTuple):
 
 @runtime_checkable
 class ConvolutionBackend(Protocol):
-    """Derivatives of Φ(g, x, Y, w) = sum_ij sum_p sum_u w_p(r_ij)_u C_p g_i x_j Y_ij, which is linear in each argument.
+    """Derivatives of the form Φ(g, x, Y, w) = sum_ij sum_p sum_u w_p(r_ij)_u C_p g_i x_j Y_ij.
 
-    Edges are sorted by centre.
+    Φ is linear in each argument. The sums run over edges ij, paths p and channels u. Edges are sorted by centre.
     """
 
     def convolve_forward(
@@ -59,7 +66,7 @@ class ConvolutionBackend(Protocol):
         table: PathTable,
         tangents: Tangents | None = None,
     ) -> Float[Tensor, "centers messages"]:
-        """∂Φ/∂g, the convolution, or with tangents its derivative along them."""
+        """Compute ∂Φ/∂g, which is the convolution; with tangents, its derivative along them."""
 
     def convolve_backward(
         self,
@@ -73,30 +80,30 @@ class ConvolutionBackend(Protocol):
         needs_grad: NeedsGrad,
         tangents: Tangents | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients of Φ with respect to x, harmonics, values and knot coordinates, those that are needed.
+        """Compute the needed gradients of Φ with respect to x, harmonics, values and knot coordinates.
 
-        With tangents, the gradients of the derivative of Φ along them.
+        With tangents, compute the gradients of the derivative of Φ along them.
         """
 
 
 @runtime_checkable
 class EdgeBackend(Protocol):
-    """The harmonics Y of each vector's direction, its knot coordinate (``scale`` times its length), and derivatives."""
+    """Harmonics Y of each vector's direction, its knot coordinate (``scale`` times its length), and derivatives."""
 
     def edge_geometry(
         self, vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
     ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
-        """Harmonics and knot coordinates."""
+        """Compute harmonics and knot coordinates."""
 
     def edge_geometry_backward(
         self, vectors: Tensor, g_harmonics: Tensor, g_coordinates: Tensor, l_max: int, scale: float
     ) -> Float[Tensor, "edges 3"]:
-        """The gradient of the vectors, from those of harmonics and knot coordinates."""
+        """Compute the gradient of the vectors from the gradients of harmonics and knot coordinates."""
 
     def edge_geometry_jvp(
         self, vectors: Tensor, tangent: Float[Tensor, "edges 3"], l_max: int, scale: float
     ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
-        """The changes of harmonics and knot coordinates when the vectors change along ``tangent``."""
+        """Compute the tangents of harmonics and knot coordinates from the tangent of the vectors."""
 
     def edge_geometry_backward_jvp(
         self,
@@ -107,7 +114,7 @@ class EdgeBackend(Protocol):
         l_max: int,
         scale: float,
     ) -> Float[Tensor, "edges 3"]:
-        """The change of ``edge_geometry_backward`` when the vectors change along ``tangent``; Hessians need it."""
+        """Compute the tangent of ``edge_geometry_backward`` from that of the vectors; Hessians need it."""
 
 
 @runtime_checkable
@@ -115,27 +122,32 @@ class NodeBackend(Protocol):
     """Linear maps of the features of each atom, and the gate."""
 
     def linear(
-        self, result: str, first: Tensor, second: Tensor, species: Int[Tensor, " atoms"] | None, plan: LinearPlan
+        self,
+        result: LinearArgument,
+        first: Tensor,
+        second: Tensor,
+        species: Int[Tensor, " atoms"] | None,
+        plan: LinearPlan,
     ) -> Tensor:
-        """One of x, w and y from the two others, of the form sum_i y_i · x_i W(species_i).
+        """Compute the derivative of sum_i y_i · x_i W(species_i) with respect to x, w or y.
 
         Args:
             result: ``y`` from x and w, ``x`` from w and y, or ``w`` from x and y.
             first, second: the two others, in the order x [atoms, inputs], w [species, weights], y [atoms, outputs].
-            species: of each atom; None where there is one set of weights.
-            plan: which blocks are multiplied.
+            species: species index of each atom; None if there is one set of weights.
+            plan: the matrices and their blocks.
         """
 
     def gate(self, x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Tensor:
-        """The gate [atoms, outputs], with activations scaled by ``silu`` and ``tanh``."""
+        """Compute the gate [atoms, outputs]; ``silu`` and ``tanh`` are factors of the activations."""
 
     def gate_backward(self, x: Tensor, g: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
-        """The gradient of x, from that of the gate's result."""
+        """Compute the gradient of x from the gradient g of the gate's result."""
 
     def gate_double_backward(
         self, x: Tensor, g: Tensor, dx: Tensor, plan: GatePlan, silu: float, tanh: float
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of <dx, gate_backward> with respect to x and g."""
+        """Compute the gradients of <dx, gate_backward> with respect to x and g."""
 
 
 @runtime_checkable
@@ -143,26 +155,26 @@ class PairBackend(Protocol):
     """Vectors between atoms, and gradients with respect to positions; all in float64."""
 
     def vectors(self, graph: AtomicGraph) -> Float[Tensor, "edges 3"]:
-        """r_ij of each edge, in Å."""
+        """Compute r_ij of each edge, in Å."""
 
     def gradient(self, edge_gradients: Float[Tensor, "edges 3"], topology: Topology) -> Float[Tensor, "atoms 3"]:
-        """dE/dr_i from dE/dr_ij. Edges are sorted by centre."""
+        """Compute dE/dr_i from dE/dr_ij; edges are sorted by centre."""
 
     def differences(self, of_atoms: Float[Tensor, "atoms 3"], topology: Topology) -> Float[Tensor, "edges 3"]:
-        """What neighbour and centre of each edge differ by: the transpose of ``gradient``."""
+        """Compute the value of the neighbour minus that of the centre: the transpose of ``gradient``."""
 
 
 @runtime_checkable
 class LocalBackend(Protocol):
-    """The operations of strictly local models: forms that are linear in each argument, and splines edge by edge.
+    """The operations of strictly local models: forms that are linear in each argument.
 
-    Each function computes one argument of its form from the others; ``result`` is the name of the one. Edges are sorted
-    by centre.
+    Each function computes the derivative of its form with respect to one argument, ``result``, from the other
+    arguments. Edges are sorted by centre.
     """
 
     def environment(
         self,
-        result: str,
+        result: EnvironmentArgument,
         first: Tensor,
         second: Tensor,
         centers: Int[Tensor, " edges"] | None,
@@ -170,20 +182,20 @@ class LocalBackend(Protocol):
         l_max: int,
         channels: int,
     ) -> Tensor:
-        """One of Γ, w and Y from the two others, of the form sum_i Γ_i · sum_j w_ij Y_ij.
+        """Compute one of Γ, w and Y from the two others; the form is sum_i Γ_i · sum_j w_ij Y_ij.
 
         Args:
             result: ``environment``, ``weights`` or ``harmonics``.
             first, second: the two others, in the order environment [atoms, harmonics·channels], weights
                 [edges, degrees·channels], harmonics [edges, harmonics].
-            centers: of each edge; None where each edge is an atom of its own.
+            centers: centre of each edge; None if each edge has an environment of its own.
             n_atoms: number of environments.
             l_max: the highest degree.
-            channels: of each degree.
+            channels: number of channels of each degree.
         """
 
-    def couple(self, result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
-        """One of the operators of atoms, their environments and the weights of the paths from the two others.
+    def couple(self, result: CoupleArgument, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
+        """Compute one of the operators of atoms, their environments and the path weights from the two others.
 
         Args:
             result: ``operator``, ``environment`` or ``weights``.
@@ -194,27 +206,27 @@ class LocalBackend(Protocol):
 
     def act(
         self,
-        result: str,
+        result: ActArgument,
         first: Tensor,
         second: Tensor,
         centers: Int[Tensor, " edges"],
         n_atoms: int,
         table: CouplingTable,
     ) -> Tensor:
-        """One of the results, the operators of centres and the features of edges from the two others.
+        """Compute one of the results of edges, the operators of centres and the features of edges from the others.
 
         Args:
             result: ``result``, ``operator`` or ``features``.
             first, second: the two others, in the order result [edges, rows·channels], operator
                 [atoms, elements·channels], features [edges, columns·channels].
-            centers: of each edge.
+            centers: centre of each edge.
             n_atoms: number of operators.
-            table: says which elements an operator has.
+            table: the elements of an operator.
         """
 
     def lookup(
         self,
-        result: str,
+        result: LookupArgument,
         first: Tensor,
         second: Tensor | None,
         knot_coordinates: Float[Tensor, " edges"],
@@ -222,26 +234,26 @@ class LocalBackend(Protocol):
         shape: tuple[int, int, int],
         order: int,
     ) -> Tensor:
-        """One of rows, table and strengths from the two others, of the form sum_e s_e <rows_e, B(t_e) table>.
+        """Compute one of rows, table and strengths from the others; the form is sum_e s_e <rows_e, B(t_e) table>.
 
         Args:
             result: ``rows``, ``table`` or ``strengths``.
             first, second: the two others, in the order rows [edges, columns], table [kinds, knots, columns], strengths
-                [edges]; None stands for strengths of one.
+                [edges]; None means that all strengths s are 1.
             knot_coordinates: t of each edge.
-            kinds: which table an edge reads.
-            shape: that of the table.
-            order: which derivative of the splines' basis B is meant.
+            kinds: index of the table that an edge reads.
+            shape: shape of the table.
+            order: order of the derivative of the spline basis B.
         """
 
 
 @runtime_checkable
 class HarmonicsBackend(LocalBackend, Protocol):
-    """A local backend that need not write out features that are weighted harmonics."""
+    """A local backend whose products read weights and harmonics, so that their products are not stored."""
 
     def act_on_harmonics(
         self,
-        result: str,
+        result: ActOnHarmonicsArgument,
         first: Tensor,
         second: Tensor,
         third: Tensor,
@@ -249,10 +261,10 @@ class HarmonicsBackend(LocalBackend, Protocol):
         n_atoms: int,
         table: CouplingTable,
     ) -> Tensor:
-        """As ``act`` for features w Y: one of result, operator, weights and harmonics from the three others.
+        """Compute the same as ``act`` for the features w Y: one of four arguments from the three others.
 
         Args:
-            result: the name of the one.
+            result: ``result``, ``operator``, ``weights`` or ``harmonics``.
             first, second, third: the others, in this order: result and operator as in ``act``, weights
                 [edges, degrees·channels], harmonics [edges, harmonics].
             centers, n_atoms, table: as in ``act``; the table's ``irreps_in`` are those of the harmonics.

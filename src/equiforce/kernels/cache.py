@@ -1,4 +1,4 @@
-"""Where compiled and generated kernels are kept on a machine, and messages that are said once in a process."""
+"""The folder of compiled and generated kernels, and log messages that appear once in a process."""
 
 import logging
 import tempfile
@@ -12,7 +12,7 @@ log = logging.getLogger("equiforce")
 
 @cache
 def cache_folder() -> Path:
-    """The folder of compiled kernels: in the user's cache, or of this process alone where that cannot be written to."""
+    """The folder of compiled kernels in the user's cache, or a temporary folder if that cannot be written to."""
     folder = Path(platformdirs.user_cache_dir("equiforce")) / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,5 +24,5 @@ def cache_folder() -> Path:
 
 @cache
 def tell_once(message: str) -> None:
-    """Writes a warning to the log, once in a process."""
+    """Write a warning to the log, once in a process."""
     log.warning(message)

@@ -1,4 +1,4 @@
-"""Which implementation computes an operation: plain torch, generated C or generated Triton."""
+"""The choice of the implementation of an operation: plain torch, generated C or generated Triton."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ _preferred: ContextVar[Backend] = ContextVar("preferred", default="auto")
 
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
-    """Within this context ``auto`` means the given backend.
+    """A context in which ``auto`` means the given backend.
 
-    Tests compare backends with it; users can work around a kernel that they suspect.
+    Tests use it to compare backends. Users can use it to avoid a kernel that they suspect of an error.
     """
     token = _preferred.set(backend)
     try:
@@ -33,34 +33,33 @@ def using(backend: Backend) -> Iterator[None]:
 
 
 def choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_triton: bool = False) -> Chosen:
-    """The implementation that computes with tensors like an example.
+    """Choose the implementation of an operation.
 
     Args:
-        backend: what the caller asks for.
+        backend: the backend that the caller requests.
         example: a tensor with the dtype and device of the operation.
-        ready: whether the C kernels of the operation can be used.
-        in_triton: whether the operation has kernels in Triton; those that have none are computed by plain torch where
-            Triton is asked for.
+        ready: returns whether the C kernels of the operation can be used.
+        in_triton: whether the operation has Triton kernels; if it has none, ``gpu`` means plain torch.
 
     Raises:
-        InputError: the backend was asked for by name and cannot compute with these tensors here.
+        InputError: the requested backend cannot compute with these tensors on this machine.
     """
-    wanted = _preferred.get() if backend == "auto" else backend
-    if wanted == "reference":
+    requested = _preferred.get() if backend == "auto" else backend
+    if requested == "reference":
         return "reference"
-    if wanted in ("auto", "cpu") and example.is_cpu and ready():
+    if requested in ("auto", "cpu") and example.is_cpu and ready():
         return "cpu"
-    if wanted in ("auto", "gpu") and in_triton and gpu_usable(example, by_name=wanted == "gpu"):
+    if requested in ("auto", "gpu") and in_triton and gpu_usable(example, by_name=requested == "gpu"):
         return "gpu"
-    if wanted != "auto" and in_triton:
+    if requested != "auto" and in_triton:
         raise InputError(
-            f"the kernels of backend {wanted!r} cannot compute {example.dtype} on {example.device} here: choose auto"
+            f"the kernels of backend {requested!r} cannot compute {example.dtype} on {example.device} here: choose auto"
         )
     return "reference"
 
 
 def gpu_usable(example: Tensor, *, by_name: bool) -> bool:
-    """Whether the Triton kernels can compute with such tensors; on the CPU only by name, in Triton's interpreter."""
+    """Whether Triton kernels can compute with such tensors; on a CPU, only in the interpreter and only ``by_name``."""
     if not (example.is_cuda or by_name):
         return False
     from equiforce.kernels.gpu import launch  # noqa: PLC0415 - an optional backend
@@ -72,21 +71,21 @@ def gpu_usable(example: Tensor, *, by_name: bool) -> bool:
 
 
 def gpu_convolution() -> ModuleType:
-    """The convolution in Triton, imported when it is first used."""
+    """Import and return the Triton backend of convolutions."""
     from equiforce.kernels.gpu import convolution  # noqa: PLC0415 - an optional backend
 
     return convolution
 
 
 def gpu_local() -> ModuleType:
-    """The operations of strictly local models in Triton, imported when they are first used."""
+    """Import and return the Triton backend of strictly local models."""
     from equiforce.kernels.gpu import local  # noqa: PLC0415 - an optional backend
 
     return local
 
 
 def describe(device: torch.device | str) -> str:
-    """The name of the implementation that computes on a device, in words."""
+    """Name the implementation that computes on a device."""
     device = torch.device(device)
     if not fused(device):
         return "plain torch"
@@ -94,10 +93,10 @@ def describe(device: torch.device | str) -> str:
 
 
 def fused(device: torch.device | str) -> bool:
-    """Whether convolutions on a device write nothing of the size of edges times channels."""
-    device, wanted = torch.device(device), _preferred.get()
-    if wanted == "reference":
+    """Whether convolutions on a device store no array of size edges times channels."""
+    device, requested = torch.device(device), _preferred.get()
+    if requested == "reference":
         return False
     if device.type == "cpu":
         return cpu_convolution.edges_ready(0, torch.float32)
-    return device.type == "cuda" and gpu_usable(torch.zeros(1, device=device), by_name=wanted == "gpu")
+    return device.type == "cuda" and gpu_usable(torch.zeros(1, device=device), by_name=requested == "gpu")

@@ -1,7 +1,8 @@
-"""The models, by name in ``REGISTRY``.
+"""The models and their registry, ``REGISTRY``.
 
-A model is a class in a file of its own, here or in another package, which ``register`` makes known to training, model
-files, calculators, LAMMPS and the command line. ``base.py`` says what it has; docs/models.md shows a complete one.
+A model is a class in its own file, in this package or in another one. The decorator ``register`` makes it known to
+training, model files, calculators, LAMMPS and the command line. ``base.py`` defines what a model must have;
+docs/models.md shows a complete example.
 """
 
 from equiforce.models.base import Footprint, Model, ModelConfig, Moment
@@ -9,7 +10,10 @@ from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.models.registry import REGISTRY, STANDARD, ModelKind, register
 
 # isort: split
-from equiforce.models.allegro import Allegro, AllegroConfig  # after NequIP, in whose order models are listed
+from equiforce.models.allegro import (
+    Allegro,
+    AllegroConfig,
+)  # after NequIP: models are listed in the order in which they are imported
 
 __all__ = [
     "REGISTRY",

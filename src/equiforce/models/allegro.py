@@ -1,10 +1,9 @@
 """Allegro: strictly local E(3)-equivariant interactions (Musaelian et al., Nat. Commun. 14, 579 (2023))."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -24,85 +23,27 @@ from equiforce.kernels import (
 )
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import allegro_resources
+from equiforce.models.allegro_config import ACCURATE, SMALL, AllegroConfig
 from equiforce.models.allegro_resources import LayerShape
-from equiforce.models.base import Footprint, ModelConfig
+from equiforce.models.base import Footprint
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
 from equiforce.nn.two_body import TwoBody
-from equiforce.options import option
 
-RATIO = 0.5  # of a layer's update to what it updates: alpha of arXiv 2204.05249, as the authors' first code fixed it
-
-# presets, chosen on several sets of data (docs/accuracy.md)
-SMALL: dict[str, Any] = {"scalar_channels": 32, "latent_width": 32, "tensor_channels": 16}
-ACCURATE: dict[str, Any] = {"l_max": 3, "tensor_channels": 64}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AllegroConfig(ModelConfig):
-    """The shape of an Allegro network."""
-
-    cutoff: float = option(5.0, "nothing beyond it is seen, whatever the number of layers", unit="Å", gt=0, le=50)
-    pair_cutoffs: dict[str, float] | None = option(
-        None,
-        "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs, less time",
-        unit="Å",
-    )
-    n_layers: int = option(2, "nequip-allegro's default; each correlates one more neighbour with an edge", ge=1)
-    l_max: int = option(2, "1 is quick, 3 gains little for molecules; 0 sees no angles", ge=0)
-    parity: bool = option(
-        False,
-        "tensors of both parities, where they can matter",
-        only_if=("model.l_max is at least 1 and model.n_layers 3", lambda m: m.l_max >= 1 and m.n_layers >= 3),
-    )
-    scalar_channels: int = option(64, "of each edge; nequip-allegro's default", ge=1)
-    tensor_channels: int = option(32, "of each edge and irrep; nequip-allegro's default is 16", ge=1)
-    radial_basis: Literal["bessel", "spline"] = option("bessel", "the paper's; spline is a local basis")
-    n_basis: int = option(8, "the paper's; a constant comes beside them", ge=3)
-    bessel_trainable: bool = option(
-        False, "the paper's", only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel")
-    )
-    envelope_p: int = option(6, "the paper's; smaller decays earlier, larger uses more of the cutoff", ge=2)
-    radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1)
-    radial_width: int = option(64, "the paper's grows from 128 to 1024; functions of one number need less", ge=1)
-    radial_knots: int | None = option(
-        64,
-        "two-body functions are splines on so many knots for each ordered pair of species; null: the network itself on "
-        "every edge, for very many species",
-        ge=8,
-    )
-    latent_depth: int = option(1, "hidden layers of the scalars' networks; nequip-allegro's default", ge=0)
-    latent_width: int = option(
-        64,
-        "as many as scalar channels",
-        ge=1,
-        only_if=("model.latent_depth is at least 1", lambda m: m.latent_depth > 0),
-    )
-    channel_mixing: bool = option(
-        False, "the paper mixes channels after each product, at twice the cost; else paths are weighted and added up"
-    )
-    residual: bool = option(False, "the paper adds up scalars of all layers; else each sees those of all before it")
-    readout_depth: int = option(1, "hidden layers of the read-out; the paper's", ge=0)
-    readout_width: int = option(
-        32,
-        "nequip-allegro's default",
-        ge=1,
-        only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0),
-    )
-    mean_neighbors: float | None = option(None, "sums over edges are divided by its root; measured on the data", gt=0)
-
-    def __str__(self) -> str:
-        channels = f"{self.scalar_channels} scalar and {self.tensor_channels} tensor channels"
-        return f"{self.n_layers} layers, l_max {self.l_max}, {channels}, parity {str(self.parity).lower()}"
+RATIO = 0.5  # alpha of arXiv 2204.05249, the weight of a layer's update; the authors' first code has this value
+Product = Callable[[Tensor, Tensor, Topology, CouplingTable], Tensor]  # V_ij x, with a given V
 
 
 class AllegroLayer(nn.Module):
-    """V_ij <- V_ij x Γ_i with Γ_i = sum_k w_ik Y_ik / sqrt<N>, then x_ij and next w_ij from x_ij and V_ij's scalars.
+    """V_ij <- V_ij x Γ_i with Γ_i = sum_k w_ik Y_ik / sqrt<N>, then a new x_ij and w_ij from x_ij and V_ij's scalars.
 
-    The tensor and the scalar track of arXiv 2204.05249 (Methods).
+    x are the scalar features and V the tensor features of arXiv 2204.05249 (Methods).
     """
+
+    mixing: Linear | None
+    for_environment: ScalarMLP | None
 
     def __init__(self, config: AllegroConfig, irreps_in: Irreps, irreps_out: Irreps, n_scalars: int, *, last: bool):
         super().__init__()
@@ -119,17 +60,37 @@ class AllegroLayer(nn.Module):
         self.for_environment = None if last else ScalarMLP(width or n_in, [], n_degrees * config.tensor_channels)
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
-    def forward(self, seen, times, weights, harmonics, topology):
+    def forward(
+        self,
+        seen: Sequence[Float[Tensor, "edges _"]],
+        times: Product,
+        weights: Float[Tensor, "edges degrees_channels"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        topology: Topology,
+    ) -> tuple[
+        Float[Tensor, "edges scalars"], Float[Tensor, "edges features"], Float[Tensor, "edges degrees_channels"] | None
+    ]:
+        """Compute the next scalars, tensors and environment weights of each edge (arXiv 2204.05249, Methods).
+
+        Args:
+            seen: the scalars x that the layer reads, each [edges, scalar channels].
+            times: computes V_ij x Γ_i from Γ, path weights, topology and table.
+            weights: w, a row of channels for each degree [edges, (l_max+1) * channels].
+            harmonics: Y_lm of each edge [edges, (l_max+1)²].
+            topology: the atoms and their neighbours, with edges sorted by centre.
+
+        Returns:
+            The update of x, the new V, and the new w, which is None in the last layer.
+        """
         surroundings = self.normalization * environment(weights, harmonics, topology)
-        products = times(surroundings, self.weights, topology, self.table)
-        invariants, products = leading(products, self.n_invariants)
+        invariants, tensors = leading(times(surroundings, self.weights, topology, self.table), self.n_invariants)
         hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
-        weights = None if self.for_environment is None else self.for_environment(hidden)
-        return self.latent.last(hidden), products if self.mixing is None else self.mixing(products), weights
+        following = None if self.for_environment is None else self.for_environment(hidden)
+        return self.latent.last(hidden), tensors if self.mixing is None else self.mixing(tensors), following
 
     @property
     def shape(self) -> LayerShape:
-        """What the layer's memory depends on."""
+        """The sizes on which the layer's memory depends."""
         environment = 0 if self.for_environment is None else self.for_environment.weights[0].shape[1]
         mixed = 0 if self.mixing is None else self.mixing.plan.dims[1]
         return LayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), environment, mixed)
@@ -138,22 +99,22 @@ class AllegroLayer(nn.Module):
 @register(
     "allegro",
     AllegroConfig,
-    reason="strictly local: nothing is exchanged between atoms, for very large systems",
+    reason="strictly local: atoms exchange no messages; for very large systems",
     presets={"small": SMALL, "standard": {}, "accurate": ACCURATE},
 )
 class Allegro(nn.Module):
-    """The energy of each atom as a sum over its edges, none of which sees beyond the cutoff of their centre."""
+    """The energy of each atom as a sum over its edges, each a function of the neighbours within the cutoff."""
 
     n_hops = 1
+    stretch: Tensor
 
     def __init__(self, config: AllegroConfig, species: Sequence[str]):
         super().__init__()
         self.config, self.n_species = config, len(species)
         channels, n_scalars = config.tensor_channels, config.scalar_channels
+        basis: nn.Module = SplineBasis(config.n_basis + 1)
         if config.radial_basis == "bessel":
             basis = StandardBessel(config.n_basis, trainable=config.bessel_trainable)
-        else:
-            basis = SplineBasis(config.n_basis + 1)
         knots = None if config.radial_knots is None else Knots(config.radial_knots, 1.0)
         of_degrees = (config.l_max + 1) * channels
         self.two_body = TwoBody(
@@ -163,7 +124,7 @@ class Allegro(nn.Module):
         self.register_buffer("stretch", pair_stretch(config, species), persistent=False)
         allowed = hidden_irreps((channels,) * (config.l_max + 1), odd=config.parity)
         targets = [Irreps([(channels, "0e")])]
-        for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
+        for _ in range(config.n_layers - 1):  # backwards: a layer computes only what the energy can depend on
             targets.insert(0, reachable(targets[0], config.l_max, allowed))
         tensors, n_seen = hidden_irreps((channels,) * (config.l_max + 1), odd=False), n_scalars
         self.layers = nn.ModuleList()
@@ -176,11 +137,14 @@ class Allegro(nn.Module):
         self.normalization = 1 / math.sqrt(config.mean_neighbors or 1.0)
 
     def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
-        """The energy of each atom, in units of the potential's scale.
+        """Compute the energy of each centre (arXiv 2204.05249, Methods).
 
         Args:
             topology: the atoms and their neighbours.
-            vectors: r_ij of each edge in Å, in the precision of the weights.
+            vectors: r_ij of each edge in Å, in the dtype of the weights [edges, 3].
+
+        Returns:
+            Energies divided by the potential's scale, without unit [centers].
         """
         topology, vectors = sorted_by_center(topology, vectors)
         kinds = self.kinds(topology)
@@ -194,44 +158,48 @@ class Allegro(nn.Module):
         if self.config.pair_cutoffs is not None:
             knot_coordinates = knot_coordinates * self.stretch[kinds]
         scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
-        times = partial(tensor_product_of_harmonics, of_tensors, harmonics)  # V_ij x, with V_ij = w_ij Y_ij
+        times: Product = partial(tensor_product_of_harmonics, of_tensors, harmonics)  # V_ij x, with V_ij = w_ij Y_ij
         seen = [scalars]
         for layer in self.layers:
             update, tensors, weights = layer(seen, times, weights, harmonics, topology)
             times = partial(tensor_product, tensors)
             seen = [self.updated(seen[0], update, knot_coordinates)] if self.config.residual else [*seen, update]
-        energies = self.readout(torch.cat(seen, dim=1)).squeeze(1)
+        energies: Tensor = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
 
     def kinds(self, topology: Topology) -> Int[Tensor, " edges"]:
-        """The ordered pair of species of each edge, centre first."""
+        """Number the ordered pair of species of each edge, centre first."""
         return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
     def updated(self, x: Tensor, update: Tensor, knot_coordinates: Tensor) -> Tensor:
-        """The paper's residual form: a fixed share of the update, which fades out at the cutoff."""
+        """Add the update times a fixed factor and the envelope, as in the paper."""
         end = 1.0 if self.two_body.knots is None else self.two_body.knots.per_length
         fading = envelope(knot_coordinates, end, self.config.envelope_p).unsqueeze(1)
         return (x + RATIO * fading * update) / math.sqrt(1 + RATIO**2)
 
     def footprint(self, *, training: bool) -> Footprint:
-        """What a strictly local model adds to the memory of a step."""
+        """Compute the memory of one step; see :class:`equiforce.models.base.Model`."""
         config, two_body = self.config, self.two_body
         return allegro_resources.footprint(
-            [layer.shape for layer in self.layers],
-            two_body=sum(head.weights[0].shape[1] for head in two_body.heads),
+            [layer.shape for layer in self._layers],
+            two_body=sum(two_body.outputs),
             hidden=config.radial_width * config.radial_depth if two_body.knots is None else 0,
             example=two_body.first,
             training=training,
         )
 
-    def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list[KernelSource]:  # noqa: ARG002 - the same
-        """The generated C kernels that the model calls."""
-        tables, splines = [layer.table for layer in self.layers], self.two_body.knots is not None
+    def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list[KernelSource]:  # noqa: ARG002
+        """List the generated C kernels that the model calls; training calls no others."""
+        tables, splines = [layer.table for layer in self._layers], self.two_body.knots is not None
         return allegro_resources.needed_kernels(tables, splines=splines, dtype=dtype)
+
+    @property
+    def _layers(self) -> Iterable[AllegroLayer]:
+        return cast("Iterable[AllegroLayer]", self.layers)
 
 
 def pair_stretch(config: AllegroConfig, species: Sequence[str]) -> Float[Tensor, " kinds"]:
-    """The cutoff over that of each ordered pair of species."""
+    """Compute the ratio of the cutoff to the pair cutoff of each ordered pair of species."""
     given = dict(config.pair_cutoffs or {})
     stretch = [config.cutoff / given.pop(f"{a}-{b}", config.cutoff) for a in species for b in species]
     if given:

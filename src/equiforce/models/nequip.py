@@ -1,8 +1,7 @@
 """NequIP: E(3)-equivariant message passing (Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv 2101.03164)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -14,106 +13,20 @@ from equiforce.graph import Topology, without_edges
 from equiforce.kernels import Radial, edge_geometry
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import nequip_resources
-from equiforce.models.base import Footprint, ModelConfig
+from equiforce.models.base import Footprint
+from equiforce.models.nequip_config import ACCURATE, SMALL, NequIPConfig
 from equiforce.models.nequip_resources import LayerShape
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.radial import BesselBasis, Knots, ParameterCache
-from equiforce.options import option
-
-# presets, chosen on several sets of data (docs/accuracy.md)
-SMALL: dict[str, Any] = {"l_max": 1, "channels": 32, "n_layers": 3}
-ACCURATE: dict[str, Any] = {"channels": 64, "n_layers": 5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NequIPConfig(ModelConfig):
-    """The shape of a NequIP network."""
-
-    cutoff: float = option(5.0, "as in most equivariant models; the paper took 4 for molecules", unit="Å", gt=0, le=50)
-    n_layers: int = option(
-        4, "nequip's default, the paper has 5 or 6; each layer widens what an atom sees by one cutoff", ge=1
-    )
-    l_max: int = option(2, "in the paper 3 gains little over 2 for molecules; 0 is invariant", ge=0)
-    parity: bool = option(
-        False,
-        "twice the features at twice the cost; nequip's authors often find no gain (not measured here)",
-        only_if=(
-            "model.l_max is at least 1, model.n_layers 4 and model.invariant false",
-            lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
-        ),
-    )
-    invariant: bool = option(
-        False,
-        "layers hand on scalars only and see angles by the lengths of their tensors; to tell angles from equivariance",
-        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
-    )
-    channels: int | list[int] = option(
-        32, "nequip's default; one number, or one for each degree 0..l_max; the paper took 64 for molecules"
-    )
-    embedding_channels: int | None = option(None, "features of the species embedding; as many as scalar channels", ge=1)
-    n_bessel: int = option(8, "the paper's", ge=1)
-    bessel_trainable: bool = option(False, "nequip's default; the paper trained the roots")
-    envelope_p: int = option(6, "the paper's; smaller decays earlier, larger uses more of the cutoff", ge=2)
-    radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
-    radial_width: int = option(
-        64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
-    )
-    radial_knots: int | None = option(
-        64,
-        "radial functions are splines on so many knots, sampled from the radial network; 32 cost no accuracy "
-        "(docs/benchmarks.md); null: the network itself on every edge, slow",
-        ge=8,
-    )
-    self_connection: bool = option(
-        True,
-        "a linear map of each species' own features beside the messages",
-        only_if=("model.n_layers is at least 2", lambda model: model.n_layers > 1),
-    )
-    first_self_connection: bool = option(
-        False,
-        "the paper has one in the first layer too; its isolated-atom energies are then subtracted",
-        only_if=("model.self_connection is true", lambda model: model.self_connection),
-    )
-    residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
-    readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0)
-    readout_width: int = option(
-        16, "the paper's", ge=1, only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0)
-    )
-    mean_neighbors: float | None = option(None, "messages are divided by its root; measured on the training data", gt=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.channels, list) and len(self.channels) != self.l_max + 1:
-            raise ValueError(
-                f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} "
-                "degrees: give one number for each degree, or a single one"
-            )
-        if self.n_layers == 1 and self.l_max > 0 and not self.invariant:
-            raise ValueError(
-                f"model.l_max={self.l_max} changes nothing with model.n_layers=1, whose output is scalar: "
-                "set l_max=0, or 2 layers"
-            )
-        if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
-            raise ValueError(f"model.channels={self.channels}: at least one scalar channel is needed, and none below 0")
-        if self.l_max > 0 and not any(self.channels_of_degree[1:]):
-            raise ValueError(f"model.channels={self.channels} leaves only scalars: set model.l_max=0, or list others")
-
-    def __str__(self) -> str:
-        parity = str(self.parity).lower()
-        handed = ", invariant" if self.invariant else ""
-        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{handed}"
-
-    @property
-    def channels_of_degree(self) -> tuple[int, ...]:
-        """Channels of l = 0, 1, ..., l_max."""
-        return tuple(self.channels) if isinstance(self.channels, list) else (self.channels,) * (self.l_max + 1)
 
 
 class NequIPLayer(nn.Module):
-    """h_i <- gate(W_self h_i + W_out sum_j R(r_ij) Y(r_ij) x W_in h_j / sqrt<N>)."""
+    """h_i <- gate(W_self h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N>) (arXiv 2101.03164, figure 1b)."""
+
+    convolution: Convolution
 
     def __init__(self, config: NequIPConfig, n_species: int, irreps_in: Irreps, irreps_out: Irreps, *, first: bool):
         super().__init__()
@@ -134,13 +47,27 @@ class NequIPLayer(nn.Module):
         self.irreps_out = self.gate.irreps_out
         self.residual = config.residual and irreps_in == self.irreps_out and not first
 
-    def forward(self, h, harmonics, radial, topology):
-        updated = self.gate(self.convolution(h, harmonics, radial, topology.species, topology))
+    def forward(
+        self,
+        h: Float[Tensor, "known inputs"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        radial: Radial,
+        topology: Topology,
+    ) -> Float[Tensor, "centers outputs"]:
+        """Compute the next features of each centre: convolution, then gate (arXiv 2101.03164, equations 7 to 11).
+
+        Args:
+            h: features of the centres; in the first layer, of all atoms [centers or atoms, inputs].
+            harmonics: Y_lm of each edge [edges, (l_max+1)²].
+            radial: R of each edge.
+            topology: the atoms and their neighbours.
+        """
+        updated: Tensor = self.gate(self.convolution(h, harmonics, radial, topology.species, topology))
         return h + updated if self.residual else updated
 
     @property
     def shape(self) -> LayerShape:
-        """What the layer's memory depends on."""
+        """The sizes on which the layer's memory depends."""
         hidden = sum(weight.shape[1] for weight in self.convolution.radial.mlp.weights[:-1])
         return LayerShape(self.convolution.table, self.gate.irreps_in.dim, self.gate.irreps_out.dim, hidden)
 
@@ -152,7 +79,7 @@ class NequIPLayer(nn.Module):
     presets={"small": SMALL, "standard": {}, "accurate": ACCURATE},
 )
 class NequIP(nn.Module):
-    """The energy of each atom from its surroundings, up to ``n_layers`` times the cutoff away."""
+    """The energy of each atom as a function of the atoms within ``n_layers`` times the cutoff."""
 
     def __init__(self, config: NequIPConfig, species: Sequence[str]):
         super().__init__()
@@ -167,7 +94,7 @@ class NequIP(nn.Module):
         irreps = Irreps([(n_embedding, "0e")])
         everything = hidden_irreps(channels, odd=config.parity)
         targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]
-        for _ in range(config.n_layers - 1):  # backwards, for only what the energy can depend on is worth computing
+        for _ in range(config.n_layers - 1):  # backwards: a layer computes only what the energy can depend on
             targets.insert(0, reachable(targets[0], config.l_max, everything))
         self.cache = ParameterCache()
         self.layers = nn.ModuleList()
@@ -176,7 +103,10 @@ class NequIP(nn.Module):
             irreps = layer.irreps_out
             self.layers.append(layer)
         if config.residual and not any(layer.residual for layer in self.layers):
-            raise InputError("model.residual changes nothing, for no layer's output is like its input: use more layers")
+            raise InputError(
+                "model.residual changes nothing because no layer has an output with the irreps of its input: use more "
+                "layers"
+            )
         self.readout = ScalarMLP(irreps.dim, [config.readout_width] * config.readout_depth, 1)
 
     @property
@@ -185,53 +115,64 @@ class NequIP(nn.Module):
         return len(self.layers)
 
     def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
-        """The energy of each atom, in units of the potential's scale.
+        """Compute the energy of each centre (arXiv 2101.03164, figure 1a).
 
         Args:
             topology: the atoms and their neighbours.
-            vectors: r_ij of each edge in Å, in the precision of the weights.
+            vectors: r_ij of each edge in Å, in the dtype of the weights [edges, 3].
+
+        Returns:
+            Energies divided by the potential's scale, without unit [centers].
         """
         h = self.propagate(topology, vectors)
-        energies = self.readout(h).squeeze(1)
+        energies: Tensor = self.readout(h).squeeze(1)
         if self.config.first_self_connection:
             energies = energies - self.isolated()[topology.species[: topology.n_centers]]
         return energies
 
     def propagate(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
-        """The features of each atom after the last layer."""
+        """Compute the features of each centre after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
         harmonics, knot_coordinates = edge_geometry(vectors, self.config.l_max, per_length)
-        h = self.embed(topology.species)
+        h: Tensor = self.embed(topology.species)
         for layer, radial in zip(self.layers, self.radial_weights(knot_coordinates), strict=True):
             h = layer(h, harmonics, radial, topology)
         return h
 
     def radial_weights(self, knot_coordinates: Float[Tensor, " edges"]) -> list[Radial]:
-        """R of each layer, from knot_coordinates along its spline, or from lengths in Å where there is none."""
-        if self.knots is None:
+        """Compute R of each layer from knot coordinates, or from lengths in Å if there are no knots."""
+        knots, networks = self.knots, [layer.convolution.radial for layer in self._layers]
+        if knots is None:
             basis = self.radial_basis(knot_coordinates)
-            return [Radial(layer.convolution.radial(basis)) for layer in self.layers]
-        sources = list(self.radial_basis.parameters())
-        for layer in self.layers:
-            sources += layer.convolution.radial.parameters()
-        return [Radial(table, knot_coordinates) for table in self.cache(self.tables, sources)]
+            return [Radial(network(basis)) for network in networks]
+        weights = [
+            *self.radial_basis.parameters(),
+            *(weight for network in networks for weight in network.parameters()),
+        ]
+        return [Radial(table, knot_coordinates) for table in self.cache(lambda: self.tables(knots), weights)]
 
-    def tables(self) -> list[Float[Tensor, "rows weights"]]:
-        """The coefficients of each layer's splines."""
+    def tables(self, knots: Knots) -> list[Float[Tensor, "rows weights"]]:
+        """Compute the spline coefficients of each layer's radial weights."""
         weight = self.embed.weight
-        with torch.autocast(weight.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            basis = self.radial_basis(self.knots.lengths(like=weight))
-            return [layer.convolution.radial.spline(basis, self.knots) for layer in self.layers]
+        with torch.autocast(weight.device.type, enabled=False):  # rounded coefficients make the energy bumpy
+            basis = self.radial_basis(knots.lengths(like=weight))
+            return [layer.convolution.radial.spline(basis, knots) for layer in self._layers]
 
     def isolated(self) -> Float[Tensor, " species"]:
-        """What the network gives an atom of each species without neighbours: zero, unless every layer sees itself."""
+        """Compute the network's energy of an isolated atom; it is zero unless every layer has a self-connection."""
         species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
-        return self.readout(self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))).squeeze(1)
+        h = self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))
+        energies: Tensor = self.readout(h).squeeze(1)
+        return energies
+
+    @property
+    def _layers(self) -> Iterable[NequIPLayer]:
+        return cast("Iterable[NequIPLayer]", self.layers)
 
     def footprint(self, *, training: bool) -> Footprint:
-        """What message passing adds to the memory of a step."""
+        """Compute the memory of one step; see :class:`equiforce.models.base.Model`."""
         return nequip_resources.footprint(
-            [layer.shape for layer in self.layers],
+            [layer.shape for layer in self._layers],
             n_harmonics=(self.config.l_max + 1) ** 2,
             n_knots=0 if self.knots is None else self.knots.n_samples,
             example=self.embed.weight,
@@ -239,6 +180,6 @@ class NequIP(nn.Module):
         )
 
     def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list[KernelSource]:
-        """The generated C kernels that the model calls."""
-        tables = [layer.convolution.table for layer in self.layers]
+        """List the generated C kernels that the model calls."""
+        tables = [layer.convolution.table for layer in self._layers]
         return nequip_resources.needed_kernels(tables, dtype, training=training)

@@ -1,4 +1,4 @@
-"""What NequIP takes of a machine: memory, and generated kernels."""
+"""The memory that NequIP needs, and the generated kernels that it calls."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,65 +15,65 @@ from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models.base import Footprint, Moment
 
 DOUBLE = 8  # bytes of a float64
-MESSAGES_AGAIN, NETWORKS_AGAIN = 2.5, 4.5  # how much more training keeps of what is written out; measured
+MESSAGE_COPIES, NETWORK_COPIES = 2.5, 4.5  # measured number of copies of each edge's numbers that training keeps
 
 
 class LayerShape(NamedTuple):
     """How many numbers a layer has for each atom, and its radial network for each distance."""
 
-    table: PathTable  # of its convolution
-    gated: int  # before the gate
-    result: int
-    hidden: int  # of the radial network
+    table: PathTable  # of the convolution
+    gated: int  # input of the gate
+    result: int  # output of the gate
+    hidden: int  # hidden layers of the radial network
 
     @property
     def features(self) -> int:
-        """What comes in; as much is sent to neighbours."""
+        """The input; the features that are sent to neighbours are as many."""
         return self.table.irreps_in.dim
 
     @property
     def messages(self) -> int:
-        """The sum of what neighbours send."""
+        """The sum of the messages."""
         return self.table.irreps_out.dim
 
     @property
     def weights(self) -> int:
-        """Radial weights of each edge."""
+        """The radial weights of each edge."""
         return self.table.n_weights
 
     @property
     def kept(self) -> int:
-        """For the derivative of the layer by the atoms' positions."""
+        """What is kept for the derivative with respect to positions."""
         return self.features + self.gated
 
     @property
     def kept_in_training(self) -> int:
-        """For the derivative by its weights too."""
+        """What is kept for the derivatives with respect to positions and weights."""
         return 2 * self.features + self.messages + self.gated
 
     @property
     def kept_again(self) -> int:
-        """For the derivative of that derivative."""
+        """What is kept for the second derivatives."""
         return self.features + self.messages + self.gated + self.result
 
 
 def footprint(
     layers: Sequence[LayerShape], *, n_harmonics: int, n_knots: int, example: Tensor, training: bool
 ) -> Footprint:
-    """What message passing adds to the memory of a step.
+    """Compute the memory of one step of NequIP.
 
-    Autograd keeps what each operation needs again: the features that are sent to neighbours and what the gate is given;
-    in training also what each matrix multiplies, and the derivatives of the energy with respect to all of these. An
-    edge has its vector, harmonics and knot coordinate, and nothing for each channel unless kernels are fused.
+    Autograd keeps the inputs that a derivative needs: the features that are sent to neighbours and the input of the
+    gate; in training also the input of each matrix, and the derivatives of the energy with respect to all of these. An
+    edge has its vector, harmonics and knot coordinate. It has numbers for each channel only if kernels are not fused.
 
     Args:
-        layers: of each layer.
-        n_harmonics: of each edge.
-        n_knots: of the splines of radial functions; 0 where the radial networks are evaluated on every edge.
-        example: a weight, for its precision and device.
-        training: whether the step is one of training.
+        layers: the shape of each layer.
+        n_harmonics: number of spherical harmonics of each edge.
+        n_knots: number of knots of the splines; 0 if the radial networks are evaluated on every edge.
+        example: a weight, for its dtype and device.
+        training: whether the step is a training step.
     """
-    number, geometry = example.itemsize, n_harmonics + 1  # and the knot coordinate
+    number, geometry = example.itemsize, n_harmonics + 1  # the 1 is the knot coordinate
     splines = n_knots > 0
     written_out = 0.0 if splines and kernels.fused(example.device) else _written_out(layers, splines, training)
     of_every_edge = 3 * number + number * written_out
@@ -86,25 +86,26 @@ def footprint(
 
 
 def _of_forces(layers: Sequence[LayerShape]) -> list[tuple[int, int, int]]:
-    """Of each moment as the derivative goes back by layers, what :class:`Moment` is made of.
+    """List what is in memory at each point of the backward pass of a step of energies and forces.
 
-    Numbers of each atom; sets of harmonics and knot coordinate of each edge; vectors of each edge in float64, of which
-    one is the potential's.
+    Returns:
+        For each point: numbers of each atom; copies of the harmonics and knot coordinate of each edge; float64 vectors
+        of each edge, one of which belongs to the potential.
     """
     moments = []
     for layer, kept in zip(layers, accumulate(layer.kept for layer in layers), strict=True):
-        later = 0 if layer is layers[-1] else 1  # layers have left gradients of each edge
+        later = 0 if layer is layers[-1] else 1  # later layers have already stored gradients of each edge
         moments.append((kept + layer.messages + layer.features, 1 + later, 1))
         moments.append((kept - layer.gated + 2 * layer.features, 2 + later, 1))
     return moments
 
 
 def _of_training(layers: Sequence[LayerShape]) -> list[tuple[int, int, int]]:
-    """The same as the second derivative goes forward again: what it has used is free, what it has found waits."""
+    """List the same for the second derivatives of a training step: a layer frees its inputs and stores its results."""
     kept, again = (
         sum(column) for column in zip(*((layer.kept_in_training, layer.kept_again) for layer in layers), strict=True)
     )
-    moments = [(kept + again, 2, 4)]  # forces have just given their gradient to edges
+    moments = [(kept + again, 2, 4)]  # the gradient of the loss has just reached the edges
     for layer in layers:
         moments.append((kept + again + layer.kept_in_training, 2, 1))
         again += layer.features + layer.gated - layer.kept_again
@@ -112,20 +113,20 @@ def _of_training(layers: Sequence[LayerShape]) -> list[tuple[int, int, int]]:
 
 
 def _written_out(layers: Sequence[LayerShape], splines: bool, training: bool) -> float:
-    """Numbers that each edge has for its channels where kernels are not fused."""
-    rows = 5 if splines else 1  # an edge's radial weights, and the four rows of the splines that they are read from
+    """Count the numbers that each edge has for its channels if kernels are not fused."""
+    rows = 5 if splines else 1  # the radial weights, and the four spline rows from which they are computed
     messages = sum(layer.features + 2 * layer.messages + rows * layer.weights for layer in layers)
     networks = 0 if splines else sum(3 * layer.hidden for layer in layers)
-    return MESSAGES_AGAIN * messages + NETWORKS_AGAIN * networks if training else float(messages + networks)
+    return MESSAGE_COPIES * messages + NETWORK_COPIES * networks if training else float(messages + networks)
 
 
 def needed_kernels(tables: Sequence[PathTable], dtype: torch.dtype, *, training: bool) -> list[KernelSource]:
-    """Those of edges and atoms, and of each layer's convolution.
+    """List the kernels of edge geometry, linear maps and gates, and of each layer's convolution.
 
     Args:
-        tables: of the convolution of each layer.
-        dtype: the precision of weights and features.
-        training: whether those of training are wanted too.
+        tables: path table of each layer's convolution.
+        dtype: the dtype of weights and features.
+        training: whether to include the kernels that only training calls.
     """
     found: list[KernelSource] = [*cpu_convolution.needed_for_edges(tables[0].l_max, dtype), *cpu_nodes.needed(dtype)]
     for table in tables:

@@ -1,4 +1,4 @@
-"""The models by name: how a model makes itself known, and how it is found."""
+"""The registry of models: how a model is registered, and how it is found by its name."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,43 +12,45 @@ from equiforce.errors import InputError
 from equiforce.models.base import Model, ModelConfig
 from equiforce.options import default_of
 
-GROUP = "equiforce.models"  # of entry points, by which an installed package makes its models known
-STANDARD = "standard"  # the preset that stands for the defaults
-RESERVED = ("kind", "preset")  # what a configuration says beside a model's own options
-METADATA = {"reason", "unit", "bounds", "only_if"}  # of a field made by option
+GROUP = "equiforce.models"  # the group of entry points in which a package lists its models
+STANDARD = "standard"  # the preset that changes no default
+RESERVED = ("kind", "preset")  # keys of the section ``model`` that are not options of a model
+METADATA = {"reason", "unit", "bounds", "only_if"}  # of a field that ``option`` makes
 CALLS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("__init__", ("config", "species"), ()),
     ("forward", ("topology", "vectors"), ()),
     ("footprint", (), ("training",)),
     ("needed_kernels", ("dtype",), ("training",)),
-)  # methods of a model with their positional and their named arguments
+)  # the methods of a model, with their positional and their named arguments
 
 Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelKind:
-    """A model as the rest of the package knows it."""
+    """What the package knows of a registered model."""
 
     name: str
-    reason: str  # when to choose it, in a line
+    reason: str  # one line: when to choose this model
     config_class: type[ModelConfig]
     model_class: type[nn.Module]
-    presets: Mapping[str, Mapping[str, Any]]  # options for a start, by name
+    presets: Mapping[str, Mapping[str, Any]]  # changed options of each preset
 
     def build(self, config: ModelConfig, species: Sequence[str]) -> Model:
-        """The network with random weights."""
+        """Make the network with random weights; raises InputError if it has no ``config``."""
         model = self.model_class(config, species)
         if not isinstance(model, Model):
-            raise InputError(f"the model {self.name!r} keeps no options: write self.config = config in its __init__")
+            raise InputError(
+                f"the model {self.name!r} has no attribute config: write self.config = config in its __init__"
+            )
         return model
 
 
 class Registry(Mapping[str, ModelKind]):
-    """The models by name: those that are registered, and those of installed packages.
+    """The models by name: the registered ones, and those of installed packages.
 
-    A package names its models in the entry points of the group ``equiforce.models``. It is imported when one of them is
-    asked for, and not before.
+    A package lists its models as entry points of the group ``equiforce.models``. The package is imported when one of
+    its models is first requested.
     """
 
     def __init__(self) -> None:
@@ -67,26 +69,26 @@ class Registry(Mapping[str, ModelKind]):
         return sum(1 for _ in self)
 
     def find(self, name: str) -> ModelKind:
-        """The model of this name; raises InputError where there is none."""
+        """Return the model of this name; raises InputError if there is none."""
         if name not in self:
             raise InputError(
                 f"there is no model of kind {name!r}: choose one of {', '.join(self)}, or install the package that "
-                "has it"
+                "contains it"
             )
         return self[name]
 
     def kind_of(self, model: Model) -> str:
-        """The name of the class of a model; raises InputError where it is not registered."""
+        """Return the name of a model's class; raises InputError if the class is not registered."""
         cls: type = type(model)
         for name, kind in self._kinds.items():
             if kind.model_class is cls:
                 return name
-        raise InputError(f"the class {cls.__name__} is no registered model: decorate it with @register")
+        raise InputError(f"the class {cls.__name__} is not a registered model: decorate it with @register")
 
     def add(self, kind: ModelKind) -> None:
-        """Makes a model known; raises InputError where its name is taken.
+        """Register a model; raises InputError if another class has its name.
 
-        The same class may come again, as it does when a notebook runs a cell twice; the newest one counts.
+        The same class may be registered again, as when a notebook runs a cell twice. The newest one counts.
         """
         old = self._kinds.get(kind.name)
         origins = [_origin(known.model_class) for known in (old, kind) if known is not None]
@@ -103,12 +105,12 @@ class Registry(Mapping[str, ModelKind]):
         except Exception as error:
             raise InputError(
                 f"the model {entry.name!r} of the package {package} cannot be loaded "
-                f"({type(error).__name__}: {error}): mend that package, or uninstall it"
+                f"({type(error).__name__}: {error}): repair or uninstall that package"
             ) from error
         if entry.name not in self._kinds:
             raise InputError(
-                f"the package {package} has an entry point for a model {entry.name!r}, but {entry.value} registers "
-                "none of this name: make the two names the same"
+                f"the package {package} has an entry point for the model {entry.name!r}, but {entry.value} registers "
+                "no model of this name: give both the same name"
             )
 
 
@@ -122,16 +124,17 @@ def register(
     reason: str,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Class], Class]:
-    """Makes a model known to the whole package: a decorator of its class.
+    """Return a class decorator that registers a model.
 
     Args:
-        name: the value of ``model.kind`` that chooses it.
+        name: the value of ``model.kind`` that selects the model.
         config_class: the dataclass of its options.
-        reason: when to choose it, in a line; printed beside its name.
-        presets: options for a start by name, among them ``standard`` without any; that one alone if None.
+        reason: one line that says when to choose the model; it is printed beside the name.
+        presets: the changed options of each preset; ``standard`` must be among them and change nothing. None means
+            ``standard`` alone.
 
     Raises:
-        InputError: the class or its options lack something, which the message names.
+        InputError: the class or its options lack something; the message says what.
     """
 
     def registered(model_class: Class) -> Class:
@@ -140,8 +143,8 @@ def register(
         faults = faults or [*_faults_of_presets(config_class, known), *_faults_of_reason(reason)]
         if faults:
             raise InputError(
-                f"the model {name!r} cannot be registered, for {' and '.join(faults)}: docs/models.md shows a complete "
-                "model"
+                f"the model {name!r} cannot be registered because {' and '.join(faults)}: docs/models.md shows a "
+                "complete model"
             )
         REGISTRY.add(
             ModelKind(name=name, reason=reason, config_class=config_class, model_class=model_class, presets=known)
@@ -152,10 +155,10 @@ def register(
 
 
 def _faults_of_class(cls: type) -> Iterator[str]:
-    """What a model's class lacks, each in a clause."""
+    """List what a model's class lacks, each as a clause of a sentence."""
     name = cls.__name__
     if not issubclass(cls, nn.Module):
-        yield f"{name} is no torch.nn.Module"
+        yield f"{name} is not a torch.nn.Module"
     for method, positional, named in CALLS:
         call = ", ".join([*positional, *(f"{argument}=..." for argument in named)])
         found = inspect.getattr_static(cls, method, None)
@@ -178,7 +181,7 @@ def _can_be_called(method: Callable[..., Any], positional: Iterable[str], named:
 def _faults_of_options(cls: type) -> Iterator[str]:
     name = cls.__name__
     if not issubclass(cls, ModelConfig) or cls is ModelConfig or "__dataclass_fields__" not in vars(cls):
-        yield f"{name} is no dataclass that derives from ModelConfig"
+        yield f"{name} is not a dataclass that derives from ModelConfig"
         return
     for entry in fields(cls):
         if not set(entry.metadata) >= METADATA:
@@ -186,7 +189,7 @@ def _faults_of_options(cls: type) -> Iterator[str]:
         elif default_of(entry) is MISSING:
             yield f"{name}.{entry.name} has no default"
         elif entry.name in RESERVED:
-            yield f"{name}.{entry.name} has a name that means something else in a configuration"
+            yield f"{name}.{entry.name} has a name that is reserved in a configuration"
 
 
 def _faults_of_reason(reason: str) -> Iterator[str]:
@@ -196,7 +199,7 @@ def _faults_of_reason(reason: str) -> Iterator[str]:
 
 def _faults_of_presets(cls: type, presets: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if presets.get(STANDARD) != {}:
-        yield f"its presets have no '{STANDARD}': {{}}, which stands for the defaults"
+        yield f"its presets lack '{STANDARD}': {{}}, which changes no default"
     for name, options in presets.items():
         try:
             cls(**options)

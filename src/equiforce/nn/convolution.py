@@ -1,4 +1,4 @@
-"""The parameters around the convolution kernel: one interaction of NequIP."""
+"""The convolution of NequIP together with its learned parameters."""
 
 import math
 
@@ -13,7 +13,20 @@ from equiforce.nn.radial import RadialNetwork
 
 
 class Convolution(nn.Module):
-    """W_self(species_i) h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N> (arXiv 2101.03164, figure 1c)."""
+    """W_self(species_i) h_i + W_out sum_j R(r_ij) (Y(r_ij) x W_in h_j) / sqrt<N> (arXiv 2101.03164, figure 1c).
+
+    Args:
+        irreps_in: irreps of the features h.
+        irreps_out: irreps of the result.
+        l_max: highest degree of the spherical harmonics Y.
+        n_basis: number of radial basis functions.
+        radial_depth: number of hidden layers of the radial network.
+        radial_width: width of these hidden layers.
+        mean_neighbors: <N>, the mean number of neighbours of an atom.
+        n_species: number of species, each of which has its own W_self.
+        self_connection: whether the first term exists.
+        from_species: whether h depends on the species alone; each process then knows h of its ghosts already.
+    """
 
     def __init__(
         self,
@@ -30,7 +43,7 @@ class Convolution(nn.Module):
         from_species: bool,
     ):
         super().__init__()
-        self.from_species = from_species  # what follows from the species is known of ghosts too
+        self.from_species = from_species
         self.table = PathTable(irreps_in, l_max, irreps_out)
         self.linear_in = Linear(irreps_in, irreps_in)
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
@@ -45,10 +58,23 @@ class Convolution(nn.Module):
         species: Int[Tensor, " atoms"],
         topology: Topology,
     ) -> Float[Tensor, "centers outputs"]:
+        """Compute the sum of the self-connection and the messages (arXiv 2101.03164, figure 1c).
+
+        Args:
+            h: features of the centres, or of all atoms if ``from_species`` [centers or atoms, inputs].
+            harmonics: Y_lm of each edge [edges, (l_max+1)²].
+            radial: R of each edge.
+            species: species index of each atom [atoms].
+            topology: the atoms and their neighbours.
+
+        Returns:
+            The new features of each centre [centers, outputs].
+        """
         sent = self.linear_in(h) if self.from_species else halo_exchange(self.linear_in(h), topology)
-        mixed = self.linear_out(convolve(sent, harmonics, radial, topology, self.table))
+        messages: Tensor = self.linear_out(convolve(sent, harmonics, radial, topology, self.table))
         if self.self_connection is None:
-            return mixed
+            return messages
         if topology.halo is not None:
             h, species = h[: topology.n_centers], species[: topology.n_centers]
-        return mixed + self.self_connection(h, species)
+        own: Tensor = self.self_connection(h, species)
+        return messages + own

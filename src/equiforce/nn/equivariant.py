@@ -1,4 +1,4 @@
-"""Maps of features that commute with rotations and reflections."""
+"""Equivariant maps of features: they commute with rotations and reflections."""
 
 import math
 
@@ -12,12 +12,12 @@ from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN
 
 
 class Linear(nn.Module):
-    """HasLinearMaps the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
+    """y = x W, one matrix for each irrep; Schur's lemma allows no other equivariant linear map.
 
     Args:
-        irreps_in: of the features.
-        irreps_out: of the result; irreps that the features do not have give zero.
-        scale: by which the result is multiplied, beside what keeps unit variance.
+        irreps_in: irreps of the features x.
+        irreps_out: irreps of the result y; an irrep that x does not have gives zeros.
+        scale: factor of the result, in addition to the factor that keeps unit variance.
     """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, scale: float = 1.0):
@@ -29,11 +29,18 @@ class Linear(nn.Module):
         return [(self.weights, self.plan)]
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
+        """Compute x W for features x [atoms, irreps_in.dim]; the result is [atoms, irreps_out.dim]."""
         return linear(x, self.weights, None, self.plan)
 
 
 class SpeciesLinear(nn.Module):
-    """A :class:`Linear` of its own for each species: NequIP's self-connection."""
+    """y = x W(species), a :class:`Linear` with its own weights for each species (arXiv 2101.03164, self-interaction).
+
+    Args:
+        irreps_in: irreps of the features x.
+        irreps_out: irreps of the result y.
+        n_species: number of species.
+    """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, n_species: int):
         super().__init__()
@@ -46,13 +53,28 @@ class SpeciesLinear(nn.Module):
     def forward(
         self, x: Float[Tensor, "atoms inputs"], species: Int[Tensor, " atoms"]
     ) -> Float[Tensor, "atoms outputs"]:
+        """Compute x_i W(species_i) of each atom.
+
+        Args:
+            x: features [atoms, irreps_in.dim].
+            species: species index of each atom [atoms].
+
+        Returns:
+            The result [atoms, irreps_out.dim].
+
+        Raises:
+            InputError: a species index is out of range.
+        """
         return linear(x, self.weights, species, self.plan)
 
 
 class Gate(nn.Module):
-    """SiLU on even scalars, tanh on odd ones, and each other irrep times the SiLU of a scalar of its own.
+    """SiLU of even scalars, tanh of odd scalars, and each other irrep times the SiLU of a scalar (its gate).
 
-    arXiv 2101.03164, equation 11 (after arXiv 1807.02547). The gates are the last of the even scalars of ``irreps_in``.
+    arXiv 2101.03164, equation 11 (after arXiv 1807.02547). The gates are the last even scalars of ``irreps_in``.
+
+    Args:
+        irreps_out: irreps of the result.
     """
 
     def __init__(self, irreps_out: Irreps):
@@ -61,6 +83,7 @@ class Gate(nn.Module):
 
     @property
     def irreps_in(self) -> Irreps:
+        """Irreps of the input: those of the result, and one even scalar for each channel that has a gate."""
         return self.plan.irreps_in
 
     @property
@@ -68,14 +91,18 @@ class Gate(nn.Module):
         return self.plan.irreps_out
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
+        """Compute the gate of features x [atoms, irreps_in.dim]; the result is [atoms, irreps_out.dim]."""
         return gate(x, self.plan, SILU_GAIN, TANH_GAIN)
 
 
 class PowerSpectrum(nn.Module):
-    """SiLU of the scalars, and the mean squared component of each tensor: nothing else is handed on.
+    """SiLU of the scalars, and the mean squared component of each other irrep: the result has scalars alone.
 
-    The power spectrum of arXiv 1209.3140, equation 36, channel by channel; for tensors of independent normal components
-    its second moment is 1, as that of a gate's output.
+    This is the power spectrum of arXiv 1209.3140, equation 36, for each channel by itself. If the components of a
+    tensor are independent and normal, the result has the second moment 1, as the result of a gate has.
+
+    Args:
+        irreps_in: irreps of the features.
     """
 
     def __init__(self, irreps_in: Irreps):
@@ -86,6 +113,7 @@ class PowerSpectrum(nn.Module):
         self.irreps_out = Irreps([(self.irreps_in.num_irreps, "0e")])
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
+        """Compute the power spectrum of features x [atoms, irreps_in.dim]; the result is [atoms, channels]."""
         parts = [gate(x[:, : self.scalars.irreps_in.dim], self.scalars, SILU_GAIN, TANH_GAIN)]
         for block in self.tensors:
             factor = 1 / math.sqrt(1 + 2 / (2 * block.l + 1))

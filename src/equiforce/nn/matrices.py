@@ -1,4 +1,4 @@
-"""The matrices of a network: which of its weights multiply channels, and how they lie in its parameters."""
+"""The weight matrices of a network, and where they lie in its parameters."""
 
 import math
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -10,22 +10,22 @@ from equiforce.kernels import LinearPlan
 
 @runtime_checkable
 class HasLinearMaps(Protocol):
-    """A module that multiplies channels by matrices of its own."""
+    """A module that multiplies channels by matrices."""
 
     def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
-        """Its weights, and for each how matrices lie in them."""
+        """Return each parameter that holds matrices, with the plan that says where they lie in it."""
 
 
 class Matrix(NamedTuple):
-    """A matrix [rows, columns] of the weights of a parameter, and where it begins."""
+    """One matrix [rows, columns] inside a parameter."""
 
     weights: nn.Parameter
-    start: int
+    start: int  # index of its first number in the flat parameter
     rows: int
     columns: int
 
     def of(self, values: Tensor) -> Tensor:
-        """The matrix in what has the shape of the parameter: its gradient, or itself; a view."""
+        """The matrix in a tensor of the parameter's shape, such as the parameter or its gradient; a view."""
         return values.view(-1)[self.start : self.start + math.prod(self.shape)].view(self.shape)
 
     @property
@@ -34,7 +34,7 @@ class Matrix(NamedTuple):
 
 
 def matrices(network: nn.Module) -> list[Matrix]:
-    """All matrices of a network, each irrep's and each species' by itself."""
+    """All weight matrices of a network, a separate one for each irrep and each species."""
     return [
         Matrix(weights, species * plan.n_weights + p.weight, p.source.channels, p.target.channels)
         for module in network.modules()

@@ -15,10 +15,17 @@ COULOMB = 14.399645  # e²/(4πε0) in eV·Å
 
 
 class ZBL(nn.Module):
-    """Ziegler-Biersack-Littmark repulsion, brought to zero at the cutoff by the polynomial envelope.
+    """Ziegler-Biersack-Littmark repulsion times the polynomial envelope, which is zero at the cutoff.
 
-    It keeps atoms apart where there are no training data. Half of each pair's energy goes to each atom.
+    It keeps atoms apart at distances that the training data do not contain.
+
+    Args:
+        atomic_numbers: of the model's species, in their order.
+        cutoff: in Å.
+        p: order of the envelope, see :func:`equiforce.nn.radial.envelope`.
     """
+
+    charges: Tensor
 
     def __init__(self, atomic_numbers: list[int], cutoff: float, p: int = 6):
         super().__init__()
@@ -26,10 +33,18 @@ class ZBL(nn.Module):
         self.register_buffer("charges", torch.tensor(atomic_numbers, dtype=torch.float64))
 
     def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
-        """The energy of each atom in eV, from r_ij in Å."""
+        """Compute the repulsion energy of each centre; each atom of a pair has half of the pair's energy.
+
+        Args:
+            topology: the atoms and their neighbours.
+            vectors: r_ij of each edge in Å [edges, 3].
+
+        Returns:
+            Energies in eV [centers].
+        """
         lengths = vectors.norm(dim=1)
         z_i, z_j = (self.charges[topology.species[atoms]] for atoms in (topology.centers, topology.neighbors))
         x = lengths * (z_i**SCREENING_EXPONENT + z_j**SCREENING_EXPONENT) / SCREENING_LENGTH
         screening = sum(c * torch.exp(d * x) for c, d in zip(COEFFICIENTS, EXPONENTS, strict=True))
-        pairs = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(lengths, self.cutoff, self.p)
+        pairs: Tensor = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(lengths, self.cutoff, self.p)
         return pairs.new_zeros(topology.n_centers).index_add(0, topology.centers, pairs)

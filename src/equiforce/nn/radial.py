@@ -1,4 +1,4 @@
-"""Functions of the distance: bases, polynomial envelope, the learned radial weights and their splines."""
+"""Functions of the distance: radial bases, the polynomial envelope, and the radial network with its splines."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -13,12 +13,18 @@ from equiforce.nn.mlp import ScalarMLP
 
 
 def envelope(lengths: Float[Tensor, " edges"], cutoff: float, p: int) -> Float[Tensor, " edges"]:
-    """u(r): 1 at r = 0 and 0 from the cutoff on, with two continuous derivatives (arXiv 2003.03123, equation 8).
+    """Compute u(r), which falls from 1 at r = 0 to 0 at the cutoff (arXiv 2003.03123, equation 8).
+
+    u has two continuous derivatives and is zero beyond the cutoff. At the cutoff u is of third order in the distance to
+    it for every ``p``.
 
     Args:
-        lengths: distances in Å.
+        lengths: distances in Å [edges].
         cutoff: in Å.
-        p: the order of contact with 1 at r = 0; at the cutoff it is always third order.
+        p: order of 1 - u at r = 0.
+
+    Returns:
+        u of each distance [edges].
     """
     x = (lengths / cutoff).clamp(max=1.0)
     a, b, c = (p + 1) * (p + 2) / 2, p * (p + 2), p * (p + 1) / 2
@@ -26,11 +32,19 @@ def envelope(lengths: Float[Tensor, " edges"], cutoff: float, p: int) -> Float[T
 
 
 class BesselBasis(nn.Module):
-    """sqrt(2/r_c) sin(k_n r)/r times the envelope, k_n = nπ/r_c (arXiv 2003.03123, equation 7), of unit mean square.
+    """sin(k_n r)/r times the envelope, with k_n = nπ/r_c (arXiv 2003.03123, equation 7), scaled to unit mean square.
 
-    The mean square is over distances from 0 to the cutoff, so that the radial network starts from inputs of the size
-    that its initialisation expects.
+    The mean square is taken over distances from 0 to the cutoff. The radial network then starts from inputs of the size
+    that its initialisation assumes.
+
+    Args:
+        n_basis: number of functions.
+        cutoff: r_c in Å.
+        p: order of the envelope, see :func:`envelope`.
+        trainable: whether training changes the k_n.
     """
+
+    scale: Tensor
 
     def __init__(self, n_basis: int, cutoff: float, p: int, *, trainable: bool):
         super().__init__()
@@ -43,16 +57,25 @@ class BesselBasis(nn.Module):
         self.register_buffer("scale", mean_square.rsqrt().to(torch.get_default_dtype()))
 
     def forward(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        """Compute the basis functions [edges, n_basis] of distances in Å [edges]."""
         x = (lengths / self.cutoff).unsqueeze(1)
         waves = self.roots * torch.sinc(self.roots * x / math.pi)  # sin(k x) / x, also at 0
         return waves * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
 
 
 class StandardBessel(nn.Module):
-    """1, and sin(k_n x)/x with k_n = nπ, each of zero mean and unit variance between x = 0 and 1, the cutoff.
+    """The constant 1, and sin(k_n x)/x with k_n = nπ, of zero mean and unit variance for x from 0 to 1 (the cutoff).
 
-    Without an envelope, which multiplies what is made of them (arXiv 2204.05249, supplementary note 1).
+    The basis has no envelope, because the envelope multiplies the output of the two-body network (arXiv 2204.05249,
+    supplementary note 1).
+
+    Args:
+        n_basis: number of functions beside the constant.
+        trainable: whether training changes the k_n.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, n_basis: int, *, trainable: bool):
         super().__init__()
@@ -64,6 +87,7 @@ class StandardBessel(nn.Module):
         self.register_buffer("scale", waves.std(0).reciprocal().to(torch.get_default_dtype()))
 
     def forward(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        """Compute the basis functions [edges, n_basis + 1] of x = r / r_c [edges]."""
         waves = self.scale * (self._waves(x, self.roots) - self.mean)
         return torch.cat([torch.ones_like(waves[:, :1]), waves], dim=1)
 
@@ -73,10 +97,16 @@ class StandardBessel(nn.Module):
 
 
 class SplineBasis(nn.Module):
-    """Cubic B-splines on equal intervals between 0 and 1, the cutoff: a local basis, of unit mean square.
+    """Cubic B-splines on equal intervals from 0 to 1 (the cutoff), of unit mean square: a local basis.
 
-    Their sum is constant; an envelope multiplies what is made of them.
+    The sum of the functions is constant. The basis has no envelope, because the envelope multiplies the output of the
+    two-body network.
+
+    Args:
+        n_functions: number of functions, at least 4.
     """
+
+    scale: Tensor
 
     def __init__(self, n_functions: int):
         super().__init__()
@@ -85,6 +115,7 @@ class SplineBasis(nn.Module):
         self.register_buffer("scale", self._splines(grid).square().mean().rsqrt().to(torch.get_default_dtype()))
 
     def forward(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
+        """Compute the basis functions [edges, n_functions] of x = r / r_c [edges]."""
         return self.scale * self._splines(x)
 
     def _splines(self, x: Tensor) -> Tensor:
@@ -96,15 +127,15 @@ class SplineBasis(nn.Module):
 
 @dataclass(frozen=True)
 class Knots:
-    """The knots of cubic splines through samples of radial functions: K intervals between 0 and the cutoff.
+    """The knots of cubic splines that interpolate radial functions: K equal intervals between 0 and the cutoff.
 
-    A function f becomes the spline sum_k c_k B_k(r) with two continuous derivatives that equals f on the knots 0 to
-    K-2. Its last three coefficients are zero, so that it and both derivatives vanish at the cutoff. At the first inner
-    knot the third derivative is continuous too, which keeps the order of the approximation down to r = 0.
+    The spline of a function f is sum_k c_k B_k(r). It has two continuous derivatives and equals f on the knots 0 to
+    K-2. Its last three coefficients are zero, so the spline and both derivatives vanish at the cutoff. The third
+    derivative is continuous at the first inner knot, which keeps the order of the approximation down to r = 0.
 
     Args:
-        n_knots: K.
-        cutoff: in Å, or 1 where distances are given over the cutoff.
+        n_knots: K, the number of intervals.
+        cutoff: in Å, or 1 if distances are divided by the cutoff.
     """
 
     n_knots: int
@@ -112,24 +143,25 @@ class Knots:
 
     @property
     def per_length(self) -> float:
-        """Knots in a unit of length: what takes a distance to its knot coordinate."""
+        """The number of intervals in a unit of length; a distance times this number is its knot coordinate."""
         return self.n_knots / self.cutoff
 
     @property
     def n_samples(self) -> int:
+        """The number of knots on which a function is evaluated."""
         return self.n_knots - 1
 
     def lengths(self, like: Tensor) -> Float[Tensor, " samples"]:
-        """The distances at which functions are sampled, with the dtype and device of ``like``."""
+        """The distances of the knots on which functions are evaluated, with the dtype and device of ``like``."""
         return _sampled_lengths(self.n_knots, self.cutoff, like.dtype, like.device)
 
     def interpolation(self, like: Tensor) -> Float[Tensor, "rows samples"]:
-        """The matrix that takes samples to coefficients, with the dtype and device of ``like``."""
+        """The matrix that computes spline coefficients from samples, with the dtype and device of ``like``."""
         return _interpolation(self.n_knots, like.dtype, like.device)
 
 
-# Both are computed in float64 and rounded once, so that a float64 model has float64 knots, whatever it was before. They
-# are kept for all models, so they must not be tensors of torch.inference_mode, which training cannot use.
+# Both functions compute in float64 and round once, so that the knots of a float64 model are exact to float64. Their
+# results are cached for all models. They must not be inference tensors, because training cannot use those.
 @cache
 @torch.inference_mode(False)
 def _sampled_lengths(n_knots: int, cutoff: float, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -140,7 +172,7 @@ def _sampled_lengths(n_knots: int, cutoff: float, dtype: torch.dtype, device: to
 @cache
 @torch.inference_mode(False)
 def _interpolation(n_knots: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The inverse of a banded matrix, which is constant."""
+    """The inverse of the constant banded matrix that evaluates a spline on the knots."""
     sampled = torch.zeros(n_knots, n_knots + 3, dtype=torch.float64)
     for knot in range(n_knots - 1):
         sampled[knot, knot : knot + 3] = torch.tensor([1, 4, 1], dtype=torch.float64) / 6
@@ -150,31 +182,49 @@ def _interpolation(n_knots: int, dtype: torch.dtype, device: torch.device) -> Te
 
 
 class RadialNetwork(nn.Module):
-    """R(r): a perceptron of the radial basis (arXiv 2101.03164, equation 9)."""
+    """R(r), the radial weights: a perceptron of the radial basis (arXiv 2101.03164, equation 9).
+
+    Args:
+        n_basis: number of basis functions.
+        depth: number of hidden layers.
+        width: width of the hidden layers.
+        n_weights: number of radial weights.
+    """
 
     def __init__(self, n_basis: int, depth: int, width: int, n_weights: int):
         super().__init__()
         self.mlp = ScalarMLP(n_basis, [width] * depth, n_weights)
 
     def forward(self, basis: Float[Tensor, "rows basis"]) -> Float[Tensor, "rows weights"]:
-        return self.mlp(basis)
+        """Compute the radial weights [rows, n_weights] from the radial basis [rows, n_basis]."""
+        weights: Tensor = self.mlp(basis)
+        return weights
 
     def spline(self, basis: Float[Tensor, "samples basis"], knots: Knots) -> Float[Tensor, "rows weights"]:
-        """The coefficients of the splines through R, from the radial basis on the knots."""
+        """Compute the coefficients of the splines that interpolate R.
+
+        Args:
+            basis: the radial basis on the knots [samples, n_basis].
+            knots: the knots of the splines.
+
+        Returns:
+            The coefficients [rows, n_weights].
+        """
         hidden = self.mlp.hidden(basis)
-        return self.mlp.last(knots.interpolation(hidden) @ hidden)  # interpolation commutes with the last, linear layer
+        # interpolation is linear and so is the last layer: to interpolate the narrower hidden layer costs less
+        return self.mlp.last(knots.interpolation(hidden) @ hidden)
 
 
 class ParameterCache:
-    """Tensors made of weights, made again only when a weight has changed since.
+    """A cache of tensors that are computed from weights; it computes them again when a weight has changed.
 
-    Weights count as changed when torch counts them so: by every operation on them, but not through ``weight.data``,
-    nor by ``torch._foreach_`` on a GPU. Nothing is kept of weights that are to be trained, for torch does not count the
-    steps of its fused optimizers.
+    A weight has changed if torch's version counter has. Changes through ``weight.data``, and by ``torch._foreach_`` on
+    a GPU, do not count. The cache stores nothing for weights that require grad, because the fused optimizers of torch
+    do not increment the counter.
     """
 
     def __init__(self) -> None:
-        self._state: tuple | None = None
+        self._state: tuple[tuple[int, int, torch.dtype], ...] | None = None
         self._tensors: list[Tensor] = []
 
     def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What two atoms alone say of one another: learned functions of their distance, for each ordered pair of species."""
+"""The two-body network: learned functions of the distance for each ordered pair of species."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,21 @@ from equiforce.nn.radial import Knots, ParameterCache, envelope
 
 
 class TwoBody(nn.Module):
-    """Several perceptrons of the radial basis and the kind of an edge, which share their hidden layers.
+    """Perceptrons of the radial basis and the kind of an edge; they share all layers but the last (arXiv 2204.05249).
 
-    The first matrix is another for each kind, an ordered pair of species: a one-hot vector of the pair, times the basis
-    (arXiv 2204.05249). With knots the perceptrons are evaluated on them, and edges read the splines.
+    The kind of an edge is its ordered pair of species. The first matrix is a different one for each kind, which equals
+    one matrix applied to the product of the basis and a one-hot vector of the kind. With knots, the perceptrons are
+    evaluated on the knots alone and each edge reads the splines.
 
     Args:
-        basis: functions of the distance over the cutoff.
-        n_basis: how many there are.
-        envelope_p: of the envelope that multiplies all results (arXiv 2003.03123, equation 8).
-        knots: of the splines, between 0 and 1; None evaluates the perceptrons on every edge.
-        n_kinds: of edges.
-        depth: hidden layers, at least one.
-        width: of the hidden layers.
-        outputs: how many numbers each perceptron gives.
+        basis: radial basis of x = r / r_c.
+        n_basis: number of basis functions.
+        envelope_p: order of the envelope that multiplies all results (arXiv 2003.03123, equation 8).
+        knots: knots of the splines, from 0 to 1; None evaluates the perceptrons on every edge.
+        n_kinds: number of kinds of edges.
+        depth: number of hidden layers, at least one.
+        width: width of the hidden layers.
+        outputs: number of outputs of each perceptron.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TwoBody(nn.Module):
     ):
         super().__init__()
         self.basis, self.knots, self.n_kinds, self.envelope_p = basis, knots, n_kinds, envelope_p
+        self.outputs = tuple(outputs)
         hidden = Irreps([(width, "0e")])
         self.first_product, self.activation = LinearPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
         self.first = nn.Parameter(torch.randn(n_kinds, self.first_product.n_weights))
@@ -53,22 +55,37 @@ class TwoBody(nn.Module):
         return [(self.first, self.first_product)]
 
     def forward(self, knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
-        """The numbers of each perceptron [edges, outputs], from knot coordinates, or from r / r_c without knots."""
+        """Compute the outputs of each perceptron.
+
+        Args:
+            knot_coordinates: knot coordinate of each edge; without knots, r / r_c [edges].
+            kinds: kind of each edge [edges].
+
+        Returns:
+            The outputs of each perceptron [edges, outputs].
+
+        Raises:
+            InputError: a kind is out of range.
+        """
         if self.knots is None:
             hidden = self._fading(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
             return [head(hidden) for head in self.heads]
-        tables = self.cache(self.tables, self.parameters())
+        knots = self.knots
+        tables = self.cache(lambda: self.tables(knots), self.parameters())
         return [lookup(values, knot_coordinates, kinds) for values in tables]
 
-    def tables(self) -> list[Float[Tensor, "kinds rows outputs"]]:
-        """The coefficients of the splines of each perceptron."""
-        with torch.autocast(self.first.device.type, enabled=False):  # a knot's rounding is a bump in the energy
-            lengths = self.knots.lengths(like=self.first)
+    def tables(self, knots: Knots) -> list[Float[Tensor, "kinds rows outputs"]]:
+        """Compute the spline coefficients of each perceptron."""
+        with torch.autocast(self.first.device.type, enabled=False):  # rounded coefficients make the energy bumpy
+            lengths = knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
             basis = self.basis(lengths).repeat(self.n_kinds, 1)
-            hidden = self._fading(lengths) * self._hidden(basis, kinds).unflatten(0, (self.n_kinds, -1))
-            hidden = self.knots.interpolation(hidden) @ hidden
-            return [head(hidden.flatten(0, 1)).unflatten(0, (self.n_kinds, -1)) for head in self.heads]
+            hidden = self._fading(lengths) * self._by_kind(self._hidden(basis, kinds))
+            hidden = knots.interpolation(hidden) @ hidden
+            return [self._by_kind(head(hidden.flatten(0, 1))) for head in self.heads]
+
+    def _by_kind(self, rows: Float[Tensor, "rows numbers"]) -> Float[Tensor, "kinds samples numbers"]:
+        return rows.reshape(self.n_kinds, -1, rows.shape[1])
 
     def _fading(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
         return envelope(x, 1.0, self.envelope_p).unsqueeze(1)

@@ -1,1 +1,1 @@
-"""Experiments on top of training: many runs, one table, and what it says."""
+"""Experiments of many trainings: learning curves and benchmarks, with a table of results and a page for each."""

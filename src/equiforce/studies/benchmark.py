@@ -1,4 +1,4 @@
-"""Training on published sets of data, to print our errors beside published ones."""
+"""The benchmark study: trains on published data sets, and prints our errors beside the published ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,25 +16,25 @@ from equiforce.studies.table import ResultTable
 from equiforce.studies.task import Drawn, Task
 
 LABELS = ("task", "model", "seed", "test", "n_test")
-VALIDATIONS = 40  # in a run, unless training.validate_every says otherwise
+VALIDATIONS = 40  # per run, unless the file sets training.validate_every
 OWN = ("training.seed", "training.max_steps", "training.max_epochs", "training.time")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
-    """What a benchmark is made of; a YAML file holds these."""
+    """The options of a benchmark, as in its YAML file."""
 
-    title: str = option("", "of the page; the file's name where it is empty")
+    title: str = option("", "title of the page; the name of the file if empty")
     note: str = option("", "what a reader has to know before comparing with published numbers")
-    published: str | None = option(None, "file of published numbers, beside this one")
+    published: str | None = option(None, "file of published numbers, in the same folder")
     models: dict[str, dict[str, Any]] = option(reason="name: {section.option: value, ...}, for all tasks", factory=dict)
     default_models: list[str] = option(
-        reason="those that are run where the command line names none; all of a task if empty", factory=list
+        reason="models that run if the command line names none; all models of a task if empty", factory=list
     )
-    budgets: dict[str, int] = option(reason="model: how many times a task's steps it is trained for", factory=dict)
+    budgets: dict[str, int] = option(reason="model: factor by which it multiplies the steps of a task", factory=dict)
     seeds: list[int] = option(reason="of weights and order of batches", factory=lambda: [0])
-    common: dict[str, Any] = option(reason="section.option: value of all tasks and models", factory=dict)
-    tasks: dict[str, dict[str, Any]] = option(reason="name: what is trained on and tested with", factory=dict)
+    common: dict[str, Any] = option(reason="section.option: value, for all tasks and models", factory=dict)
+    tasks: dict[str, dict[str, Any]] = option(reason="name: {option of a task: value, ...}", factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("tasks", "seeds"):
@@ -42,9 +42,11 @@ class BenchmarkOptions:
                 raise ValueError(f"benchmark.{name} is empty: give at least one")
         for model, times in self.budgets.items():
             if model not in self.models:
-                raise ValueError(f"benchmark.budgets has {model!r}, which is none of benchmark.models")
+                raise ValueError(f"benchmark.budgets has {model!r}, which is not in benchmark.models: correct the name")
             if times < 2:
-                raise ValueError(f"benchmark.budgets has {model}: {times}: give at least 2, or leave it out")
+                raise ValueError(
+                    f"benchmark.budgets has {model}: {times}, which is too small: give at least 2, or leave it out"
+                )
 
 
 def load_benchmark(
@@ -55,17 +57,17 @@ def load_benchmark(
     models: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> "Benchmark":
-    """The benchmark of a YAML file, the data of the chosen tasks read and shared out.
+    """Load a benchmark from a YAML file, read the data of the chosen tasks, and draw their training structures.
 
     Args:
-        file: with the options of :class:`BenchmarkOptions`.
-        data: the folder that file names in it start from.
-        tasks: run only these; all if None.
-        models: run these instead of the file's default ones.
-        seeds: run these instead of the file's.
+        file: a YAML file with the options of :class:`BenchmarkOptions`.
+        data: the folder to which file names in it are relative.
+        tasks: run only these; None runs all.
+        models: run these instead of the default models of the file.
+        seeds: run these instead of the seeds of the file.
 
     Raises:
-        InputError: a wrong option, name or file, in a sentence.
+        InputError: an option, a name or a file is wrong.
     """
     options = read_options(BenchmarkOptions, load_yaml(file), "benchmark", str(file))
     options = options if options.title else replace(options, title=file.stem)
@@ -98,7 +100,7 @@ def _chosen(names: Sequence[str] | None, known: Mapping[str, Any], what: str) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is run of a benchmark."""
+    """The tasks, models and seeds of a benchmark that are run."""
 
     tasks: tuple[str, ...]
     models: tuple[str, ...]
@@ -106,11 +108,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds {list(self.seeds)} will not do: give different numbers of at least 0")
+            raise InputError(f"the seeds {list(self.seeds)} are not valid: give different numbers of at least 0")
 
 
 class Benchmark:
-    """The runs of a benchmark, one for each task, model and seed; and what came of them."""
+    """The runs of a benchmark, one for each task, model and seed, and the comparison of their results."""
 
     labels = LABELS
 
@@ -125,16 +127,16 @@ class Benchmark:
                 self.drawn[name] = Drawn.of(tasks[name], data, reading)
             except InputError as error:
                 raise InputError(f"task {name}: {error}") from None
-        self._runs = self._made()
+        self._runs = self._make_runs()
 
-    def runs(self, rows: Sequence[Row]) -> list[Run]:  # noqa: ARG002 (none waits for another)
-        """See :class:`equiforce.studies.work.Study`; every task once before a second seed."""
+    def runs(self, rows: Sequence[Row]) -> list[Run]:  # noqa: ARG002 (no run depends on another)
+        """See :class:`equiforce.studies.work.Study`; all tasks run with the first seed before the second seed."""
         return self._runs
 
     def count(self) -> int:
         return len(self._runs)
 
-    def _made(self) -> list[Run]:
+    def _make_runs(self) -> list[Run]:
         cells = [
             (task, model, seed)
             for seed in self.selection.seeds
@@ -142,20 +144,22 @@ class Benchmark:
             for model in self.models(task)
             if model in self.selection.models
         ]
-        runs, hashes = [], {}
+        runs: list[Run] = []
+        hashes: dict[str, tuple[str, str, int]] = {}
         for cell in cells:
             run = self.run(*cell)
             if (twin := hashes.setdefault(run.hash, cell)) != cell:
-                raise InputError(f"{' '.join(map(str, twin))} and {' '.join(map(str, cell))} are one run: drop one")
+                first, second = (" ".join(map(str, one)) for one in (twin, cell))
+                raise InputError(f"{first} and {second} are the same run: remove one")
             runs.append(run)
         return runs
 
     def models(self, task: str) -> list[str]:
-        """The names of a task's models."""
+        """The names of the models of a task."""
         return list(dict.fromkeys([*self.options.models, *self.tasks[task].models]))
 
     def run(self, task: str, model: str, seed: int) -> Run:
-        """One run; its task must have been chosen."""
+        """Return one run of a chosen task."""
         drawn = self.drawn[task]
         (first, files), *others = drawn.tests.items()
         return Run(
@@ -169,14 +173,14 @@ class Benchmark:
         )
 
     def settings(self, task: str, model: str, seed: int) -> dict[str, Any]:
-        """The options of a run.
+        """Return the options of a run.
 
         Raises:
-            InputError: one of them is not for the file to set.
+            InputError: the file sets an option that the benchmark itself sets.
         """
         given, steps = self._given(task, model), self._steps(task, model)
         if taken := [name for name in given if name in OWN or name.startswith("split.")]:
-            raise InputError(f"task {task}, model {model}: {taken[0]} is what the benchmark itself sets: leave it out")
+            raise InputError(f"task {task}, model {model}: the benchmark itself sets {taken[0]}: leave it out")
         own = {"training.seed": seed, "training.max_steps": steps}
         return own | {"training.validate_every": max(1, steps // VALIDATIONS)} | given
 
@@ -185,8 +189,8 @@ class Benchmark:
         given = self.options.common | described.options
         return given if model is None else given | self.options.models.get(model, {}) | described.models.get(model, {})
 
-    def words(self) -> str:
-        """What is going to be run."""
+    def summary(self) -> str:
+        """Describe the data and the runs, for the terminal."""
         lines = [f"{self.options.title}: {self.count()} runs"]
         for name, drawn in self.drawn.items():
             copies = f", {drawn.n_copies} copies left out" if drawn.n_copies else ""
@@ -208,7 +212,7 @@ class Benchmark:
         return self.tasks[task].steps * self.options.budgets.get(model, 1)
 
     def comparison(self, rows: Sequence[Row]) -> Comparison:
-        """Of those rows that were measured with the settings that the file has now, the latest of each."""
+        """Compare the latest row of each run and test set, leaving out rows measured with other settings."""
         expected: dict[tuple[str, str, int], str] = {}
         found: dict[tuple, Row] = {}
         for row in sorted(rows, key=lambda row: row["date"]):
@@ -225,22 +229,22 @@ class Benchmark:
         return Comparison(self.tasks, self.library, ranked)
 
     def tables(self, rows: Sequence[Row]) -> list[Table]:
-        """For the terminal: the chosen tasks, ours beside what is published, and an overview."""
+        """Tables for the terminal: our errors and the published ones for each chosen task, and an overview."""
         compared = self.comparison(rows)
         tasks = [task for task in self.selection.tasks if compared.models(task)]
         return [compared.sheet(task).rich() for task in tasks] + [compared.overview().rich()]
 
 
 def write_benchmark(benchmark: Benchmark, rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Writes the page of a benchmark, and says where it is.
+    """Write the page of a benchmark, and return its path.
 
     Args:
-        benchmark: which may have been a part of its file's tasks, models and seeds.
-        rows: what was measured; what ``results.csv`` in the folder has beside them is on the page too.
-        folder: of the results.
+        benchmark: the benchmark; it may run only a part of the tasks, models and seeds of its file.
+        rows: the rows of its runs; the page also shows the other rows of ``results.csv`` in the folder.
+        folder: the folder of the results.
 
     Raises:
-        InputError: ``results.csv`` is of another study.
+        InputError: ``results.csv`` belongs to another study.
     """
     known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, LABELS).rows(), *rows]}
     options, path = benchmark.options, folder / "README.md"

@@ -1,4 +1,4 @@
-"""Our errors beside published ones: what was printed, tables for the terminal, and a page."""
+"""Compares our errors with published ones, in tables for the terminal and on a page."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,35 +13,36 @@ from rich.text import Text
 from equiforce.config import load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.studies.runs import DIVERGED, DONE, Row
-from equiforce.studies.task import Measure, Task
+from equiforce.quantities import FORCES, QUANTITIES, in_words
+from equiforce.studies.runs import DIVERGED, DONE, Row, validation_column
+from equiforce.studies.task import PrintedError, Task
 
-REFERENCE = "NequIP"  # the method that ours are compared with
-VALIDATED = "validation_forces_mae_meV_per_A"  # unlike the loss, the same for all models of a task
+REFERENCE = "NequIP"  # the published method with which our models are compared
+VALIDATED = validation_column(FORCES)  # the loss would not do, because its weights may differ between models
 BOLD = "**"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A number of the literature."""
+    """A published number."""
 
     task: str = option(reason="name of the task in the benchmark's file")
     test: str = option(reason="name of the test set in that task")
-    quantity: str = option(reason="energy, forces or stress")
+    quantity: str = option(reason=in_words(quantity.name for quantity in QUANTITIES))
     metric: str = option(reason="MAE or RMSE")
-    unit: str = option(reason="of value and spread")
-    method: str = option(reason="the model; NequIP is what ours are compared with")
-    value: float = option(reason="as it is printed", gt=0)
-    spread: float | None = option(None, "over seeds, as it is printed", ge=0)
+    unit: str = option(reason="unit of value and spread")
+    method: str = option(reason="name of the model; ours are compared with NequIP")
+    value: float = option(reason="the number as printed", gt=0)
+    spread: float | None = option(None, "spread over seeds as printed", ge=0)
     source: str = option(reason="name of the paper in sources")
-    note: str = option("", "what is unlike the other numbers beside it")
+    note: str = option("", "how it differs from the other numbers of its task")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Literature:
-    """What was printed of the tasks, and where."""
+    """The published numbers of a file, and their sources."""
 
-    sources: dict[str, str] = option(reason="name: the paper, and where it was read", factory=dict)
+    sources: dict[str, str] = option(reason="name: the paper, and the copy that was read", factory=dict)
     numbers: list[dict[str, Any]] = option(reason="one entry for each number", factory=list)
 
 
@@ -52,26 +53,30 @@ class Library(NamedTuple):
     numbers: tuple[Published, ...]
 
     def of(self, task: str, test: str, quantity: str, method: str = REFERENCE) -> Published | None:
-        """The number of a method, if there is one."""
+        """Return the number of a method, or None."""
         key = (task, test, quantity, method)
         return next((n for n in self.numbers if (n.task, n.test, n.quantity, n.method) == key), None)
 
 
 def load_published(file: Path, tasks: Mapping[str, Task]) -> Library:
-    """The numbers of a YAML file.
+    """Load published numbers from a YAML file.
+
+    Args:
+        file: a YAML file with the fields of :class:`Literature`.
+        tasks: the tasks of the benchmark by name.
 
     Raises:
-        InputError: one belongs to no task, test set or source, is of another metric or unit than its task prints, or
-            is there twice.
+        InputError: a number names no known task, test set or source, has another metric or unit than its task prints,
+            or occurs twice.
     """
     values = read_options(Literature, load_yaml(file), "published", str(file))
     numbers: dict[tuple[str, ...], Published] = {}
-    for place, entry in enumerate(values.numbers, 1):
-        origin = f"{file}, number {place}"
+    for count, entry in enumerate(values.numbers, 1):
+        origin = f"{file}, number {count}"
         number = read_options(Published, entry, "published", origin)
         _check(number, tasks, values.sources, origin)
         if numbers.setdefault(key := (number.task, number.test, number.quantity, number.method), number) is not number:
-            raise InputError(f"{origin}: {', '.join(key)} is there already: leave one of them out")
+            raise InputError(f"{origin}: there is another number for {', '.join(key)}: remove one of them")
     return Library(values.sources, tuple(numbers.values()))
 
 
@@ -89,16 +94,16 @@ def _check(number: Published, tasks: Mapping[str, Task], sources: Mapping[str, s
     measure = measures[number.quantity]
     if (number.metric, number.unit) != (measure.metric, measure.unit):
         raise InputError(
-            f"{origin}: the {number.quantity} of {number.task} is printed as {measure}, and not as {number.metric}, "
-            f"{number.unit}: correct one of them"
+            f"{origin}: the task {number.task} prints the {number.quantity} as {measure}, not as {number.metric}, "
+            f"{number.unit}: correct the task or the number"
         )
 
 
 class Value(NamedTuple):
-    """An error of one of our models, over its seeds."""
+    """An error of one of our models, averaged over seeds."""
 
     mean: float
-    spread: float | None  # standard deviation; None with one seed
+    spread: float | None  # standard deviation; None for one seed
     n_seeds: int
 
     def __str__(self) -> str:
@@ -107,14 +112,14 @@ class Value(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table of texts, the bold ones between asterisks."""
+    """A table of texts, of which bold ones stand between asterisks."""
 
     title: str
     headings: Sequence[str]
     lines: Sequence[Sequence[str]]
 
     def rich(self) -> Table:
-        """For the terminal."""
+        """The table for the terminal."""
         table = Table(title=self.title)
         for number, heading in enumerate(self.headings):
             table.add_column(heading, justify="right" if number else "left")
@@ -123,13 +128,13 @@ class Sheet(NamedTuple):
         return table
 
     def markdown(self) -> str:
-        """For a page."""
+        """The table for a page."""
         lines = [self.headings, ["---"] * len(self.headings), *self.lines]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 class Gap(NamedTuple):
-    """How one of our errors stands to the published one."""
+    """One of our errors and the published one."""
 
     task: str
     test: str
@@ -144,12 +149,13 @@ class Gap(NamedTuple):
 
 
 class Comparison:
-    """The errors of some rows beside those of the literature.
+    """Compares the errors of some rows with published errors.
 
     Args:
-        tasks: by name.
-        library: published numbers of them.
-        rows: of the table of results, one for each task, model, seed and test set; a run that diverged has one.
+        tasks: the tasks by name.
+        library: published numbers of these tasks.
+        rows: rows of the table of results, one for each task, model, seed and test set; a run that diverged has one
+            row.
     """
 
     def __init__(self, tasks: Mapping[str, Task], library: Library, rows: Sequence[Row]):
@@ -158,11 +164,11 @@ class Comparison:
         self.diverged = [row for row in rows if row["state"] == DIVERGED]
 
     def models(self, task: str | None = None) -> list[str]:
-        """The models that have been run, of one task or of all, in the order of the rows."""
+        """Return the models that have been run, for one task or for all, in the order of the rows."""
         return list(dict.fromkeys(str(row["model"]) for row in self.rows if task in (None, row["task"])))
 
     def ours(self, task: str, model: str, test: str, quantity: str) -> Value | None:
-        """The error of a model, None where it was not measured."""
+        """Return the error of a model in the printed unit, or None if it was not measured."""
         measure = self.tasks[task].measures[quantity]
         found = [row[measure.column] for row in self._rows(task, model, test) if row[measure.column] not in (None, "")]
         values = [measure.factor * value for value in found]
@@ -174,8 +180,8 @@ class Comparison:
         own = [row for row in self.rows if (row["task"], str(row["model"])) == (task, model)]
         return own if test is None else [row for row in own if str(row["test"]) == test]
 
-    def columns(self, task: str) -> list[tuple[str, str, Measure]]:
-        """Test set, quantity and measure of each error that is known of a task, ours or published."""
+    def columns(self, task: str) -> list[tuple[str, str, PrintedError]]:
+        """Return test set, quantity and measure of each error of a task that we or others have measured."""
         measures = self.tasks[task].measures
         return [
             (test, quantity, measure)
@@ -186,7 +192,7 @@ class Comparison:
         ]
 
     def cell(self, task: str, model: str, test: str, quantity: str) -> str:
-        """Our error, and its ratio to the published one in brackets; bold where it is not above that."""
+        """Write our error and in brackets its ratio to the published one, in bold if it is not larger."""
         ours, reference = self.ours(task, model, test, quantity), self.library.of(task, test, quantity)
         if ours is None:
             return "–"
@@ -196,7 +202,7 @@ class Comparison:
         return f"{BOLD}{text}{BOLD}" if ours.mean <= reference.value else text
 
     def overview(self) -> Sheet:
-        """Every error of every task that NequIP's is known of, one line each."""
+        """Return a table with one line for each error for which NequIP has a published number."""
         models = self.models()
         lines = []
         for task, described in self.tasks.items():
@@ -205,10 +211,10 @@ class Comparison:
                     name = f"{described.title or task}, {test}: {quantity}, {measure}"
                     known = f"{_printed(reference)}{f' ({reference.note})' if reference.note else ''}"
                     lines.append([name, known, *(self.cell(task, m, test, quantity) for m in models)])
-        return Sheet(f"in brackets: over {REFERENCE}'s", ["error", f"{REFERENCE}, published", *models], lines)
+        return Sheet(f"in brackets: ratio to {REFERENCE}", ["error", f"{REFERENCE}, published", *models], lines)
 
     def sheet(self, task: str) -> Sheet:
-        """Ours and the published errors of a task; below one another."""
+        """Return a table of a task, with our errors above the published ones."""
         described, columns, lines = self.tasks[task], self.columns(task), []
         for model in self.models(task):
             rows = self._rows(task, model)
@@ -226,7 +232,7 @@ class Comparison:
         return Sheet(described.title or task, ["", *headings, *budget], lines)
 
     def gaps(self) -> list[Gap]:
-        """Where ours stand to NequIP's: of each task the model whose validation errors of forces are lowest."""
+        """Return our errors and NequIP's, for the model of each task with the lowest validation error of forces."""
         found = []
         for task, described in self.tasks.items():
             if (model := self._validated(task)) is None:
@@ -240,13 +246,13 @@ class Comparison:
         return found
 
     def _validated(self, task: str) -> str | None:
-        """The model to judge a task by; not by its test errors, or luck would choose."""
+        """Return the model with the lowest validation error of forces; the lowest test error may be luck."""
         errors = {model: [row[VALIDATED] for row in self._rows(task, model)] for model in self.models(task)}
         known = {model: fmean(values) for model, values in errors.items() if None not in values}
         return min(known, key=known.__getitem__, default=None)
 
     def missing(self) -> list[str]:
-        """A sentence for each error that is above the published one, the largest factor first."""
+        """Write a line for each error that is larger than the published one, the largest ratio first."""
         lines = []
         for gap in sorted(self.gaps(), key=lambda gap: -gap.ratio):
             if gap.ratio > 1:
@@ -261,22 +267,24 @@ class Comparison:
         return lines
 
     def page(self, title: str, note: str) -> str:
-        """The whole as Markdown; ``note`` is what a reader has to know of all tasks."""
+        """Write the page as Markdown; ``note`` is what a reader has to know about all tasks."""
         done = [task for task in self.tasks if self.models(task)]
         gaps, missing = self.gaps(), self.missing()
         waiting = [self.tasks[task].title or task for task in self.tasks if task not in done]
         alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.library.numbers)]
         parts = [
             f"# {title}",
-            "Written by `equiforce study benchmark`; the rows are in `results.csv`. Ours are means over seeds ± their "
-            f"standard deviation, and in brackets over the published number of {REFERENCE}; bold where not above it. "
-            "All seeds of a task train on the same frames, drawn once, and differ in weights and order. Steps, and not "
-            "time, end a run; the time is what training took, on so many threads of the machine named below the table.",
+            "Written by `equiforce study benchmark`; the rows are in `results.csv`. Our errors are means over seeds ± "
+            f"standard deviation. Brackets hold the ratio to the published number of {REFERENCE}; bold errors are not "
+            "larger than that number. All seeds of a task train on the same frames, and differ in the initial weights "
+            "and the order of batches. A run ends after a number of steps; the tables give the training time and the "
+            "number of threads, and the machine is named below each table.",
             *filter(None, [note]),
             self.overview().markdown(),
             "## What is missing",
-            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not above {REFERENCE}'s published ones, those of "
-            f"each task's model whose validation errors of forces are lowest{'. The others:' if missing else '.'}",
+            "For each task, the model with the lowest validation error of forces is compared: "
+            f"{len(gaps) - len(missing)} of {len(gaps)} errors are not larger than those published for {REFERENCE}."
+            f"{' The others:' if missing else ''}",
             *filter(None, ["\n".join(f"- {line}" for line in missing)]),
         ]
         if self.diverged:
@@ -285,7 +293,7 @@ class Comparison:
         if waiting:
             parts.append(f"Not run yet: {'; '.join(waiting)}.")
         if alone:
-            parts.append(f"Nothing published was found to compare with: {'; '.join(alone)}.")
+            parts.append(f"No published numbers were found for: {'; '.join(alone)}.")
         for task in done:
             parts += self._section(task)
         parts += ["## Sources", "\n".join(f"- {name}: {text}" for name, text in self.library.sources.items())]

@@ -1,4 +1,4 @@
-"""Errors against the number of training structures: models, sizes and seeds, on nested subsets of one pool."""
+"""The learning curve study: errors of models against the number of training structures, on nested subsets of a pool."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,38 +16,44 @@ from equiforce.options import option
 from equiforce.studies.runs import DONE, Row, Run
 
 LABELS = ("model", "size", "seed", "learning_rate", "budget")
-VALIDATIONS = 40  # in a run, unless training.validate_every says otherwise
+VALIDATIONS = 40  # per run, unless the file sets training.validate_every
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurveOptions:
-    """What a learning curve is drawn of; a YAML file holds these."""
+    """The options of a learning curve, as in its YAML file."""
 
-    title: str = option("", "of plots and page; the file's name where it is empty")
-    pool: list[str] = option(reason="files that training structures are drawn from, in the data folder", factory=list)
-    test: list[str] = option(reason="files of the one test set", factory=list)
+    title: str = option("", "title of plots and page; the name of the file if empty")
+    pool: list[str] = option(reason="files in the data folder from which training structures are drawn", factory=list)
+    test: list[str] = option(reason="files of the test set", factory=list)
     validation: int = option(
-        50, "structures of the pool that choose weights and learning rates; the same for all", ge=1
+        50, "number of structures of the pool, the same for all runs, that choose weights and learning rates", ge=1
     )
-    sizes: list[int] = option(reason="numbers of training structures, each subset within the next", factory=list)
+    sizes: list[int] = option(
+        reason="numbers of training structures; a subset contains all smaller ones of its seed", factory=list
+    )
     seeds: list[int] = option(
-        reason="of weights, order and subset; three at least for an interval", factory=lambda: [0, 1, 2]
+        reason="of weights, order and subset; an interval needs at least three", factory=lambda: [0, 1, 2]
     )
     models: dict[str, dict[str, Any]] = option(
-        reason="name: {section.option: value, ...}, one curve each", factory=dict
+        reason="name: {section.option: value, ...}, with a curve for each", factory=dict
     )
-    common: dict[str, Any] = option(reason="section.option: value of all models", factory=dict)
+    common: dict[str, Any] = option(reason="section.option: value, for all models", factory=dict)
     steps: int | list[int] | None = option(None, "gradient steps of a run: one number, or one for each size")
-    epochs: int | list[int] | None = option(None, "passes over the subset instead of steps; one number or several")
+    epochs: int | list[int] | None = option(
+        None, "passes over the subset instead of steps: one number, or one for each size"
+    )
     learning_rates: list[float] = option(
-        reason="tried with the first seed; the one of the lowest validation loss is taken", factory=lambda: [0.02]
+        reason="rates that are tried with the first seed; the lowest validation loss decides", factory=lambda: [0.02]
     )
     scan_sizes: list[int] = option(
-        reason="sizes at which they are tried; others take the nearest; all if empty", factory=list
+        reason="sizes at which rates are tried, all if empty; other sizes take the rate of the nearest", factory=list
     )
-    doubled: bool = option(True, "a run of twice the budget at the largest size, to see what more training would bring")
+    doubled: bool = option(
+        True, "adds a run with twice the budget at the largest size, to see what more training gains"
+    )
     compare: list[tuple[str, str]] = option(
-        reason="pairs of models whose exponents are compared; neighbours in the list of models if empty", factory=list
+        reason="pairs of models that are compared; if empty, each model with the next one in the list", factory=list
     )
 
     def __post_init__(self) -> None:
@@ -59,25 +65,25 @@ class LearningCurveOptions:
             raise ValueError(f"study.sizes={self.sizes}: list them from the smallest to the largest, each once")
         for name in ("seeds", "learning_rates"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"study.{name}={getattr(self, name)} lists one of them twice")
+                raise ValueError(f"study.{name}={getattr(self, name)} lists a value twice: remove one")
         if wrong := [size for size in self.scan_sizes if size not in self.sizes]:
-            raise ValueError(f"study.scan_sizes has {wrong[0]}, which is not in study.sizes={self.sizes}")
+            raise ValueError(f"study.scan_sizes has {wrong[0]}, which is not in study.sizes={self.sizes}: remove it")
         if self.scan_sizes and len(self.learning_rates) == 1:
+            raise ValueError("study.scan_sizes has no effect with one learning rate: leave it out, or list more rates")
+        if unknown := [name for pair in self.compare for name in pair if name not in self.models]:
             raise ValueError(
-                "study.scan_sizes changes nothing with one learning rate: leave it out, or list more rates"
+                f"study.compare has {unknown[0]!r}, which is not in study.models: choose from {', '.join(self.models)}"
             )
-        if wrong := [name for pair in self.compare for name in pair if name not in self.models]:
-            raise ValueError(f"study.compare has {wrong[0]!r}, which is none of study.models: {', '.join(self.models)}")
 
     def _check_budget(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("study.steps and study.epochs: give the budget of a run by one of them")
-        name, budget = ("steps", self.steps) if self.epochs is None else ("epochs", self.epochs)
+            raise ValueError("the budget of a run needs either study.steps or study.epochs: give one of them")
+        name, budget = self._limit()
         budgets = budget if isinstance(budget, list) else [budget] * len(self.sizes)
         if len(budgets) != len(self.sizes) or min(budgets) < 1:
             raise ValueError(
-                f"study.{name}={budget} will not do for {len(self.sizes)} sizes: give a number of at least 1 for each, "
-                "or a single one"
+                f"study.{name}={budget} does not fit {len(self.sizes)} sizes: give one number of at least 1, or one "
+                "for each size"
             )
 
     @property
@@ -87,21 +93,28 @@ class LearningCurveOptions:
         return self.compare or list(pairwise(names))
 
     def budget(self, size: int, times: int = 1) -> dict[str, int]:
-        """The limit of a run as an option of training."""
-        name, budget = ("max_steps", self.steps) if self.epochs is None else ("max_epochs", self.epochs)
-        return {f"training.{name}": times * (budget[self.sizes.index(size)] if isinstance(budget, list) else budget)}
+        """The budget of a run at a size, times a factor, as a training option."""
+        name, budget = self._limit()
+        n = budget[self.sizes.index(size)] if isinstance(budget, list) else budget
+        return {f"training.max_{name}": times * n}
+
+    def _limit(self) -> tuple[str, int | list[int]]:
+        if self.steps is not None:
+            return "steps", self.steps
+        assert self.epochs is not None
+        return "epochs", self.epochs
 
 
 def load_learning_curve(file: Path, data: Path, **changes: Any) -> "LearningCurve":
-    """The learning curve of a YAML file, its data read and shared out.
+    """Load a learning curve from a YAML file, read its data, and draw the validation set from the pool.
 
     Args:
-        file: with the options of :class:`LearningCurveOptions`.
-        data: the folder that file names in it start from.
-        changes: options in place of the file's.
+        file: a YAML file with the options of :class:`LearningCurveOptions`.
+        data: the folder to which file names in it are relative.
+        changes: options that replace those of the file.
 
     Raises:
-        InputError: a wrong option, file or size, in a sentence.
+        InputError: an option, a file or a size is wrong.
     """
     options = read_options(LearningCurveOptions, load_yaml(file) | changes, "study", str(file))
     options = options if options.title else replace(options, title=file.stem)
@@ -110,19 +123,19 @@ def load_learning_curve(file: Path, data: Path, **changes: Any) -> "LearningCurv
 
 @dataclass(frozen=True, kw_only=True)
 class Subsets:
-    """Which frames of the pool validate, and which may train."""
+    """The frames of the pool for validation and for training, and the test set."""
 
     pool: tuple[str, ...]
     test: tuple[str, ...]
     validation: tuple[int, ...]
-    candidates: tuple[int, ...]
+    candidates: tuple[int, ...]  # frames for training
     data: str  # fingerprint
     n_test: int
-    n_copies: int  # frames of the pool that are left out as copies
+    n_copies: int  # number of frames of the pool that are left out because they are copies
 
     @classmethod
     def of(cls, options: LearningCurveOptions, folder: Path) -> "Subsets":
-        """Reads pool and test set; copies of one another and of test structures are not trained on."""
+        """Read the pool and the test set, and leave out frames that are copies of others or of test structures."""
         reading = configured({}, {k: v for k, v in options.common.items() if k.startswith("data.")}).data
         pool, test = (tuple(str(folder / f) for f in files) for files in (options.pool, options.test))
         structures, test_structures = read(pool, reading), read(test, reading)
@@ -145,13 +158,13 @@ class Subsets:
         )
 
     def training(self, size: int, seed: int) -> list[int]:
-        """The subset of a seed: its first ``size`` frames, so that subsets of one seed are nested."""
+        """Return the first ``size`` frames in the order of a seed, so that the subsets of one seed are nested."""
         order = np.random.default_rng([1, seed]).permutation(self.candidates)
         return sorted(order[:size].tolist())
 
 
 class LearningCurve:
-    """The runs of a learning curve. Learning rates are tried first, and taken by the validation loss."""
+    """The runs of a learning curve; the best learning rates are found first, by the validation loss."""
 
     labels = LABELS
 
@@ -166,10 +179,10 @@ class LearningCurve:
             except InputError as error:
                 raise InputError(f"study.models, {model}: {error}") from None
             if twin != model:
-                raise InputError(f"study.models has one model under two names, {twin} and {model}: leave one out")
+                raise InputError(f"study.models has the same model under two names, {twin} and {model}: remove one")
 
     def only(self, models: Sequence[str]) -> "LearningCurve":
-        """The same study with some of its models.
+        """Return the same study with only some of its models.
 
         Raises:
             InputError: there is no such model.
@@ -179,8 +192,8 @@ class LearningCurve:
         chosen = {name: options for name, options in self.options.models.items() if name in models}
         return LearningCurve(replace(self.options, models=chosen, compare=[]), self.subsets, self.name)
 
-    def words(self) -> str:
-        """What the study is made of."""
+    def summary(self) -> str:
+        """Describe the data and the runs, for the terminal."""
         o, s = self.options, self.subsets
         copies = f", without {s.n_copies} copies of others" if s.n_copies else ""
         return (
@@ -191,7 +204,7 @@ class LearningCurve:
         )
 
     def run(self, model: str, size: int, seed: int, rate: float, budget: int = 1) -> Run:
-        """One run; ``budget`` is a multiple of the usual one."""
+        """Return one run; ``budget`` is a multiple of the usual budget."""
         key = (model, size, seed, rate, budget)
         if key not in self._made:
             self._made[key] = self._make(*key)
@@ -202,7 +215,7 @@ class LearningCurve:
         given = self.options.common | self.options.models[model]
         own = {"optimizer.learning_rate": rate, "training.seed": seed} | limit
         if taken := [name for name in given if name in own or name.startswith("split.")]:
-            raise InputError(f"study.models, {model}: {taken[0]} is what the study itself sets: leave it out")
+            raise InputError(f"study.models, {model}: the study itself sets {taken[0]}: leave it out")
         if "training.max_steps" in limit:
             own["training.validate_every"] = max(1, limit["training.max_steps"] // VALIDATIONS)
         options = own | given
@@ -216,7 +229,7 @@ class LearningCurve:
         )
 
     def runs(self, rows: Sequence[Row]) -> list[Run]:
-        """See :class:`equiforce.studies.work.Study`; a curve's runs wait for their model's learning rate."""
+        """See :class:`equiforce.studies.work.Study`; most runs need the learning rate of their model first."""
         o, known = self.options, {row["hash"]: row for row in rows}
         scan = [
             self.run(model, size, o.seeds[0], rate)
@@ -243,9 +256,13 @@ class LearningCurve:
         return self.options.scan_sizes or self.options.sizes
 
     def rate(self, model: str, size: int, known: Mapping[str, Row]) -> float | None:
-        """The learning rate of a cell: that of the lowest validation loss at the nearest size where rates were tried.
+        """Return the learning rate with the lowest validation loss at the nearest size where rates are tried.
 
-        None while some are not tried yet.
+        Returns:
+            The rate, or None if some runs of this comparison are missing.
+
+        Raises:
+            InputError: the model diverged with all rates.
         """
         o = self.options
         if len(o.learning_rates) == 1:
@@ -254,15 +271,13 @@ class LearningCurve:
         tried = {rate: known.get(self.run(model, nearest, o.seeds[0], rate).hash) for rate in o.learning_rates}
         if any(row is None for row in tried.values()):
             return None
-        sound = {rate: row["validation_loss"] for rate, row in tried.items() if row["state"] == DONE}
-        if not sound:
-            raise InputError(
-                f"{model} diverged with every one of study.learning_rates={o.learning_rates}: try lower ones"
-            )
-        return min(sound, key=sound.__getitem__)
+        losses = {rate: row["validation_loss"] for rate, row in tried.items() if row and row["state"] == DONE}
+        if not losses:
+            raise InputError(f"{model} diverged with all study.learning_rates={o.learning_rates}: try lower ones")
+        return min(losses, key=losses.__getitem__)
 
     def curve(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows that curves are made of: one for each model, size and seed, of the usual budget."""
+        """Return the rows of finished runs with the usual budget: at most one for each model, size and seed."""
         known = {row["hash"]: row for row in rows}
         cells = (
             (m, size, seed) for m in self.options.models for size in self.options.sizes for seed in self.options.seeds

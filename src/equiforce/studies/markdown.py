@@ -1,4 +1,4 @@
-"""Words and tables of the pages that studies write."""
+"""Formats numbers, lists and tables for the pages of studies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,37 +8,37 @@ from equiforce.studies.power_law import number
 
 
 def listed(items: Iterable[object], separator: str = ", ") -> str:
-    """One after another."""
+    """Join items into a list."""
     return separator.join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
 
 
 def counted(n: int, word: str) -> str:
-    """As in ``1 run``, ``2 runs``."""
+    """Write a number and a noun, as in ``1 run`` and ``2 runs``."""
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def assigned(options: Mapping[str, object]) -> str:
-    """Options and their values."""
+    """Write options and their values as code."""
     return ", ".join(f"`{name}={value}`" for name, value in options.items())
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is the header."""
+    """Write a Markdown table; the first row is the header."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     head, *body = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, f"|{'---|' * len(rows[0])}", *body])
 
 
-def first_place(value: float) -> int:
-    """Of the first digit: 2 of hundreds, -1 of tenths."""
+def exponent_of_ten(value: float) -> int:
+    """Return the power of ten of the first digit: 2 for hundreds, -1 for tenths."""
     return int(np.floor(np.log10(value)))
 
 
 def short(value: float) -> str:
-    """Three digits."""
+    """Write a number with three digits."""
     return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:,.0f}"
 
 
 def percent(share: float) -> str:
-    """A change with its sign."""
+    """Write a relative change in percent, with its sign."""
     return f"{number(100 * share, 0)} %" if share < 0 else f"+{100 * share:.0f} %"

@@ -1,4 +1,4 @@
-"""The page of a learning curve: what was done and what came out, in words, tables and figures made of its rows."""
+"""Writes the page of a learning curve from its rows: method and results in sentences, tables and figures."""
 
 import csv
 from collections import Counter
@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from equiforce.quantities import Quantity, by_rank
 from equiforce.report import ModelCurve, learning_curve_plot
 from equiforce.studies.learning_curve import LearningCurve
-from equiforce.studies.markdown import assigned, counted, first_place, listed, markdown_table, percent, short
+from equiforce.studies.markdown import assigned, counted, exponent_of_ten, listed, markdown_table, percent, short
 from equiforce.studies.power_law import (
     SIGNIFICANT,
     Comparison,
@@ -25,53 +26,50 @@ from equiforce.studies.power_law import (
     holm,
     number,
 )
-from equiforce.studies.runs import DIVERGED, DONE, Row
+from equiforce.studies.runs import DIVERGED, DONE, Row, column_of_test
 
-MUCH = 0.05  # of an error; if twice the budget lowers it by more, training was not done
-NOTHING = "–"
+LARGE_GAIN = 0.05  # relative; if twice the budget lowers an error by more, training had not converged
+EMPTY = "–"
 
 
-class Quantity(NamedTuple):
-    """What a section of the page and a figure show."""
+class Section(NamedTuple):
+    """A section of the page with its figure, for the errors of one quantity."""
 
     column: str  # of the table
     name: str
     unit: str
     axis: str
 
-
-FORCES = Quantity("test_forces_mae_meV_per_A", "forces", "meV/Å", "MAE of force components (meV/Å)")
-ENERGY = Quantity("test_energy_mae_meV_per_atom", "energy", "meV/atom", "MAE of the energy (meV/atom)")
-FITTED = (
-    FORCES.column,
-    "test_forces_rmse_meV_per_A",
-    ENERGY.column,
-    "test_energy_rmse_meV_per_atom",
-    "test_stress_mae_meV_per_A3",
-    "test_stress_rmse_meV_per_A3",
-)
+    @classmethod
+    def all(cls) -> list["Section"]:
+        """Return a section for each quantity with a headline."""
+        return [
+            cls(column_of_test(q, "mae"), q.name, q.logged.unit, f"{q.headline.error} ({q.logged.unit})")
+            for q in by_rank()
+            if q.headline
+        ]
 
 
 def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Writes ``README.md``, ``fits.csv`` and the figures of forces and energy that there are numbers for.
+    """Write ``README.md``, ``fits.csv``, and a figure for each quantity that has results.
 
     Args:
         curve: the study, finished or not.
         rows: all of its rows, as :func:`equiforce.studies.work.results` returns them.
-        folder: of the study; made if need be.
+        folder: the folder of the study, which is created if it is missing.
 
     Returns:
-        the files.
+        The paths of the files.
 
     Raises:
-        InputError: an error is no positive number, or a model diverged with every learning rate.
+        InputError: an error is not a positive number, or a model diverged with all learning rates.
     """
     folder.mkdir(parents=True, exist_ok=True)
     page = _Page(curve, rows)
     files = [folder / "README.md", folder / "fits.csv"]
-    for quantity in page.shown:
-        paths = [folder / f"{quantity.name}{suffix}" for suffix in (".png", ".svg")]
-        page.plot(quantity, paths)
+    for section in page.shown:
+        paths = [folder / f"{section.name}{suffix}" for suffix in (".png", ".svg")]
+        page.plot(section, paths)
         files += paths
     files[0].write_text(page.text(), encoding="utf-8")
     page.write_fits(files[1])
@@ -79,7 +77,7 @@ def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[
 
 
 class _Page:
-    """The numbers of a page; its methods are its parts."""
+    """The page of a study; each method writes a part of it."""
 
     def __init__(self, curve: LearningCurve, rows: Sequence[Row]):
         self.curve, self.options, self.rows = curve, curve.options, list(rows)
@@ -87,44 +85,50 @@ class _Page:
         self.models = list(self.options.models)
         several = len(self.options.learning_rates) > 1
         self.scanned = sorted(self.options.scan_sizes or self.options.sizes) if several else []
-        self.errors = {(column, model): self._errors(column, model) for column in FITTED for model in self.models}
+        self.errors = {
+            (column_of_test(quantity, metric), model): self._errors(quantity, metric, model)
+            for quantity in by_rank()
+            for metric in ("mae", "rmse")
+            for model in self.models
+        }
         self.laws: dict[tuple[str, str], PowerLaw | None] = {key: fit(errors) for key, errors in self.errors.items()}
-        self.shown = [q for q in (FORCES, ENERGY) if any(self.errors[q.column, model] for model in self.models)]
-        self.differences = {quantity: self._differences(quantity) for quantity in self.shown}
+        self.shown = [s for s in Section.all() if any(self.errors[s.column, model] for model in self.models)]
+        self.differences = {section: self._differences(section) for section in self.shown}
 
-    def _errors(self, column: str, model: str) -> Errors:
+    def _errors(self, quantity: Quantity, metric: str, model: str) -> Errors:
+        column = column_of_test(quantity, metric)
         rows = [row for row in self.done if isinstance(row[column], int | float)]
-        if "stress" in column and len(rows) < len(self.done):
-            return {}  # of some runs only, it says nothing of a curve
+        if not quantity.headline and len(rows) < len(self.done):
+            return {}  # errors of only some runs give no curve
         return {(row["size"], row["seed"]): row[column] for row in rows if row["model"] == model}
 
     def text(self) -> str:
         command = f"    equiforce study learning-curve {self.curve.name} --data FOLDER"
         parts = [f"# {self.options.title}", command, *self._state(), *self._in_short(), *self._method()]
-        for quantity in self.shown:
+        for section in self.shown:
             parts += [
-                f"## {quantity.name.capitalize()}",
-                f"![{quantity.axis} against the number of training structures]({quantity.name}.png)",
-                *self._table_of_errors(quantity),
-                *self._table_of_exponents(quantity),
-                *self._table_of_differences(quantity),
+                f"## {section.name.capitalize()}",
+                f"![{section.axis} against the number of training structures]({section.name}.png)",
+                *self._table_of_errors(section),
+                *self._table_of_exponents(section),
+                *self._table_of_differences(section),
             ]
         return "\n\n".join([*parts, *self._doubled(), *self._limits()]) + "\n"
 
-    def plot(self, quantity: Quantity, paths: Sequence[Path]) -> None:
+    def plot(self, section: Section, paths: Sequence[Path]) -> None:
         curves, intervals = [], False
         for model in self.models:
-            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
+            errors, law = self.errors[section.column, model], self.laws[section.column, model]
             intervals |= law is not None and law.exponent.low is not None
             label = model if law is None else f"{model}: {law.exponent.shown()}"
             line = None if law is None else (law.prefactor.value, law.exponent.value)
             curves.append(ModelCurve(label, [size for size, _ in errors], list(errors.values()), line))
         legend = "exponent (95 % interval)" if intervals else "exponent" if any(c.law for c in curves) else ""
-        title = f"{self.options.title}: {quantity.name}"
-        learning_curve_plot(paths, curves, title=title, error=quantity.axis, legend=legend)
+        title = f"{self.options.title}: {section.name}"
+        learning_curve_plot(paths, curves, title=title, error=section.axis, legend=legend)
 
     def write_fits(self, path: Path) -> None:
-        """One line for each model and quantity; the prefactor has the unit of the quantity's name."""
+        """Write one line for each model and quantity; the prefactor has the unit in the name of the quantity."""
         estimates = ("exponent", "prefactor", "early", "late", "curvature")
         header = ["model", "quantity", *(f"{e}{end}" for e in estimates for end in ("", "_low", "_high"))]
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -146,15 +150,15 @@ class _Page:
         o, subsets = self.options, self.curve.subsets
         pool, test = (listed(f"`{name}`" for name in names) for names in (o.pool, o.test))
         copies = f"; {subsets.n_copies} more are copies and left out" if subsets.n_copies else ""
-        budget, what = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
+        budget, unit = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
         each = f" for {listed(o.sizes)} structures" if isinstance(budget, list) else ""
         points = [
             f"Data: the pool is {pool}, {len(subsets.candidates)} structures to train on and "
-            f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All are tested on the "
+            f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All runs are tested on the "
             f"{subsets.n_test} structures of {test}. Fingerprint: {subsets.data}.",
-            f"Sizes: {listed(o.sizes)} training structures, each subset of a seed within its next.",
+            f"Sizes: {listed(o.sizes)} training structures; a subset contains all smaller subsets of its seed.",
             f"Seeds of weights, order and subset: {listed(o.seeds)}.",
-            f"Budget: {listed(budget if isinstance(budget, list) else [budget])} {what}{each}.",
+            f"Budget: {listed(budget if isinstance(budget, list) else [budget])} {unit}{each}.",
             self._rates_in_words(),
             *([f"All models: {assigned(o.common)}."] if o.common else []),
             *self._costs(),
@@ -164,11 +168,11 @@ class _Page:
     def _rates_in_words(self) -> str:
         rates, scanned = self.options.learning_rates, self.scanned
         if len(rates) == 1:
-            return f"Learning rate: {rates[0]:g}, no other was tried."
-        others = "" if scanned == self.options.sizes else "; other sizes take that of the nearest"
+            return f"Learning rate: {rates[0]:g}; no other rate was tried."
+        others = "" if scanned == self.options.sizes else "; other sizes use the rate of the nearest of these sizes"
         return (
             f"Learning rates: {listed(rates)} were tried with seed {self.options.seeds[0]} at {listed(scanned)} "
-            f"structures, and the one of the lowest validation loss taken{others}."
+            f"structures, and the rate with the lowest validation loss is used{others}."
         )
 
     def _costs(self) -> list[str]:
@@ -179,7 +183,7 @@ class _Page:
         core_hours = sum(row["seconds"] * row["threads"] for row in timed) / 3600
         machines = [f"{name} ({counted(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()]
         lost = len(self.rows) - len(timed)
-        without = f", without {counted(lost, 'run')} of which no time is known" if lost else ""
+        without = f", without {counted(lost, 'run')} whose time is unknown" if lost else ""
         versions = [f"{name} {listed(sorted({str(row[name]) for row in timed}))}" for name in ("equiforce", "torch")]
         return [
             f"Machines: {listed(machines, '; ')}. Training took {short(hours)} hours, or {short(core_hours)} core "
@@ -191,46 +195,46 @@ class _Page:
         for model, options in self.options.models.items():
             weights = sorted({row["n_weights"] for row in self.rows if row["model"] == model and row["n_weights"]})
             rates = [self.curve.rate(model, size, self.known) for size in self.scanned]
-            chosen = [NOTHING if rate is None else f"{rate:g}" for rate in rates]
-            table.append([model, assigned(options), listed(f"{n:,}" for n in weights) or NOTHING, *chosen])
+            chosen = [EMPTY if rate is None else f"{rate:g}" for rate in rates]
+            table.append([model, assigned(options), listed(f"{n:,}" for n in weights) or EMPTY, *chosen])
         return markdown_table(table)
 
-    def _table_of_errors(self, quantity: Quantity) -> list[str]:
+    def _table_of_errors(self, section: Section) -> list[str]:
         table = [["model", *map(str, self.options.sizes)]]
         for model in self.models:
-            errors = self.errors[quantity.column, model].items()
+            errors = self.errors[section.column, model].items()
             cells = ([error for (size, _), error in errors if size == wanted] for wanted in self.options.sizes)
             table.append([model, *map(self._cell, cells)])
         return [
-            f"MAE on the test set in {quantity.unit} by the number of training structures: the mean over seeds ± their "
-            "standard deviation.",
+            f"MAE on the test set in {section.unit} by the number of training structures: mean over seeds ± standard "
+            "deviation.",
             markdown_table(table),
         ]
 
     def _cell(self, values: list[float]) -> str:
         if not values:
-            return NOTHING
+            return EMPTY
         mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        # three digits of the mean, or more to show one of the spread
-        digits = max(0, 2 - first_place(mean), -first_place(spread) if spread else 0)
+        # three digits of the mean, or more to show one digit of the spread
+        digits = max(0, 2 - exponent_of_ten(mean), -exponent_of_ten(spread) if spread else 0)
         n_all = len(self.options.seeds)
         part = f" ({len(values)} of {counted(n_all, 'seed')})" if len(values) < n_all else ""
         return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "") + part
 
-    def _table_of_exponents(self, quantity: Quantity) -> list[str]:
-        laws = {model: self.laws[quantity.column, model] for model in self.models}
+    def _table_of_exponents(self, section: Section) -> list[str]:
+        laws = {model: self.laws[section.column, model] for model in self.models}
         if not any(laws.values()):
-            return ["No model has runs at two sizes: there is no exponent yet, and no difference."]
+            return ["No model has runs at two sizes yet, so there are no exponents and no differences."]
         table = [["model", "exponent", "early", "late", "late − early", "sizes", "runs"]]
         for model, law in laws.items():
             if law is None:
-                table.append([model, *[NOTHING] * 6])
+                table.append([model, *[EMPTY] * 6])
             else:
                 numbers = (law.exponent, law.early, law.late, law.curvature)
                 sizes = "all" if law.sizes == tuple(self.options.sizes) else listed(law.sizes)
                 table.append([model, *map(_shown, numbers), sizes, str(law.n_runs)])
         early, late = halves(self.options.sizes)
-        whole = f" Of all sizes, early are {listed(early)} and late are {listed(late)}." if len(early) > 1 else ""
+        whole = f" Early sizes are {listed(early)}, late sizes are {listed(late)}." if len(early) > 1 else ""
         return [
             f"Exponents b of error = a × size^b, least squares over all runs, with 95 % intervals.{whole}",
             markdown_table(table),
@@ -239,53 +243,59 @@ class _Page:
 
     @staticmethod
     def _bends(bends: dict[str, Estimate]) -> list[str]:
-        sure = {m: bend.value for m, bend in bends.items() if bend.low is not None and bend.low * bend.high > 0}
-        told = [
-            f"{word} towards large sizes: {listed(names, '; ')}"
-            for word, names in (
+        sure = {
+            model: bend.value
+            for model, bend in bends.items()
+            if bend.low is not None and bend.high is not None and bend.low * bend.high > 0
+        }
+        sentences = [
+            f"{curves} towards large sizes: {listed(names, '; ')}."
+            for curves, names in (
                 ("Curves that flatten", [m for m, value in sure.items() if value > 0]),
                 ("Curves that steepen", [m for m, value in sure.items() if value < 0]),
             )
             if names
         ]
-        return [f"{'. '.join(told)}. One exponent does not sum these up."] if told else []
+        return [" ".join([*sentences, "One exponent does not describe these curves."])] if sentences else []
 
-    def _differences(self, quantity: Quantity) -> list[tuple[str, Comparison | None, float | None, float | None]]:
-        """Names, what was found, and corrected p values of slope and shift of each pair of models."""
+    def _differences(self, section: Section) -> list[tuple[str, Comparison | None, float | None, float | None]]:
+        """Return the name, the comparison, and the corrected p values of slope and shift of each pair of models."""
         pairs = self.options.pairs
-        found = [compare(*(self.errors[quantity.column, model] for model in pair)) for pair in pairs]
+        column = section.column
+        found = [compare(self.errors[column, first], self.errors[column, second]) for first, second in pairs]
         slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
         names = [f"{second} against {first}" for first, second in pairs]
         return list(zip(names, found, slopes, shifts, strict=True))
 
     def _in_short(self) -> list[str]:
         parts = []
-        for quantity in self.shown:
+        for section in self.shown:
             lines = [
                 f"- {name}: {c.slope_in_words(slope)}; {c.shift_in_words(shift)}."
-                for name, c, slope, shift in self.differences[quantity]
+                for name, c, slope, shift in self.differences[section]
                 if c is not None and slope is not None and shift is not None
             ]
             if lines:
-                parts += [f"{quantity.name.capitalize()}, exponents and errors of models:", "\n".join(lines)]
+                parts += [f"{section.name.capitalize()}, exponents and errors of models:", "\n".join(lines)]
         return ["## In short", *parts] if parts else []
 
-    def _table_of_differences(self, quantity: Quantity) -> list[str]:
-        if not self.options.pairs or not any(self.laws[quantity.column, model] for model in self.models):
+    def _table_of_differences(self, section: Section) -> list[str]:
+        if not self.options.pairs or not any(self.laws[section.column, model] for model in self.models):
             return []
         table = [["", "slope", "shift", "slope, late sizes", "found"]]
-        differences = self.differences[quantity]
+        differences = self.differences[section]
         for name, c, slope, shift in differences:
-            words = ["cannot be said: fewer than two sizes in common", NOTHING, NOTHING]
+            words = ["cannot be said: fewer than two sizes in common", EMPTY, EMPTY]
             if c is not None:
                 part = "" if c.sizes == tuple(self.options.sizes) else f" (sizes {listed(c.sizes)})"
                 words = [c.slope_in_words(slope) + part, c.shift_in_words(shift), _shown(c.late)]
             table.append([name, *words, found_in_words(slope, shift)])
         n = sum(slope is not None for _, _, slope, _ in differences)
         return [
-            "Slope or shift: differences of exponents (positive: steeper), and ratios of errors at the geometric mean "
-            "size, of runs of the same size and seed. P values are corrected (Holm) for the pairs that can be "
-            f"compared, {n}, and what has p ≤ {SIGNIFICANT:g} counts as found; an interval is that of its pair alone.",
+            "The slope is the difference of exponents (positive: steeper), the shift is the ratio of errors at the "
+            "geometric mean size, both from runs of the same size and seed. P values are corrected (Holm) for the "
+            f"number of pairs that can be compared, {n}; a difference with p ≤ {SIGNIFICANT:g} counts as found. "
+            "Intervals are not corrected.",
             markdown_table(table),
         ]
 
@@ -296,11 +306,11 @@ class _Page:
         twice = {row["model"]: row for row in self.rows if row["budget"] == 2 and row["state"] == DONE}
         once = {row["model"]: row for row in self.done if row["size"] == size and row["seed"] == seed}
         both = [model for model in self.models if model in twice and model in once]
-        parts = ["## Twice the budget", f"At {size} structures, seed {seed}, trained for twice as long:"]
+        parts = ["## Twice the budget", f"Errors at {size} structures, seed {seed}, after one and two budgets:"]
         if not both:
             return [*parts[:1], f"Not known yet: no model has both runs at {size} structures, seed {seed}."]
         table = [
-            ["model", *(f"{q.name} ({q.unit}), {what}" for q in self.shown for what in ("once", "twice", "change"))]
+            ["model", *(f"{q.name} ({q.unit}), {column}" for q in self.shown for column in ("once", "twice", "change"))]
         ]
         for model in both:
             pairs = [(once[model][q.column], twice[model][q.column]) for q in self.shown]
@@ -310,23 +320,26 @@ class _Page:
         unknown = [f"Not known yet: {listed(missing, '; ')}."] if missing else []
         return [*parts, markdown_table(table), *sentences, *unknown]
 
-    def _gained(self, quantity: Quantity, ratios: dict[str, float]) -> str:
-        """Where the budget holds the errors up, and what the late exponent would be without, at the largest size."""
-        told, largest, name = [], self.options.sizes[-1], quantity.name.capitalize()
+    def _gained(self, section: Section, ratios: dict[str, float]) -> str:
+        """Name the models that gain much from twice the budget, and the late exponent that they would have with it."""
+        gains, largest, name = [], self.options.sizes[-1], section.name.capitalize()
         for model, ratio in ratios.items():
-            errors, law = self.errors[quantity.column, model], self.laws[quantity.column, model]
-            if ratio < 1 - MUCH and law is not None and law.late is not None:
+            errors, law = self.errors[section.column, model], self.laws[section.column, model]
+            if ratio < 1 - LARGE_GAIN and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
-                exponents = (number(x.late.value, 2) for x in (law, fit(gained, n_draws=0)))
-                told.append(f"{model} ({percent(ratio - 1)}; late exponent {listed(exponents, ' to ')})")
-            elif ratio < 1 - MUCH:
-                told.append(f"{model} ({percent(ratio - 1)})")
-        if not told:
-            return f"{name}: no model gained more than {100 * MUCH:g} %."
+                with_gain = fit(gained, n_draws=0)
+                assert with_gain is not None
+                assert with_gain.late is not None
+                exponents = f"{number(law.late.value, 2)} to {number(with_gain.late.value, 2)}"
+                gains.append(f"{model} ({percent(ratio - 1)}; late exponent {exponents})")
+            elif ratio < 1 - LARGE_GAIN:
+                gains.append(f"{model} ({percent(ratio - 1)})")
+        if not gains:
+            return f"{name}: no model gained more than {100 * LARGE_GAIN:g} %."
         return (
-            f"{name}: more than {100 * MUCH:g} % lower for {listed(told, '; ')}. There more training still lowers the "
-            "error much, and the late exponent understates the model: it is given as it is, and as it would be if all "
-            "seeds gained as much at the largest size, and smaller sizes nothing."
+            f"{name}: more than {100 * LARGE_GAIN:g} % lower for {listed(gains, '; ')}. These models had not converged "
+            "at the largest size, so their measured late exponent is too flat. The second exponent is the one that "
+            "they would have if all seeds gained as much at the largest size, and nothing at smaller sizes."
         )
 
     def _limits(self) -> list[str]:
@@ -339,19 +352,19 @@ class _Page:
         ]
         if len(o.seeds) == 1:
             few.append(
-                "One seed says nothing of the noise: there are no intervals, and no difference can be established."
+                "One seed does not show the noise: there are no intervals, and no difference can be established."
             )
         if len(halves(o.sizes)[0]) < 2:
-            few.append(f"{counted(len(o.sizes), 'size')} do not show whether the curves bend.")
+            few.append(f"Whether the curves bend is unknown: they have {counted(len(o.sizes), 'size')}.")
         few += [
-            "Intervals are about seeds: weights, order and subset. They leave out the choice of the "
-            f"{self.curve.subsets.n_test} test structures, which is the same for all runs.",
-            "Where no difference was found there may be one, as large as the interval allows.",
+            "Intervals describe the scatter of seeds (weights, order and subset). They do not include the choice of "
+            f"the {self.curve.subsets.n_test} test structures, which are the same for all runs.",
+            "If no difference was found, there may still be one within the interval.",
         ]
         return ["## What cannot be said", "\n".join(f"- {point}" for point in few)]
 
     def _missing(self) -> Iterable[str]:
-        """What curves lack, one text a model, sizes of the same lack together."""
+        """Yield the missing runs of each model, grouped by sizes with the same number of missing seeds."""
         o, n = self.options, len(self.options.seeds)
         n_at = Counter((row["model"], row["size"]) for row in self.done)
         for model in self.models:
@@ -373,15 +386,15 @@ class _Page:
         return [f"Diverged: {'; '.join(lost)}."] if lost else []
 
     def _edges(self) -> list[str]:
-        """Where the best learning rate was the lowest or highest one: a better one may lie beyond."""
-        told, rates = [], self.options.learning_rates
+        """Name the models whose best learning rate is the lowest or highest one, so that a better one may exist."""
+        sentences, rates = [], self.options.learning_rates
         for name, edge in (("lowest", min(rates)), ("highest", max(rates))):
             sizes = {m: [s for s in self.scanned if self.curve.rate(m, s, self.known) == edge] for m in self.models}
             at = [f"{model} at {listed(sizes[model])}" for model in self.models if sizes[model]]
             if at:
-                told.append(f"The {name} learning rate tried, {edge:g}, was the best of {listed(at, '; ')}.")
-        return [f"{' '.join(told)} One beyond may be better."] if told else []
+                sentences.append(f"The {name} learning rate tried, {edge:g}, was the best for {listed(at, '; ')}.")
+        return [" ".join([*sentences, "A rate beyond this range may be better."])] if sentences else []
 
 
 def _shown(estimate: Estimate | None) -> str:
-    return NOTHING if estimate is None else estimate.shown()
+    return EMPTY if estimate is None else estimate.shown()

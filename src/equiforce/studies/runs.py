@@ -1,4 +1,4 @@
-"""One training of a study: what it is made of, what tells it from every other, and what is measured of it."""
+"""One run of a study: a training with its options and data, its hash, and the row of results that it gives."""
 
 import csv
 import hashlib
@@ -18,84 +18,94 @@ from equiforce import model_file
 from equiforce.config import configured, to_dict
 from equiforce.data.read import read
 from equiforce.errors import DivergedError, InputError
-from equiforce.evaluate import Errors, Metric, errors, predict
+from equiforce.evaluate import Errors, errors, predict
 from equiforce.machine import cpu_model
 from equiforce.options import switched_off
+from equiforce.quantities import QUANTITIES, Measure, Quantity
 from equiforce.workflow import Trained, train
 
-# what changes nothing but where and how a run is computed and watched
-BESIDE = {
+# options that do not bear on the result: files (which the fingerprint of the data covers), machines and logs
+NOT_HASHED = {
     "split": ("train_file", "validation_file", "test_file", "split_file"),
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
 }
-# columns of the table after those that a study calls its runs by; errors are MAE or RMSE
-MEASURED = (
-    "state",
-    "n_weights",
-    "n_train",
-    "steps",
-    "best_step",
-    "validation_loss",
-    "validation_energy_mae_meV_per_atom",
-    "validation_forces_mae_meV_per_A",
-    "test_energy_mae_meV",
-    "test_energy_rmse_meV",
-    "test_energy_mae_meV_per_atom",
-    "test_energy_rmse_meV_per_atom",
-    "test_forces_mae_meV_per_A",
-    "test_forces_rmse_meV_per_A",
-    "test_stress_mae_meV_per_A3",
-    "test_stress_rmse_meV_per_A3",
-    "seconds",
-    "threads",
-    "machine",
-    "date",
-    "equiforce",
-    "torch",
-    "hash",
-    "config",
-)
+ABOUT_TRAINING = ("state", "n_weights", "n_train", "steps", "best_step", "validation_loss")
+ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 Row = dict[str, Any]
 
 
-class Interrupted(Exception):  # noqa: N818 (it is no error)
-    """A signal stopped a run, which is saved and can go on."""
+def measured_columns() -> tuple[str, ...]:
+    """The columns of the table after the labels of the study."""
+    return (*ABOUT_TRAINING, *error_columns(), *ABOUT_MACHINE)
+
+
+def error_columns() -> tuple[str, ...]:
+    """The columns of the table that hold an MAE or RMSE of a quantity."""
+    validated = [validation_column(quantity) for quantity in QUANTITIES if quantity.headline]
+    tested = [
+        column_of_test(quantity, metric, measure) for quantity, measure in _tabulated() for metric in ("mae", "rmse")
+    ]
+    return (*validated, *tested)
+
+
+def validation_column(quantity: Quantity) -> str:
+    """The column of the MAE over the validation set."""
+    return f"validation_{quantity.column('mae')}"
+
+
+def column_of_test(quantity: Quantity, metric: str, measure: Measure | None = None) -> str:
+    """The column of an error over the test set.
+
+    Args:
+        quantity: such as the forces.
+        metric: ``mae`` or ``rmse``.
+        measure: gives the unit; None takes the unit of the training log.
+    """
+    return f"test_{quantity.column(metric, measure)}"
+
+
+def _tabulated() -> list[tuple[Quantity, Measure]]:
+    return [(quantity, measure) for quantity in QUANTITIES for measure in quantity.measures if measure.column]
+
+
+class Interrupted(Exception):  # noqa: N818 (it is not an error)
+    """A signal stopped a run; the run is saved and can be continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A training and its test."""
 
-    labels: Mapping[str, str | int | float]  # what the study calls it; columns of its table
-    options: Mapping[str, Any]  # over the defaults, as in {"model.l_max": 1}
+    labels: Mapping[str, str | int | float]  # the first columns of the table, which identify the run for a reader
+    options: Mapping[str, Any]  # that differ from the defaults, as in {"model.l_max": 1}
     train: tuple[str, ...]  # files
-    test: tuple[str, ...]
-    data: str  # the fingerprint of the content of these files
-    indices: Mapping[str, Sequence[int]] | None = None  # of train and validation, in the files that are trained on
-    further_tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files by name; counted in `data` too
+    test: tuple[str, ...]  # files
+    data: str  # fingerprint of the content of all files
+    indices: Mapping[str, Sequence[int]] | None = None  # of training and validation structures in the files `train`
+    further_tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files by name of the test set
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Every option that bears on the result, defaults included.
+        """All options that bear on the result, with defaults.
 
         Raises:
-            InputError: as :func:`equiforce.config.configured`.
+            InputError: as in :func:`equiforce.config.configured`.
         """
         config, found = configured({}, self.options), {}
         for section, part in to_dict(config).items():
-            left_out = {*BESIDE.get(section, ()), *switched_off(getattr(config, section))}
+            left_out = {*NOT_HASHED.get(section, ()), *switched_off(getattr(config, section))}
             found[section] = {name: value for name, value in part.items() if name not in left_out}
         return found
 
     @cached_property
     def config(self) -> str:
-        """The settings as the table has them."""
+        """The settings as JSON, as in the table."""
         return json.dumps(self.settings, sort_keys=True)
 
     @cached_property
     def hash(self) -> str:
-        """The same for two runs that compute the same: options, data and split."""
+        """A hash of settings, data and split, which is the same for two runs with the same result."""
         content = [self.settings, self.data, self.indices and {k: list(v) for k, v in self.indices.items()}]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -107,18 +117,21 @@ class Run:
 
 
 def perform(run: Run, folder: Path) -> Row:
-    """Trains and tests, or goes on where it was stopped; returns the row of the table.
+    """Train and test a run, or continue one that was stopped.
 
     Args:
-        run: what to train.
-        folder: of the run; emptied of all but the model and its log at the end, unless there are further tests.
+        run: the run.
+        folder: the folder of the run; checkpoints are deleted at the end, unless there are further tests.
+
+    Returns:
+        The row of the table of results.
 
     Raises:
-        Interrupted: a signal stopped it; the folder has what is needed to go on.
-        InputError: data or options will not do.
+        Interrupted: a signal stopped the run; the folder holds the checkpoint from which it continues.
+        InputError: the data or the options are wrong.
     """
     if folder.exists() and not (folder / "config.yaml").exists():
-        shutil.rmtree(folder)  # it was stopped before anything was done
+        shutil.rmtree(folder)  # the run was stopped before its first checkpoint
     try:
         if folder.exists():
             trained = train(resume=folder, plots=False)
@@ -136,7 +149,7 @@ def perform(run: Run, folder: Path) -> Row:
 
 
 def progress(run: Run, folder: Path) -> float:
-    """The fraction of a run's steps or epochs that its log has by now; 0 where there is none yet."""
+    """Return the fraction of a run's steps or epochs that its log has reached; 0 if there is no log yet."""
     try:
         with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -144,18 +157,21 @@ def progress(run: Run, folder: Path) -> float:
         return 0.0
     if not rows:
         return 0.0
-    limits = run.settings["training"]
-    unit, most = ("step", limits["max_steps"]) if limits["max_steps"] else ("epoch", limits["max_epochs"])
-    return min(1.0, int(rows[-1][unit] or 0) / most) if most else 0.0
+    training = run.settings["training"]
+    unit, limit = ("step", training["max_steps"]) if training["max_steps"] else ("epoch", training["max_epochs"])
+    return min(1.0, int(rows[-1][unit] or 0) / limit) if limit else 0.0
 
 
 def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
-    """Tests a trained run on its further sets; the rows have ``test`` and ``n_test`` of their own.
+    """Test a trained run on its further test sets.
 
     Args:
-        run: what :func:`perform` has trained.
-        folder: of the run; what is needed to go on stays until the end.
-        row: that of the first test set.
+        run: a run that :func:`perform` has trained.
+        folder: the folder of the run; its checkpoints are deleted at the end.
+        row: the row of the first test set.
+
+    Returns:
+        A row for each further test set, with its own ``test`` and ``n_test``.
     """
     if not run.further_tests or row["state"] != DONE:
         return []
@@ -195,14 +211,14 @@ def _row(run: Run, measured: Row) -> Row:
         "hash": run.hash,
         "config": run.config,
     }
-    return dict(run.labels) | {name: (measured | about).get(name, "") for name in MEASURED}
+    return dict(run.labels) | {name: (measured | about).get(name, "") for name in measured_columns()}
 
 
 def _measured(trained: Trained) -> Row:
     with (trained.folder / "log.csv").open(encoding="utf-8", newline="") as file:
         log = [row for row in csv.DictReader(file) if row["validation_loss"]]
     if not log or trained.test is None:
-        raise InputError("a study needs structures to validate and to test with: give some")
+        raise InputError("the run has no validation or no test structures: give the study both")
     best = min(log, key=lambda row: float(row["validation_loss"]))
     return {
         "n_weights": trained.n_weights,
@@ -210,25 +226,16 @@ def _measured(trained: Trained) -> Row:
         "steps": int(log[-1]["step"]),
         "best_step": int(best["step"]),
         "validation_loss": float(best["validation_loss"]),
-        "validation_energy_mae_meV_per_atom": best["energy_mae_meV_per_atom"],
-        "validation_forces_mae_meV_per_A": best["forces_mae_meV_per_A"],
+        **{validation_column(quantity): best[quantity.column("mae")] for quantity in QUANTITIES if quantity.headline},
         "seconds": float(log[-1]["seconds"]),
     } | _tested(trained.test)
 
 
 def _tested(result: Errors) -> Row:
-    row, total = {}, result.total
-    for name, unit, metric in (
-        ("energy", "meV", total.energy),
-        ("energy", "meV_per_atom", total.energy_per_atom),
-        ("forces", "meV_per_A", total.forces),
-        ("stress", "meV_per_A3", total.stress),
-    ):
-        row |= _errors(name, unit, metric)
-    return row
-
-
-def _errors(name: str, unit: str, metric: Metric | None) -> Row:
-    if metric is None:
-        return {}
-    return {f"test_{name}_mae_{unit}": round(metric.mae, 5), f"test_{name}_rmse_{unit}": round(metric.rmse, 5)}
+    found = [(quantity, measure, result.total.get(measure.key)) for quantity, measure in _tabulated()]
+    return {
+        column_of_test(quantity, name, measure): round(value, 5)
+        for quantity, measure, metric in found
+        if metric is not None
+        for name, value in (("mae", metric.mae), ("rmse", metric.rmse))
+    }

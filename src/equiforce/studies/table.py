@@ -1,4 +1,4 @@
-"""The results of a study: one CSV file, a row for each run, written whole or not at all."""
+"""The results of a study: one CSV file with a row for each run, which is always replaced as a whole."""
 
 import csv
 import io
@@ -8,27 +8,27 @@ from pathlib import Path
 from filelock import FileLock
 
 from equiforce.errors import InputError
-from equiforce.studies.runs import MEASURED, Row
+from equiforce.studies.runs import Row, error_columns, measured_columns
 
 
 class ResultTable:
-    """``results.csv`` in the folder of a study. Several processes may add to it, on one machine or on several.
+    """The file ``results.csv`` in the folder of a study; several processes, also on several machines, may add rows.
 
     Args:
-        folder: of the study.
-        labels: the names of the first columns, which tell runs apart.
+        folder: the folder of the study.
+        labels: the names of the first columns, which identify a run for a reader.
     """
 
     def __init__(self, folder: Path, labels: Sequence[str]):
         self.path = folder / "results.csv"
-        self.columns = (*labels, *MEASURED)
+        self.columns = (*labels, *measured_columns())
 
     def written(self) -> int | None:
-        """When the file was last replaced, or None."""
+        """Return the time at which the file was last replaced (ns), or None if there is no file."""
         return self.path.stat().st_mtime_ns if self.path.exists() else None
 
     def rows(self) -> list[Row]:
-        """What is known by now: numbers as numbers, None where there is nothing.
+        """Read all rows; numbers are converted, and an empty cell is None.
 
         Raises:
             InputError: the file has other columns.
@@ -37,11 +37,16 @@ class ResultTable:
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != self.columns:
+            if tuple(reader.fieldnames or ()) != self._columns_of(reader.fieldnames or ()):
                 raise InputError(
                     f"{self.path} has other columns than the table of this study: move it away, or name another folder"
                 )
-            return [{name: _value(name, text) for name, text in row.items()} for row in reader]
+            return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in reader]
+
+    def _columns_of(self, written: Sequence[str]) -> tuple[str, ...]:
+        """The columns that a file should have; one from an older version lacks errors of quantities that are new."""
+        new = {column for column in error_columns() if column not in written}
+        return tuple(column for column in self.columns if column not in new)
 
     def add(self, *rows: Row) -> None:
         """Adds the rows of a run, in place of earlier ones of the same hash."""

@@ -1,4 +1,4 @@
-"""A task of a benchmark: published data, what is drawn from them, and in which errors the literature prints."""
+"""A task of a benchmark: a published data set, the frames drawn from it, and the errors that the literature prints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,26 +10,36 @@ import numpy as np
 from equiforce.data.dataset import drawable, fingerprint
 from equiforce.data.read import ReadOptions, read
 from equiforce.errors import InputError
-from equiforce.evaluate import GPA, MEV
 from equiforce.options import option
+from equiforce.quantities import QUANTITIES
 
 METRICS = ("MAE", "RMSE")
-PER_MOLECULE = "meV/molecule"
-# quantity: {unit of print: (unit in the table of results, factor from there)}
-UNITS: dict[str, dict[str, tuple[str, float]]] = {
-    "energy": {"meV": ("meV", 1.0), "meV/atom": ("meV_per_atom", 1.0), PER_MOLECULE: ("meV_per_atom", 1.0)},
-    "forces": {"meV/Å": ("meV_per_A", 1.0)},
-    "stress": {"GPa": ("meV_per_A3", GPA / MEV)},
-}
+PER_MOLECULE = "/molecule"
 
 
-class Measure(NamedTuple):
-    """An error as it is printed."""
+def _units() -> dict[str, dict[str, tuple[str, float]]]:
+    """For each quantity, the units in which its errors may be printed.
+
+    Each unit comes with the unit of its column in the table of results, and the factor from there.
+    """
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    for quantity in QUANTITIES:
+        units = found[quantity.name] = {}
+        for measure in (measure for measure in quantity.measures if measure.printed):
+            stored = measure if measure.column else quantity.logged
+            units[measure.unit] = (stored.column, measure.factor / stored.factor)
+            if measure.per_atom:
+                units[measure.unit.removesuffix("/atom") + PER_MOLECULE] = (stored.column, 1.0)
+    return found
+
+
+class PrintedError(NamedTuple):
+    """An error as the literature prints it."""
 
     metric: str  # MAE or RMSE
     unit: str
     column: str  # of the table of results
-    factor: float  # from that column's unit
+    factor: float  # from the unit of that column
 
     def __str__(self) -> str:
         return f"{self.metric}, {self.unit}"
@@ -37,50 +47,57 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Which frames are trained on and tested with, for how long, and what is printed of it."""
+    """The options of a task: its frames, its training steps, and the errors that are printed."""
 
-    title: str = option("", "of its table; the task's name where it is empty")
+    title: str = option("", "title of the table; the name of the task if empty")
     note: str = option("", "what a reader has to know before comparing with published numbers")
-    pool: list[str] = option(reason="files that training structures are drawn from, in the data folder", factory=list)
-    train: int | None = option(None, "training structures; all that validation leaves, if none is given", ge=1)
-    validation: int = option(50, "structures of the pool that choose the weights", ge=1)
+    pool: list[str] = option(reason="files in the data folder from which training structures are drawn", factory=list)
+    train: int | None = option(
+        None, "number of training structures; all that are not used for validation if not given", ge=1
+    )
+    validation: int = option(50, "number of structures of the pool on which the best weights are chosen", ge=1)
     tests: dict[str, list[str]] = option(reason="name: files of each test set", factory=dict)
     errors: dict[str, str] = option(
-        reason="quantity: metric and unit of print, as in {energy: MAE meV, forces: MAE meV/Å}", factory=dict
+        reason="quantity: metric and printed unit, as in {energy: MAE meV, forces: MAE meV/Å}", factory=dict
     )
     molecule: int | None = option(
         None,
-        "atoms of a molecule",
+        "number of atoms in a molecule",
         ge=1,
-        only_if=(f"an error is in {PER_MOLECULE}", lambda task: any(PER_MOLECULE in e for e in task.errors.values())),
+        only_if=("an error is in meV/molecule", lambda task: any(PER_MOLECULE in e for e in task.errors.values())),
     )
-    steps: int = option(20_000, "gradient steps, so that results do not depend on the machine's speed", ge=1)
-    options: dict[str, Any] = option(reason="section.option: value of all models in this task", factory=dict)
+    steps: int = option(20_000, "gradient steps; unlike time they do not depend on the speed of the machine", ge=1)
+    options: dict[str, Any] = option(reason="section.option: value, for all models in this task", factory=dict)
     models: dict[str, dict[str, Any]] = option(
-        reason="name: {section.option: value}, of models of this task, or over those of all tasks", factory=dict
+        reason="name: {section.option: value}, models of this task only, or changes to models of all tasks",
+        factory=dict,
     )
 
     def __post_init__(self) -> None:
         for name in ("pool", "tests", "errors"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one")
+        known = _units()
         for quantity, text in self.errors.items():
             metric, _, unit = text.partition(" ")
-            if quantity not in UNITS or metric not in METRICS or unit not in UNITS[quantity]:
-                choices = "; ".join(f"{q}: {' or '.join(METRICS)} {' or '.join(units)}" for q, units in UNITS.items())
+            if quantity not in known or metric not in METRICS or unit not in known[quantity]:
+                choices = "; ".join(f"{q}: {' or '.join(METRICS)} {' or '.join(units)}" for q, units in known.items())
                 raise ValueError(f"errors has {quantity}: {text}, which is not known: write {choices}")
-            if unit == PER_MOLECULE and self.molecule is None:
-                raise ValueError(f"errors has {quantity}: {text}: say by molecule how many atoms one has")
+            if unit.endswith(PER_MOLECULE) and self.molecule is None:
+                raise ValueError(
+                    f"errors has {quantity}: {text}, but the size of a molecule is unknown: set molecule to its number "
+                    "of atoms"
+                )
 
     @property
-    def measures(self) -> dict[str, Measure]:
-        """What is printed, by quantity."""
-        found = {}
+    def measures(self) -> dict[str, PrintedError]:
+        """The printed error of each quantity."""
+        found, known = {}, _units()
         for quantity, text in self.errors.items():
             metric, _, unit = text.partition(" ")
-            column, factor = UNITS[quantity][unit]
-            times = (self.molecule or 1) if unit == PER_MOLECULE else 1
-            found[quantity] = Measure(metric, unit, f"test_{quantity}_{metric.lower()}_{column}", factor * times)
+            column, factor = known[quantity][unit]
+            times = (self.molecule or 1) if unit.endswith(PER_MOLECULE) else 1
+            found[quantity] = PrintedError(metric, unit, f"test_{quantity}_{metric.lower()}_{column}", factor * times)
         return found
 
 
@@ -89,20 +106,20 @@ class Drawn:
     """The frames of a task."""
 
     pool: tuple[str, ...]  # files
-    train: tuple[int, ...]  # in the pool, counted from 0
-    validation: tuple[int, ...]
+    train: tuple[int, ...]  # indices in the pool, counted from 0
+    validation: tuple[int, ...]  # indices in the pool
     tests: Mapping[str, tuple[str, ...]]  # files by name
     n_tests: Mapping[str, int]
     data: str  # fingerprint of all these files
-    n_copies: int  # frames of the pool that are left out, as copies of others or of test frames
+    n_copies: int  # number of frames of the pool that are left out because they are copies of others or of test frames
 
     @classmethod
     def of(cls, task: Task, folder: Path, reading: ReadOptions) -> "Drawn":
-        """Reads the files of a task, and shares out its pool by a fixed seed.
+        """Read the files of a task, and draw its training and validation structures from the pool with a fixed seed.
 
         Args:
-            task: what to draw.
-            folder: that file names start from.
+            task: the task.
+            folder: the folder to which file names are relative.
             reading: keys and units of the labels.
 
         Raises:
@@ -116,8 +133,8 @@ class Drawn:
         wanted = task.validation + (task.train or 1)
         if len(usable) < wanted:
             raise InputError(
-                f"the pool has {len(usable)} different structures that are not tested with, too few for {wanted} to "
-                "train and validate: name more files, or smaller numbers"
+                f"the pool has {len(usable)} different structures that are not test structures, too few for {wanted} "
+                "to train and validate: name more files, or smaller numbers"
             )
         shuffled = np.random.default_rng(0).permutation(usable).tolist()
         last = None if task.train is None else wanted

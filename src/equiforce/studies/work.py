@@ -12,8 +12,19 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from equiforce.quantities import by_rank
 from equiforce.studies.jobs import Place, run_jobs
-from equiforce.studies.runs import DIVERGED, DONE, Interrupted, Row, Run, perform, perform_further, progress
+from equiforce.studies.runs import (
+    DIVERGED,
+    DONE,
+    Interrupted,
+    Row,
+    Run,
+    column_of_test,
+    perform,
+    perform_further,
+    progress,
+)
 from equiforce.studies.table import ResultTable
 
 PAUSE = 1.0  # seconds between looks at what others have done
@@ -21,19 +32,21 @@ PAUSE = 1.0  # seconds between looks at what others have done
 
 @runtime_checkable
 class Study(Protocol):
-    """What can be run: runs that are known by now, and how many there will be in all."""
+    """A set of runs, of which some may depend on the results of others."""
 
-    labels: Sequence[str]
+    @property
+    def labels(self) -> Sequence[str]:
+        """The names of the first columns of the table."""
 
     def runs(self, rows: Sequence[Row]) -> list[Run]:
-        """The runs that can be started, or are done, given the rows of the table so far; the first ones first."""
+        """The runs that are done or can be started, given the rows of the table so far, in the order to run them."""
 
     def count(self) -> int:
-        """All runs, those included that wait for others."""
+        """The number of all runs, including those that cannot be started yet."""
 
 
 def execute(study: Study, folder: Path, place: Place, console: Console) -> list[Row]:
-    """Runs what is missing, and returns all rows; those of runs that the study does not have are kept and left out.
+    """Run what is missing, and return the rows of all runs of the study; other rows stay in the table.
 
     Raises:
         Interrupted: Ctrl-C; the same command goes on.
@@ -52,14 +65,14 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
 
 
 def results(study: Study, table: ResultTable) -> list[Row]:
-    """The rows of the study's own runs."""
+    """Return the rows of the table that belong to runs of the study."""
     rows = table.rows()
     own = {run.hash for run in study.runs(rows)}
     return [row for row in rows if row["hash"] in own]
 
 
 def work(study: Study, folder: Path) -> None:
-    """Takes one missing run after another until none is left that no other worker has taken."""
+    """Perform missing runs one after another, skipping those that other workers perform, until none is missing."""
     table, runs = ResultTable(folder, study.labels), folder / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     while missing := _missing(study, table):
@@ -71,7 +84,7 @@ def work(study: Study, folder: Path) -> None:
                     table.add(row, *perform_further(run, runs / run.hash, row))
                     break
         else:
-            time.sleep(PAUSE)  # others are at the rest, and it may turn out that more follows from theirs
+            time.sleep(PAUSE)  # other workers perform the rest; their results may allow further runs
 
 
 def _missing(study: Study, table: ResultTable) -> list[Run]:
@@ -81,9 +94,9 @@ def _missing(study: Study, table: ResultTable) -> list[Run]:
 
 
 class Watch:
-    """The progress of a whole study: a line for each run that is done, a bar, and how long the rest will take.
+    """Shows the progress of a study: a line for each finished run, a progress bar, and the remaining time.
 
-    A thread looks at what is written, for that is all that there is to be seen of runs in other processes.
+    A thread reads the files of all runs, because runs in other processes can only be followed by their files.
     """
 
     def __init__(self, study: Study, table: ResultTable, console: Console):
@@ -95,8 +108,8 @@ class Watch:
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         texts = (TextColumn("{task.fields[rest]}"), TextColumn("{task.fields[now]}", style="dim"))
         self.bar = Progress(*columns, *texts, console=console, transient=True)
-        self.began = time.time()  # by the clock of files
-        self.read: int | None = None  # when the table was written that `done` and `missing` are of
+        self.began = time.time()  # comparable with the modification times of files
+        self.read: int | None = None  # time at which the table was written from which `done` and `missing` come
         self.done, self.missing = list[Row](), list[Run]()
 
     def __enter__(self) -> "Watch":
@@ -104,7 +117,7 @@ class Watch:
         self.seen = {row["hash"] for row in self.done}
         self.progress_before = self._progress()
         if self.done:
-            self.console.print(f"{len(self.done)} of {self.study.count()} runs were done before", highlight=False)
+            self.console.print(f"{len(self.done)} of {self.study.count()} runs were done already", highlight=False)
         self.task = self.bar.add_task("", total=self.study.count(), completed=len(self.done), rest="", now="")
         self.bar.start()
         self.thread.start()
@@ -121,13 +134,13 @@ class Watch:
             self.look()
 
     def look(self) -> None:
-        """Shows what has been added to the table, and how far the runs are that are trained now."""
+        """Print new rows of the table, and update the bar with the progress of the present runs."""
         with self.looking:
             self._read()
             for row in self.done:
                 if row["hash"] not in self.seen:
                     self.seen.add(row["hash"])
-                    self.console.print(self._told(row), highlight=False, soft_wrap=True)
+                    self.console.print(self._line(row), highlight=False, soft_wrap=True)
             by_now, total, rest = self._progress(), self.study.count(), ""
             if total > by_now > self.progress_before:
                 speed = (by_now - self.progress_before) / (time.time() - self.began)
@@ -137,7 +150,7 @@ class Watch:
             self.bar.update(self.task, completed=by_now, total=total, rest=rest, now=now)
 
     def _read(self) -> None:
-        """Finds the runs that are missing, and a row of each that is done, that of its first test set."""
+        """Read the table: the missing runs, and for each finished run the row of its first test set."""
         if (written := self.table.written()) is not None and written == self.read:
             return
         first: dict[str, Row] = {}
@@ -153,17 +166,18 @@ class Watch:
 
     def _is_trained(self, run: Run) -> bool:
         try:
-            return (self.folder / run.hash).stat().st_mtime >= self.began  # each validation replaces files in it
+            return (
+                self.folder / run.hash
+            ).stat().st_mtime >= self.began  # each validation replaces files in the folder
         except FileNotFoundError:
             return False
 
-    def _told(self, row: Row) -> str:
-        what = ", ".join(f"{name} {row[name]}" for name in self.study.labels)
+    def _line(self, row: Row) -> str:
+        run = ", ".join(f"{name} {row[name]}" for name in self.study.labels)
         if row["state"] == DIVERGED:
-            return f"{what}: diverged"
+            return f"{run}: diverged"
         assert row["state"] == DONE
-        forces, energy = row["test_forces_mae_meV_per_A"], row["test_energy_mae_meV_per_atom"]
-        errors = [
-            f"{value:.4g} {unit}" for value, unit in ((forces, "meV/Å"), (energy, "meV/atom")) if value is not None
-        ]
-        return f"{what}: {', '.join(errors)} in {row['seconds']:.0f} s"
+        headlines = [quantity for quantity in by_rank() if quantity.headline]
+        found = [(row[column_of_test(quantity, "mae")], quantity.logged.unit) for quantity in headlines]
+        errors = [f"{value:.4g} {unit}" for value, unit in found if value is not None]
+        return f"{run}: {', '.join(errors)} in {row['seconds']:.0f} s"

@@ -1,19 +1,21 @@
-"""What a person sees while a model trains."""
+"""Shows the progress of a training run in the terminal."""
+
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from equiforce.evaluate import ValidationErrors
+from equiforce.quantities import QUANTITIES
 from equiforce.training.loop import Report
 
-COLUMNS = ("epoch", "step", "loss", "energy MAE", "forces MAE", "stress MAE", "rate")
-UNITS = ("", "", "", "meV/atom", "meV/Å", "meV/Å³", "")
-WIDTH = 11
-LINES = 40  # at most, over a run; every number is in the log
+WIDTH = 11  # the smallest width of a column
+LINES = 40  # about the largest number of lines in a run; log.csv has all validations
 
 
 class TimeLeft(ProgressColumn):
-    """The time left, from the fraction that is done."""
+    """The estimated time to the end of the run."""
 
     def render(self, task: Task) -> Text:
         if not task.completed or task.elapsed is None:
@@ -24,7 +26,7 @@ class TimeLeft(ProgressColumn):
 
 
 class Display:
-    """A progress bar, and a line of errors with units from time to time."""
+    """A progress bar with the latest errors, and a table with a line of errors for at most 40 validations."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -37,13 +39,15 @@ class Display:
             console=console,
             transient=True,
         )
-        self.task = None
+        errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in QUANTITIES]
+        self.columns = [("epoch", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
+        self.task: TaskID | None = None
         self.next_line = 0.0
-        self.smooth = None
+        self.smooth_loss: float | None = None
 
     def __enter__(self) -> "Display":
-        self.console.print("".join(name.rjust(WIDTH) for name in COLUMNS), highlight=False, soft_wrap=True)
-        self.console.print("".join(unit.rjust(WIDTH) for unit in UNITS), highlight=False, soft_wrap=True)
+        self._print([name for name, _ in self.columns])
+        self._print([unit for _, unit in self.columns])
         self.bar.start()
         return self
 
@@ -51,26 +55,32 @@ class Display:
         self.bar.stop()
 
     def __call__(self, report: Report) -> None:
-        """Shows a step, and after a validation its errors."""
-        self.smooth = report.loss if self.smooth is None else 0.95 * self.smooth + 0.05 * report.loss
+        """Shows a training step, and the errors if the step ended with a validation."""
+        old = self.smooth_loss
+        self.smooth_loss = report.loss if old is None else 0.95 * old + 0.05 * report.loss
         if self.task is None:
-            fields = {"epoch": 0, "loss": "", "errors": "", "began_at": report.progress}
-            self.task = self.bar.add_task("", total=1.0, **fields)
-        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth:.3g}")
+            self.task = self.bar.add_task("", total=1.0, epoch=0, loss="", errors="", began_at=report.progress)
+        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth_loss:.3g}")
         if report.errors is None:
             return
-        energy, forces = report.errors.energy_mae_meV_per_atom, report.errors.forces_mae_meV_per_A
-        shown_energy = "" if energy is None else f"E {energy:.2f} meV/atom  "
-        shown_forces = "" if forces is None else f"F {forces:.1f} meV/Å"
-        self.bar.update(self.task, errors=shown_energy + shown_forces)
+        shown = [
+            f"{headline.symbol} {found.mae:.{headline.digits}f} {quantity.logged.unit}"
+            for quantity, found in report.errors.items()
+            if (headline := quantity.headline)
+        ]
+        self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
             self.next_line = report.progress + 1 / LINES
-            self.console.print(self._line(report), highlight=False, soft_wrap=True)
+            self._print(self._cells(report, report.errors), " *" if report.improved else "")
 
-    def _line(self, report: Report) -> str:
-        state, errors = report.state, report.errors
-        values = (errors.energy_mae_meV_per_atom, errors.forces_mae_meV_per_A, errors.stress_mae_meV_per_A3)
+    def _print(self, cells: Sequence[str], mark: str = "") -> None:
+        widths = [max(WIDTH, len(name) + 1, len(unit) + 1) for name, unit in self.columns]
+        line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _cells(self, report: Report, errors: ValidationErrors) -> list[str]:
+        state = report.state
+        found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]
-        cells = [str(state.epoch), str(state.step), f"{self.smooth:.3g}"]
-        cells += ["-" if value is None else f"{value:.3g}" for value in values] + [f"{rate:.1e}"]
-        return "".join(cell.rjust(WIDTH) for cell in cells) + (" *" if report.improved else "")
+        cells = [str(state.epoch), str(state.step), f"{self.smooth_loss:.3g}"]
+        return cells + ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]

@@ -1,4 +1,4 @@
-"""The training loop: batches in, weights out, never losing work."""
+"""The training loop: takes gradient steps, validates, and writes checkpoints."""
 
 import math
 import time
@@ -13,30 +13,30 @@ from lightning_fabric import Fabric
 from equiforce.data.dataset import Batches
 from equiforce.errors import DivergedError
 from equiforce.evaluate import ErrorSums, ValidationErrors, validation_sums
-from equiforce.graph import AtomicGraph, Labels
+from equiforce.graph import AtomicGraph
+from equiforce.labels import Labels
 from equiforce.potential import Potential
+from equiforce.quantities import QUANTITIES, requested
 from equiforce.training.loss import LossConfig, highest, terms, weight_at
 from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer
 from equiforce.training.processes import add_gradients, total_over_processes
 from equiforce.training.state import TrainingState
-from equiforce.training.stopping import StoppingCriteria, TrainingConfig, stop_signals
+from equiforce.training.stopping import FEWEST_STEPS, MOST_STEPS, StoppingCriteria, TrainingConfig, stop_signals
 from equiforce.training.trackers import Tracker
-
-FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, where the user says nothing
 
 
 class Report(NamedTuple):
-    """What the loop tells of a step."""
+    """The state after a training step, for the display."""
 
     state: TrainingState
-    progress: float  # of the run, between 0 and 1
+    progress: float  # the fraction of the run that is done, between 0 and 1
     loss: float
-    errors: ValidationErrors | None  # right after a validation
-    improved: bool
+    errors: ValidationErrors | None  # None unless the step ended with a validation
+    improved: bool  # whether the validation loss is the lowest so far
 
 
 class Outcome(NamedTuple):
-    """Why a run ended, in words, and whether it has more to do."""
+    """Why a run ended, in words, and whether a signal interrupted it."""
 
     why: str
     interrupted: bool
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSetup:
-    """What a run is made of, beside its state."""
+    """Everything that a run needs besides its state."""
 
     training: Batches
     validation: Batches
@@ -52,23 +52,33 @@ class RunSetup:
     loss: LossConfig
     optimizer: OptimizerConfig
     fabric: Fabric
-    folder: Path  # where the first process writes last.pt and best.pt
-    trackers: list[Tracker]  # none but on the first process
-    on_best: Callable[[Potential], None]  # given the averaged potential whenever it is the best so far
-    on_step: Callable[[Report], None]
+    folder: Path  # the first process writes last.pt and best.pt here
+    trackers: list[Tracker]  # empty except on the first process
+    on_best: Callable[[Potential], None]  # called with the averaged potential after each improvement
+    on_step: Callable[[Report], None]  # called after each step
 
 
 def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
-    """A state before the first step."""
+    """The training state before the first step."""
     ema = EMA(potential, config.ema_decay)
     return TrainingState(potential, ema, build_optimizer(potential, config), LearningRate(config))
 
 
 def fit(state: TrainingState, setup: RunSetup) -> Outcome:
-    """Trains until a limit is reached, nothing improves any more, or a signal arrives.
+    """Trains until a limit is reached, the validation loss no longer improves, or a signal arrives.
 
-    Every process calls this with its own share of each batch, and all take the same steps. A state that was restored
-    from ``last.pt`` continues as if it had never stopped.
+    Every process calls this with its own share of each batch, and all processes take the same steps. A state that was
+    restored from ``last.pt`` continues as if the run had never stopped.
+
+    Args:
+        state: the state to start from, which training changes in place.
+        setup: batches, options, folder and callbacks of the run.
+
+    Returns:
+        Why the run ended.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
     """
     stopping = StoppingCriteria(setup.config)
     started = time.monotonic() - state.seconds
@@ -77,7 +87,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
     with stop_signals() as caught:
         while True:
             n_batches = setup.training.count(state.epoch)
-            if state.batch >= n_batches:  # the run was resumed with larger batches
+            if state.batch >= n_batches:  # possible if the run was resumed with larger batches
                 state.epoch, state.batch = state.epoch + 1, 0
                 continue
             for graph, labels in setup.training.epoch(state.epoch, start=state.batch):
@@ -89,13 +99,13 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                 if state.batch == n_batches:
                     state.epoch, state.batch = state.epoch + 1, 0
                 interrupted, late = agreed([bool(caught), stopping.time_is_up(state)], setup.fabric)
-                why = stopping.reached(state) or ("the time is up" if late else "")
+                why = stopping.reached(state) or ("the time budget is used up" if late else "")
                 errors, improved = None, False
                 if why or due(state, n_batches, setup.config):
                     errors, improved = validate(state, rate, setup)
                     stopping.reserve = time.monotonic() - started - state.seconds
                     why = why or stopping.stalled(state)
-                if setup.fabric.is_global_zero and (errors or interrupted):
+                if setup.fabric.is_global_zero and (errors is not None or interrupted):
                     save(state, improved, setup)
                 setup.on_step(Report(state, stopping.progress(state, n_batches), value, errors, improved))
                 if why or interrupted:
@@ -110,7 +120,7 @@ def take_step(
     rate: float,
     setup: RunSetup,
 ) -> float:
-    """One gradient step; returns the loss of the whole batch."""
+    """Takes one gradient step and returns the loss of the whole batch."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=False)
@@ -134,50 +144,66 @@ def backward(
     *,
     bf16: bool = False,
 ) -> float:
-    """Adds the gradient of the loss of the whole batch, over all processes, to every process's weights.
+    """Adds the gradient of the loss of the whole batch to the weights' gradients on every process.
 
-    Sums and counts are added up over processes before they are divided, so that the result does not depend on how
-    the batch was dealt out. A process without a share takes part with zeros.
+    Sums and counts are added over processes before they are divided, so the result does not depend on how the batch
+    is distributed. A process without a share of the batch takes part with zeros.
+
+    Args:
+        potential: the potential to train.
+        graph: this process's share of the batch; None if it has no share.
+        labels: the labels of ``graph``.
+        progress: the fraction of the run that is done, for weights that change during the run.
+        loss: the options of the loss.
+        fabric: the processes.
+        bf16: whether matrix products are computed in bfloat16.
+
+    Returns:
+        The loss of the whole batch.
     """
-    weights = [weight_at(weight or 0.0, progress) for weight in (loss.energy, loss.forces, loss.stress)]
+    weights = {quantity: weight_at(loss.weight(quantity) or 0.0, progress) for quantity in QUANTITIES}
     sums = torch.zeros(len(weights), dtype=torch.float64, device=fabric.device)
     counts = torch.zeros_like(sums)
     if graph is not None and labels is not None:
         graph, labels = graph.to(fabric.device), labels.to(fabric.device)
         potential.train()
         with torch.autocast(fabric.device.type, torch.bfloat16, enabled=bf16):
-            prediction = potential(graph, forces=weights[1] > 0, stress=weights[2] > 0 and labels.stress is not None)
+            prediction = potential(graph, **requested(quantity for quantity in labels if weights[quantity] > 0))
         parts = terms(prediction, labels, graph, loss)
-        sums, counts = (torch.stack(column) for column in zip(*parts, strict=True))
+        sums, counts = (torch.stack(column) for column in zip(*parts.values(), strict=True))
     counts = total_over_processes(counts, fabric).clamp(min=1.0)
-    local = (sums.new_tensor(weights) * sums / counts).sum()
+    local = (sums.new_tensor(list(weights.values())) * sums / counts).sum()
     trained = [parameter for parameter in potential.parameters() if parameter.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     if local.requires_grad:
-        local.backward(inputs=trained)  # by name, or torch would differentiate by the positions too
+        local.backward(inputs=trained)  # without inputs, torch would also compute gradients of the positions
     add_gradients(potential, fabric)
     return total_over_processes(local.detach(), fabric).item()
 
 
 def require_finite(value: float, name: str, state: TrainingState) -> None:
-    """Ends the run where its weights have become useless."""
+    """Raises DivergedError if a loss is not finite, because the weights are then useless."""
     if not math.isfinite(value):
         raise DivergedError(
             f"{name} is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
-            "optimizer.clip_gradient; the best model so far is kept"
+            "optimizer.clip_gradient (the best model so far stays in the run folder)"
         )
 
 
 def agreed(flags: list[bool], fabric: Fabric) -> list[bool]:
-    """Each flag, raised on every process where it is on one."""
+    """For each flag, whether it is set on at least one process; all processes get the same answer."""
     raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
     return (total_over_processes(raised, fabric) > 0).tolist()
 
 
 def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
-    """Whether it is time to validate: after so many steps, else after each epoch that is neither short nor long."""
+    """Whether to validate now.
+
+    This is every ``validate_every`` steps. If that is None, it is at the end of each epoch, but several epochs of fewer
+    than 20 steps count as one, and every 1000 steps of a long epoch.
+    """
     if config.validate_every is not None:
         return state.step % config.validate_every == 0
     if state.batch == 0:
@@ -186,8 +212,16 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
 
 
 def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[ValidationErrors, bool]:
-    """Judges the averaged weights, and keeps them where they are the best so far, or cannot be judged."""
-    shares = ((graph, labels) for graph, labels in setup.validation.epoch(0) if graph is not None)
+    """Validates the averaged weights and remembers them if they are the best so far.
+
+    Without labels to validate with, the latest weights count as the best ones.
+
+    Returns:
+        The errors over the validation set of all processes, and whether the weights are the best so far.
+    """
+    shares = (
+        (graph, labels) for graph, labels in setup.validation.epoch(0) if graph is not None and labels is not None
+    )
     local = validation_sums(state.ema.potential, shares).as_tensor().to(setup.fabric.device)
     errors = ErrorSums.from_tensor(total_over_processes(local, setup.fabric).cpu()).errors()
     value = validation_loss(errors, setup.loss)
@@ -208,26 +242,28 @@ def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[Valida
         state.best_loss = min(value, state.best_loss)
         state.rate.validated(value)
     for tracker in setup.trackers:
-        tracker.write(row | errors._asdict())
+        tracker.write(row | errors.columns())
     state.n_rows += 1
     state.loss_sum, state.loss_count = 0.0, 0
     return errors, improved
 
 
 def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
-    """The loss of the validation errors at the highest weights of the run, so that all validations compare.
+    """The loss of the validation errors with the highest loss weights of the run, so that all validations compare.
 
-    None where no term of the loss has a label in the validation structures.
+    Returns:
+        The loss, or None if no validation structure has a label of a quantity with a loss weight above 0.
     """
-    absolute = loss.kind == "mae"
-    sizes = errors[0::2] if absolute else errors[1::2]
-    weights = [highest(weight) for weight in (loss.energy, loss.forces, loss.stress)]
-    judged = [(w, size / 1000) for w, size in zip(weights, sizes, strict=True) if w > 0 and size is not None]
-    return sum(w * (size if absolute else size**2) for w, size in judged) if judged else None
+    absolute, terms_of_loss = loss.kind == "mae", []
+    for quantity, found in errors.items():
+        if (weight := highest(loss.weight(quantity))) > 0:
+            size = (found.mae if absolute else found.rmse) / quantity.logged.factor
+            terms_of_loss.append(weight * (size if absolute else size**2))
+    return sum(terms_of_loss) if terms_of_loss else None
 
 
 def save(state: TrainingState, improved: bool, setup: RunSetup) -> None:
-    """Writes the checkpoints, and the model where it is the best so far."""
+    """Writes the checkpoint ``last.pt``, and ``best.pt`` and the model file if the weights are the best so far."""
     if improved:
         setup.on_best(state.ema.potential)
         state.save(setup.folder / "best.pt")

@@ -1,4 +1,4 @@
-"""The training loss: energy per atom, forces and stress, each with a weight that may change during the run."""
+"""The training loss: one term for each quantity, with a weight that may change during the run."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,55 +8,66 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equiforce.graph import AtomicGraph, Labels, Prediction
+from equiforce.graph import AtomicGraph, Prediction
+from equiforce.labels import Labels, residual
 from equiforce.options import option
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
 Weight = float | list[tuple[float, float]]
-DEFAULT_ENERGY, DEFAULT_FORCES, DEFAULT_STRESS = 1.0, 1.0, 100.0
+
+
+def _reason(quantity: Quantity, labels: str) -> str:
+    """The explanation of the loss weight of a quantity; ``labels`` names its labels in the plural."""
+    per_component = " per component" if quantity.shape else ""
+    unit = f"{quantity.residual_unit}{per_component}"
+    return f"loss weight of the residuals in {unit}; default {quantity.weight:g} if the data have {labels}, else 0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is minimised: sum over terms of weight x mean of the chosen function of the residuals.
+    """The options of the loss: the sum over quantities of weight x mean penalty of the residuals.
 
-    A weight is a number, or a list of (fraction of the run, weight) between which it goes linearly.
+    A weight is a number, or a list of (fraction of the run, weight) between which it is interpolated linearly.
     """
 
-    energy: Weight | None = option(None, f"of residuals in eV/atom; {DEFAULT_ENERGY:g} where the data have energies")
-    forces: Weight | None = option(
-        None, f"of residuals in eV/Å, by component; {DEFAULT_FORCES:g} where the data have forces"
+    energy: Weight | None = option(None, _reason(ENERGY, "energies"))
+    forces: Weight | None = option(None, _reason(FORCES, "forces"))
+    stress: Weight | None = option(None, _reason(STRESS, "stresses"))
+    kind: Literal["mse", "mae", "huber"] = option(
+        "mse", "penalty of a residual: mse (its square, as in the paper), mae, or huber, which weighs outliers less"
     )
-    stress: Weight | None = option(
-        None, f"of residuals in eV/Å³, by component; {DEFAULT_STRESS:g} where the data have stress"
-    )
-    kind: Literal["mse", "mae", "huber"] = option("mse", "the paper's; huber forgives outliers")
     huber_delta: float = option(
         0.01,
-        "where huber goes from square to absolute",
-        unit="eV/atom, eV/Å, eV/Å³",
+        "residual at which huber changes from square to absolute value",
+        unit=", ".join(quantity.residual_unit for quantity in QUANTITIES),
         gt=0,
         only_if=("loss.kind is huber", lambda loss: loss.kind == "huber"),
     )
 
     def __post_init__(self) -> None:
-        for name, weight in (("energy", self.energy), ("forces", self.forces), ("stress", self.stress)):
+        for quantity in QUANTITIES:
+            name, weight = quantity.name, self.weight(quantity)
             values = [weight or 0.0] if isinstance(weight, int | float | None) else [value for _, value in weight]
             if not values or min(values) < 0:
                 raise ValueError(
-                    f"loss.{name}={weight} is no weight: give a number of at least 0, or a list of such at fractions "
-                    "of the run, as in [[0, 1], [0.5, 10]]"
+                    f"loss.{name}={weight} is not a loss weight: give a number of at least 0, or a list of pairs "
+                    "(fraction of the run, number), as in [[0, 1], [0.5, 10]]"
                 )
+
+    def weight(self, quantity: Quantity) -> Weight | None:
+        """The configured weight of a quantity; None if the user left it open."""
+        return getattr(self, quantity.name)
 
 
 class Term(NamedTuple):
-    """One term of the loss before averaging: over several processes, both parts are summed first."""
+    """One term of the loss before averaging, because several processes first sum both parts."""
 
-    total: Float[Tensor, ""]
-    n: Float[Tensor, ""]
+    total: Float[Tensor, ""]  # the sum of the penalties
+    n: Float[Tensor, ""]  # the number of the penalties
 
 
 def weight_at(weight: Weight, progress: float) -> float:
-    """A weight at a fraction of the run between 0 and 1."""
+    """The value of a weight when the fraction ``progress`` of the run, between 0 and 1, is done."""
     if isinstance(weight, (int, float)):
         return float(weight)
     points = sorted(weight)
@@ -69,14 +80,14 @@ def weight_at(weight: Weight, progress: float) -> float:
 
 
 def highest(weight: Weight | None) -> float:
-    """The largest value that a weight takes during the run."""
+    """The largest value of a weight during the run."""
     if weight is None:
         return 0.0
     return float(weight) if isinstance(weight, (int, float)) else max(value for _, value in weight)
 
 
 def penalty(residual: Tensor, config: LossConfig) -> Tensor:
-    """The chosen function of each residual; huber is scaled to equal mse near zero."""
+    """The penalty of each residual; huber is scaled such that it equals mse near zero."""
     if config.kind == "mse":
         return residual.square()
     if config.kind == "mae":
@@ -86,25 +97,27 @@ def penalty(residual: Tensor, config: LossConfig) -> Tensor:
     )
 
 
-def terms(prediction: Prediction, labels: Labels, graph: AtomicGraph, config: LossConfig) -> tuple[Term, Term, Term]:
-    """Sums and counts of the penalties of energy per atom, force components and stress components.
+def terms(prediction: Prediction, labels: Labels, graph: AtomicGraph, config: LossConfig) -> dict[Quantity, Term]:
+    """The sum and the number of the penalties of each quantity over the components of its residuals.
 
-    Structures without a label add nothing to its term. Stress residuals are those of virial over volume, so that a
-    batch may mix periodic structures and molecules.
+    Structures without a label do not contribute.
+
+    Args:
+        prediction: the prediction for ``graph``.
+        labels: the labels of ``graph``.
+        graph: the batch.
+        config: the options of the loss.
+
+    Returns:
+        The term of every quantity, which is zero for a quantity without labels.
     """
     zero = prediction.energy.new_zeros(())
-    energy = forces = stress = Term(zero, zero)
-    if labels.energy is not None:
-        residual = (prediction.energy - labels.energy) / graph.atoms_per_structure()
-        energy = _masked(penalty(residual, config), labels.has_energy)
-    if labels.forces is not None and prediction.forces is not None:
-        residual = prediction.forces - labels.forces
-        forces = _masked(penalty(residual, config), labels.has_forces[graph.structure_of_atom])
-    if labels.stress is not None and prediction.virial is not None:
-        volumes = torch.where(labels.has_stress, graph.volumes(), 1.0).view(-1, 1, 1)
-        residual = -prediction.virial / volumes - labels.stress
-        stress = _masked(penalty(residual, config), labels.has_stress)
-    return energy, forces, stress
+    found = dict.fromkeys(QUANTITIES, Term(zero, zero))
+    for quantity in labels:
+        residuals = residual(quantity, prediction, labels, graph)
+        if residuals is not None:
+            found[quantity] = _masked(penalty(residuals, config), labels.known_rows(quantity, graph))
+    return found
 
 
 def _masked(values: Tensor, known: Tensor) -> Term:

@@ -1,4 +1,4 @@
-"""Muon: each matrix moves along the nearest orthogonal matrix to its momentum, so that all directions learn alike."""
+"""The Muon optimizer: each weight matrix moves along the orthogonal matrix that is nearest to its momentum."""
 
 import math
 from collections import defaultdict
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from equiforce.nn.matrices import Matrix, matrices
 
 MOMENTUM = 0.95
-LENGTH = 0.2  # of a step, root mean square over the numbers of a matrix, in units of the learning rate: about Adam's
-# One after another, x (a + b x^2 + c x^4) take singular values from 0.003 to 1 into 0.8 to 1.2: each is the polynomial
-# nearest to 1 on what the one before leaves (arXiv 2505.16932). Four do what takes five of the original, all the same.
+# The root mean square of a step over the elements of a matrix, in units of the learning rate; about that of Adam.
+LENGTH = 0.2
+# Applied one after another, the polynomials x (a + b x^2 + c x^4) move singular values between 0.003 and 1 to between
+# 0.8 and 1.2. Each polynomial is nearest to 1 on the range that the previous one leaves (arXiv 2505.16932). The
+# original Muon applies one and the same polynomial, and needs five applications instead of four.
 QUINTICS = (
     (8.3837, -24.7659, 18.3571),
     (4.0434, -3.0114, 0.5695),
@@ -25,23 +27,23 @@ BETA1, TINY = 0.9, 1e-8
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps along the orthogonal factor of the momentum for matrices, and Adam's for all other weights.
+    """Moves matrices along the orthogonal factor of their momentum, and all other weights as Adam does.
 
-    K. Jordan and others, "Muon: an optimizer for hidden layers in neural networks" (2024), with steps as long as Adam's
-    (arXiv 2502.16982, equation 4), so that one learning rate serves both. In an equivariant network each irrep's and
-    each species' block is a matrix of its own; a step does not depend on the basis of the channels. A matrix without
-    gradient, as that of a species that is not in the batch, rests: else it would move on at full length, whatever faint
-    momentum is left.
+    K. Jordan and others, "Muon: an optimizer for hidden layers in neural networks" (2024). Steps are as long as Adam's
+    (arXiv 2502.16982, equation 4), so that both share one learning rate. In an equivariant network the block of each
+    irrep and of each species is a separate matrix, so a step does not depend on the basis of the channels. A matrix
+    without a gradient, such as that of a species that is not in the batch, does not move, because orthogonalization
+    would turn even a faint remaining momentum into a step of full length.
 
     Args:
-        network: whose trainable weights are to move.
-        learning_rate: of both.
-        beta2: Adam's memory of squared gradients.
+        network: the network whose trainable weights the optimizer moves.
+        learning_rate: the learning rate of matrices and of other weights.
+        beta2: the decay rate of Adam's average of squared gradients.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float, beta2: float):
         found = [m for m in matrices(network) if m.weights.requires_grad]
-        vectors = {id(m.weights) for m in found if min(m.shape) == 1}  # have no directions to make alike
+        vectors = {id(m.weights) for m in found if min(m.shape) == 1}  # they have a single singular value
         moved = [m for m in found if id(m.weights) not in vectors]
         own = {id(m.weights): m.weights for m in moved}
         rest = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
@@ -50,15 +52,15 @@ class Muon(torch.optim.Optimizer):
             {"params": rest, "betas": (BETA1, beta2)},
         ]
         super().__init__(groups, {"lr": learning_rate})
-        self._alike: dict[tuple, list[Matrix]] = defaultdict(list)
+        self._same_shape: dict[tuple[tuple[int, ...], torch.dtype], list[Matrix]] = defaultdict(list)
         for m in moved:
-            self._alike[m.shape, m.weights.dtype].append(m)
+            self._same_shape[m.shape, m.weights.dtype].append(m)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # Muon takes no closure
         """Moves all weights that have a gradient."""
         if closure is not None:
-            raise ValueError("Muon takes no closure")
+            raise ValueError("Muon does not take a closure: call step() without arguments")
         of_matrices, of_others = self.param_groups
         self._step_matrices(of_matrices)
         for parameter in of_others["params"]:
@@ -75,9 +77,9 @@ class Muon(torch.optim.Optimizer):
                 memory["momentum_buffer"] = torch.zeros_like(parameter)
             gradient = gradients[parameter] = parameter.grad.contiguous()
             momentum = memory["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-            directions[parameter] = gradient.add(momentum, alpha=group["momentum"])  # Nesterov's
-        for (shape, _), alike in self._alike.items():
-            moved = [m for m in alike if m.weights in gradients]
+            directions[parameter] = gradient.add(momentum, alpha=group["momentum"])  # Nesterov momentum
+        for (shape, _), same_shape in self._same_shape.items():
+            moved = [m for m in same_shape if m.weights in gradients]
             if not moved:
                 continue
             highest = torch.stack([m.of(gradients[m.weights]) for m in moved]).abs().amax((1, 2))
@@ -100,10 +102,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(x: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
-    """The orthogonal factors of matrices, roughly: their singular vectors, with all singular values near 1.
+    """The approximate orthogonal factors of matrices: the same singular vectors, with all singular values near 1.
 
-    Iterations of a polynomial, not a decomposition: products of matrices alone. Long matrices are multiplied once,
-    and their small Gram matrices for the rest.
+    Polynomial iterations (``QUINTICS``) need only matrix products and no decomposition. For long matrices the
+    iterations multiply the small Gram matrices, and the long matrix only once at the end.
     """
     if x.shape[1] > x.shape[2]:
         return orthogonalized(x.mT).mT

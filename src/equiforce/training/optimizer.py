@@ -1,9 +1,9 @@
-"""How weights move: the optimiser, its learning rate over the run, and the average of the weights that is kept."""
+"""The optimizer, the schedule of its learning rate, and the exponential moving average of the weights."""
 
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -11,9 +11,10 @@ from torch import nn
 from equiforce.options import option
 from equiforce.training.muon import Muon
 
-LONGEST_WARMUP = 0.05  # of a run
-RATE, HIGHEST_RATE = 0.02, 0.05  # where the user gives none: of long and of the shortest runs
-LONG = 150  # passes over the training set
+LONGEST_WARMUP = 0.05  # fraction of a run
+RATE, HIGHEST_RATE = 0.02, 0.05  # the default learning rates of long runs and of the shortest runs
+LONG = 150  # passes over the training set in a long run
+Network = TypeVar("Network", bound=nn.Module)
 COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
 ADAM = ("optimizer.name is adam or adamw", lambda optimizer: optimizer.name != "muon")
 ADAMW = ("optimizer.name is adamw", lambda optimizer: optimizer.name == "adamw")
@@ -22,44 +23,70 @@ PLATEAU = ("optimizer.schedule is plateau", lambda optimizer: optimizer.schedule
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The optimiser and its schedule."""
+    """The options of the optimizer and of its learning rate."""
 
     name: Literal["muon", "adam", "adamw"] = option(
-        "muon", "errors a quarter to a half below adam's after as many steps (docs/training.md); the papers took adam"
+        "muon",
+        "errors after the same number of steps are a quarter to a half below those with adam (docs/training.md), which "
+        "the papers used",
     )
     learning_rate: float | None = option(
         None,
-        f"{RATE} in runs of at least {LONG} passes over the training set, in shorter ones higher, up to {HIGHEST_RATE} "
-        "(docs/training.md); the paper took 0.01",
+        f"highest learning rate; default {RATE} in runs of at least {LONG} passes over the training set, more in "
+        f"shorter runs, up to {HIGHEST_RATE} (docs/training.md); the paper used 0.01",
         gt=0,
     )
     amsgrad: bool = option(
         False,
-        "the paper's; it keeps the largest gradient for ever, and was not needed in short runs",
+        "keeps the largest squared gradient forever, as in the paper; short runs did not need it",
         only_if=ADAM,
     )
     beta2: float = option(
-        0.99, "memory of squared gradients: 100 steps; learned faster than 0.999 (docs/training.md)", ge=0, lt=1
+        0.99,
+        "decay rate of the average of squared gradients; 0.99 averages over about 100 steps and learned faster than "
+        "0.999 (docs/training.md)",
+        ge=0,
+        lt=1,
     )
-    weight_decay: float = option(0.0, "small data sets are regularised by equivariance already", ge=0, only_if=ADAMW)
+    weight_decay: float = option(
+        0.0, "decay of all weights; 0 because equivariance already regularises small data sets", ge=0, only_if=ADAMW
+    )
     schedule: Literal["cosine", "plateau", "constant"] = option(
-        "cosine", "ends the run at a low rate whatever stops it; the paper waited for plateaus, which takes days"
+        "cosine",
+        "cosine ends at a low learning rate, for any length of the run; the paper lowers the rate on plateaus, which "
+        "takes days",
     )
-    warmup_steps: int = option(100, "Adam's moments settle first; 5 % of the run where that is less", ge=0)
-    final_fraction: float = option(0.01, "of the learning rate, at the end of the cosine", ge=0, le=1, only_if=COSINE)
+    warmup_steps: int = option(
+        100, "steps over which the learning rate rises while Adam's moments settle; at most 5 % of the run", ge=0
+    )
+    final_fraction: float = option(
+        0.01, "final learning rate of the cosine, as a fraction of the highest one", ge=0, le=1, only_if=COSINE
+    )
     plateau_patience: int = option(
-        50, "validations without gain before the rate falls; the paper's", ge=1, only_if=PLATEAU
+        50,
+        "validations without a lower loss before the learning rate falls; the paper's value",
+        ge=1,
+        only_if=PLATEAU,
     )
-    plateau_factor: float = option(0.8, "by which the rate falls; the paper's", gt=0, lt=1, only_if=PLATEAU)
-    plateau_stop: float = option(1e-6, "the run ends when the rate falls below; the paper's", ge=0, only_if=PLATEAU)
-    clip_gradient: float | None = option(10.0, "norm of the gradient; only a broken batch reaches it", gt=0)
+    plateau_factor: float = option(
+        0.8, "factor by which the learning rate falls; the paper's value", gt=0, lt=1, only_if=PLATEAU
+    )
+    plateau_stop: float = option(
+        1e-6, "the run ends when the learning rate falls below this; the paper's value", ge=0, only_if=PLATEAU
+    )
+    clip_gradient: float | None = option(
+        10.0, "a gradient with a larger norm is scaled down to it; only a broken batch reaches 10", gt=0
+    )
     ema_decay: float = option(
-        0.99, "what is validated and kept is a running average of weights; 0 turns it off", ge=0, lt=1
+        0.99,
+        "decay of the running average of the weights (EMA), which is validated and saved; 0 turns averaging off",
+        ge=0,
+        lt=1,
     )
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Muon, or Adam and AdamW in their fused form, for the trainable weights of a network."""
+    """The configured optimizer for the trainable weights of a network: Muon, fused Adam or fused AdamW."""
     if config.name == "muon":
         return Muon(network, config.learning_rate or RATE, config.beta2)
     options: dict[str, Any] = {
@@ -75,12 +102,12 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
 
 
 def fitting_rate(passes: float) -> float:
-    """The highest learning rate of a run of so many passes over the training set, as far as it was measured."""
+    """The default highest learning rate of a run of ``passes`` passes over the training set (docs/training.md)."""
     return min(HIGHEST_RATE, max(RATE, RATE * math.sqrt(LONG / passes))) if passes else HIGHEST_RATE
 
 
 class LearningRate:
-    """The learning rate as a function of the step, of the fraction of the run that is done, and of plateaus."""
+    """The learning rate as a function of the step, the progress of the run, and plateaus of the validation loss."""
 
     MEMORY = ("reduction", "best", "waited", "waited_in_all")
 
@@ -88,16 +115,16 @@ class LearningRate:
         self.config = config
         self.reduction = 1.0
         self.best = math.inf
-        self.waited = 0  # validations since the latest gain or fall of the rate
-        self.waited_in_all = 0  # validations since the latest gain
+        self.waited = 0  # validations since the loss or the learning rate last fell
+        self.waited_in_all = 0  # validations since the loss last fell
 
     def at(self, step: int, progress: float, passes: float) -> float:
-        """The rate of a step.
+        """The learning rate of a step.
 
         Args:
-            step: counted from 0 over the whole run.
-            progress: between 0 and 1, along epochs, steps or time, whichever is nearest to its end.
-            passes: over the training set, by now.
+            step: the number of the step, counted from 0 over the whole run.
+            progress: the fraction of the run that is done, between 0 and 1.
+            passes: the number of passes over the training set so far.
         """
         config = self.config
         highest = config.learning_rate or fitting_rate(passes / progress if progress else math.inf)
@@ -108,7 +135,7 @@ class LearningRate:
         return highest * factor * self.reduction
 
     def validated(self, loss: float) -> None:
-        """Tell it a validation loss: on a plateau the rate falls."""
+        """Takes a validation loss into account, and lowers the learning rate on a plateau."""
         if loss < self.best:
             self.best, self.waited, self.waited_in_all = loss, 0, 0
             return
@@ -119,6 +146,7 @@ class LearningRate:
 
     @property
     def exhausted(self) -> bool:
+        """Whether the learning rate has fallen below ``plateau_stop``."""
         config = self.config
         return config.schedule == "plateau" and (config.learning_rate or RATE) * self.reduction < config.plateau_stop
 
@@ -130,10 +158,15 @@ class LearningRate:
             setattr(self, name, state[name])
 
 
-class EMA:
-    """An exponential moving average of the weights, with the warm-up min(decay, (1+n)/(10+n))."""
+class EMA(Generic[Network]):
+    """The exponential moving average of the weights, whose decay after n updates is min(decay, (1+n)/(10+n)).
 
-    def __init__(self, potential: nn.Module, decay: float):
+    Args:
+        potential: the network whose weights are averaged.
+        decay: the final decay; 0 turns averaging off, and ``self.potential`` is then ``potential`` itself.
+    """
+
+    def __init__(self, potential: Network, decay: float):
         self.decay = decay
         self.n_updates = 0
         self.potential = copy.deepcopy(potential).eval() if decay else potential
@@ -147,7 +180,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Count in the weights as they are now."""
+        """Adds the current weights to the average."""
         self.n_updates += 1
         if not self.decay:
             return
@@ -155,7 +188,9 @@ class EMA:
         for dtype in {average.dtype for average, _ in self._pairs}:
             averages, currents = zip(*[p for p in self._pairs if p[0].dtype == dtype], strict=True)
             torch._foreach_lerp_(averages, currents, 1 - decay)
-            for average in averages:  # on a GPU torch does not count this as a change, and tables of them would stay
+            for (
+                average
+            ) in averages:  # torch does not do this on a GPU, and caches of tables made from weights rely on it
                 torch.autograd.graph.increment_version(average)
 
     def state(self) -> dict[str, Any]:
@@ -163,7 +198,7 @@ class EMA:
 
     def restore(self, state: dict[str, Any]) -> None:
         if (state["weights"] is None) is not (self.decay == 0):
-            raise ValueError("an average begins or ends with a run")
+            raise ValueError("ema_decay was switched on or off")
         self.n_updates = state["n_updates"]
         if self.decay:
             self.potential.load_state_dict(state["weights"])

@@ -1,6 +1,7 @@
-"""Several processes that train as one: how they find each other and add up what they computed."""
+"""Training on several processes: starts them and sums values and gradients over them."""
 
 import os
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -12,30 +13,36 @@ from equiforce.training.stopping import TrainingConfig
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
-    """This process alone, or as one of those that torchrun started; ready for work.
+    """Sets up this process, alone or together with the others that torchrun started.
+
+    Args:
+        config: device, precision and number of machines.
+
+    Returns:
+        The launched Fabric.
 
     Raises:
-        InputError: an option that changes nothing on this device, a GPU that is not there, or tasks of srun that would
-            each train by themselves.
+        InputError: there is no GPU, an option changes nothing on the device, or srun started several tasks that would
+            each train separately.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device=cuda, but torch finds no GPU here: leave the option out to train on the CPU")
+        raise InputError("training.device=cuda, but torch finds no GPU: leave the option out to train on the CPU")
     cuda = config.device != "cpu" and torch.cuda.is_available()
     if config.tf32 and not cuda:
         raise InputError("training.tf32 changes nothing on a CPU: leave it out, or train on a GPU")
-    # chosen here, for Fabric would take the tasks of an allocation of SLURM for its own, and start MPI to look for more
+    # Fabric's own choice would take all tasks of a SLURM allocation for its processes, and start MPI to find more.
     started_by_torchrun = TorchElasticEnvironment.detect()
     environment = TorchElasticEnvironment() if started_by_torchrun else LightningEnvironment()
-    n_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # noqa: TID251 (how srun says it)
+    n_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # noqa: TID251 (srun sets it)
     if n_tasks > 1 and not started_by_torchrun:
         raise InputError(
-            f"srun started this {n_tasks} times, and each would train by itself: start the processes with torchrun "
-            f"--nproc-per-node={n_tasks}, or one task with srun -n 1"
+            f"srun started {n_tasks} tasks, and each would train its own model: start the processes with torchrun "
+            f"--nproc-per-node={n_tasks}, or a single task with srun -n 1"
         )
     world_size = environment.world_size() if started_by_torchrun else 1
     if world_size % config.n_nodes:
         raise InputError(
-            f"{world_size} processes on training.n_nodes={config.n_nodes} do not divide evenly: correct n_nodes"
+            f"{world_size} processes are not a multiple of training.n_nodes={config.n_nodes} machines: correct n_nodes"
         )
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
@@ -51,15 +58,17 @@ def make_fabric(config: TrainingConfig) -> Fabric:
 
 
 def total_over_processes(value: Tensor, fabric: Fabric) -> Tensor:
-    """The sum of ``value`` over all processes, on each of them."""
-    return value if fabric.world_size == 1 else fabric.all_reduce(value, reduce_op="sum")
+    """The sum of ``value`` over all processes; every process gets it."""
+    if fabric.world_size == 1:
+        return value
+    return cast("Tensor", fabric.all_reduce(value, reduce_op="sum"))  # it also sums collections of tensors
 
 
 def add_gradients(module: nn.Module, fabric: Fabric) -> None:
-    """Sums the gradients over processes, in one message for each precision.
+    """Sums the gradients over processes, with one message for each dtype.
 
-    This is all that training on several processes needs: Lightning's wrapper would average gradients, and the mean
-    of means is wrong where processes hold batches of different size.
+    Lightning's own wrapper is not used because it averages gradients, and the mean of means is wrong if processes have
+    shares of different size.
     """
     if fabric.world_size == 1:
         return

@@ -1,4 +1,4 @@
-"""All that a training run is made of between two steps, and its way to disk and back."""
+"""The state of a training run between two steps, and its checkpoint files."""
 
 import pickle
 from dataclasses import dataclass, field
@@ -17,33 +17,39 @@ COUNTERS = ("step", "epoch", "batch", "seconds", "n_rows", "best_loss", "best_st
 
 @dataclass
 class TrainingState:
-    """The weights, what moves them, and how far the run has come."""
+    """The weights, their average, the optimizer, the learning rate, and counters of progress."""
 
     potential: Potential
-    ema: EMA
+    ema: EMA[Potential]
     optimizer: torch.optim.Optimizer
     rate: LearningRate
     step: int = 0
     epoch: int = 0
-    batch: int = 0  # the next one of this epoch
+    batch: int = 0  # the index of the next batch in this epoch
     seconds: float = 0.0
-    n_rows: int = 0  # of the log
-    best_loss: float = float("inf")
+    n_rows: int = 0  # the number of rows in the log
+    best_loss: float = float("inf")  # the lowest validation loss so far
     best_step: int = -1
-    loss_sum: float = 0.0  # since the latest validation
-    loss_count: int = 0
+    loss_sum: float = 0.0  # over the steps since the latest validation
+    loss_count: int = 0  # the number of these steps
     best_weights: Weights | None = field(default=None, repr=False)
 
     def passes(self, n_batches: int) -> float:
-        """Over the training set, whose epoch at hand has so many batches."""
+        """The number of passes over the training set so far; the current epoch has ``n_batches`` batches."""
         return self.epoch + self.batch / max(1, n_batches)
 
     def keep_best(self) -> None:
         """Remembers the averaged weights as the best ones so far."""
         self.best_weights = {name: value.detach().clone() for name, value in self.ema.potential.state_dict().items()}
 
+    def load_best(self) -> None:
+        """Loads the best weights so far into the averaged potential."""
+        if self.best_weights is None:
+            raise RuntimeError("there are no best weights before the first validation")
+        self.ema.potential.load_state_dict(self.best_weights)
+
     def save(self, path: Path) -> None:
-        """Writes everything in one piece: an interruption leaves the old file or the new one."""
+        """Writes a checkpoint atomically: an interruption leaves either the old file or the new one."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state |= {
             "potential": self.potential.state_dict(),
@@ -57,18 +63,16 @@ class TrainingState:
         unfinished.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Continues from a saved state; raises InputError where it belongs to another model or optimiser."""
+        """Loads a checkpoint; raises InputError if it is damaged or belongs to another model or optimizer."""
         try:
             state = torch.load(path, map_location=self.potential.device, weights_only=True)
         except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"{path} is not a checkpoint of equiforce, or is damaged: start the training again"
-            ) from error
+            raise InputError(f"{path} is damaged or is not a checkpoint of equiforce: start a new run") from error
         try:
             self.potential.load_state_dict(state["potential"])
             self.ema.restore(state["average"])
             if _kind_of(state["optimizer"]) != _kind_of(self.optimizer.state_dict()):
-                raise ValueError("another optimiser")
+                raise ValueError("another optimizer")
             self.optimizer.load_state_dict(state["optimizer"])
             self.rate.restore(state["rate"])
             self.best_weights = state["best_weights"]
@@ -76,10 +80,10 @@ class TrainingState:
                 setattr(self, name, state[name])
         except (RuntimeError, ValueError, TypeError, LookupError) as error:
             raise InputError(
-                f"{path} belongs to another model or optimiser than the configuration: undo the change of its options"
+                f"{path} belongs to another model or optimizer than the configuration: undo the changes of the options"
             ) from error
 
 
 def _kind_of(optimizer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The options of an optimiser, but for its learning rate, which is set at each step."""
+    """The options of an optimizer without its learning rate, which every step sets anew."""
     return [{k: v for k, v in group.items() if k not in ("lr", "params")} for group in optimizer["param_groups"]]

@@ -1,4 +1,4 @@
-"""How long, in what portions and with what numbers to train; and when to stop."""
+"""The options of a training run, and the criteria that end it."""
 
 import re
 import signal
@@ -14,32 +14,48 @@ from equiforce.training.state import TrainingState
 TIME_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 DEFAULT_STEPS = 20_000
 DEFAULT_BATCH = 5
+FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, unless validate_every is set
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long, in what portions and with what numbers to train."""
+    """The length of the run, the batches, validation, precision, device and logs."""
 
-    time: str | None = option(None, "a time budget such as 10m, 1h30m or 2d; the schedule is fitted to it")
-    max_epochs: int | None = option(None, "passes over the training set", ge=1)
-    max_steps: int | None = option(None, f"gradient steps; {DEFAULT_STEPS} where neither time nor epochs are set", ge=1)
+    time: str | None = option(
+        None, "time budget, such as 10m, 1h30m or 2d; the learning rate follows its schedule over this time"
+    )
+    max_epochs: int | None = option(None, "largest number of passes over the training set", ge=1)
+    max_steps: int | None = option(
+        None, f"largest number of gradient steps; {DEFAULT_STEPS} if neither time nor max_epochs is set", ge=1
+    )
     batch_size: int | None = option(
-        None, f"structures in a batch; {DEFAULT_BATCH}, the paper's, unless max_edges is set", ge=1
+        None,
+        f"structures in a batch, over all processes; {DEFAULT_BATCH} as in the paper, unless max_edges is set",
+        ge=1,
     )
-    max_edges: int | None = option(None, "instead of batch_size: as many structures as have so many edges", ge=1)
+    max_edges: int | None = option(
+        None, "largest number of pairs of atoms in a batch, over all processes; replaces batch_size", ge=1
+    )
     validate_every: int | None = option(
-        None, "steps between validations; else an epoch, or several short ones, or 1000 steps of a long one", ge=1
+        None,
+        f"steps between validations; default: after each epoch, after several if epochs have fewer than {FEWEST_STEPS} "
+        f"steps, and also after every {MOST_STEPS} steps of an epoch",
+        ge=1,
     )
-    early_stopping: int | None = option(None, "validations without gain after which to stop", ge=1)
-    seed: int = option(0, "of weights, split and order of batches", ge=0)
-    deterministic: bool = option(False, "only algorithms that give the same bits every time; slower on a GPU")
-    dtype: Literal["float32", "float64"] = option("float32", "of weights and features; energies are summed in float64")
-    tf32: bool = option(False, "on a GPU, matrix products with 10-bit mantissas")
-    bf16: bool = option(False, "matrix products in bfloat16, through torch's autocast; costs accuracy")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one")
-    n_nodes: int = option(1, "machines that torchrun started this on", ge=1)
-    tensorboard: bool = option(False, "a log for TensorBoard beside the CSV file")
-    wandb: str | None = option(None, "the project of Weights & Biases to log to")
+    early_stopping: int | None = option(None, "stops after this many validations without a lower loss", ge=1)
+    seed: int = option(0, "random seed of the initial weights and of the order of batches", ge=0)
+    deterministic: bool = option(
+        False, "uses only algorithms that give bit-identical results every time; slower on a GPU"
+    )
+    dtype: Literal["float32", "float64"] = option(
+        "float32", "precision of weights and features; energies are always summed in float64"
+    )
+    tf32: bool = option(False, "on a GPU, computes matrix products in TF32, with mantissas of 10 bits")
+    bf16: bool = option(False, "computes matrix products in bfloat16 (torch's autocast); less accurate")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train; auto takes a GPU if there is one")
+    n_nodes: int = option(1, "number of machines on which torchrun started this run", ge=1)
+    tensorboard: bool = option(False, "also writes a log for TensorBoard")
+    wandb: str | None = option(None, "name of a Weights & Biases project that also receives the log")
 
     def __post_init__(self) -> None:
         if self.time is not None:
@@ -48,17 +64,18 @@ class TrainingConfig:
             except ValueError as error:
                 raise ValueError(f"training.time={error}") from None
         if self.batch_size is not None and self.max_edges is not None:
-            raise ValueError("training.batch_size and training.max_edges exclude one another: set one of them")
+            raise ValueError("training.batch_size and training.max_edges exclude each other: set only one of them")
         if self.bf16 and self.dtype == "float64":
-            raise ValueError("training.bf16 changes nothing with training.dtype=float64: leave one of them out")
+            raise ValueError("training.bf16 changes nothing with training.dtype=float64: leave out one of them")
         if self.deterministic and self.time is not None:
             raise ValueError(
-                "training.time makes results depend on the machine's speed: with training.deterministic, set max_steps"
+                "training.time makes results depend on the machine's speed, so training.deterministic forbids it: "
+                "set training.max_steps instead"
             )
 
     @property
     def step_limit(self) -> int | None:
-        """The limit on gradient steps, the default one if no other limit is set."""
+        """The largest number of gradient steps; ``DEFAULT_STEPS`` if no limit is set, None if only others are."""
         unlimited = self.max_steps is None and self.max_epochs is None and self.time is None
         return DEFAULT_STEPS if unlimited else self.max_steps
 
@@ -73,15 +90,15 @@ def seconds_of(text: str) -> float:
 
 
 class StoppingCriteria:
-    """What ends a run, and how near it is."""
+    """The limits that end a run, and the progress of the run towards them."""
 
     def __init__(self, config: TrainingConfig):
         self.steps, self.epochs, self.early_stopping = config.step_limit, config.max_epochs, config.early_stopping
         self.seconds = seconds_of(config.time) if config.time else None
-        self.reserve = 0.0  # seconds that the last validation will take
+        self.reserve = 0.0  # seconds to reserve for the last validation
 
     def progress(self, state: TrainingState, n_batches: int) -> float:
-        """The fraction of the run that is done, along the limit that is nearest."""
+        """The fraction of the run that is done, between 0 and 1, with respect to the limit that is reached first."""
         done = [0.0]
         if self.steps is not None:
             done.append(state.step / self.steps)
@@ -92,10 +109,11 @@ class StoppingCriteria:
         return min(1.0, max(done))
 
     def time_is_up(self, state: TrainingState) -> bool:
+        """Whether the time budget is used up, including the reserve for the last validation."""
         return self.seconds is not None and state.seconds + self.reserve >= self.seconds
 
     def reached(self, state: TrainingState) -> str:
-        """Which limit on steps or epochs is reached, in words, or nothing."""
+        """Says which limit on steps or epochs is reached; empty if none is."""
         if self.steps is not None and state.step >= self.steps:
             return f"{self.steps} steps are done"
         if self.epochs is not None and state.epoch >= self.epochs:
@@ -103,17 +121,21 @@ class StoppingCriteria:
         return ""
 
     def stalled(self, state: TrainingState) -> str:
-        """Why it makes no sense to go on after a validation, or nothing."""
+        """Says why the run should end after this validation; empty if it should go on."""
         if self.early_stopping is not None and state.rate.waited_in_all >= self.early_stopping:
-            return f"{self.early_stopping} validations brought no gain"
-        return "the learning rate has fallen to its end" if state.rate.exhausted else ""
+            number = "1 validation" if self.early_stopping == 1 else f"{self.early_stopping} validations"
+            return f"the validation loss has not fallen for {number}"
+        return "the learning rate has fallen below optimizer.plateau_stop" if state.rate.exhausted else ""
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask for a stop after the step at hand; a second Ctrl-C stops at once.
+    """Collects Ctrl-C and SIGTERM, so that the loop can stop after the current step; a second Ctrl-C stops at once.
 
-    Python gives signals to its main thread alone, so that elsewhere nothing is caught.
+    In other threads than the main one nothing is caught, because Python delivers signals to the main thread only.
+
+    Yields:
+        The numbers of the signals received so far.
     """
     caught: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Where the training log goes: always a CSV file, by option TensorBoard and Weights & Biases as well."""
+"""Writers of the training log: a CSV file always, TensorBoard and Weights & Biases on request."""
 
 import csv
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Row = Mapping[str, float | int | None]
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Takes one row of numbers at each validation."""
+    """Receives one row of numbers after each validation."""
 
     def write(self, row: Row) -> None: ...
 
@@ -21,11 +21,12 @@ class Tracker(Protocol):
 
 
 class CsvLog:
-    """A CSV file with one row a validation; empty where a number does not exist.
+    """A CSV file with one row for each validation; the cell of a number that does not exist is empty.
 
     Args:
         path: the file.
-        n_rows: of an earlier part of the run that stay; later ones are cut off, for they will be computed again.
+        n_rows: the number of rows from an earlier part of the run that stay. Later rows are deleted, because the
+            resumed run computes them again.
     """
 
     def __init__(self, path: Path, n_rows: int = 0):
@@ -47,7 +48,7 @@ class CsvLog:
 
 
 def check_installed(*, tensorboard: bool, wandb: bool) -> None:
-    """Raises InputError where a log is asked for whose package is missing: before a run, not after its start."""
+    """Raises InputError if the package of a requested log is missing; called before the run starts."""
     for wanted, package, module in (
         (tensorboard, "tensorboard", "torch.utils.tensorboard"),
         (wandb, "wandb", "wandb"),
@@ -56,11 +57,13 @@ def check_installed(*, tensorboard: bool, wandb: bool) -> None:
             if wanted:
                 import_module(module)
         except ImportError:
-            raise InputError(f'training.{package} needs another package: pip install "equiforce[{package}]"') from None
+            raise InputError(
+                f'training.{package} needs a package that is not installed: pip install "equiforce[{package}]"'
+            ) from None
 
 
 class TensorBoardLog:
-    """Scalars for ``tensorboard --logdir RUN/tensorboard``."""
+    """A TensorBoard log, shown by ``tensorboard --logdir RUN/tensorboard``."""
 
     def __init__(self, folder: Path):
         from torch.utils.tensorboard import SummaryWriter

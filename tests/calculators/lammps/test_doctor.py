@@ -9,8 +9,8 @@ from tests.calculators.lammps.runs import needs_lammps
 @needs_lammps
 def test_a_sound_installation(tmp_path):
     findings = list(doctor.examine())
-    assert [finding.part for finding in findings if not finding.sound] == [], findings
-    assert findings[-1].words.startswith("12 atoms on 2 ranks: ")
+    assert [finding.part for finding in findings if not finding.ok] == [], findings
+    assert findings[-1].message.startswith("12 atoms on 2 ranks: ")
     assert doctor.table(findings).row_count == 6
 
 
@@ -30,8 +30,8 @@ def test_another_mpirun_is_noticed(tmp_path, monkeypatch):
     other.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {finding.part: finding for finding in doctor.examine()}
-    assert not found["MPI"].sound
-    assert f"mpirun means {other} here" in found["MPI"].words
+    assert not found["MPI"].ok
+    assert f"the command mpirun runs {other} and not" in found["MPI"].message
     assert "one step" not in found
 
 
@@ -39,4 +39,4 @@ def test_another_mpirun_is_noticed(tmp_path, monkeypatch):
 def test_a_version_that_was_not_tried_is_named(monkeypatch):
     monkeypatch.setattr(plugin, "installed", lambda: "2024.8.29.1.0")
     (finding,) = doctor.examine()
-    assert "LAMMPS 2024.8.29.1.0 is installed, which was not tried" in finding.words
+    assert "LAMMPS 2024.8.29.1.0 is installed, with which equiforce is not tested" in finding.message

@@ -200,7 +200,7 @@ class Tolerance:
 def test_types_are_elements_of_the_model():
     potential = potential_of(l_max=0, n_layers=1)
     assert [species_of(symbol, 1, potential, "here") for symbol in ("O", "H")] == [2, 0]
-    with pytest.raises(InputError, match="type 3 are said to be N, but the model here knows H, C, O"):
+    with pytest.raises(InputError, match="atom type 3 has the element N, but the model here knows only H, C, O"):
         species_of("N", 3, potential, "here")
 
 

@@ -99,7 +99,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 MISTAKES = {
-    "element": ({"elements": "H C N"}, "atoms of type 3 are said to be N, but the model nequip.eqf knows H, C, O"),
+    "element": ({"elements": "H C N"}, "atom type 3 has the element N, but the model nequip.eqf knows only H, C, O"),
     "too-few": ({"elements": "H C"}, "the chemical symbol of each of the 3 atom types"),
     "null-alone": ({"elements": "H C NULL"}, "All pair coeffs are not set"),
     "all-null": ({"elements": "NULL NULL NULL"}, "NULL for all atom types"),
@@ -108,9 +108,9 @@ MISTAKES = {
     "changed": ({"model": "changed.eqf"}, "changed.eqf: this machine gives another energy for reference structure 0"),
     "precision": ({"precision": "double"}, "float32 or float64"),
     "newton": ({"newton": "off"}, "needs newton on"),
-    "units": ({"setting": "clear\nunits electron\nread_data water.data"}, "not in units electron"),
-    "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude takes some off the list"),
-    "heat-flux": ({"more": HEAT_FLUX + "thermo_style custom step c_flux[1]"}, "take an Allegro model"),
+    "units": ({"setting": "clear\nunits electron\nread_data water.data"}, "not units electron"),
+    "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude removes some from the list"),
+    "heat-flux": ({"more": HEAT_FLUX + "thermo_style custom step c_flux[1]"}, "use an Allegro model"),
     "coincident": ({"more": "set atom 2 x 1.0 y 1.0 z 1.0\nset atom 1 x 1.0 y 1.0 z 1.09"},
                    "in step 0: atoms 1 and 2 (IDs of LAMMPS) are 0.09 Å apart, closer than 0.1 Å"),
 }  # fmt: skip

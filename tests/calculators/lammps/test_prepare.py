@@ -190,7 +190,7 @@ def test_files_are_named_after_the_input(model, tmp_path, output, data):
     assert (prepared.input.name, prepared.data.name) == (output, data)
     assert {p.name for p in (tmp_path / "new").iterdir()} == {output, data}
     assert f"read_data {data}" in prepared.input.read_text()
-    assert f"{data} (3 atoms, types H O, not periodic, velocities drawn by LAMMPS)" in prepared.words()
+    assert f"{data} (3 atoms, types H O, not periodic, velocities drawn by LAMMPS)" in prepared.summary()
 
 
 def test_a_write_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
@@ -231,7 +231,7 @@ def test_the_command_says_what_it_wrote_and_how_to_run_it(command, tmp_path):
         "run it: mpirun -np 2 lmp -in in.lammps",
     ]
     status, _, err = command("model.eqf", "many.xyz")
-    assert (status, err) == (1, "error: in.lammps is there already: name another output, or say --overwrite\n")
+    assert (status, err) == (1, "error: in.lammps exists already: name another output, or add --overwrite\n")
     options = ["--ensemble", "npt", "--pressure", "1", "--temperature", "500", "--steps", "20", "--set", "tdamp=20"]
     status, out, _ = command("model.eqf", "copper.xyz", "--overwrite", *options, "--timestep", "2", "--seed", "7")
     assert status == 0
@@ -256,16 +256,19 @@ def test_the_command_says_what_it_wrote_and_how_to_run_it(command, tmp_path):
         ("model.eqf empty.xyz", "empty.xyz has no atoms"),
         ("model.eqf ethanol.xyz", "ethanol.xyz: atom 0 (counted from 0) is an element C that the model does not know"),
         ("model.eqf water.xyz --ensemble npt", "the npt ensemble needs a cell that is periodic"),
-        ("model.eqf water.xyz --ensemble nvt", "lammps.ensemble='nvt' will not do"),
+        ("model.eqf water.xyz --ensemble nvt", "lammps.ensemble='nvt' is not allowed"),
         ("model.eqf water.xyz --temperature 0", "the langevin ensemble needs a temperature above 0 K"),
-        ("model.eqf water.xyz --pressure 1", "the option pressure changes nothing unless the ensemble is npt"),
-        ("model.eqf water.xyz --ensemble nve --friction 1", "friction changes nothing unless the ensemble is langevin"),
-        ("model.eqf water.xyz --set tdamp=10", "tdamp changes nothing unless the ensemble is bussi or npt"),
-        ("model.eqf water.xyz --set stop_on_escape=false", "the option stop_on_escape changes nothing in LAMMPS"),
-        ("model.eqf water.xyz --set max_memory=2", "the option max_memory changes nothing in LAMMPS"),
+        ("model.eqf water.xyz --pressure 1", "the option pressure has no effect unless the ensemble is npt"),
+        ("model.eqf water.xyz --ensemble nve --friction 1", "friction has no effect unless the ensemble is langevin"),
+        ("model.eqf water.xyz --set tdamp=10", "tdamp has no effect unless the ensemble is bussi or npt"),
+        ("model.eqf water.xyz --set stop_on_escape=false", "the option stop_on_escape has no effect in LAMMPS"),
+        ("model.eqf water.xyz --set max_memory=2", "the option max_memory has no effect in LAMMPS"),
         ("model.eqf water.xyz --set skn=1", "there is no option lammps.skn: did you mean lammps.skin?"),
         ("model.eqf water.xyz -o .", "the output . is a folder"),
-        ("model.eqf water.xyz -o water.xyz --overwrite", "water.xyz is what the simulation shall start from"),
+        (
+            "model.eqf water.xyz -o water.xyz --overwrite",
+            "water.xyz is the start structure or the model of the simulation",
+        ),
         ("model.eqf water.xyz -o water.xyz/in.lammps", "Not a directory"),
         ('model.eqf water.xyz -o a"b.lammps', "LAMMPS cannot read the name 'a\"b.lammps'"),
     ],

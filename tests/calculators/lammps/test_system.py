@@ -200,12 +200,12 @@ def bad(name: str) -> Atoms:
     [
         ("gold", r"here: atom 0 .* element Au that the model does not know: it was trained on H, O, Cu"),
         ("copy", r"here: atoms 0 and 1 \(counted from 0\) are 0 Å apart"),
-        ("nan", "here: atom 1 .* which is no position"),
+        ("nan", "here: atom 1 .* which is not a valid position"),
         ("flat", "here: the cell is flat"),
         ("small", "here: the cell is flat"),
-        ("isotope", "here: the masses of H go from 1 to 2 u"),
-        ("massless", "here: the masses of O go from 0 to 0 u"),
-        ("bond", "here: the constraint FixBondLengths has no place in the LAMMPS input"),
+        ("isotope", "here: the masses of H range from 1 to 2 u"),
+        ("massless", "here: the masses of O range from 0 to 0 u"),
+        ("bond", "here: the constraint FixBondLengths cannot be written into a LAMMPS input"),
     ],
 )
 def test_what_lammps_cannot_hold_is_refused(name, sentence):

@@ -84,7 +84,7 @@ def _run(graph):
 
 
 @pytest.mark.parametrize(
-    ("command", "reason"), [(None, "there is no C compiler"), (("false",), "false fails")], ids=["none", "broken"]
+    ("command", "reason"), [(None, "there is no C compiler"), (("false",), "false failed")], ids=["none", "broken"]
 )
 def test_without_a_compiler_the_reference_computes_and_one_line_says_so(fresh, monkeypatch, caplog, command, reason):
     def no_compiler():

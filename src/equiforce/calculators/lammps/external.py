@@ -1,15 +1,15 @@
-"""LAMMPS driven from Python, which needs no compiler: on every rank ``fix external`` calls the model in that Python.
+"""Runs a model in a LAMMPS that Python drives: ``fix external`` calls the model on every rank, without a compiler.
 
     from lammps import lammps
     from equiforce.calculators.lammps.external import attach
 
-    lmp = lammps()  # once the second line has loaded the MPI that it needs
+    lmp = lammps()  # needs the MPI library that the second import loads
     lmp.file("in.setup")  # units metal, boundary, read_data and the like; no pair_style
     attach(lmp, "model.eqf", ["O", "H"])
     lmp.command("run 100")
 
-as ``mpirun -np 4 python script.py`` or without mpirun. The numbers are those of ``pair_style equiforce``, except for
-``compute heat/flux`` and ``compute centroid/stress/atom``, for which fix external has no place.
+Run this as ``mpirun -np 4 python script.py`` or without mpirun. The numbers are those of ``pair_style equiforce``,
+except that ``compute heat/flux`` and ``compute centroid/stress/atom`` do not work with fix external.
 """
 
 import math
@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ from torch import Tensor
 
 try:
     from mpi4py import MPI
+
+    HAS_MPI = True
 except (ImportError, RuntimeError):  # not installed, or without an MPI library
-    MPI = None
+    HAS_MPI = False
 
 from equiforce import model_file
 from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
@@ -40,11 +42,11 @@ from equiforce.kernels import pair_gradient
 from equiforce.neighbors import COINCIDENT, coincidence, find_pairs
 from equiforce.potential import Potential
 
-OLDEST = 20250722  # the first release of LAMMPS that is known to say all that is asked of it here
-ENERGY_UNITS = {"metal": 1.0, "real": 23.060549}  # of an eV, as elsewhere in LAMMPS
-SKIN = 1.0  # Å; how much farther than the cutoff pairs are listed, so that the list outlives small moves
+OLDEST = 20250722  # the first release of LAMMPS that is known to have all functions used here
+ENERGY_UNITS = {"metal": 1.0, "real": 23.060549}  # per eV, with LAMMPS' own conversion factor
+SKIN = 1.0  # Å that are added to the cutoff when pairs are listed, so that the list stays valid while atoms move little
 VIRIAL = ([0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2])  # LAMMPS' order: xx yy zz xy xz yz
-GRACE = 1.0  # s; mpirun forwards what ranks print, and when they abort it ends without what has not arrived
+GRACE = 1.0  # s to wait before an abort, so that mpirun forwards the error message before it ends
 Result = TypeVar("Result")
 
 
@@ -56,23 +58,22 @@ def attach(
     precision: str | None = None,
     fix: str = "equiforce",
 ) -> None:
-    """Lets a model compute all forces of a LAMMPS, from the next run on; every rank calls this.
+    """Make a model compute all forces of a LAMMPS simulation from the next run on; every rank must call this.
 
-    It gives LAMMPS the commands ``pair_style zero``, ``pair_coeff``, ``fix external`` and ``fix_modify``. All pairs
-    are seen, whatever ``special_bonds`` and ``neigh_modify exclude`` say. Energy and virial enter ``pe`` and ``press``,
-    ``compute pe/atom`` and ``compute stress/atom``. What is wrong during a run is said in one sentence, and ends the
-    processes of all ranks, for LAMMPS cannot be interrupted from where it is found.
+    It gives LAMMPS the commands ``pair_style zero``, ``pair_coeff``, ``fix external`` and ``fix_modify``. The model
+    sees all pairs; ``special_bonds`` and ``neigh_modify exclude`` have no effect. Energy and virial enter ``pe`` and
+    ``press``, ``compute pe/atom`` and ``compute stress/atom``. An error during a run is printed in one sentence and
+    ends the processes of all ranks, because a callback of LAMMPS cannot raise an exception.
 
     Args:
         lmp: a ``lammps.lammps`` whose box and atoms exist, in units metal or real.
         model: the path of a model file.
-        elements: the chemical symbol of each atom type, in their order; ``NULL`` for a type that the model shall not
-            see.
-        precision: ``float32`` or ``float64`` for the weights; as they were saved if None.
-        fix: the ID of the fix. A model that is attached by it already is replaced.
+        elements: the chemical symbol of each atom type, in their order; ``NULL`` for a type that the model ignores.
+        precision: ``float32`` or ``float64`` for the weights; None keeps the precision of the file.
+        fix: the ID of the fix. A model that this fix has already is replaced.
 
     Raises:
-        InputError: on all ranks, if something is missing, or does not fit the simulation.
+        InputError: on all ranks, if something is missing or does not fit the simulation.
     """
     ranks = _ranks_of(lmp)
     energy_unit = _agreed(ranks, _check_simulation, lmp, len(elements), fix)
@@ -89,37 +90,37 @@ def attach(
 
 
 def _ranks_of(lmp: Any) -> Any:
-    """The communicator of the ranks that share a simulation."""
+    """Return the MPI communicator of the ranks that share a simulation."""
     install = f"pip install '{SUPPORTED}' mpi4py"
-    if MPI is None:
-        raise InputError(f"mpi4py, by which the ranks of LAMMPS speak to one another, is not installed: {install}")
+    if not HAS_MPI:
+        raise InputError(f"mpi4py, by which the ranks of LAMMPS communicate, is not installed: {install}")
     ranks = lmp.get_mpi_comm() or MPI.COMM_SELF
     if ranks.size != lmp.extract_setting("world_size"):
-        raise InputError(f"mpi4py and LAMMPS have found two different MPI libraries: {install} in a new environment")
+        raise InputError(f"mpi4py and LAMMPS use two different MPI libraries: {install} in a new environment")
     if lmp.version() < OLDEST:
         raise InputError(f"LAMMPS {lmp.version()} is older than {OLDEST} and lacks functions used here: {install}")
     return ranks
 
 
 def _check_simulation(lmp: Any, n_elements: int, fix: str) -> float:
-    """What an eV is in the units of the simulation."""
+    """Check that a model can be attached, and return the value of 1 eV in the units of the simulation."""
     units = lmp.extract_global("units")
     if units not in ENERGY_UNITS:
         raise InputError(
-            "equiforce computes in eV and Å, which LAMMPS has in units metal (or real, converted), not in units "
-            f"{units}: write units metal and give everything else in its units"
+            f"equiforce supports units metal (and real, by conversion), not units {units}: write units metal and give "
+            "all other settings in these units"
         )
     if not lmp.extract_setting("box_exist"):
         raise InputError("LAMMPS has no box yet: attach the model after read_data or create_box")
     if n_elements != lmp.extract_setting("ntypes"):
         raise InputError(
             f"there are {n_elements} elements for {lmp.extract_setting('ntypes')} atom types: give the chemical symbol "
-            "of each type, or NULL for a type that the model shall not see"
+            "of each type, or NULL for a type that the model ignores"
         )
     others = any(lmp.eval(f"is_active(pair,{feature})") for feature in ("single", "manybody"))
     if others and not lmp.has_id("fix", fix):
         raise InputError(
-            "LAMMPS has a pair style already, whose place pair_style zero would take: remove it, or use pair_style "
+            "LAMMPS already has a pair style, which pair_style zero would replace: remove it, or use pair_style "
             "equiforce, which can be part of hybrid/overlay"
         )
     return ENERGY_UNITS[units]
@@ -128,12 +129,12 @@ def _check_simulation(lmp: Any, n_elements: int, fix: str) -> float:
 def _load(
     model: str | Path, elements: Sequence[str], precision: str | None, n_ranks: int
 ) -> tuple[Potential, Int[np.ndarray, " types"]]:
-    """The potential, and its species of each atom type from 1 on, -1 where it is not seen."""
+    """Load the potential, and map each atom type (from 1 on) to a species, -1 for a type that the model ignores."""
     if n_ranks > 1:
         torch.set_num_threads(threads_of_a_rank(ranks_of_this_machine(n_ranks)))
     potential = model_file.load(model, dtype=precision)
     if all(element == "NULL" for element in elements):
-        raise InputError("all atom types are NULL: give the chemical symbols of those that the model shall see")
+        raise InputError("all atom types are NULL: give the chemical symbols of the types that the model computes")
     numbered = enumerate(elements, start=1)
     codes = [-1 if name == "NULL" else species_of(name, number, potential, str(model)) for number, name in numbered]
     return potential, np.array([-1, *codes])
@@ -141,7 +142,7 @@ def _load(
 
 @dataclass(frozen=True, kw_only=True)
 class _Atoms:
-    """Those of a rank, from one reneighbouring of LAMMPS to the next; its own come first."""
+    """The atoms of a rank between two reneighbourings of LAMMPS: first the owned atoms, then the ghosts."""
 
     tags: Int[np.ndarray, " atoms"]  # LAMMPS' atom IDs
     species: Int[np.ndarray, " atoms"]
@@ -150,8 +151,8 @@ class _Atoms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _List:
-    """Pairs within cutoff + SKIN, sorted by centre."""
+class _PairList:
+    """The pairs within cutoff + SKIN, sorted by centre, and the positions at which they were listed."""
 
     positions: Float[np.ndarray, "atoms 3"]
     centers: Int[np.ndarray, " edges"]
@@ -159,7 +160,7 @@ class _List:
 
 
 class _External:
-    """What fix external calls at every step, on every rank."""
+    """The callback of fix external, which LAMMPS calls at every step on every rank."""
 
     def __init__(
         self,
@@ -176,52 +177,54 @@ class _External:
         self.energy_unit = energy_unit
         self.atoms: _Atoms | None = None
         self.halo: TaggedGhosts | None = None
-        self.list: _List | None = None
+        self.list: _PairList | None = None
 
     def __call__(self, caller: Any, step: int, n_owned: int, tags: Any, x: Any, forces: Any) -> None:  # noqa: ARG002
         try:
             self.compute(step, forces)
-        except InputError as error:  # the same on all ranks
+        except InputError as error:  # all ranks have the same error, and one prints it
             if self.ranks.rank == 0:
                 _end(self.ranks, f"ERROR: {error}\n")
-            self.ranks.Barrier()  # to be ended here
-        except BaseException:  # ctypes would swallow it, and the run go on with wrong numbers
+            self.ranks.Barrier()  # waits for the abort of rank 0
+        except BaseException:  # ctypes would ignore it, and the run would continue with wrong numbers
             _end(self.ranks, traceback.format_exc())
 
     def compute(self, step: int, forces: Float[np.ndarray, "owned 3"] | None) -> None:
-        """Energies, forces and virial of a step, handed to LAMMPS."""
-        if self.atoms is None or self.lmp.extract_setting("neigh_ago") == 0:
+        """Compute energies, forces and virial of a step, and give them to LAMMPS."""
+        if self.atoms is None or self.halo is None or self.lmp.extract_setting("neigh_ago") == 0:
             self.atoms, self.list = _agreed(self.ranks, self._read_atoms), None
             n_owned = self.atoms.n_owned
             self.halo = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
         topology, vectors = _agreed(self.ranks, self._topology, step)
         energy_mask = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
         energies, edge_gradients = self.potential.energies_and_edge_gradients(topology, vectors, energy_mask)
+        assert edge_gradients is not None
         energies, vectors = energies.detach(), vectors.detach()
-        # all of an edge's virial is its neighbour's, as in the pair style
-        of_edges = -vectors[:, VIRIAL[0]] * edge_gradients[:, VIRIAL[1]]
-        virial = edge_gradients.new_zeros(topology.n_atoms, 6).index_add_(0, topology.neighbors, of_edges)
+        # the virial of an edge is assigned to its neighbour, as in the pair style
+        edge_virials = -vectors[:, VIRIAL[0]] * edge_gradients[:, VIRIAL[1]]
+        virial = edge_gradients.new_zeros(topology.n_atoms, 6).index_add_(0, topology.neighbors, edge_virials)
         owned = self.halo.reverse_comm(torch.cat([-pair_gradient(edge_gradients, topology), virial], dim=1))
         self._hand_over(self.energy_unit * energies.numpy(), self.energy_unit * owned.numpy(), step, forces)
 
     def _read_atoms(self) -> _Atoms:
         if self.lmp.extract_global("respa_levels") is not None:
-            raise InputError("fix external has no part in run_style respa: use run_style verlet")
+            raise InputError("run_style respa does not call fix external: use run_style verlet")
         types, tags = self._per_atom("type"), self._per_atom("id").astype(np.int64)
         if tags.min(initial=1) < 1:
-            raise InputError("some atoms have no ID, by which ranks know them: remove atom_modify id no, or set IDs")
+            raise InputError("some atoms have no ID, which the ranks need: remove atom_modify id no, or set the IDs")
         species = self.species_of_type[types]
         n_owned = self.lmp.extract_setting("nlocal")
         return _Atoms(tags=tags, species=np.maximum(species, 0), seen=species >= 0, n_owned=n_owned)
 
     def _per_atom(self, name: str, *columns: int) -> np.ndarray:
-        """LAMMPS' own memory, of the atoms of this rank and the ghosts; where there are none, it may have none."""
+        """View an array of LAMMPS for all atoms of this rank, ghosts included; LAMMPS has no array for no atoms."""
         n_atoms = self.lmp.extract_setting("nall")
         return self.lmp.numpy.extract_atom(name, nelem=n_atoms) if n_atoms else np.zeros((0, *columns), dtype=np.int64)
 
     def _topology(self, step: int) -> tuple[Topology, Float[Tensor, "edges 3"]]:
+        assert self.atoms is not None
         positions = self._per_atom("x", 3).astype(np.float64)
-        # written so that NaN positions count as moved, and the search refuses them
+        # the condition is also true for NaN positions, which the search then refuses
         if self.list is None or not 2 * _farthest(positions - self.list.positions) <= SKIN:
             self.list = self._search(positions, step)
         centers, neighbors = self.list.centers, self.list.neighbors
@@ -243,16 +246,17 @@ class _External:
         )
         return topology, torch.from_numpy(vectors.take(inside, axis=0))
 
-    def _search(self, positions: Float[np.ndarray, "atoms 3"], step: int) -> _List:
-        """Among the ghosts are all images of atoms, so that nothing is periodic here."""
+    def _search(self, positions: Float[np.ndarray, "atoms 3"], step: int) -> _PairList:
+        """List the pairs of the owned atoms, without periodic boundaries because the ghosts are the images."""
         atoms = self.atoms
+        assert atoms is not None
         if not atoms.n_owned:
-            return _List(positions=positions, centers=np.empty(0, dtype=int), neighbors=np.empty(0, dtype=int))
+            return _PairList(positions=positions, centers=np.empty(0, dtype=int), neighbors=np.empty(0, dtype=int))
         pairs = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), self.potential.cutoff + SKIN, f"step {step}")
-        n_edges = np.searchsorted(pairs.centers, atoms.n_owned)  # those of ghosts are for others to compute
+        n_edges = np.searchsorted(pairs.centers, atoms.n_owned)  # other ranks compute the ghosts
         centers, neighbors = pairs.centers[:n_edges], pairs.neighbors[:n_edges]
         seen = np.flatnonzero(atoms.seen[centers] & atoms.seen[neighbors])
-        return _List(positions=positions, centers=centers.take(seen), neighbors=neighbors.take(seen))
+        return _PairList(positions=positions, centers=centers.take(seen), neighbors=neighbors.take(seen))
 
     def _hand_over(
         self,
@@ -266,21 +270,27 @@ class _External:
         self.ranks.Allreduce(MPI.IN_PLACE, totals)
         if not np.isfinite(totals).all():
             raise InputError(
-                f"energy or forces are not finite in step {step}: the atoms are somewhere the model was not trained "
-                "for, or the timestep is too long"
+                f"the energy or the forces are not finite in step {step}: use a shorter timestep, or train the model "
+                "on structures like this one"
             )
         self.lmp.fix_external_set_energy_global(self.fix, totals[0])
         self.lmp.fix_external_set_virial_global(self.fix, totals[1:].tolist())
         if len(energies):
+            assert forces is not None
             forces[:] = forces_and_virials[:, :3]
             self.lmp.numpy.fix_external_set_energy_peratom(self.fix, energies)
             self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
 
 
 class TaggedGhosts(HaloExchange):
-    """Ghosts of LAMMPS, which have the IDs (tags) of the atoms that they are images of; made by all ranks together.
+    """The halo exchange between LAMMPS' ghosts and the atoms with the same IDs (tags), of which they are images.
 
-    Of several ghosts of one atom on a rank, one takes part in messages.
+    All ranks must create it together. A rank receives each atom once, even if it has several ghosts of this atom.
+
+    Args:
+        ranks: the MPI communicator.
+        owned: tags of the atoms of this rank.
+        ghosts: tags of the ghosts of this rank.
     """
 
     def __init__(self, ranks: Any, owned: Int[np.ndarray, " owned"], ghosts: Int[np.ndarray, " ghosts"]):
@@ -311,29 +321,33 @@ class TaggedGhosts(HaloExchange):
 def _owners(
     ranks: Any, owned: Int[np.ndarray, " owned"], wanted: Int[np.ndarray, " wanted"]
 ) -> Int[np.ndarray, " wanted"]:
-    """Which rank has each of the wanted tags; who has a tag is known to the rank tag % n_ranks."""
-    kept, n_kept, _ = _to_where_it_is_known(ranks, owned)
-    holders = np.repeat(np.arange(ranks.size), n_kept)
+    """Find the rank that owns each wanted tag, by asking the rank tag % n_ranks, which keeps the owner of the tag."""
+    kept, n_kept, _ = _to_keepers(ranks, owned)
+    owner_of_kept = np.repeat(np.arange(ranks.size), n_kept)
     by_tag = np.argsort(kept)
-    asked, n_asked, order = _to_where_it_is_known(ranks, wanted)
-    answers = holders[by_tag[np.searchsorted(kept, asked, sorter=by_tag)]]
+    asked, n_asked, order = _to_keepers(ranks, wanted)
+    answers = owner_of_kept[by_tag[np.searchsorted(kept, asked, sorter=by_tag)]]
     owners = np.empty_like(wanted)
     owners[order] = _deal(ranks, answers, n_asked, np.bincount(wanted % ranks.size, minlength=ranks.size))
     return owners
 
 
-def _to_where_it_is_known(
+def _to_keepers(
     ranks: Any, tags: Int[np.ndarray, " tags"]
 ) -> tuple[Int[np.ndarray, " received"], Int[np.ndarray, " ranks"], Int[np.ndarray, " tags"]]:
-    """Tags that arrive here, how many from each rank, and the order in which one's own went."""
-    places = tags % ranks.size
-    order, counts = np.argsort(places, kind="stable"), np.bincount(places, minlength=ranks.size)
+    """Send each tag to the rank tag % n_ranks.
+
+    Returns:
+        The tags that this rank received, their number from each rank, and the order in which its own tags were sent.
+    """
+    keepers = tags % ranks.size
+    order, counts = np.argsort(keepers, kind="stable"), np.bincount(keepers, minlength=ranks.size)
     n_received = _counts_of_others(ranks, counts)
     return _deal(ranks, tags[order], counts, n_received), n_received, order
 
 
 def _counts_of_others(ranks: Any, counts: Int[np.ndarray, " ranks"]) -> Int[np.ndarray, " ranks"]:
-    """How many rows each rank has for this one, which has ``counts`` for them."""
+    """Return the number of rows that each rank sends to this one, which sends ``counts`` rows to them."""
     others = np.empty_like(counts)
     ranks.Alltoall(counts, others)
     return others
@@ -342,7 +356,7 @@ def _counts_of_others(ranks: Any, counts: Int[np.ndarray, " ranks"]) -> Int[np.n
 def _deal(
     ranks: Any, rows: np.ndarray, counts: Int[np.ndarray, " ranks"], counts_back: Int[np.ndarray, " ranks"]
 ) -> np.ndarray:
-    """The first rows go to rank 0, those after them to rank 1 and so on; what comes from all, in the same order."""
+    """Send the first ``counts[0]`` rows to rank 0, the next to rank 1 and so on; return the received rows by rank."""
     rows = np.ascontiguousarray(rows)
     received = np.empty((int(counts_back.sum()), *rows.shape[1:]), dtype=rows.dtype)
     row = MPI.BYTE.Create_contiguous(rows.itemsize * math.prod(rows.shape[1:])).Commit()
@@ -358,8 +372,8 @@ def _farthest(moves: Float[np.ndarray, "atoms 3"]) -> float:
 
 
 def _agreed(ranks: Any, function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function gives on this rank, or the InputError of the first rank that has one, on all ranks."""
-    result, problem = None, None
+    """Call a function on all ranks; if it raises InputError on some, raise that of the lowest rank on all."""
+    problem = None
     try:
         result = function(*arguments)
     except InputError as error:
@@ -370,8 +384,8 @@ def _agreed(ranks: Any, function: Callable[..., Result], *arguments: Any) -> Res
     return result
 
 
-def _end(ranks: Any, problem: str) -> NoReturn:
-    """Says what is wrong and ends the processes of all ranks."""
+def _end(ranks: Any, problem: str) -> None:
+    """Print what is wrong and end the processes of all ranks."""
     sys.stderr.write(problem)
     sys.stderr.flush()
     time.sleep(GRACE)

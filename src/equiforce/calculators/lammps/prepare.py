@@ -1,4 +1,4 @@
-"""A structure and the options of a simulation -> a LAMMPS input and its data file, ready to run with a model."""
+"""Writes a LAMMPS input and its data file for a model, a structure and the options of a simulation."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from equiforce.errors import InputError
 from equiforce.model_file import read_header
 from equiforce.options import default_of
 
-USED_BY = {  # the ensembles of an option that not every ensemble has
+USED_BY = {  # the ensembles that use an option, for options that not all ensembles use
     "friction": ("langevin",),
     "tdamp": ("bussi", "npt"),
     "pressure": ("npt",),
@@ -24,7 +24,7 @@ USED_BY = {  # the ensembles of an option that not every ensemble has
     "stop_on_escape": (),
     "max_memory": (),
 }
-WORDS = {
+ENSEMBLES = {
     "nve": "constant energy (nve)",
     "langevin": "constant temperature by friction and random forces (langevin)",
     "bussi": "constant temperature by stochastic rescaling of velocities (bussi)",
@@ -33,29 +33,29 @@ WORDS = {
 INPUT_SUFFIXES = (".lammps", ".lmp", ".in", ".inp", ".txt")
 FS_PER_PS = 1000.0
 BAR_PER_GPA = 1e4
-LARGEST_SEED = 400_000_000  # LAMMPS takes twice this, and a run that goes on adds its first step
+LARGEST_SEED = 400_000_000  # LAMMPS allows twice this number, and a continued run adds its first step to the seed
 FRAMES_PER_RESTART = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class LammpsInput:
-    """What was written."""
+    """The files that were written, and the system in them."""
 
     input: Path
     data: Path
     system: System
 
-    def words(self) -> str:
-        """For the terminal: the files, what is in them, and how to run them."""
+    def summary(self) -> str:
+        """The text for the terminal: the files, their contents, and the command that runs them."""
         system, folder = self.system, self.input.parent
-        there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
-        repeats = f"periodic in {', '.join(system.periodic)}" if system.periodic else "not periodic"
+        change_folder = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+        periodic = f"periodic in {', '.join(system.periodic)}" if system.periodic else "not periodic"
         velocities = "velocities drawn by LAMMPS" if system.velocities is None else "velocities of the structure"
-        held = f", {len(system.fixed)} of them held" if len(system.fixed) else ""
-        atoms = f"{len(system.types)} atoms{held}, types {' '.join(system.symbols)}"
+        fixed = f", {len(system.fixed)} of them fixed" if len(system.fixed) else ""
+        atoms = f"{len(system.types)} atoms{fixed}, types {' '.join(system.symbols)}"
         return (
-            f"written: {self.input} and {self.data} ({atoms}, {repeats}, {velocities})\n"
-            f"run it: {there}mpirun -np 2 lmp -in {shlex.quote(self.input.name)}"
+            f"written: {self.input} and {self.data} ({atoms}, {periodic}, {velocities})\n"
+            f"run it: {change_folder}mpirun -np 2 lmp -in {shlex.quote(self.input.name)}"
         )
 
 
@@ -64,18 +64,21 @@ def prepare(
 ) -> LammpsInput:
     """Write a LAMMPS input and, beside it, the data file that it reads.
 
-    Momenta of the start are kept, else LAMMPS draws velocities; atoms that a ``FixAtoms`` holds stay where they are.
-    The axes are turned to where LAMMPS wants them, and the lattice stays the same.
+    A start with momenta keeps them; otherwise LAMMPS draws velocities. Atoms in a ``FixAtoms`` constraint do not move.
+    The axes are rotated to LAMMPS' convention, and the lattice stays the same.
 
     Args:
         model: the path of a model file; only its header is read.
-        start: a file that ASE reads (its last frame).
-        output: the input; what belongs to it is named after it and lies beside it.
-        options: the simulation.
-        overwrite: whether files that are there may be replaced.
+        start: a file that ASE reads; its last frame is taken.
+        output: the path of the input; the data file lies beside it and is named after it.
+        options: the options of the simulation.
+        overwrite: whether existing files may be replaced.
+
+    Returns:
+        The paths of the files, and the system in them.
 
     Raises:
-        InputError: a file cannot be read or is there already, the model does not know an element, the ensemble or an
+        InputError: a file cannot be read or exists already, the model does not know an element, the ensemble or an
             option does not fit, or LAMMPS cannot represent the structure.
     """
     model, start, output = Path(model), Path(start), Path(output)
@@ -83,7 +86,7 @@ def prepare(
     species = read_header(model)["potential"]["species"]
     atoms = read_start(str(start))
     if len(atoms) == 0:
-        raise InputError(f"{start} has no atoms: name a structure to start from")
+        raise InputError(f"{start} has no atoms: name a structure with atoms to start from")
     refuse_unfit(atoms, options)
     system = system_of(atoms, species, str(start), turns=options.ensemble == "langevin")
     files = _Files(output, model)
@@ -98,18 +101,18 @@ def _refuse_unused(options: MDOptions) -> None:
         ensembles = USED_BY.get(entry.name, (options.ensemble,))
         if options.ensemble not in ensembles and getattr(options, entry.name) != default_of(entry):
             where = f"unless the ensemble is {' or '.join(ensembles)}" if ensembles else "in LAMMPS"
-            raise InputError(f"the option {entry.name} changes nothing {where}: leave it out")
+            raise InputError(f"the option {entry.name} has no effect {where}: leave it out")
 
 
 class _Files:
-    """The files of a simulation; LAMMPS runs in the folder of its input, and finds the model from there."""
+    """The paths of the files of a simulation, as LAMMPS reads them when it runs in the folder of its input."""
 
     def __init__(self, output: Path, model: Path):
         if output.is_dir() or not output.name:
-            raise InputError(f"the output {output} is a folder: name a file in it, {output / 'in.lammps'}")
+            raise InputError(f"the output {output} is a folder: name a file in it, such as {output / 'in.lammps'}")
         self.output, self.model = output, model
         stem = output.stem if output.suffix in INPUT_SUFFIXES else output.name
-        self.stem = re.sub(r"[^\w.+-]", "_", stem, flags=re.ASCII)  # LAMMPS quotes no names within an if
+        self.stem = re.sub(r"[^\w.+-]", "_", stem, flags=re.ASCII)  # names in an if command of LAMMPS cannot be quoted
         self.data = output.with_name(f"{self.stem}.data")
         folder = os.path.realpath(output.parent)
         self.model_from_there = os.path.relpath(os.path.join(os.path.realpath(model.parent), model.name), folder)
@@ -120,12 +123,12 @@ class _Files:
                 )
 
     def refuse_taken(self, start: Path, overwrite: bool) -> None:
-        """Raise InputError where a file is there that shall stay."""
+        """Raise InputError if an existing file would be replaced that must stay."""
         for path in (self.output, self.data):
             if path.exists() and any(source.exists() and path.samefile(source) for source in (start, self.model)):
-                raise InputError(f"{path} is what the simulation shall start from: name another output")
+                raise InputError(f"{path} is the start structure or the model of the simulation: name another output")
             if path.exists() and not overwrite:
-                raise InputError(f"{path} is there already: name another output, or say --overwrite")
+                raise InputError(f"{path} exists already: name another output, or add --overwrite")
 
 
 def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[str]:
@@ -134,10 +137,10 @@ def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[
     periodic, time = bool(system.pbc.all()), _number(options.steps * options.timestep / FS_PER_PS)
     yield from (
         f"# Molecular dynamics of {system.formula}, written by equiforce.",
-        f"# Run it:  {command}",
-        f"# Go on:   {command} -var restart {restart}.1  (or .2, whichever is younger)",
-        f"# Longer:  {command} -var restart {restart}.end -var steps {2 * max(1, options.steps)}",
-        "# Units:   time ps, length Angstrom, energy eV, temperature K, pressure bar, mass u",
+        f"# Run it:   {command}",
+        f"# Continue: {command} -var restart {restart}.1  (or .2, whichever is newer)",
+        f"# Extend:   {command} -var restart {restart}.end -var steps {2 * max(1, options.steps)}",
+        "# Units:    time ps, length Angstrom, energy eV, temperature K, pressure bar, mass u",
         "",
         f"variable steps index {options.steps}  # of the whole run; {time} ps",
         f"variable temperature index {_number(options.temperature)}  # K",
@@ -146,9 +149,9 @@ def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[
         "atom_style atomic",
         "newton on",
         f"boundary {' '.join('p' if repeats else 'm' for repeats in system.pbc)}"
-        + ("" if periodic else "  # m: does not repeat, and the box grows where atoms leave it"),
+        + ("" if periodic else "  # m: not periodic, and the box grows if atoms leave it"),
         "",
-        "# A run that goes on writes a log and a trajectory of its own, named after the step where it starts.",
+        "# A continued run writes a new log and a new trajectory, named after the step where it starts.",
         'if "$(is_defined(variable,restart))" then &',
         f'  "read_restart ${{restart}}" "variable run string {files.stem}.from.$(step)" &',
         f'else "read_data {files.data.name}" "variable run string {files.stem}"',
@@ -160,12 +163,12 @@ def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[
         f"neighbor {_number(options.skin)} bin  # Angstrom beyond the cutoff",
         "neigh_modify every 1 delay 0 check yes",
         "",
-        "# Who moves, how the temperature is counted, and the first velocities",
+        "# Atoms that move, degrees of freedom of the temperature, and initial velocities",
         *_start(system, seeds[0]),
-        f"# The dynamics: {WORDS[options.ensemble]}",
+        f"# The dynamics: {ENSEMBLES[options.ensemble]}",
         *_integrator(system, options, seeds[1]),
         "",
-        "# What is written",
+        "# Output",
         f"thermo {options.thermo_every}",
         "thermo_style custom step time temp pe ke etotal"
         + (" press vol density pxx pyy pzz pxy pxz pyz" if periodic else ""),
@@ -181,14 +184,14 @@ def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[
 
 
 def _start(system: System, seed: int) -> Iterator[str]:
-    """Groups, how the temperature is counted, and the first velocities."""
+    """Yield the lines for groups, the degrees of freedom of the temperature, and initial velocities."""
     if len(system.fixed):
-        yield f"group fixed id {_ranges(system.fixed + 1)}  # these atoms are held"
+        yield f"group fixed id {_ranges(system.fixed + 1)}  # these atoms do not move"
         yield "group mobile subtract all fixed"
         yield "compute mobile_temp mobile temp"
         yield "compute_modify mobile_temp extra/dof 0"
     if system.n_at_rest != 3:
-        yield f"compute_modify thermo_temp extra/dof {system.n_at_rest}  # momenta at rest, which have no temperature"
+        yield f"compute_modify thermo_temp extra/dof {system.n_at_rest}  # degrees of freedom at rest"
     if system.velocities is None:
         mom, rot = ("yes" if still else "no" for still in (system.without_drift, system.without_rotation))
         yield 'if "!$(is_defined(variable,restart))" then &'
@@ -197,7 +200,7 @@ def _start(system: System, seed: int) -> Iterator[str]:
             f'temp {_temperature(system)}"'
         )
     else:
-        yield "# (the velocities are in the data file)"
+        yield "# (the data file holds the velocities)"
     yield ""
 
 
@@ -234,13 +237,13 @@ def _number(value: float) -> str:
 
 
 def _ranges(numbers: Int[np.ndarray, " numbers"]) -> str:
-    """Sorted numbers as LAMMPS writes them: 1:4 7 9:12."""
+    """Write sorted numbers as LAMMPS does: 1:4 7 9:12."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     return " ".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _write_in_one_piece(texts: dict[Path, str]) -> None:
-    """Write files so that whoever reads them finds them whole; none is replaced before all are on the disk."""
+    """Write several files, and replace none before all are completely on the disk."""
     parts = {path: path.with_name(path.name + ".part") for path in texts}
     try:
         for path, text in texts.items():

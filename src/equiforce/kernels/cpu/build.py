@@ -1,4 +1,4 @@
-"""From the C source of a kernel to a function: compiled once on a machine, kept on disk, loaded when needed."""
+"""Compile the C source of a kernel once on a machine, keep the result on disk, and load it as a function."""
 
 import ctypes
 import hashlib
@@ -37,14 +37,14 @@ OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
 
 
 class NoCompilerError(RuntimeError):
-    """There is no C compiler, or it fails."""
+    """There is no C compiler, or it failed."""
 
 
 _loaded: dict[KernelSource, Function] = {}
 
 
 def function(kernel: KernelSource) -> Function:
-    """The function of a kernel, compiled if this machine has never needed it."""
+    """Return the function of a kernel; compile it if this machine has not done so before."""
     found = _loaded.get(kernel)
     if found is None:
         prepare([kernel])
@@ -53,25 +53,25 @@ def function(kernel: KernelSource) -> Function:
 
 
 def ready(kernels: Sequence[KernelSource]) -> bool:
-    """Whether these kernels can be had; compiles what is missing, and says once why it cannot."""
+    """Compile the missing kernels and return whether all can be used; if not, log the reason once."""
     if all(kernel in _loaded for kernel in kernels):
         return True
     try:
         prepare(kernels)
     except NoCompilerError as error:
         tell_once(
-            f"equiforce computes with plain torch, many times slower, because {error}: install gcc or clang, or "
-            "pip install 'equiforce[compiler]'"
+            f"equiforce computes with plain torch, which is many times slower, because {error}: install gcc or clang, "
+            "or run pip install 'equiforce[compiler]'"
         )
         return False
     return True
 
 
 def prepare(kernels: Sequence[KernelSource]) -> None:
-    """Compiles what is missing, side by side, and loads everything.
+    """Compile the missing kernels in parallel and load all of them.
 
     Raises:
-        NoCompilerError: something must be compiled, and cannot be.
+        NoCompilerError: a kernel is missing and cannot be compiled.
     """
     wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in _loaded]
     missing = []
@@ -92,20 +92,20 @@ def prepare(kernels: Sequence[KernelSource]) -> None:
 
 @cache
 def target() -> Target:
-    """The family of this machine's processor."""
+    """The family of processors to which this machine belongs."""
     family = {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "portable")
     return TARGETS[family]
 
 
 def file_name(kernel: KernelSource, family: Target) -> str:
-    """What a compiled kernel is called: the same for what is compiled from the same source with the same options."""
+    """The file name of a compiled kernel: a hash of everything on which the compiled code depends."""
     described = f"{kernel} {family} {FLAGS} {_generator()}"
     return f"{kernel.kind}-{family.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}.so"
 
 
 @cache
 def _generator() -> str:
-    """What the source of a kernel depends on, beside the kernel."""
+    """A hash of the source files from which kernels are generated."""
     package = Path(__file__).parents[2]
     folders = (package / "geometry", package / "kernels" / "spec", Path(__file__).parent)
     files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".c"))
@@ -113,13 +113,13 @@ def _generator() -> str:
 
 
 def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
-    """Compiles a kernel; processes that do so at the same time do not disturb one another."""
+    """Compile a kernel into a folder; several processes may do this at the same time."""
     path = folder / file_name(kernel, family)
     text = path.with_suffix(".c")
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
         draft.write_text(kernel.source(family))
-        # -fopenmp is for the compiler alone: to link another OpenMP runtime beside torch's would double the threads
+        # -fopenmp goes to the compiler but not to the linker: a second OpenMP runtime would double the threads
         openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
@@ -128,7 +128,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
         for command in steps:
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
-                raise NoCompilerError(f"{command[0]} fails: {result.stderr.strip()[-500:]}")
+                raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
         draft.replace(text)
         binary.replace(path)
     return path
@@ -136,7 +136,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
 
 @cache
 def compiler() -> tuple[str, ...]:
-    """The command of a C compiler: the system's, or the one from PyPI that ``equiforce[compiler]`` installs."""
+    """The command of the C compiler: the system's, or the one that ``equiforce[compiler]`` installs from PyPI."""
     for name in COMPILERS:
         if path := shutil.which(name):
             return (path,)
@@ -146,26 +146,26 @@ def compiler() -> tuple[str, ...]:
 
 
 def _spelled(flags: tuple[str, ...]) -> list[str]:
-    """zig takes the hyphens in the name of a processor for minus signs."""
+    """Spell the options for the compiler: zig reads the hyphens in the name of a processor as minus signs."""
     zig = "ziglang" in compiler()
     return [flag.replace("x86-64-v", "x86_64_v") if zig else flag for flag in flags]
 
 
 @cache
 def _openmp() -> str | None:
-    """The OpenMP runtime that torch has loaded into this process, whose threads the kernels share."""
+    """The path of the OpenMP runtime that torch has loaded; the kernels use its threads."""
     try:
         mapped = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None
     found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
-    # another package may have brought one of its own
+    # other packages may have loaded their own runtime
     return next((path for path in found if "/torch/" in path), found[0] if found else None)
 
 
 @cache
 def _is_gcc() -> bool:
-    """Whether the compiler calls OpenMP as torch's runtime, gcc's, expects it."""
+    """Whether the compiler is gcc, whose OpenMP calls torch's runtime understands."""
     result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
     return "Free Software Foundation" in result.stdout
 
@@ -176,7 +176,7 @@ def _load_first(kernel: KernelSource) -> Function | None:
         if (folder / name).exists():
             try:
                 return _load(folder / name)
-            except OSError:  # a damaged file is compiled again
+            except OSError:  # a damaged file: the kernel is compiled again
                 continue
     return None
 
@@ -185,5 +185,5 @@ def _load(path: Path) -> Function:
     if runtime := _openmp():
         ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
     run = ctypes.CDLL(str(path)).run
-    run.argtypes, run.restype = [ctypes.c_void_p], None
+    run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_long
     return run

@@ -1,8 +1,9 @@
-"""The convolution, its derivatives and the geometry of edges on the CPU, by generated C.
+"""The CPU backend of convolutions and of the edge geometry, which calls generated C.
 
-There is no autograd here: see ``autograd.py``. The Protocols in ``backend.py`` say what each function computes.
+``autograd.py`` makes differentiable functions from it. The Protocols in ``backend.py`` define each function.
 """
 
+from collections.abc import Mapping
 from functools import cache
 
 import torch
@@ -13,13 +14,14 @@ from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.codegen.convolution import ARGUMENTS, ConvolutionKernel
 from equiforce.kernels.cpu.codegen.edges import ARGUMENTS as EDGE_ARGUMENTS
-from equiforce.kernels.cpu.codegen.edges import EdgeKernel
+from equiforce.kernels.cpu.codegen.edges import EdgeKernel, EdgeKind
+from equiforce.kernels.cpu.codegen.groups import ConvolutionKind
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.paths import PathTable
 
 
 def needed(table: PathTable, dtype: torch.dtype, training: bool) -> list[ConvolutionKernel]:
-    """The kernels of a convolution: those of energies and forces, and with ``training`` those of a loss of both."""
+    """The kernels of a convolution for energies and forces, and with ``training`` those for the gradient of a loss."""
     scalar = SCALARS[dtype]
     kernels = [
         ConvolutionKernel(table, scalar, "forward"),
@@ -41,13 +43,13 @@ def needed_for_edges(l_max: int, dtype: torch.dtype) -> list[EdgeKernel]:
 
 @cache
 def ready(table: PathTable, dtype: torch.dtype, training: bool) -> bool:
-    """Whether the kernels of a convolution can be used; compiles those that are missing."""
+    """Compile the missing kernels of a convolution and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed(table, dtype, training))
 
 
 @cache
 def edges_ready(l_max: int, dtype: torch.dtype) -> bool:
-    """Whether the kernels of the edge geometry can be used; compiles those that are missing."""
+    """Compile the missing kernels of the edge geometry and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed_for_edges(l_max, dtype))
 
 
@@ -63,8 +65,8 @@ def convolve_forward(
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     kernel = _kernel(table, x.dtype, "forward", tangents is not None)
     given = _given(x, harmonics, values, knot_coordinates, topology, tangents)
-    made = {"out": torch.zeros}
-    return ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)[0]
+    made = {"out": Tensor.new_zeros}
+    return ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)[0]
 
 
 def convolve_backward(
@@ -80,29 +82,32 @@ def convolve_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     _, geometry, weights = needs_grad
-    # whoever needs one of the others needs that of x too, except in a first layer, which is not worth its own kernel
+    # the gradient of x is always computed: only a first layer does not need it, which is not worth another kernel
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
-    made = {"gx": torch.zeros}
-    made |= {"gharmonics": torch.empty, "gknot_coordinates": torch.empty} if geometry else {}
-    made |= {"gvalues": torch.zeros} if weights else {}
-    results = ARGUMENTS.call(kernel, x.dtype, _sizes(topology, values, table), given, made)
+    made = {"gx": Tensor.new_zeros}
+    made |= {"gharmonics": Tensor.new_empty, "gknot_coordinates": Tensor.new_empty} if geometry else {}
+    made |= {"gvalues": Tensor.new_zeros} if weights else {}
+    results = ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)
     gy, gt = results[1:3] if geometry else (None, None)
     return results[0], gy, results[-1][0] if weights else None, gt
 
 
 def _sizes(topology: Topology, values: Tensor, table: PathTable) -> dict[str, int]:
-    dim_in, dim_out = table.dims
     return {
+        **_widths(table),
         "n_edges": topology.n_edges,
-        "n_rows": len(values),
+        "n_rows": values.shape[0],
         "n_atoms": topology.n_atoms,
         "n_centers": topology.n_centers,
-        "n_harmonics": (table.l_max + 1) ** 2,
-        "n_weights": table.n_weights,
-        "dim_in": dim_in,
-        "dim_out": dim_out,
     }
+
+
+@cache
+def _widths(table: PathTable) -> dict[str, int]:
+    dim_in, dim_out = table.dims
+    n_harmonics = (table.l_max + 1) ** 2
+    return {"n_harmonics": n_harmonics, "n_weights": table.n_weights, "dim_in": dim_in, "dim_out": dim_out}
 
 
 def _given(
@@ -129,7 +134,9 @@ def _given(
 
 
 @cache
-def _kernel(table: PathTable, dtype: torch.dtype, kind: str, jvp: bool, *needs_grad: bool) -> build.Function:
+def _kernel(
+    table: PathTable, dtype: torch.dtype, kind: ConvolutionKind, jvp: bool, *needs_grad: bool
+) -> build.Function:
     return build.function(ConvolutionKernel(table, SCALARS[dtype], kind, jvp, *needs_grad))
 
 
@@ -161,15 +168,15 @@ def edge_geometry_backward_jvp(
 
 
 def _edges(
-    kind: str, vectors: Tensor, l_max: int, scale: float, given: dict[str, Tensor | None], made: tuple[str, ...]
+    kind: EdgeKind, vectors: Tensor, l_max: int, scale: float, given: Mapping[str, Tensor | None], made: tuple[str, ...]
 ) -> list[Tensor]:
-    sizes = {"n_edges": len(vectors), "three": 3, "n_harmonics": (l_max + 1) ** 2}
+    sizes = {"n_edges": vectors.shape[0], "three": 3, "n_harmonics": (l_max + 1) ** 2}
     function = _edge_kernel(l_max, vectors.dtype, kind)
     return EDGE_ARGUMENTS.call(
-        function, vectors.dtype, sizes, {**given, "v": vectors}, dict.fromkeys(made, torch.empty), (scale,)
+        function, vectors, sizes, {**given, "v": vectors}, dict.fromkeys(made, Tensor.new_empty), (scale,)
     )
 
 
 @cache
-def _edge_kernel(l_max: int, dtype: torch.dtype, kind: str) -> build.Function:
+def _edge_kernel(l_max: int, dtype: torch.dtype, kind: EdgeKind) -> build.Function:
     return build.function(EdgeKernel(l_max, SCALARS[dtype], kind))

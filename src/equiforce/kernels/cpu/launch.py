@@ -1,7 +1,7 @@
-"""The one place where compiled C is called. Whatever crosses into C is checked here.
+"""The only place that calls compiled C. All arguments are checked here.
 
-A kernel takes one pointer to a struct of 8-byte fields. :class:`Arguments` describes such a struct once, with the shape
-and dtype of what its pointers point to. The C text of the struct and the bytes that are passed both come from that
+A kernel takes one pointer to a struct of 8-byte fields. :class:`Arguments` describes this struct, with the shape and
+dtype of the arrays behind its pointers. Both the C declaration and the bytes that are passed are made from this
 description, so they cannot differ.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -18,18 +18,18 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 
-Function = Callable[[Any], None]
-Allocate = Callable[..., Tensor]  # torch.empty or torch.zeros
+Function = Callable[[Any], int]
+Allocate = Callable[..., Tensor]  # Tensor.new_empty or Tensor.new_zeros
 
 
 class Array(NamedTuple):
-    """A pointer in the struct, and the tensor that it points to."""
+    """A pointer in the struct and the tensor behind it."""
 
     name: str
     shape: tuple[str, ...]  # names of sizes
-    kind: Literal["scalar", "index", "double"] = "scalar"  # scalar: of the kernel's own precision
+    kind: Literal["scalar", "index", "double"] = "scalar"  # scalar: float or double, as the kernel's precision is
     result: bool = False  # whether C may write to it
-    copies: bool = False  # where it is the result, each thread has a copy of its own
+    copies: bool = False  # whether each thread writes to its own copy, if the array is a result
 
 
 C_TYPES = {"scalar": "S", "index": "long", "double": "double"}
@@ -37,7 +37,7 @@ DTYPES = {"index": torch.int64, "double": torch.float64}
 
 
 class RecordArray(NamedTuple):
-    """Structs that C reads, and where they are; they live as long as this object."""
+    """An array of structs that C reads, and its address; the memory lives as long as this object."""
 
     memory: np.ndarray
     address: int
@@ -45,16 +45,17 @@ class RecordArray(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """The struct that a kind of kernel is given.
+    """The struct of arguments of one kind of kernel.
 
     Args:
-        name: of the operation, for messages.
-        rows: the size that is shared out between threads.
-        rows_per_thread: fewer rows are not worth waking a thread for.
+        name: name of the operation, for messages.
+        rows: name of the size that is divided between threads.
+        rows_per_thread: the smallest number of rows for which a thread is used.
         arrays: the tensors.
-        sizes: the integers that C is told, besides the number of parts ``n_parts`` that the rows are divided into.
-        doubles: the factors that C is told.
+        sizes: names of the integer fields, in addition to ``n_parts``, the number of parts of the rows.
+        doubles: names of the floating-point fields.
         records: pointers to arrays of :class:`Record`, as (name, C type).
+        checks: name of the index whose range C checks; the kernel then returns 0, or 1 + the first wrong row.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Arguments:
     sizes: tuple[str, ...]
     doubles: tuple[str, ...] = ()
     records: tuple[tuple[str, str], ...] = ()
+    checks: str = ""
 
     def c_struct(self, type_name: str = "Arguments") -> str:
         """The C declaration of the struct; ``S`` is the kernel's scalar type."""
@@ -76,51 +78,64 @@ class Arguments:
     def call(
         self,
         function: Function,
-        dtype: torch.dtype,
+        like: Tensor,
         sizes: Mapping[str, int],
         given: Mapping[str, Tensor | None],
         made: Mapping[str, Allocate],
         doubles: Sequence[float] = (),
         records: Sequence[RecordArray] = (),
     ) -> list[Tensor]:
-        """Runs a kernel.
+        """Run a kernel.
 
         Args:
             function: the compiled kernel.
-            dtype: of its scalars, float32 or float64.
-            sizes: a number for each name in the shapes of the arrays, and for each of ``sizes``.
-            given: the inputs by name, of any strides.
-            made: the results by name, each with the function that allocates it.
-            doubles: the factors, in the order of the description.
+            like: a tensor of the kernel's precision, float32 or float64; results have the same.
+            sizes: the value of each size that the fields and the shapes of the arrays name.
+            given: the inputs by name, with any strides.
+            made: the results by name, each with the method that allocates it: ``Tensor.new_empty`` or ``new_zeros``.
+            doubles: the floating-point fields, in the order of the description.
             records: arrays of structs, in the order of the description.
 
         Returns:
-            The results, contiguous, in the order of ``made``; of one with copies, all of them.
+            The results, contiguous and in the order of ``made``; if threads have copies, all copies [parts, ...].
 
         Raises:
-            InputError: an input has another dtype, shape or device than the kernel expects.
+            InputError: an input does not have the dtype, shape or device that the kernel expects, or C finds an index
+                that is out of range.
         """
-        n_rows = sizes[self.rows]
+        n_rows, dtype = sizes[self.rows], like.dtype
         n_parts = max(1, min(torch.get_num_threads(), n_rows // self.rows_per_thread))
-        addresses: list[int] = []
-        kept: dict[str, Tensor] = {}  # what C reads must not be freed during the call
-        for array, shape_of in self._shapes:
-            name = array.name
-            if (allocate := made.get(name)) is not None:
-                shape = (n_parts, *shape_of(sizes)) if array.copies else shape_of(sizes)
-                tensor = allocate(shape, dtype=DTYPES.get(array.kind, dtype))
-            elif (tensor := given.get(name)) is None:
-                addresses.append(0)
+        fields = self._fields
+        addresses = [0] * len(fields)
+        kept: list[
+            Tensor
+        ] = []  # copies that C reads, which must live until the call ends, as the tensors in ``given`` do
+        for name, tensor in given.items():
+            if tensor is None:
                 continue
-            else:
-                tensor = self._checked(tensor, array, DTYPES.get(array.kind, dtype), shape_of(sizes))
-            kept[name] = tensor
-            addresses.append(tensor.data_ptr())
+            place, shape_of, own_dtype, _ = fields[name]
+            shape = shape_of(sizes)
+            if tensor.dtype is not (own_dtype or dtype) or tensor.shape != shape or not tensor.is_cpu:
+                self._refuse(name, tensor, own_dtype or dtype, shape)
+            if not tensor.is_contiguous():
+                kept.append(tensor := tensor.contiguous())
+            addresses[place] = tensor.data_ptr()
+        results = []
+        for name, allocate in made.items():
+            place, shape_of, own_dtype, copies = fields[name]
+            shape = shape_of(sizes)
+            if own_dtype is not None and own_dtype is not dtype:
+                self._refuse(name, like, own_dtype, like.shape)
+            # not in one tuple, for which torch takes twice as long
+            result = allocate(like, n_parts, *shape) if copies else allocate(like, *shape)
+            results.append(result)
+            addresses[place] = result.data_ptr()
         if n_rows:
-            numbers = [sizes[name] for name in self.sizes]
             starts = [record.address for record in records]
-            function(self._layout.pack(n_parts, *numbers, *doubles, *starts, *addresses))
-        return [kept[name] for name in made]
+            packed = self._layout.pack(n_parts, *self._numbers(sizes), *doubles, *starts, *addresses)
+            if (fault := function(packed)) and self.checks:
+                raise InputError(f"{self.name}: {self.checks} of row {fault - 1} is out of range")
+        return results
 
     @cached_property
     def _layout(self) -> struct.Struct:
@@ -128,27 +143,37 @@ class Arguments:
         return struct.Struct("q" * (1 + len(self.sizes)) + "d" * len(self.doubles) + "P" * n_pointers)
 
     @cached_property
-    def _shapes(self) -> list[tuple[Array, Callable[[Mapping[str, int]], tuple[int, ...]]]]:
-        return [(array, _getter(array.shape)) for array in self.arrays]
+    def _fields(self) -> dict[str, "_Field"]:
+        return {
+            array.name: _Field(place, _getter(array.shape), DTYPES.get(array.kind), array.copies)
+            for place, array in enumerate(self.arrays)
+        }
 
-    def _checked(self, tensor: Tensor, array: Array, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-        """The tensor, contiguous, once its dtype, shape and device are right."""
+    @cached_property
+    def _numbers(self) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
+        return _getter(self.sizes)
+
+    def _refuse(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> NoReturn:
+        """Raise the InputError of an input that the kernel cannot read."""
         if tensor.dtype is not dtype:
             have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-            raise InputError(f"{self.name}: {array.name} is {have}, and has to be {want} like the rest: convert it")
+            raise InputError(f"{self.name}: {name} is {have}, but has to be {want} like the rest: convert it")
         if tensor.shape != shape:
-            raise InputError(
-                f"{self.name}: {array.name} has the shape {list(tensor.shape)}, and has to have {list(shape)}"
-            )
-        if not tensor.is_cpu:
-            raise InputError(
-                f"{self.name}: {array.name} is on {tensor.device}, and other tensors are on the CPU: move it"
-            )
-        return tensor.contiguous()
+            raise InputError(f"{self.name}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
+        raise InputError(f"{self.name}: {name} is on {tensor.device}, but other tensors are on the CPU: move it")
+
+
+class _Field(NamedTuple):
+    """The properties of an array that :meth:`Arguments.call` uses."""
+
+    place: int  # index in the list of pointers
+    shape_of: Callable[[Mapping[str, int]], tuple[int, ...]]
+    dtype: torch.dtype | None  # None means the dtype of the kernel's scalars
+    copies: bool  # whether each thread writes to its own copy
 
 
 class Record(NamedTuple):
-    """A C struct of integers and factors, of which a kernel is given an array."""
+    """A C struct of integers and doubles; a kernel takes an array of such structs."""
 
     name: str
     integers: tuple[str, ...]
@@ -160,7 +185,7 @@ class Record(NamedTuple):
         return f"typedef struct {{ long {', '.join(self.integers)};{factors} }} {self.name};\n"
 
     def array(self, rows: Sequence[tuple[int | float, ...]]) -> RecordArray:
-        """An array of such structs, each from its numbers in the order of the fields."""
+        """Make an array of structs; each row has the values of one struct in the order of its fields."""
         dtype = np.dtype(
             [*((name, np.int64) for name in self.integers), *((name, np.float64) for name in self.doubles)]
         )

@@ -1,13 +1,25 @@
-"""Linear maps of the features of each atom, and the gate, on the CPU, by the C of ``nodes.c``."""
+"""The CPU backend of linear maps and gates, which calls the C of ``nodes.c``."""
 
+from collections.abc import Mapping
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from equiforce.kernels.backend import LinearArgument
 from equiforce.kernels.cpu import build
-from equiforce.kernels.cpu.codegen.nodes import BLOCK, GATE, LINEAR, LINEAR_KINDS, PART, PART_KINDS, NodeKernel
-from equiforce.kernels.cpu.launch import RecordArray
+from equiforce.kernels.cpu.codegen.nodes import (
+    BLOCK,
+    GATE,
+    LINEAR,
+    LINEAR_KINDS,
+    PART,
+    PART_KINDS,
+    NodeKernel,
+    NodeKind,
+)
+from equiforce.kernels.cpu.launch import Allocate, RecordArray
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
@@ -19,35 +31,50 @@ def needed(dtype: torch.dtype) -> list[NodeKernel]:
 
 @cache
 def ready(dtype: torch.dtype) -> bool:
-    """Whether the kernels of linear maps and gates can be used; compiles those that are missing."""
+    """Compile the missing kernels of linear maps and gates and return whether all can be used."""
     return dtype in SCALARS and build.ready(needed(dtype))
 
 
 @cache
-def _kernel(dtype: torch.dtype, kind: str) -> build.Function:
+def _kernel(dtype: torch.dtype, kind: NodeKind) -> build.Function:
     return build.function(NodeKernel(SCALARS[dtype], kind))
 
 
-def linear(result: str, first: Tensor, second: Tensor, species: Tensor | None, plan: LinearPlan) -> Tensor:
+def linear(result: LinearArgument, first: Tensor, second: Tensor, species: Tensor | None, plan: LinearPlan) -> Tensor:
     """See :class:`equiforce.kernels.backend.NodeBackend`."""
-    dim_x, dim_y = plan.dims
+    shape, blocks, made, (one, other) = _linear(plan, result)
+    sizes = {**shape, "n_atoms": (second if result == "x" else first).shape[0]}
+    given = {"species": species, one: first, other: second}
+    (out,) = LINEAR.call(_kernel(first.dtype, "linear"), first, sizes, given, made, records=blocks)
+    return out[0] if result == "w" else out
+
+
+class _Linear(NamedTuple):
+    """What a call knows before it sees tensors."""
+
+    sizes: dict[str, int]
+    blocks: tuple[RecordArray]
+    made: dict[str, Allocate]
+    given: tuple[str, ...]
+
+
+@cache
+def _linear(plan: LinearPlan, result: str) -> _Linear:
     sizes = {
         "kind": LINEAR_KINDS[result],
-        "n_atoms": len(second if result == "x" else first),
         "n_species": plan.n_species,
         "n_blocks": len(plan.products),
         "n_weights": plan.n_weights,
-        "dim_x": dim_x,
-        "dim_y": dim_y,
+        "dim_x": plan.dims[0],
+        "dim_y": plan.dims[1],
     }
-    one, other = (name for name in ("x", "w", "y") if name != result)
-    # irreps without a counterpart get no product: they have to be zero
+    rows = [
+        (2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale) for a, b, weight, scale in plan.products
+    ]
+    # C writes only to irreps that occur on both sides: the others have to be zero from the start
     partial = len(plan.products) < len(plan.irreps_out if result == "y" else plan.irreps_in)
-    made = {result: torch.zeros if result == "w" or partial else torch.empty}
-    given = {"species": species, one: first, other: second}
-    function = _kernel(first.dtype, "linear")
-    (out,) = LINEAR.call(function, first.dtype, sizes, given, made, records=(_blocks(plan),))
-    return out[0] if result == "w" else out
+    made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "w" or partial else Tensor.new_empty}
+    return _Linear(sizes, (BLOCK.array(rows),), made, tuple(name for name in ("x", "w", "y") if name != result))
 
 
 def gate(x: Tensor, plan: GatePlan, silu: float, tanh: float) -> Tensor:
@@ -73,26 +100,18 @@ def _gate(
     plan: GatePlan,
     gains: tuple[float, float],
     x: Tensor,
-    given: dict[str, Tensor],
+    given: Mapping[str, Tensor],
     made: tuple[str, ...],
 ) -> list[Tensor]:
     sizes = {
         "order": order,
-        "n_atoms": len(x),
+        "n_atoms": x.shape[0],
         "n_blocks": len(plan.parts),
         "dim_x": plan.dims[0],
         "dim_y": plan.dims[1],
     }
-    allocated = dict.fromkeys(made, torch.empty)
-    return GATE.call(_kernel(x.dtype, "gate"), x.dtype, sizes, {**given, "x": x}, allocated, gains, (_parts(plan),))
-
-
-@cache  # C reads the array for as long as the plan is used
-def _blocks(plan: LinearPlan) -> RecordArray:
-    rows = [
-        (2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale) for a, b, weight, scale in plan.products
-    ]
-    return BLOCK.array(rows)
+    allocated = dict.fromkeys(made, Tensor.new_empty)
+    return GATE.call(_kernel(x.dtype, "gate"), x, sizes, {**given, "x": x}, allocated, gains, (_parts(plan),))
 
 
 @cache
@@ -100,6 +119,6 @@ def _parts(plan: GatePlan) -> RecordArray:
     rows = []
     for a, b, gates in plan.parts:
         kind = "gated" if b.l else "tanh" if b.parity < 0 else "silu"
-        # even scalars of the input that gate nothing are as many as those of the output
+        # the block 0e of the input also holds the gates: b, the block of the output, has the number of other scalars
         rows.append((PART_KINDS[kind], 2 * a.l + 1, b.channels, a.start, b.start, gates))
     return PART.array(rows)

@@ -1,50 +1,58 @@
-"""Vectors between atoms, and gradients with respect to positions, on the CPU, by the C of ``pairs.c``."""
+"""The CPU backend of edge vectors and of gradients with respect to positions, which calls the C of ``pairs.c``."""
 
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from equiforce.graph import AtomicGraph, Topology
 from equiforce.kernels.cpu import build
-from equiforce.kernels.cpu.codegen.pairs import ARGUMENTS, PairKernel
+from equiforce.kernels.cpu.codegen.pairs import ARGUMENTS, PairKernel, PairKind
+from equiforce.kernels.cpu.launch import Allocate
 
 
 def needed() -> list[PairKernel]:
-    """The kernels of pairs."""
+    """The kernels of edge vectors and gradients."""
     return [PairKernel("vectors"), PairKernel("gradient"), PairKernel("differences")]
 
 
 @cache
 def ready() -> bool:
-    """Whether the kernels of pairs can be used; compiles those that are missing."""
+    """Compile the missing kernels of edge vectors and gradients and return whether all can be used."""
     return build.ready(needed())
 
 
 @cache
-def _kernel(kind: str) -> build.Function:
+def _kernel(kind: PairKind) -> build.Function:
     return build.function(PairKernel(kind))
 
 
 def vectors(graph: AtomicGraph) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
     structures = None if graph.n_structures == 1 else graph.structure_of_atom
+    given: dict[str, Tensor | None]
     given = {"positions": graph.positions, "shifts": graph.shifts, "cells": graph.cell, "structures": structures}
-    return _run("vectors", graph, given, {"vectors": torch.empty}, graph.n_structures)
+    return _run("vectors", graph, graph.positions, given, {"vectors": Tensor.new_empty}, graph.n_structures)
 
 
 def gradient(edge_gradients: Tensor, topology: Topology) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
-    given = {"vectors": edge_gradients, "order": topology.by_neighbor}
-    return _run("gradient", topology, given, {"gradient": torch.zeros})
+    given: dict[str, Tensor | None] = {"vectors": edge_gradients, "order": topology.by_neighbor}
+    return _run("gradient", topology, edge_gradients, given, {"gradient": Tensor.new_zeros})
 
 
 def differences(of_atoms: Tensor, topology: Topology) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
-    return _run("differences", topology, {"gradient": of_atoms}, {"vectors": torch.empty})
+    return _run("differences", topology, of_atoms, {"gradient": of_atoms}, {"vectors": Tensor.new_empty})
 
 
-def _run(kind: str, topology: Topology, given: dict, made: dict, n_structures: int = 1) -> Tensor:
+def _run(
+    kind: PairKind,
+    topology: Topology,
+    like: Tensor,
+    given: dict[str, Tensor | None],
+    made: dict[str, Allocate],
+    n_structures: int = 1,
+) -> Tensor:
     sizes = {"n_edges": topology.n_edges, "n_atoms": topology.n_atoms, "n_structures": n_structures, "three": 3}
     given |= {"centers": topology.centers, "neighbors": topology.neighbors}
-    return ARGUMENTS.call(_kernel(kind), torch.float64, sizes, given, made)[0]
+    return ARGUMENTS.call(_kernel(kind), like, sizes, given, made)[0]

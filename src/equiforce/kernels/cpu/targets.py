@@ -1,4 +1,4 @@
-"""The families of processors that C is compiled for."""
+"""The families of processors for which C is compiled, and C text that several generators use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SCALARS: dict[torch.dtype, Scalar] = {torch.float32: "float", torch.float64: "do
 
 @dataclass(frozen=True)
 class Target:
-    """A family of processors: its vectors and the compiler's options for them."""
+    """A family of processors: its vector registers and the compiler options for them."""
 
     name: str
     vector_bytes: int
@@ -20,7 +20,7 @@ class Target:
     flags: tuple[str, ...]
 
     def width(self, scalar: Scalar) -> int:
-        """Numbers in a vector."""
+        """The number of scalars in a vector."""
         return self.vector_bytes // (4 if scalar == "float" else 8)
 
 
@@ -54,11 +54,11 @@ static void each_part(void (*body)(const void *, long), const void *a, long n_pa
   for (long p = 1; p < n_parts; p++) if (started[p]) pthread_join(threads[p], 0);
 }
 #endif
-"""  # what C needs to share its work out: torch's OpenMP threads, or threads of its own where it has no OpenMP
+"""  # C code that divides work between threads: torch's OpenMP threads, or POSIX threads if there is no OpenMP
 
 
 def vector_types(width: int, tails: set[int]) -> Iterator[str]:
-    """Vectors ``V`` of ``W`` numbers, their loads and stores, and those of the first ``tails`` numbers of one."""
+    """The C type ``V``, a vector of ``W`` scalars, with loads and stores of whole vectors and of ``tails`` scalars."""
     yield "#include <string.h>"
     yield f"#define W {width}"
     yield "typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));"
@@ -71,7 +71,7 @@ def vector_types(width: int, tails: set[int]) -> Iterator[str]:
 
 
 def horizontal_sum(width: int) -> Iterator[str]:
-    """The sum of a vector's numbers: ``total``."""
+    """The C function ``total``, which sums the scalars of a vector."""
     yield "#if defined(__clang__) || __GNUC__ >= 12"
     yield "static inline S total(V v) {"
     step = width // 2
@@ -88,9 +88,11 @@ def horizontal_sum(width: int) -> Iterator[str]:
 
 @runtime_checkable
 class KernelSource(Protocol):
-    """Something to compile; its repr says all that its text depends on."""
+    """A kernel to compile. Its repr must contain everything on which its C source depends, because it is hashed."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """The name of the operation, which begins the name of the compiled file."""
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""

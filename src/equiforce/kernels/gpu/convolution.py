@@ -1,8 +1,8 @@
-"""The convolution and its derivatives on the GPU, by generated Triton: no autograd here, see ``autograd.py``.
+"""The GPU backend of convolutions, which calls generated Triton. ``autograd.py`` makes differentiable functions of it.
 
-Nothing waits for the GPU, and nothing is added atomically: the same input gives the same bits. What depends on the
-topology alone is computed once and kept with it, so that under a captured CUDA graph the edges must stay those of the
-capture; knot_coordinates and features may change.
+No function waits for the GPU. There are no atomic additions, so the same input gives the same bits. Indices that depend
+on the topology alone are computed once and kept with it. In a captured CUDA graph the edges must therefore stay the
+same, while knot coordinates and features may change.
 """
 
 from functools import cache
@@ -18,35 +18,35 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from equiforce.graph import Topology
 from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.gpu.codegen import convolution as codegen
-from equiforce.kernels.gpu.launch import check_size, checked, interpreted, load
+from equiforce.kernels.gpu.launch import check_size, checked, checked_tensor, interpreted, load
 from equiforce.kernels.gpu.programs import WARP, n_parts
 from equiforce.kernels.spec.paths import PathTable
 
-# Not yet tuned. A program of one warp has no barrier, and works on one edge of 32 channels at a time; one of four
-# warps works on four edges at once and sums over them at its end. The first is best where there are enough programs to
-# keep a GPU busy: an H100 has 132 multiprocessors, each of which holds up to 32 programs.
+# Not yet tuned. A program with one warp needs no barrier and processes one edge of 32 channels at a time. A program
+# with four warps processes four edges at a time and sums over them at its end. One warp is best if there are enough
+# programs to fill a GPU: an H100 has 132 multiprocessors, each of which holds up to 32 programs.
 FILLING = 132 * 32
 WARPS_OF_MANY, WARPS_OF_FEW = 1, 4
-# Not yet tuned. Edges between two knots are shared out to at most so many programs, each with so many at least: in a
-# crystal most edges lie between few knots.
+# Not yet tuned. The edges between two knots are divided into at most MOST_SLICES slices, each with at least
+# EDGES_OF_A_SLICE edges, because most edges of a crystal lie between few knots.
 MOST_SLICES, EDGES_OF_A_SLICE = 8, 256
 
 
 class Indices(NamedTuple):
-    """What kernels need to know of a topology, as int32."""
+    """The int32 indices of a topology that kernels read."""
 
     centers: Int[Tensor, " edges"]
     neighbors: Int[Tensor, " edges"]
     center_starts: Int[Tensor, " atoms+1"]  # the first edge of each centre
-    order: Int[Tensor, " edges"]  # by neighbour
-    ordered_centers: Int[Tensor, " edges"]
-    neighbor_starts: Int[Tensor, " atoms+1"]  # in that order
+    order: Int[Tensor, " edges"]  # permutation that sorts edges by neighbour
+    ordered_centers: Int[Tensor, " edges"]  # centres in that order
+    neighbor_starts: Int[Tensor, " atoms+1"]  # the first edge of each neighbour in that order
 
 
 class EdgesByKnot(NamedTuple):
-    """Edges in the order of the knots that they lie between."""
+    """The edges sorted by the interval of knots in which they lie."""
 
-    version: int
+    version: int  # of the knot coordinates
     n_rows: int
     order: Int[Tensor, " edges"]
     starts: Int[Tensor, " rows+1"]
@@ -67,23 +67,15 @@ def convolve_forward(
         return x.new_zeros(n_centers, table.irreps_out.dim)
     out = x.new_empty(n_centers, table.irreps_out.dim)
     edges, n_warps = _edges(topology), _n_warps(n_centers * parts)
-    x, harmonics, values, knot_coordinates, *along = _checked(
-        x, harmonics, values, knot_coordinates, topology, table, tangents
-    )
-    arguments = (
-        x,
-        harmonics,
-        values,
-        knot_coordinates,
-        *along,
-        edges.neighbors,
-        edges.center_starts,
-        out,
-        values.shape[0],
-    )
+    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
     with torch.cuda.device_of(x):
         kernel = _module(table, interpreted()).forward[n_centers, parts]
-        kernel(*arguments, LANES=WARP * n_warps, JVP=tangents is not None, num_warps=n_warps)
+        kernel(
+            *(*given, edges.neighbors, edges.center_starts, out, values.shape[0]),
+            LANES=WARP * n_warps,
+            JVP=tangents is not None,
+            num_warps=n_warps,
+        )
     return out
 
 
@@ -100,42 +92,42 @@ def convolve_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`.
 
-    The gradient of the values is a kernel of its own, over edges sorted by their knots: it reads x and g once more, but
-    not the table, needs no atomic additions, of which there would be 4·n_weights an edge, and repeats itself exactly.
+    A separate kernel computes the gradient of the values, over edges sorted by their knots. It reads x and g a second
+    time, but it does not read the table and needs no atomic additions, of which there would be 4·n_weights for each
+    edge. So its results are exactly reproducible.
     """
     if not (topology.n_edges and table.paths):
         zeros = [torch.zeros_like(of) for of in (x, harmonics, values, knot_coordinates)]
-        asked = (needs_grad.x, needs_grad.geometry, needs_grad.values, needs_grad.geometry)
-        gx, gy, gvalues, gt = (zero if yes else None for zero, yes in zip(zeros, asked, strict=True))
+        needed = (needs_grad.x, needs_grad.geometry, needs_grad.values, needs_grad.geometry)
+        gx, gy, gvalues, gt = (zero if yes else None for zero, yes in zip(zeros, needed, strict=True))
         return gx, gy, gvalues, gt
-    (g,) = checked("convolve", x, g=(g, (topology.n_centers, table.irreps_out.dim)))
-    x, harmonics, values, knot_coordinates, *along = _checked(
-        x, harmonics, values, knot_coordinates, topology, table, tangents
-    )
+    g = checked_tensor("convolve", x, "g", g, (topology.n_centers, table.irreps_out.dim))
+    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
     gx = geometry = gvalues = gy = gt = None
     with torch.cuda.device_of(x):
         if needs_grad.x or needs_grad.geometry:
-            gx, geometry = _backward(g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, along)
+            gx, geometry = _backward(g, given, topology, table, needs_grad)
         if needs_grad.values:
-            gvalues = _knots(g, x, harmonics, values, knot_coordinates, topology, table, along)
+            gvalues = _values_gradient(g, given, topology, table)
     if geometry is not None:
         gy, gt = geometry[:, :-1], geometry[:, -1]
     return gx, gy, gvalues, gt
 
 
 def _backward(
-    g, x, harmonics, values, knot_coordinates, topology, table, needs_grad, along
+    g: Tensor, given: "Given", topology: Topology, table: PathTable, needs_grad: NeedsGrad
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradient of x, and those of harmonics and position side by side [edges, harmonics + 1]."""
+    """Compute the gradient of x, and those of harmonics and knot coordinates side by side [edges, harmonics + 1]."""
+    x, harmonics, values = given.x, given.harmonics, given.values
     n_atoms, parts = x.shape[0], n_parts(table, "backward")
     edges, n_warps = _edges(topology), _n_warps(n_atoms * parts)
-    gx = torch.zeros_like(x) if needs_grad.x else None  # some features may go nowhere
+    gx = torch.zeros_like(x) if needs_grad.x else None  # zeros, because some features may have no path
     geometry = x.new_empty(parts, topology.n_edges, harmonics.shape[1] + 1) if needs_grad.geometry else None
     _module(table, interpreted()).backward[n_atoms, parts](
-        *(g, x, harmonics, values, knot_coordinates, *along),
-        *(edges.order, edges.ordered_centers, edges.neighbor_starts, gx, geometry, topology.n_edges, values.shape[0]),
+        *(g, *given, edges.order, edges.ordered_centers, edges.neighbor_starts),
+        *(gx, geometry, topology.n_edges, values.shape[0]),
         LANES=WARP * n_warps,
-        JVP=along[0] is not None,
+        JVP=given.dx is not None,
         X=needs_grad.x,
         GEOMETRY=needs_grad.geometry,
         num_warps=n_warps,
@@ -145,20 +137,33 @@ def _backward(
     return gx, geometry
 
 
-def _knots(g, x, harmonics, values, knot_coordinates, topology, table, along) -> Float[Tensor, "rows weights"]:
-    """The gradient of the values of the table."""
+def _values_gradient(g: Tensor, given: "Given", topology: Topology, table: PathTable) -> Float[Tensor, "rows weights"]:
+    """Compute the gradient of the spline values."""
+    x, harmonics, values, knot_coordinates, *tangents = given
     n_rows, parts = values.shape[0], n_parts(table, "knots")
     n_slices = max(1, min(MOST_SLICES, topology.n_edges // (n_rows * EDGES_OF_A_SLICE)))
-    edges, knots, n_warps = _edges(topology), _knots_of(knot_coordinates, n_rows), WARPS_OF_FEW
+    edges, knots, n_warps = _edges(topology), _edges_by_knot(knot_coordinates, n_rows), WARPS_OF_FEW
     copies = values.new_empty(4 * n_slices, n_rows, values.shape[1])
     _module(table, interpreted()).knots[n_rows, parts, n_slices](
-        *(g, x, harmonics, knot_coordinates, *along),
+        *(g, x, harmonics, knot_coordinates, *tangents),
         *(knots.order, edges.centers, edges.neighbors, knots.starts, copies, n_rows),
         LANES=WARP * n_warps,
-        JVP=along[0] is not None,
+        JVP=given.dx is not None,
         num_warps=n_warps,
     )
     return copies.sum(0)
+
+
+class Given(NamedTuple):
+    """The inputs of the kernels, checked and contiguous."""
+
+    x: Tensor
+    harmonics: Tensor
+    values: Tensor
+    knot_coordinates: Tensor
+    dx: Tensor | None
+    dharmonics: Tensor | None
+    dknot_coordinates: Tensor | None
 
 
 def _checked(
@@ -169,22 +174,24 @@ def _checked(
     topology: Topology,
     table: PathTable,
     tangents: Tangents | None,
-) -> list[Tensor | None]:
-    """Features, harmonics, values, knot coordinates and the three tangents, as the kernels read them."""
+) -> Given:
+    """Check features, harmonics, values, knot coordinates and their tangents."""
     n_edges = topology.n_edges
     check_size("convolve", max(n_edges, topology.n_atoms))
     features, of_edges = (topology.n_atoms, table.irreps_in.dim), (n_edges, (table.l_max + 1) ** 2)
     dx, dy, dt = tangents or (None, None, None)
-    return checked(
-        "convolve",
-        x,
-        x=(x, features),
-        harmonics=(harmonics, of_edges),
-        values=(values, (len(values), table.n_weights)),
-        knot_coordinates=(knot_coordinates, (n_edges,)),
-        dx=(dx, features),
-        dharmonics=(dy, of_edges),
-        dknot_coordinates=(dt, (n_edges,)),
+    return Given(
+        checked_tensor("convolve", x, "x", x, features),
+        checked_tensor("convolve", x, "harmonics", harmonics, of_edges),
+        checked_tensor("convolve", x, "values", values, (len(values), table.n_weights)),
+        checked_tensor("convolve", x, "knot_coordinates", knot_coordinates, (n_edges,)),
+        *checked(
+            "convolve",
+            x,
+            dx=(dx, features),
+            dharmonics=(dy, of_edges),
+            dknot_coordinates=(dt, (n_edges,)),
+        ),
     )
 
 
@@ -197,7 +204,7 @@ _knots_kept = WeakTensorKeyDictionary()  # knot coordinates: EdgesByKnot
 
 
 def _edges(topology: Topology) -> Indices:
-    """The indices of a topology, computed when it is first seen."""
+    """The indices of a topology; they are computed when it is first used."""
     found = _edges_of.get(topology)
     if found is None:
         atoms = torch.arange(topology.n_atoms + 1, device=topology.centers.device)
@@ -214,8 +221,8 @@ def _edges(topology: Topology) -> Indices:
     return found
 
 
-def _knots_of(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> EdgesByKnot:
-    """The order of the edges by knots, kept for the other layers of the same pass."""
+def _edges_by_knot(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> EdgesByKnot:
+    """Sort the edges by knots; the result is cached for the other layers of the same pass."""
     version = 0 if knot_coordinates.is_inference() else knot_coordinates._version
     found = _knots_kept.get(knot_coordinates)
     if found is None or (found.version, found.n_rows) != (version, n_rows):

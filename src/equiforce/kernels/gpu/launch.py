@@ -1,4 +1,4 @@
-"""What all Triton kernels share: where they can run, how they are loaded, and the check of what they are given."""
+"""The common parts of all Triton kernels: where they can run, how they are loaded, and the check of their arguments."""
 
 import hashlib
 import tempfile
@@ -19,64 +19,73 @@ except ImportError:  # torch for CUDA brings Triton along, with knobs since torc
     knobs = None
 
 DTYPES = (torch.float32, torch.float64)
-MOST_ROWS = 2**31 - 1  # of an index in int32
+MOST_ROWS = 2**31 - 1  # the kernels have int32 indices
 
 
 def available() -> bool:
-    """Whether these kernels can run here: on a GPU, or in Triton's interpreter (``TRITON_INTERPRET=1``), for tests."""
+    """Whether Triton kernels can run: on a GPU, or, for tests, in Triton's interpreter (``TRITON_INTERPRET=1``)."""
     return knobs is not None and (torch.cuda.is_available() or interpreted())
 
 
 def interpreted() -> bool:
-    """Whether Triton does not compile, but interprets, slowly and on any tensor."""
+    """Whether Triton interprets kernels instead of compiling them, which is slow but works on CPU tensors."""
     return knobs is not None and bool(knobs.runtime.interpret)
 
 
 def checked(operation: str, like: Tensor, **tensors: tuple[Tensor | None, tuple[int, ...]]) -> list[Tensor | None]:
-    """The tensors, contiguous, once they are what a kernel reads: pointers carry neither dtype nor shape.
+    """Check several tensors as in :func:`checked_tensor`.
 
     Args:
-        operation: its name, for messages.
-        like: a tensor with the dtype and device that all have to have.
-        tensors: by name, each with the shape that it has to have; None stays None.
+        operation: name of the operation, for messages.
+        like: a tensor with the required dtype and device.
+        tensors: tensors by name, each with its required shape; None stays None.
+    """
+    return [
+        None if tensor is None else checked_tensor(operation, like, name, tensor, shape)
+        for name, (tensor, shape) in tensors.items()
+    ]
+
+
+def checked_tensor(operation: str, like: Tensor, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Check a tensor before a kernel takes its pointer, which has neither dtype nor shape, and return it contiguous.
+
+    Args:
+        operation, name: names of the operation and of the tensor, for messages.
+        like: a tensor with the required dtype and device.
+        tensor: the tensor to check.
+        shape: the required shape.
 
     Raises:
-        InputError: a tensor has another dtype, shape or device.
+        InputError: the tensor has another dtype, shape or device.
     """
-    result: list[Tensor | None] = []
-    for name, (tensor, shape) in tensors.items():
-        if tensor is None:
-            result.append(None)
-            continue
-        if tensor.dtype != like.dtype:
-            raise InputError(f"{operation}: {name} is {tensor.dtype}, and the rest {like.dtype}: convert it")
-        if tensor.shape != shape:
-            raise InputError(f"{operation}: {name} has the shape {list(tensor.shape)}, and has to have {list(shape)}")
-        if tensor.device != like.device:
-            raise InputError(f"{operation}: {name} is on {tensor.device}, and the rest on {like.device}: move it")
-        result.append(tensor.contiguous())
-    return result
+    if tensor.dtype != like.dtype:
+        raise InputError(f"{operation}: {name} is {tensor.dtype}, but the rest is {like.dtype}: convert it")
+    if tensor.shape != shape:
+        raise InputError(f"{operation}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
+    if tensor.device != like.device:
+        raise InputError(f"{operation}: {name} is on {tensor.device}, but the rest is on {like.device}: move it")
+    return tensor.contiguous()
 
 
 def check_size(operation: str, n_rows: int) -> None:
-    """Raises InputError where there are more rows than the int32 indices of the kernels can count."""
+    """Raise InputError if there are more rows than the int32 indices of the kernels can count."""
     if n_rows > MOST_ROWS:
         raise InputError(f"{operation}: {n_rows:,} rows are more than the {MOST_ROWS:,} that GPU kernels can count")
 
 
 @cache
 def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
-    """The module with this text; Triton compiles its kernels when they are first launched, and keeps them.
+    """Load the module with this text; Triton compiles a kernel when it is first launched, and caches it.
 
     Args:
-        text: written to a file, which Triton needs.
-        interpret: tells modules loaded for the interpreter from others.
-        folder: where the file is kept; the user's cache unless said otherwise.
+        text: source of the module; it is written to a file because Triton reads one.
+        interpret: whether the module is for the interpreter, whose modules have another name.
+        folder: folder of the file; None is the user's cache.
     """
     name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
     path = (folder or cache_folder()) / f"{name}.py"
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same right now
+        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same at this time
             draft = Path(workshop) / path.name
             draft.write_text(text)
             draft.replace(path)

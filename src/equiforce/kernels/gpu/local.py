@@ -1,7 +1,7 @@
-"""The operations of strictly local models on the GPU, by generated Triton.
+"""The GPU backend of strictly local models, which calls generated Triton.
 
-There is no autograd here: see ``autograd.py``. As in ``convolution.py`` nothing waits for the GPU and nothing is added
-atomically. The places where the edges of each atom begin are computed once for a tensor of centres.
+``autograd.py`` makes differentiable functions of it. As in ``convolution.py`` no function waits for the GPU and there
+are no atomic additions. The first edge of each atom is computed once for each tensor of centres.
 """
 
 from typing import NamedTuple
@@ -11,28 +11,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from equiforce.kernels.backend import ActArgument, CoupleArgument, EnvironmentArgument, LookupArgument
 from equiforce.kernels.gpu.codegen import lookup as codegen_lookup
 from equiforce.kernels.gpu.codegen.local import TritonModule, environments, products, width_of
 from equiforce.kernels.gpu.convolution import EDGES_OF_A_SLICE, FILLING, MOST_SLICES, WARPS_OF_FEW, WARPS_OF_MANY
-from equiforce.kernels.gpu.launch import check_size, checked, interpreted, load
+from equiforce.kernels.gpu.launch import check_size, checked, checked_tensor, interpreted, load
 from equiforce.kernels.gpu.programs import WARP
 from equiforce.kernels.spec.couplings import CouplingTable
 
-# Not yet measured. Copies of the paths' gradient, each of which sums over its share of the atoms.
+# Not yet measured: the number of copies of the gradient of the path weights, each a sum over a part of the atoms.
 MOST_COPIES = 512
-LANES = WARP * WARPS_OF_FEW  # of a program that reads splines
+LANES = WARP * WARPS_OF_FEW  # lanes of a program that evaluates splines
 
 
 class Starts(NamedTuple):
-    """Where the edges of each atom begin."""
+    """The first edge of each atom."""
 
-    version: int
+    version: int  # of the centres
     n_atoms: int
     starts: Int[Tensor, " atoms+1"]
 
 
 def environment(
-    result: str,
+    result: EnvironmentArgument,
     first: Tensor,
     second: Tensor,
     centers: Int[Tensor, " edges"] | None,
@@ -42,7 +43,7 @@ def environment(
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     source, n_degrees, n_edges = environments(l_max, channels), l_max + 1, n_atoms if centers is None else len(centers)
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "environment": (n_atoms, n_degrees**2 * channels),
         "weights": (n_edges, n_degrees * channels),
         "harmonics": (n_edges, n_degrees**2),
@@ -52,7 +53,7 @@ def environment(
         out = a.new_empty(n_atoms, n_degrees**2 * channels)
     elif result == "weights":
         out = a.new_empty(n_edges, n_degrees * channels)
-    else:  # by each block of channels
+    else:  # a copy for each block of channels
         out = a.new_empty(source.programs[result], n_edges, n_degrees**2)
     roles = {"environment": (out, a, b), "weights": (a, out, b), "harmonics": (a, b, out)}[result]
     if centers is None:
@@ -62,17 +63,17 @@ def environment(
     return out.sum(0) if result == "harmonics" else out
 
 
-def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
+def couple(result: CoupleArgument, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     source, n_atoms = products(table), len(first)
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "operator": (n_atoms, len(table.elements) * table.channels),
         "environment": (n_atoms, table.dim_environment),
         "weights": (table.n_paths, table.channels),
     }
     a, b = _others("couple", result, (first, second), shapes)
     n_programs = _n_tiles(source, n_atoms)
-    if result == "weights":  # in two steps, of which the second adds up what programs found
+    if result == "weights":  # each program computes a part of the sum; the parts are added at the end
         n_programs = max(1, min(MOST_COPIES, n_programs))
         out = a.new_empty(n_programs, table.n_paths, table.channels)
     else:
@@ -83,10 +84,15 @@ def couple(result: str, first: Tensor, second: Tensor, table: CouplingTable) -> 
 
 
 def act(
-    result: str, first: Tensor, second: Tensor, centers: Int[Tensor, " edges"], n_atoms: int, table: CouplingTable
+    result: ActArgument,
+    first: Tensor,
+    second: Tensor,
+    centers: Int[Tensor, " edges"],
+    n_atoms: int,
+    table: CouplingTable,
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "result": (len(centers), table.dims[1]),
         "operator": (n_atoms, len(table.elements) * table.channels),
         "features": (len(centers), table.dims[0]),
@@ -99,7 +105,7 @@ def act(
 
 
 def lookup(
-    result: str,
+    result: LookupArgument,
     first: Tensor,
     second: Tensor | None,
     knot_coordinates: Float[Tensor, " edges"],
@@ -110,8 +116,8 @@ def lookup(
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     n = (len(knot_coordinates),)
     a, b = _others("lookup", result, (first, second), {"rows": (*n, shape[2]), "table": shape, "strengths": n})
-    (knot_coordinates,) = checked("lookup", a, knot_coordinates=(knot_coordinates, n))
-    (kinds,) = checked("lookup", kinds.new_empty(0, dtype=torch.int64), kinds=(kinds, n))
+    knot_coordinates = checked_tensor("lookup", a, "knot_coordinates", knot_coordinates, n)
+    kinds = checked_tensor("lookup", kinds.new_empty(0, dtype=torch.int64), "kinds", kinds, n)
     if result == "table":
         return _table(a, b, knot_coordinates, kinds, shape, order)
     n_edges, (_, n_knots, n_columns) = len(knot_coordinates), shape
@@ -129,12 +135,13 @@ def lookup(
 
 def _others(
     operation: str, result: str, given: tuple[Tensor, Tensor | None], shapes: dict[str, tuple[int, ...]]
-) -> list[Tensor | None]:
-    """All arguments of a form but the result, once their dtypes, shapes and devices are right."""
+) -> tuple[Tensor, Tensor | None]:
+    """Check dtype, shape and device of the two arguments of a form that are given."""
     check_size(operation, max(shape[0] for shape in shapes.values()))
-    names = (name for name in shapes if name != result)
-    pairs = zip(names, given, strict=True)
-    return checked(operation, given[0], **{name: (tensor, shapes[name]) for name, tensor in pairs})
+    one, other = (name for name in shapes if name != result)
+    first, second = given
+    (checked_second,) = checked(operation, first, **{other: (second, shapes[other])})
+    return checked_tensor(operation, first, one, first, shapes[one]), checked_second
 
 
 def _table(
@@ -145,7 +152,7 @@ def _table(
     shape: tuple[int, int, int],
     order: int,
 ) -> Float[Tensor, "kinds knots columns"]:
-    """The gradient of a table: a kernel over edges sorted by what they read, as that of ``gpu.convolve_backward``."""
+    """Compute the gradient of a table by a kernel over edges sorted by the rows that they read."""
     n_edges, (n_kinds, n_knots, n_columns) = len(knot_coordinates), shape
     n_rows = n_kinds * n_knots
     n_slices = max(1, min(MOST_SLICES, n_edges // (n_rows * EDGES_OF_A_SLICE)))
@@ -160,7 +167,7 @@ def _table(
 
 
 def _options(n_columns: int, order: int) -> dict[str, int]:
-    """A tile of edges by columns, and the derivative; beyond the third all are zero."""
+    """The size of a tile of edges by columns, and the order of the derivative; from the fourth on, it is zero."""
     tile = {"COLUMNS": n_columns, "WIDTH": width_of(n_columns), "ROWS": LANES // width_of(n_columns)}
     return {**tile, "ORDER": min(order, 4), "num_warps": WARPS_OF_FEW}
 
@@ -168,11 +175,11 @@ def _options(n_columns: int, order: int) -> dict[str, int]:
 def _by_row(
     knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"], n_kinds: int, n_knots: int
 ) -> tuple[Int[Tensor, " edges"], Int[Tensor, " {n_kinds}*{n_knots}+1"]]:
-    """Edges in the order of the first row that they read, and where those of each row begin."""
+    """Sort the edges by the first row that they read, and return the order and the first edge of each row."""
     rows = kinds * n_knots + knot_coordinates.floor().clamp(0, n_knots - 4).to(kinds.dtype)
     rows, order = rows.sort(stable=True)
-    every = torch.arange(n_kinds * n_knots + 1, dtype=rows.dtype, device=rows.device)
-    return order, torch.searchsorted(rows, every, out_int32=True)
+    all_rows = torch.arange(n_kinds * n_knots + 1, dtype=rows.dtype, device=rows.device)
+    return order, torch.searchsorted(rows, all_rows, out_int32=True)
 
 
 def _n_tiles(source: TritonModule, n_rows: int) -> int:
@@ -180,12 +187,12 @@ def _n_tiles(source: TritonModule, n_rows: int) -> int:
 
 
 def _by_tile(source: TritonModule, name: str, n_programs: int, *arguments: Tensor | int | None) -> None:
-    """Runs a kernel over tiles of rows that have nothing to do with one another."""
+    """Run a kernel over tiles of independent rows."""
     _launch(source, name, n_programs, WARPS_OF_FEW, *arguments)
 
 
 def _by_atom(source: TritonModule, name: str, n_atoms: int, *arguments: Tensor | int | None) -> None:
-    """Runs a kernel over the edges of each atom."""
+    """Run a kernel over the edges of each atom."""
     n_warps = WARPS_OF_MANY if n_atoms * source.programs[name] >= FILLING else WARPS_OF_FEW
     _launch(source, name, n_atoms, n_warps, *arguments)
 
@@ -202,7 +209,7 @@ _starts_kept = WeakTensorKeyDictionary()  # centers: Starts
 
 
 def _starts(centers: Int[Tensor, " edges"], n_atoms: int) -> Int[Tensor, " {n_atoms}+1"]:
-    """Where the edges of each atom begin, kept for the other layers and derivatives."""
+    """The first edge of each atom; the result is cached for the other layers and derivatives."""
     version = 0 if centers.is_inference() else centers._version
     found = _starts_kept.get(centers)
     if found is None or (found.version, found.n_atoms) != (version, n_atoms):

@@ -1,4 +1,4 @@
-"""How the paths of a table are dealt out to the programs of a GPU, so that sums fit into registers."""
+"""The division of a table's paths between the programs of a GPU, such that sums fit into registers."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -9,36 +9,36 @@ from equiforce.kernels.spec.paths import Path, PathTable
 
 Family = Literal["forward", "backward", "knots"]
 FAMILIES: tuple[Family, ...] = ("forward", "backward", "knots")
-WARP = 32  # threads, and the most channels of a tile
-# Not yet tuned: what a program may sum in registers, a number a lane each. A thread has 255 registers at most, and
-# half of that lets a multiprocessor hold 16 warps, which hide from one another how long memory takes to answer.
+WARP = 32  # threads; also the largest number of channels of a tile
+# Not yet tuned: the number of sums of a program; each takes a register of every lane. A thread has at most 255
+# registers. With half of them a multiprocessor holds 16 warps, which is enough to hide the latency of memory.
 MOST_SUMS = 32
-# Terms of the couplings in the loop of a program that scatters: with more of them nothing fits into registers.
+# The number of coupling terms in the loop of a ``backward`` program; more of them do not fit into registers.
 MOST_TERMS = 100
 
 
 class Work(NamedTuple):
-    """What one program does for one atom, or between one pair of knots.
+    """The paths that one program computes for one atom, or for one interval of knots.
 
-    ``twins`` are one or two lists of paths that have the same code, as those of the two parities have: they differ in
-    where they read and write.
+    ``twins`` are one or two lists of paths with the same code, such as those of the two parities. They differ only in
+    the blocks that they read and write.
     """
 
     twins: tuple[tuple[Path, ...], ...]
-    width: int  # channels of a tile
-    n_blocks: int  # tiles that cover all channels
+    width: int  # number of channels of a tile
+    n_blocks: int  # number of tiles that cover all channels
 
     @property
     def n_parts(self) -> int:
-        """How many programs share it."""
+        """The number of programs that share the work."""
         return len(self.twins) * self.n_blocks
 
 
 @cache
 def works(table: PathTable, family: Family) -> tuple[Work, ...]:
-    """The paths of a table, dealt out to programs, the longest work first."""
+    """Divide the paths of a table between programs; the longest work comes first."""
     units: list[tuple[Path, ...]] = list(_of_parities(table)) if family == "backward" else list(_chunks(table, family))
-    alike: dict[tuple, list[tuple[Path, ...]]] = {}
+    alike: dict[tuple[tuple[int, ...], ...], list[tuple[Path, ...]]] = {}
     for unit in units:
         sources = list(dict.fromkeys(path.source for path in unit))
         kind = tuple((p.source.l, p.l2, p.target.l, p.source.channels, sources.index(p.source)) for p in unit)
@@ -52,14 +52,15 @@ def works(table: PathTable, family: Family) -> tuple[Work, ...]:
 
 @cache
 def n_parts(table: PathTable, family: Family) -> int:
-    """Programs for each atom, or each pair of knots."""
+    """The number of programs for each atom, or for each interval of knots."""
     return sum(work.n_parts for work in works(table, family))
 
 
 def _chunks(table: PathTable, family: Family) -> Iterator[tuple[Path, ...]]:
-    """The paths of each source, so many at a time that their sums stay in registers."""
+    """Divide the paths of each source into chunks whose sums fit into registers."""
     for source in _sources(table):
-        chunk, size = [], 0
+        chunk: list[Path] = []
+        size = 0
         for path in _paths_of(table, source):
             sums = 2 * path.target.l + 1 if family == "forward" else 4
             if chunk and size + sums > MOST_SUMS:
@@ -71,9 +72,9 @@ def _chunks(table: PathTable, family: Family) -> Iterator[tuple[Path, ...]]:
 
 
 def _of_parities(table: PathTable) -> Iterator[tuple[Path, ...]]:
-    """The paths of one source of each degree, then those of the others, as many sources at a time as a program can do.
+    """Divide the paths into units with as many sources as a program can process, one parity after the other.
 
-    A program's sums over channels are complete where it has all sources, and are summed once more where it has not.
+    The sums over channels are complete if one program has all sources. Otherwise the sums of the programs are added.
     """
     seen: dict[tuple[int, int], int] = {}
     alike: dict[tuple[int, int, int], list[list[Path]]] = {}
@@ -104,6 +105,6 @@ def _paths_of(table: PathTable, source: Block) -> list[Path]:
 
 
 def _tile(source: Block) -> tuple[int, int]:
-    """How many channels lie side by side, and how many such tiles cover them all."""
+    """The number of channels of a tile, and the number of tiles that cover all channels."""
     width = min(WARP, 1 << (source.channels - 1).bit_length())
     return width, -(-source.channels // width)

@@ -1,4 +1,4 @@
-"""The definition of each kernel: readable torch, exact in float64, differentiable to any order."""
+"""The definition of the operations in plain torch, differentiable to any order."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,21 +14,21 @@ from equiforce.kernels.spec.paths import Path, PathTable, Radial
 from equiforce.kernels.spec.plans import GatePlan, LinearPlan
 
 
-class Group(NamedTuple):
-    """The paths that start from one block of the features, stacked: every component of every result is a row."""
+class StackedPaths(NamedTuple):
+    """The paths from one block of the features, stacked: every component of every result is a row."""
 
     source: Block
     weights: slice  # columns of the radial weights
-    components: tuple[int, ...]  # rows of each path
+    components: tuple[int, ...]  # number of rows of each path
     path_of_row: Int[Tensor, " rows"]
-    mixing: Float[Tensor, "harmonics rows*m1"]  # what each harmonic adds to the map from m1 to a row
+    coupling: Float[Tensor, "harmonics rows*m1"]  # coefficient of each harmonic in the map from m1 to a row
 
 
-class Plan(NamedTuple):
-    """A path table, arranged for a few large products."""
+class StackedTable(NamedTuple):
+    """A path table arranged for a few large matrix products."""
 
-    groups: tuple[Group, ...]
-    order: tuple[tuple[int, ...], ...]  # for each target, its paths, numbered in the order of the groups' rows
+    stacks: tuple[StackedPaths, ...]
+    order: tuple[tuple[int, ...], ...]  # the paths of each target; their numbers follow the order of the stacks' rows
 
 
 def convolve(
@@ -38,13 +38,13 @@ def convolve(
     topology: Topology,
     table: PathTable,
 ) -> Float[Tensor, "centers messages"]:
-    """sum_j R(r_ij) (Y(r_ij) x x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
-    groups, order = _plan(table, x.dtype, x.device)
+    """Compute sum_j R(r_ij) (Y(r_ij) x x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
+    stacks, order = _stacked(table, x.dtype, x.device)
     weights = weights_on_edges(radial)
     sent = x.index_select(0, topology.neighbors)
     results: list[Tensor] = []
-    for source, columns, components, path_of_row, mixing in groups:
-        maps = (harmonics @ mixing).unflatten(1, (len(path_of_row), 2 * source.l + 1))
+    for source, columns, components, path_of_row, coupling in stacks:
+        maps = (harmonics @ coupling).unflatten(1, (len(path_of_row), 2 * source.l + 1))
         products = torch.bmm(maps, source.of(sent))
         scale = weights[:, columns].unflatten(1, (len(components), source.channels)).index_select(1, path_of_row)
         total = products.new_zeros(topology.n_centers, *products.shape[1:])
@@ -53,7 +53,7 @@ def convolve(
 
 
 def pair_gradient(edge_gradients: Float[Tensor, "edges 3"], topology: Topology) -> Float[Tensor, "atoms 3"]:
-    """dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij."""
+    """Compute dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij."""
     total = edge_gradients.new_zeros(topology.n_atoms, 3)
     return total.index_add(0, topology.neighbors, edge_gradients).index_add(
         0, topology.centers, edge_gradients, alpha=-1
@@ -63,7 +63,7 @@ def pair_gradient(edge_gradients: Float[Tensor, "edges 3"], topology: Topology) 
 def edge_geometry(
     vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
 ) -> tuple[Float[Tensor, "edges harmonics"], Float[Tensor, " edges"]]:
-    """Y of each vector's direction, and ``scale`` times its length."""
+    """Compute Y of each vector's direction, and ``scale`` times its length."""
     return spherical_harmonics(vectors, l_max), scale * vectors.norm(dim=1)
 
 
@@ -73,25 +73,25 @@ def linear(
     species: Int[Tensor, " atoms"] | None,
     plan: LinearPlan,
 ) -> Float[Tensor, "atoms outputs"]:
-    """x_i W(species_i), irrep by irrep."""
+    """Compute x_i W(species_i), irrep by irrep."""
     products = {product.target: product for product in plan.products}
-    mixed = []
+    results = []
     for target in blocks(plan.irreps_out):
         if (product := products.get(target)) is None:
-            mixed.append(x.new_zeros(x.shape[0], target.stop - target.start))
+            results.append(x.new_zeros(x.shape[0], target.stop - target.start))
             continue
         n_in, n_out = product.source.channels, target.channels
         matrices = product.scale * weights[:, product.weight : product.weight + n_in * n_out]
-        every = product.source.of(x) @ matrices.unflatten(1, (n_in, n_out)).transpose(0, 1).flatten(1)
+        result = product.source.of(x) @ matrices.unflatten(1, (n_in, n_out)).transpose(0, 1).flatten(1)
         if species is not None:
-            index = species.view(-1, 1, 1, 1).expand(-1, every.shape[1], 1, n_out)
-            every = every.unflatten(2, (plan.n_species, n_out)).gather(2, index)
-        mixed.append(every.flatten(1))
-    return torch.cat(mixed, dim=1)
+            index = species.view(-1, 1, 1, 1).expand(-1, result.shape[1], 1, n_out)
+            result = result.unflatten(2, (plan.n_species, n_out)).gather(2, index)
+        results.append(result.flatten(1))
+    return torch.cat(results, dim=1)
 
 
 def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: float) -> Float[Tensor, "atoms outputs"]:
-    """The gate, with activations scaled by ``silu`` and ``tanh``."""
+    """Compute the gate; ``silu`` and ``tanh`` are factors of the activations."""
     gated = []
     for source, target, gates in plan.parts:
         values = source.of(x)[..., : target.channels]
@@ -106,7 +106,7 @@ def gate(x: Float[Tensor, "atoms inputs"], plan: GatePlan, silu: float, tanh: fl
 
 
 def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:
-    """The radial weights written out edge by edge."""
+    """Compute the radial weights of each edge."""
     if radial.knot_coordinates is None:
         return radial.values
     first_row, basis = cubic_basis(radial.knot_coordinates, radial.values.shape[0])
@@ -117,7 +117,7 @@ def weights_on_edges(radial: Radial) -> Float[Tensor, "edges weights"]:
 def cubic_basis(
     knot_coordinates: Float[Tensor, " edges"], n_rows: int
 ) -> tuple[Int[Tensor, " edges"], Float[Tensor, "edges 4"]]:
-    """The first of the four B-splines that are not zero at each position, and the values of all four."""
+    """Compute the index of the first of the four B-splines that are not zero on each edge, and all four values."""
     first_row = knot_coordinates.detach().floor().clamp(0, n_rows - 4)
     u = (knot_coordinates - first_row).clamp(max=1.0)
     v = 1 - u
@@ -126,31 +126,31 @@ def cubic_basis(
 
 
 @lru_cache(maxsize=256)
-def _plan(table: PathTable, dtype: torch.dtype, device: torch.device) -> Plan:
+def _stacked(table: PathTable, dtype: torch.dtype, device: torch.device) -> StackedTable:
     by_source: dict[Block, list[Path]] = {}
     for path in table.paths:
         by_source.setdefault(path.source, []).append(path)
-    groups = tuple(_group(paths, table.l_max, dtype, device) for paths in by_source.values())
+    stacks = tuple(_stack(paths, table.l_max, dtype, device) for paths in by_source.values())
     number = {path.weight: index for index, path in enumerate(table.paths)}
     order = tuple(
         tuple(number[p.weight] for p in sorted(table.paths, key=lambda p: p.channel) if p.target == target)
         for target in blocks(table.irreps_out)
     )
-    return Plan(groups, order)
+    return StackedTable(stacks, order)
 
 
-def _group(paths: list[Path], l_max: int, dtype: torch.dtype, device: torch.device) -> Group:
+def _stack(paths: list[Path], l_max: int, dtype: torch.dtype, device: torch.device) -> StackedPaths:
     source, components = paths[0].source, tuple(2 * path.target.l + 1 for path in paths)
-    mixing = torch.zeros((l_max + 1) ** 2, sum(components), 2 * source.l + 1, dtype=torch.float64)
+    coupling = torch.zeros((l_max + 1) ** 2, sum(components), 2 * source.l + 1, dtype=torch.float64)
     row = 0
     for path, n_rows in zip(paths, components, strict=True):
         for m1, m2, m3, value in path.coupling:
-            mixing[path.l2**2 + m2, row + m3, m1] = value
+            coupling[path.l2**2 + m2, row + m3, m1] = value
         row += n_rows
-    return Group(
+    return StackedPaths(
         source=source,
         weights=slice(paths[0].weight, paths[0].weight + len(paths) * source.channels),
         components=components,
         path_of_row=torch.repeat_interleave(torch.tensor(components)).to(device),
-        mixing=mixing.flatten(1).to(device=device, dtype=dtype),
+        coupling=coupling.flatten(1).to(device=device, dtype=dtype),
     )

@@ -1,8 +1,8 @@
-"""What the product of an edge with its centre's environment couples with what: Allegro's V^ij ⊗ Γ_i, path by path.
+"""The paths of Allegro's tensor product V_ij ⊗ Γ_i of an edge with the environment of its centre.
 
-For one atom and one channel the product is linear in V: a small matrix that depends on the atom alone, through Γ_i and
-the weights of the paths. That matrix, the *operator*, is made once an atom, and each edge then costs one multiplication
-a pair of components, however many paths and Clebsch-Gordan terms there are.
+The product is linear in V. For one atom and one channel it is therefore a small matrix, the *operator*, which depends
+only on Γ_i and on the path weights. The operator is computed once for each atom. Each edge then costs one
+multiplication for each pair of components, for any number of paths and Clebsch-Gordan terms.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Coupled(NamedTuple):
 
 
 class Term(NamedTuple):
-    """What one component of the environment adds to the operator: a constant, times a path's weight."""
+    """One term of an element of the operator: constant x weight of a path x component of the environment."""
 
     path: int
     environment: int  # l2² + m2
@@ -32,7 +32,7 @@ class Term(NamedTuple):
 
 
 class Element(NamedTuple):
-    """An element of the operator that is not zero: from one component of the edge to one of the result."""
+    """A non-zero element of the operator, from a component of the edge (column) to one of the result (row)."""
 
     column: int
     row: int
@@ -41,10 +41,10 @@ class Element(NamedTuple):
 
 @dataclass(frozen=True)
 class CouplingTable(Layout):
-    """Every path from ``irreps_in`` with natural irreps up to ``l_max`` to an irrep of ``targets``.
+    """Every path from ``irreps_in`` with irreps of natural parity up to ``l_max`` to an irrep of ``targets``.
 
-    All irreps have as many channels, and channel u of the edge meets channel u of the environment ("uuu"). Paths to the
-    same irrep are added up if ``summed``, but those to even scalars never are: they lie side by side.
+    All irreps have the same number of channels. Channel u of the edge is multiplied by channel u of the environment
+    ("uuu"). If ``summed``, paths to the same irrep are added; paths to even scalars always lie side by side.
     """
 
     irreps_in: Irreps
@@ -56,12 +56,12 @@ class CouplingTable(Layout):
 
     @cached_property
     def channels(self) -> int:
-        """Of each irrep."""
+        """The number of channels of each irrep."""
         return self.irreps_in[0].mul
 
     @cached_property
     def dim_environment(self) -> int:
-        """Numbers of an atom's environment: a row of channels for each harmonic."""
+        """The size of an atom's environment: a row of channels for each harmonic."""
         return (self.l_max + 1) ** 2 * self.channels
 
     @cached_property
@@ -69,7 +69,7 @@ class CouplingTable(Layout):
         return couplings(self.irreps_in, self.l_max, self.targets)
 
     def _adds_up(self, name: str) -> bool:
-        """Whether the paths to an irrep are added up."""
+        """Whether the paths to an irrep are added."""
         return self.summed and name != "0e"
 
     @cached_property
@@ -78,7 +78,7 @@ class CouplingTable(Layout):
 
     @cached_property
     def paths_to(self) -> dict[str, int]:
-        """How many paths lead to each irrep of the result."""
+        """The number of paths to each irrep of the result."""
         names = [name for _, _, name in self._couplings]
         return {str(ir): names.count(str(ir)) for _, ir in self.targets if str(ir) in names}
 
@@ -90,7 +90,7 @@ class CouplingTable(Layout):
 
     @cached_property
     def split(self) -> Irreps:
-        """The irreps of the result with as many channels in each as there were before, the same one several times."""
+        """The irreps of the result with ``channels`` channels each, so that an irrep can occur several times."""
         return Irreps([(self.channels, ir) for mul, ir in self.irreps_out for _ in range(mul // self.channels)])
 
     @cached_property
@@ -104,12 +104,13 @@ class CouplingTable(Layout):
 
     @cached_property
     def n_components(self) -> tuple[int, int]:
-        """Rows of channels of an edge, before and after; flat features are these rows, one after another."""
-        return tuple(dim // self.channels for dim in self.dims)
+        """The number of rows of channels of an edge before and after; flat features are these rows in sequence."""
+        before, after = self.dims
+        return before // self.channels, after // self.channels
 
     @cached_property
     def elements(self) -> tuple[Element, ...]:
-        """The operator, ordered by components of the result; paths to the same irrep share its unit variance."""
+        """The elements of the operator by row; paths that are added are scaled so that their sum has unit variance."""
         terms: dict[tuple[int, int], list[Term]] = {}
         for number, (source, l2, target, channel) in enumerate(self.paths):
             share = self.paths_to[target.name] ** -0.5 if self._adds_up(target.name) else 1.0

@@ -1,28 +1,35 @@
-"""What descriptions of an operation on features have in common."""
+"""The common base of the descriptions of an operation."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from equiforce.geometry.irreps import Irreps
 
 
+@dataclass(frozen=True)
 class Layout:
-    """A frozen dataclass with ``irreps_in`` and ``irreps_out``, which is looked up by its value at every call.
+    """A frozen dataclass with ``irreps_in`` and ``irreps_out``, which caches look up by its value at every call.
 
-    A dataclass makes a hash of its own: one that inherits from this says ``__hash__ = Layout.__hash__``.
+    A dataclass generates its own hash, so each subclass must contain the line ``__hash__ = Layout.__hash__``.
     """
 
-    irreps_in: Irreps
-    irreps_out: Irreps
+    if TYPE_CHECKING:  # at run time a dataclass would take these properties for the default values of its fields
+
+        @property
+        def irreps_in(self) -> Irreps: ...
+
+        @property
+        def irreps_out(self) -> Irreps: ...
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # once: irreps take long to hash
+        return hash(tuple(vars(self)[field.name] for field in fields(self)))  # cached because irreps hash slowly
 
     @cached_property
     def dims(self) -> tuple[int, int]:
-        """Numbers of an atom, in and out."""
+        """The number of features of an atom before and after the operation."""
         return self.irreps_in.dim, self.irreps_out.dim

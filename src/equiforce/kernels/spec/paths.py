@@ -1,4 +1,4 @@
-"""What a convolution couples with what: the sparse table of a tensor product's paths."""
+"""The paths of a convolution's tensor product, with their sparse coupling coefficients."""
 
 import math
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from equiforce.kernels.spec.layout import Layout
 class Radial(NamedTuple):
     """The radial weights of every edge.
 
-    With ``knot_coordinates``, ``values`` are the coefficients of cubic B-splines on knots that lie 1 apart, and the
-    weights of an edge are those splines at its knot coordinate, a number between 0 and rows - 3. Without, each edge has
-    a row of its own.
+    With ``knot_coordinates``, ``values`` are the coefficients of cubic B-splines on knots with unit spacing. The
+    weights of an edge are the values of the splines at its knot coordinate, a number between 0 and rows - 3. Without
+    ``knot_coordinates``, each edge has its own row of ``values``.
     """
 
     values: Float[Tensor, "rows weights"]
@@ -32,23 +32,23 @@ class Path(NamedTuple):
     l2: int
     target: Block  # of irreps_out
     channel: int  # first of this path's channels within the target
-    weight: int  # first of this path's radial weights; there is one a channel
+    weight: int  # first of this path's radial weights, one for each channel
     coupling: tuple[tuple[int, int, int, float], ...]  # non-zero (m1, m2, m3, C), sqrt(2 l3 + 1) times Wigner's 3j
 
 
 class PathGroup(NamedTuple):
-    """The paths that couple the same degrees and as many channels: they differ in where they read and write."""
+    """The paths with the same degrees and number of channels; they differ only in the blocks they read and write."""
 
     l1: int
     l2: int
     l3: int
     channels: int
-    coupling: tuple[tuple[int, int, int, float], ...]  # of each of them
+    coupling: tuple[tuple[int, int, int, float], ...]  # of each path
     paths: tuple[Path, ...]
 
 
 class Combination(NamedTuple):
-    """A sum of harmonics times constants, up to its sign: what couples component m1 with m3 on one edge."""
+    """A sum of harmonics times constants, up to its sign; it couples component m1 with m3 on one edge."""
 
     terms: tuple[tuple[int, float], ...]  # (column of the harmonics, constant)
 
@@ -57,8 +57,8 @@ class Combination(NamedTuple):
 class PathTable(Layout):
     """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
 
-    Channel u of the features gives channel u of each path ("uvu"); paths to the same irrep lie side by side in one
-    block of ``irreps_out``.
+    Channel u of a path is computed from channel u of the features ("uvu"). Paths to the same irrep lie side by side in
+    one block of ``irreps_out``.
     """
 
     irreps_in: Irreps
@@ -93,7 +93,7 @@ class PathTable(Layout):
 
     @cached_property
     def groups(self) -> tuple[PathGroup, ...]:
-        """The paths, gathered by what they compute, so that a kernel holds the code of each kind once."""
+        """The paths grouped by degrees and channels, so that a kernel contains the code of each group once."""
         kinds: dict[tuple[int, int, int, int], list[Path]] = {}
         for path in self.paths:
             kinds.setdefault((path.source.l, path.l2, path.target.l, path.source.channels), []).append(path)
@@ -101,30 +101,30 @@ class PathTable(Layout):
 
     @cached_property
     def n_weights(self) -> int:
-        """Radial weights of an edge: one a path and channel."""
+        """The number of radial weights of an edge: one for each path and channel."""
         return sum(path.source.channels for path in self.paths)
 
 
 def couplings(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
-    """Every (source block, l2, name of the result) with harmonics up to ``l_max`` and a result that is wanted."""
-    wanted = {ir for _, ir in targets}
+    """List every (source block, l2, name of the target irrep) with harmonics up to ``l_max`` and a given target."""
+    allowed = {ir for _, ir in targets}
     return [
         (source, harmonic.l, str(result))
         for source, (_, ir) in zip(blocks(irreps_in), irreps_in, strict=True)
         for _, harmonic in Irreps.spherical_harmonics(l_max)
         for result in ir * harmonic
-        if result in wanted
+        if result in allowed
     ]
 
 
 def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
-    """The non-zero terms of a coupling, scaled so that unit-variance inputs give unit-variance outputs."""
+    """The non-zero (m1, m2, m3, C) of a coupling, scaled so that inputs of unit variance give unit variance."""
     dense = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3)
     return tuple((*index, dense[tuple(index)].item()) for index in (dense.abs() > 1e-12).nonzero().tolist())
 
 
 def combination(group: PathGroup, m1: int, m3: int) -> tuple[int, Combination] | None:
-    """The sign and the combination of harmonics that takes component m1 to m3; None where nothing does."""
+    """The sign and the combination of harmonics that couple component m1 with m3; None if nothing does."""
     terms = tuple((group.l2**2 + m2, c) for a, m2, b, c in group.coupling if (a, b) == (m1, m3))
     if not terms:
         return None

@@ -1,4 +1,4 @@
-"""What is done with the features of each atom: which blocks are multiplied, and how they are gated."""
+"""The plans of linear maps and gates: where their blocks and weights lie."""
 
 import math
 from dataclasses import dataclass
@@ -10,23 +10,26 @@ from equiforce.kernels.spec.layout import Layout
 
 
 class Product(NamedTuple):
-    """One matrix: from a block of the input to a block of the output."""
+    """One matrix of a linear map, from a block of the input to a block of the output."""
 
     source: Block
     target: Block
-    weight: int  # where its [source.channels, target.channels] numbers begin
-    scale: float  # that keeps unit variance
+    weight: int  # index of the first of its [source.channels, target.channels] numbers
+    scale: float  # factor that keeps unit variance
 
 
 @dataclass(frozen=True)
 class LinearPlan(Layout):
-    """HasLinearMaps the channels of each irrep; by Schur's lemma nothing else is linear and equivariant.
+    """A linear map y = x W(species) with one matrix for each irrep.
 
     Args:
-        irreps_in: of the features.
-        irreps_out: of the result; irreps that the features do not have give zero.
-        n_species: how many sets of matrices there are; an atom is multiplied by that of its species.
-        scale: by which the result is multiplied, beside what keeps unit variance.
+        irreps_in: irreps of x, each at most once.
+        irreps_out: irreps of y, each at most once; an irrep that x does not have gives zeros.
+        n_species: number of species, each of which has its own matrices.
+        scale: factor of the result, in addition to the factor that keeps unit variance.
+
+    Raises:
+        ValueError: an irrep occurs twice.
     """
 
     irreps_in: Irreps
@@ -39,11 +42,11 @@ class LinearPlan(Layout):
     def __post_init__(self) -> None:
         for irreps in (self.irreps_in, self.irreps_out):
             if len({ir for _, ir in irreps}) < len(irreps):
-                raise ValueError(f"{irreps} has an irrep twice: what is mixed has each at most once")
+                raise ValueError(f"{irreps} has an irrep twice: a linear map needs each irrep at most once")
 
     @cached_property
     def products(self) -> tuple[Product, ...]:
-        """The matrices, in the order of the weights."""
+        """The matrices in the order of their weights."""
         sources = {block.name: block for block in blocks(self.irreps_in)}
         products, weight = [], 0
         for target in blocks(self.irreps_out):
@@ -54,15 +57,15 @@ class LinearPlan(Layout):
 
     @cached_property
     def n_weights(self) -> int:
-        """Weights of each species."""
+        """The number of weights of each species."""
         return sum(p.source.channels * p.target.channels for p in self.products)
 
 
 @dataclass(frozen=True)
 class GatePlan(Layout):
-    """SiLU on even scalars, tanh on odd ones, and each other irrep times the SiLU of a scalar of its own.
+    """SiLU of even scalars, tanh of odd scalars, and each other irrep times the SiLU of a scalar (its gate).
 
-    The gates are the last of the even scalars of ``irreps_in``, in the order of the irreps of ``irreps_out``.
+    The gates are the last even scalars of ``irreps_in``, in the order of the irreps of ``irreps_out``.
     """
 
     irreps_out: Irreps
@@ -71,14 +74,14 @@ class GatePlan(Layout):
 
     @cached_property
     def irreps_in(self) -> Irreps:
-        """The irreps of the input: those of the output, and a scalar for each channel that is gated."""
+        """The irreps of the input: those of the output, and one even scalar for each channel that has a gate."""
         n_gates = sum(mul for mul, ir in self.irreps_out if ir.l > 0)
         others = [(mul, ir) for mul, ir in self.irreps_out if str(ir) != "0e"]
         return Irreps([(self.irreps_out.count("0e") + n_gates, "0e"), *others]).remove_zero_multiplicities()
 
     @cached_property
     def parts(self) -> tuple[tuple[Block, Block, int], ...]:
-        """(block of the input, block of the output, first scalar that gates it); scalars have no gate: -1."""
+        """Block of the input, block of the output, and index of its first gate; -1 for scalars, which have no gate."""
         sources = {block.name: block for block in blocks(self.irreps_in)}
         gate, parts = self.irreps_out.count("0e"), []
         for target in blocks(self.irreps_out):

@@ -1,4 +1,4 @@
-"""Writes the C source that applies the operator of each centre to the features of its edges: the form ``act``.
+"""Write the C source that applies the operator of each centre to the features of its edges: the form ``act``.
 
 See :mod:`equiforce.kernels.cpu.codegen.local` for the three forms of strictly local models.
 """
@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
+from equiforce.kernels.backend import ActArgument, ActOnHarmonicsArgument
 from equiforce.kernels.cpu.codegen.local import (
     SPARE_REGISTERS,
     Body,
@@ -36,21 +36,21 @@ ACT_ON_HARMONICS = arguments_of(
 
 @dataclass(frozen=True)
 class ActKernel:
-    """Computes one of the result [edges, rows, channels], the operator of each atom, and the features of edges.
+    """Computes the result [edges, rows, channels], the operator of each atom, or the features of edges.
 
-    Features that are weighted harmonics w Y need not be written out: then w [edges, degrees, channels] and
-    Y [edges, harmonics] take the place of the features.
+    If the features are weighted harmonics w Y, the kernel reads w [edges, degrees, channels] and Y [edges, harmonics]
+    instead, so that the features need not be stored.
     """
 
     table: CouplingTable
     scalar: Scalar
-    result: Literal["result", "operator", "features", "weights", "harmonics"]
+    result: ActArgument | ActOnHarmonicsArgument
     of_harmonics: bool = False
 
     kind = "act"
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         table, width = self.table, target.width(self.scalar)
         n_columns, n_rows = table.n_components
         n_given, given = (table.l_max + 1, "weights") if self.of_harmonics else (n_columns, "features")
@@ -63,24 +63,24 @@ class ActKernel:
         if self.result == "harmonics":
             body = self._harmonics(width)
         else:
-            bodies = {"operator": self._operator(target.n_registers), "result": self._forward}
+            bodies: dict[str, Body] = {"operator": self._operator(target.n_registers), "result": self._forward}
             body = over_channels(table.channels, width, bodies.get(self.result, self._backward))
         arguments = ACT_ON_HARMONICS if self.of_harmonics else ACT
         return text_of(arguments, self.scalar, target, table.channels, by_center([*lines, *body]))
 
-    def _columns(self, wanted: Iterable[int], edge: str, tail: str) -> Iterator[str]:
-        """Components of an edge's features, called ``x0_e`` and so on for edge ``e`` of the centre."""
+    def _columns(self, columns: Iterable[int], edge: str, tail: str) -> Iterator[str]:
+        """Load components of an edge's features into variables ``x0_e`` and so on for edge ``e`` of the centre."""
         c, (n_columns, _) = self.table.channels, self.table.n_components
         if not self.of_harmonics:
             at = f"x + (k + {edge})*{n_columns * c}"
-            yield from (f"const V x{j}_{edge} = LD{tail}({at} + {j * c} + u);" for j in wanted)
+            yield from (f"const V x{j}_{edge} = LD{tail}({at} + {j * c} + u);" for j in columns)
             return
-        for l, own in groupby(wanted, key=math.isqrt):
+        for l, own in groupby(columns, key=math.isqrt):
             yield f"const V w{l}_{edge} = LD{tail}(x + (k + {edge})*{(self.table.l_max + 1) * c} + {l * c} + u);"
             yield from (f"const V x{j}_{edge} = y[(k + {edge})*{n_columns} + {j}]*w{l}_{edge};" for j in own)
 
     def _forward(self, tail: str) -> Iterator[str]:
-        """Rows from columns; two edges at a time share what is loaded of the operator."""
+        """Compute rows from columns; two edges at a time share the loaded elements of the operator."""
         c, (n_columns, n_rows) = self.table.channels, self.table.n_components
         yield from self._pairs_of_edges(
             lambda edge: self._columns(range(n_columns), edge, tail),
@@ -92,7 +92,7 @@ class ActKernel:
         )
 
     def _backward(self, tail: str) -> Iterator[str]:
-        """Columns, or the weights of their harmonics, from rows."""
+        """Compute columns, or the weights of their harmonics, from rows."""
         c, (n_columns, n_rows) = self.table.channels, self.table.n_components
         degrees = range(self.table.l_max + 1)
 
@@ -103,30 +103,30 @@ class ActKernel:
             if self.of_harmonics:
                 yield from (f"V w{l}_{edge} = {{0}};" for l in degrees)
 
-        def keep(column: int, edge: str) -> Iterator[str]:
+        def store(column: int, edge: str) -> Iterator[str]:
             if self.of_harmonics:
                 yield f"w{math.isqrt(column)}_{edge} += y[(k + {edge})*{n_columns} + {column}]*s{edge};"
             else:
                 yield f"ST{tail}(x + (k + {edge})*{n_columns * c} + {column * c} + u, s{edge});"
 
-        def close(edge: str) -> Iterator[str]:
+        def finish(edge: str) -> Iterator[str]:
             if self.of_harmonics:
                 at = f"x + (k + {edge})*{len(degrees) * c}"
                 yield from (f"ST{tail}({at} + {l * c} + u, w{l}_{edge});" for l in degrees)
 
-        yield from self._pairs_of_edges(load, self._by_column, "t", keep, range(n_columns), tail, close)
+        yield from self._pairs_of_edges(load, self._by_column, "t", store, range(n_columns), tail, finish)
 
     def _pairs_of_edges(
         self,
         load: Callable[[str], Iterable[str]],
         terms: dict[int, list[tuple[int, int]]],
         given: str,
-        keep: Callable[[int, str], Iterable[str]],
+        store: Callable[[int, str], Iterable[str]],
         made: Iterable[int],
         tail: str,
-        close: Callable[[str], Iterable[str]] = lambda _: (),
+        finish: Callable[[str], Iterable[str]] = lambda _: (),
     ) -> Iterator[str]:
-        """Loads an edge's components, keeps each of the sums that are made of them, and closes, for every edge."""
+        """Loop over the edges, two at a time: load components, compute each sum and store it, and finish the edge."""
         yield "long k = 0;"
         for n in (2, 1):
             edges = [str(q) for q in range(n)]
@@ -136,21 +136,21 @@ class ActKernel:
             for number in made:
                 yield from self._sum(terms.get(number, []), given, edges, tail)
                 for edge in edges:
-                    yield from keep(number, edge)
+                    yield from store(number, edge)
                 yield "}"
             for edge in edges:
-                yield from close(edge)
+                yield from finish(edge)
             yield "}"
 
     def _sum(self, terms: list[tuple[int, int]], given: str, edges: list[str], tail: str) -> Iterator[str]:
-        """Opens a block in which ``s`` of each edge is the sum of its components times elements of the operator."""
+        """Open a block in which ``s`` of each edge is the sum of its components times elements of the operator."""
         yield "{" + "".join(f"V s{edge} = {{0}};" for edge in edges)
         for component, number in terms:
             yield f"{{ const V o = LD{tail}(m + {number * self.table.channels} + u);"
             yield "".join(f"s{edge} += o*{given}{component}_{edge};" for edge in edges) + "}"
 
     def _harmonics(self, width: int) -> Iterator[str]:
-        """The gradient of Y of each edge: what columns have to do with w, summed over channels."""
+        """Compute the gradient of Y of each edge: the gradient of each column times w, summed over channels."""
         c, (n_columns, n_rows) = self.table.channels, self.table.n_components
 
         def body(tail: str) -> Iterator[str]:
@@ -174,14 +174,14 @@ class ActKernel:
 
     @property
     def _by_column(self) -> dict[int, list[tuple[int, int]]]:
-        """For each column, (row, element) of what it meets."""
+        """For each column, the (row, number) of the elements in it."""
         found: dict[int, list[tuple[int, int]]] = {}
         for number, element in enumerate(self.table.elements):
             found.setdefault(element.column, []).append((element.row, number))
         return found
 
     def _operator(self, n_registers: int) -> Body:
-        """Sums over the edges of a centre, as many elements at once as there are registers."""
+        """Sum over the edges of a centre, with as many elements at the same time as there are registers."""
         c, n_rows = self.table.channels, self.table.n_components[1]
         most, elements = n_registers - SPARE_REGISTERS, list(enumerate(self.table.elements))
 

@@ -1,14 +1,14 @@
-"""Writes the C source of a fused convolution, unrolled from a path table.
+"""Write the C source of a fused convolution, unrolled from a path table.
 
-All kernels are derivatives of one form that is linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij,
-paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
-convolution itself. ``backward`` runs over the edges of each neighbour and computes any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂t and
-∂Φ/∂table, where t are the knot coordinates. With tangents of x, Y and t, ``jvp`` kernels do the same for the derivative
-of Φ along them, which the gradient of a loss of forces needs. No kernel writes anything of the size of edges x
-channels.
+All kernels compute derivatives of one form, which is linear in each argument: Φ(g, x, Y, w) = sum over edges ij, paths
+p and channels u of w C g_i x_j Y_ij. ``forward`` loops over the edges of each centre and computes ∂Φ/∂g, which is the
+convolution. ``backward`` loops over the edges of each neighbour and computes any of ∂Φ/∂x, ∂Φ/∂Y, ∂Φ/∂t and ∂Φ/∂table,
+where t are the knot coordinates. ``jvp`` kernels do the same for the derivative of Φ along tangents of x, Y and t; the
+gradient of a loss of forces needs them. No kernel stores an array of the size edges x channels.
 
-Edges come in chunks of ``LANES``: what depends on an edge alone is computed for a chunk at once. Then each group of
-paths runs over the chunk with its sums in registers (:mod:`equiforce.kernels.cpu.codegen.groups`).
+Edges are processed in chunks of ``LANES``. All quantities that depend on the edge alone are computed for a whole chunk.
+Then each group of paths loops over the chunk with its sums in registers
+(:mod:`equiforce.kernels.cpu.codegen.groups`).
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ARGUMENTS = Arguments(
     arrays=(
         Array("centers", ("n_edges",), "index"),
         Array("neighbors", ("n_edges",), "index"),
-        Array("order", ("n_edges",), "index"),  # that sorts edges by neighbour
+        Array("order", ("n_edges",), "index"),  # permutation that sorts edges by neighbour
         Array("x", ("n_atoms", "dim_in")),
         Array("harmonics", ("n_edges", "n_harmonics")),
         Array("values", ("n_rows", "n_weights")),
@@ -46,10 +46,10 @@ ARGUMENTS = Arguments(
 
 @dataclass(frozen=True)
 class ConvolutionKernel(Derivative):
-    """A derivative of the form, as something to compile."""
+    """The kernel of a derivative of the form."""
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         return "\n".join(_Writer(self, target).lines()) + "\n"
 
 
@@ -82,7 +82,7 @@ class _Writer:
         yield "#define LANE(a, k) (((S *)&(a))[k])"
 
     def _chunk(self) -> Iterator[str]:
-        """What the edges of a chunk are described by."""
+        """Declare the struct of a chunk of edges."""
         h = self.n_harmonics
         bases = " ".join(f"{name}[4]," for name in spline_bases(self.kernel))
         yield f"typedef struct {{ int n; L {bases} y[{h}], u;"
@@ -91,7 +91,7 @@ class _Writer:
         yield f"  const S *x[{LANES}], *g[{LANES}], *t[{LANES}]; S *gt[{LANES}]; }} Chunk;"
 
     def _prepare(self) -> Iterator[str]:
-        """Fills a chunk."""
+        """Write the function that fills a chunk."""
         h = self.n_harmonics
         yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
         yield "  for (int k = 0; k < c->n; k++) {"
@@ -119,7 +119,7 @@ class _Writer:
         yield "}"
 
     def _part(self) -> Iterator[str]:
-        """All edges of some atoms."""
+        """Write the function that processes all edges of some atoms."""
         h = self.n_harmonics
         if self.kernel.geometry:
             yield from horizontal_sum(self.width)
@@ -152,7 +152,7 @@ class _Writer:
         yield "}"
 
     def _run(self) -> Iterator[str]:
-        """Shares the edges out, the same way every time, and adds up what each part had to keep for itself."""
+        """Divide the edges between threads, always in the same way, and add up the threads' copies of the table."""
         size = f"a->n_rows*{self.table.n_weights}"
         yield "static long start(const Arguments *a, long p) {"
         yield "  long e = a->n_edges*p/a->n_parts;"

@@ -1,8 +1,8 @@
-"""Writes the C source of the edge geometry: the spherical harmonics of each edge and its knot coordinate.
+"""Write the C source of the edge geometry: the spherical harmonics and the knot coordinate of each edge.
 
-From vectors v, ``forward`` computes Y(v/|v|) and the knot coordinate s|v|. ``backward`` takes the gradients of both to
-the gradient of v. ``jvp`` takes a change of v to the changes of both, and ``backward_jvp`` to the change of what
-``backward`` computes. Each is the recursion of :mod:`equiforce.geometry.spherical_harmonics`, unrolled.
+``forward`` computes Y(v/|v|) and the knot coordinate s|v| from vectors v. ``backward`` computes the gradient of v from
+the gradients of both. ``jvp`` computes the tangents of both from the tangent of v, and ``backward_jvp`` computes the
+tangent of the result of ``backward``. All unroll the recursion of :mod:`equiforce.geometry.spherical_harmonics`.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from equiforce.kernels.cpu.codegen.groups import LANES
 from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
+EdgeKind = Literal["forward", "backward", "jvp", "backward_jvp"]
 ARGUMENTS = Arguments(
     name="edge_geometry",
     rows="n_edges",
@@ -34,14 +35,14 @@ ARGUMENTS = Arguments(
 
 @dataclass(frozen=True)
 class EdgeKernel:
-    """One of the four maps for harmonics up to ``l_max``."""
+    """One of the four functions for harmonics up to ``l_max``."""
 
     l_max: int
     scalar: Scalar
-    kind: Literal["forward", "backward", "jvp", "backward_jvp"]
+    kind: EdgeKind
 
-    def source(self, target: Target) -> str:  # noqa: ARG002 - the compiler splits the vectors of a chunk
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+    def source(self, target: Target) -> str:  # noqa: ARG002 - the compiler maps the vectors of a chunk to registers
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         h = (self.l_max + 1) ** 2
         loads = ("v", "dv") if self.kind in ("jvp", "backward_jvp") else ("v",)
         bodies = {"forward": _forward, "backward": _backward, "jvp": _jvp, "backward_jvp": _backward_jvp}
@@ -94,7 +95,7 @@ def _forward(l_max: int, h: int) -> Iterator[str]:
 
 
 def _changes(l_max: int) -> Iterator[str]:
-    """How the length, the direction and the harmonics change along dv."""
+    """Compute the tangents of the length, the direction and the harmonics from dv."""
     yield "const L along = n0*dv[0] + n1*dv[1] + n2*dv[2];"
     yield from (f"const L dn{b} = (dv[{b}] - n{b}*along)/r;" for b in range(3))
     yield from _harmonics(l_max)
@@ -138,7 +139,7 @@ def _backward(l_max: int, h: int) -> Iterator[str]:
 
 
 def _backward_jvp(l_max: int, h: int) -> Iterator[str]:
-    """The derivative of ``_backward`` along dv, line by line."""
+    """Compute the tangent of ``_backward`` from dv, line by line."""
     yield from _load_gradients(h)
     yield from _changes(l_max)
     yield f"L gn0 = {{0}}, gn1 = {{0}}, gn2 = {{0}}, dgn0 = {{0}}, dgn1 = {{0}}, dgn2 = {{0}}, dg[{h}] = {{{{0}}}};"

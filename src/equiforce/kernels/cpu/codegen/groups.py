@@ -1,8 +1,9 @@
-"""Writes the C function of one group of paths: what it adds up over a chunk of edges, with its sums in registers.
+"""Write the C function of one group of paths, which sums over a chunk of edges in registers.
 
-The names within a function: ``x`` features and ``g`` cotangents, one variable for each component and vector of channels
-(``x2_0``); ``m`` the combinations of harmonics that couple m1 with m3; ``w`` radial weights. A ``d`` before a name is
-its tangent; ``sw`` and ``cw`` are the first and second derivatives of w by the coordinate.
+The names within a function: ``x`` are features and ``g`` cotangents, with one variable for each component and vector of
+channels (``x2_0``); ``m`` are the combinations of harmonics that couple m1 with m3; ``w`` are radial weights. ``d``
+before a name means its tangent; ``sw`` and ``cw`` are the first and second derivatives of w with respect to the knot
+coordinate.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from typing import Literal
 from equiforce.kernels.cpu.targets import Scalar
 from equiforce.kernels.spec.paths import Combination, PathGroup, PathTable, combination
 
-LANES = 16  # edges of a chunk
-MOST_VECTORS = 4  # of channels, side by side
+ConvolutionKind = Literal["forward", "backward"]
+LANES = 16  # number of edges in a chunk
+MOST_VECTORS = 4  # largest number of vectors of channels that are computed together
 SPARE_REGISTERS = 2
 
 
@@ -23,16 +25,18 @@ class Derivative:
     """Which derivative of the form a kernel computes.
 
     Args:
+        table: the paths.
+        scalar: the C type of weights and features.
         kind: ``forward`` sums over the edges of each centre, ``backward`` over those of each neighbour.
-        dual: whether tangents of x, Y and knot coordinates are given.
-        x: scatter only: whether the gradient of x is wanted.
-        geometry: scatter only: whether the gradients of Y and of the knot coordinates are wanted.
-        weights: scatter only: whether the gradient of the spline table is wanted.
+        jvp: whether tangents of x, Y and knot coordinates are given.
+        x: whether ``backward`` computes the gradient of x.
+        geometry: whether ``backward`` computes the gradients of Y and of the knot coordinates.
+        weights: whether ``backward`` computes the gradient of the spline table.
     """
 
     table: PathTable
     scalar: Scalar
-    kind: Literal["forward", "backward"]
+    kind: ConvolutionKind
     jvp: bool = False
     x: bool = False
     geometry: bool = False
@@ -40,7 +44,8 @@ class Derivative:
 
 
 def spline_bases(kernel: Derivative) -> dict[str, tuple[str, ...]]:
-    """The four terms of each spline basis that a kernel reads: for value, tangent, slope, and tangent of the slope."""
+    """The four B-splines of each basis that a kernel uses: values ``b``, slopes ``sb``, and their tangents."""
+    bases: dict[str, tuple[str, ...]]
     slope = ("-v*v/2", "(3*u*u - 4*u)/2", "(4*v - 3*v*v)/2", "u*u/2")
     bend = ("v", "3*u - 2", "3*v - 2", "u")
     bases = {"b": ("v*v*v/6", "(3*u*u*u - 6*u*u + 4)/6", "(3*v*v*v - 6*v*v + 4)/6", "u*u*u/6")}
@@ -54,7 +59,7 @@ def spline_bases(kernel: Derivative) -> dict[str, tuple[str, ...]]:
 
 
 class GroupWriter:
-    """The function of one group."""
+    """Writes the C function of one group."""
 
     def __init__(
         self, kernel: Derivative, group: PathGroup, number: int, *, width: int, n_registers: int, n_harmonics: int
@@ -95,7 +100,7 @@ class GroupWriter:
                 yield f"  {name}[{index}] = {value};"
 
     def _pieces(self) -> Iterator[tuple[str, int, int]]:
-        """How the channels are covered: the head of a loop over ``u``, vectors side by side, and the tail."""
+        """Divide the channels into loops over ``u``: the head of each loop, its number of vectors, and its tail."""
         channels, whole = self.group.channels, self.group.channels // self.width
         rows = len(self.n3) + len(self.n1) * (1 if self.forward else 2) + 2
         most = MOST_VECTORS
@@ -114,14 +119,14 @@ class GroupWriter:
         return " ".join(f"const S {n}{b} = LANE(c->{n}[{b}], k);" for n in names for b in range(4))
 
     def _read_table(self, bases: dict[str, str], v: int, tail: str) -> Iterator[str]:
-        """Radial weights, for vector ``v`` of each variable of ``bases``."""
+        """Compute vector ``v`` of radial weights for each name in ``bases``."""
         for name, basis in bases.items():
             row = self.kernel.table.n_weights
             terms = (f"{basis}{b}*LD{tail}(t + {b * row} + {v}*W)" for b in range(4))
             yield f"const V {name}_{v} = {' + '.join(terms)};"
 
     def _coupled(self, name: str, m1: int, m3: int, factor: str) -> str:
-        """A signed product with the coefficient that couples m1 with m3; nothing where none does."""
+        """A signed product with the coefficient that couples m1 with m3; empty if there is none."""
         signed = combination(self.group, m1, m3)
         if signed is None:
             return ""
@@ -129,7 +134,7 @@ class GroupWriter:
         return f" {'+' if sign > 0 else '-'} LANE({name}[{self._combinations[terms]}], k)*{factor}"
 
     def _forward(self, vectors: range, tail: str) -> Iterator[str]:
-        """The messages: sums over the edges of the chunk, component by component."""
+        """Sum the messages over the edges of the chunk, component by component."""
         row = "oo + {}*os + u + {}*W"
         for m3 in self.n3:
             yield "".join(f"V a{m3}_{v} = LD{tail}(out + {row.format(m3, v)});" for v in vectors)
@@ -155,7 +160,7 @@ class GroupWriter:
             yield "".join(f"ST{tail}(out + {row.format(m3, v)}, a{m3}_{v});" for v in vectors)
 
     def _backward(self, vectors: range, tail: str) -> Iterator[str]:
-        """Gradients: that of x is summed over the edges, the others belong to an edge, or to a row of the table."""
+        """Compute gradients: the gradient of x is a sum over edges, the others belong to an edge or to a table row."""
         rows = [(m1, v, f"xo + {m1 * self.group.channels} + u + {v}*W") for m1 in self.n1 for v in vectors]
         given = ["x"] + ["dx"] * self.jvp
         yield from (f"const V {name}{m1}_{v} = LD{tail}({name} + {at});" for name in given for m1, v, at in rows)
@@ -179,13 +184,13 @@ class GroupWriter:
             yield from (f"ST{tail}(gx + {at}, gx{m1}_{v});" for m1, v, at in rows)
 
     def _weights(self) -> dict[str, str]:
-        """The radial weights and their derivatives that are read, each with its spline basis."""
+        """The radial weights and derivatives that the kernel uses, each with the name of its spline basis."""
         read = {"w": "b", "dw": "db", "sw": "sb", "cw": "cb"}
         used = set(spline_bases(self.kernel)) if self.kernel.x or self.kernel.geometry else set()
         return {name: basis for name, basis in read.items() if basis in used}
 
     def _component(self, m1: int, v: int) -> Iterator[str]:
-        """h = the coupling times g; p pairs it with x (jvp: and with the tangents), s pairs it with x alone."""
+        """Compute h, the coupling times g; p, its product with x (and, in a jvp, tangents); s, its product with x."""
 
         def coupled(name: str) -> str:
             terms = "".join(self._coupled(name, m1, m3, f"g{m3}_{v}") for m3 in self.n3)
@@ -204,7 +209,7 @@ class GroupWriter:
         yield "}"
 
     def _geometry(self, vectors: range) -> Iterator[str]:
-        """Adds to the gradients of the coordinate and of Y, still a number for each channel."""
+        """Add to the gradients of the knot coordinate and of Y; they are summed over channels later."""
         slopes = [f"sw_{v}*p_{v}" for v in vectors] + [f"cw_{v}*s_{v}" for v in vectors] * self.jvp
         yield f"sums[k][{self.n_harmonics}] += {' + '.join(slopes)};"
         for m1 in self.n1:
@@ -225,7 +230,7 @@ class GroupWriter:
                 yield f"sums[k][{self.group.l2**2 + column}] += {' + '.join(total)};"
 
     def _table(self, vectors: range, tail: str) -> Iterator[str]:
-        """Adds to the four rows of the table's gradient that this edge reads."""
+        """Add to the gradients of the four table rows that the edge reads."""
         yield "S *r = c->gt[k] + wo + u;"
         for b in range(4):
             for v in vectors:

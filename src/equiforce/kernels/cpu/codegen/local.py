@@ -1,20 +1,20 @@
-"""Writes the C source of what a strictly local model does around each centre, unrolled from a coupling table.
+"""Write the C source of the operations of strictly local models, unrolled from a coupling table.
 
-Three forms, each linear in each of its arguments, and for each argument the kernel that gives it from the others:
+There are three forms, which are linear in each argument. For each argument a kernel computes it from the others:
 
-- ``environment``: Γ_i = sum_j w_ij Y_ij, from weights of each degree and channel;
-- ``couple``: the operator of each atom, from Γ_i and the weights of the paths;
+- ``environment``: Γ_i = sum_j w_ij Y_ij from weights of each degree and channel;
+- ``couple``: the operator of each atom from Γ_i and the path weights;
 - ``act``: the operator of the centre times the features of the edge.
 
-Edges are sorted by centre. A centre's edges are run over with one vector of channels at a time, so that what they have
-in common, the environment or the operator, stays in registers or in the nearest cache.
+Edges are sorted by centre. A kernel loops over the edges of a centre with one vector of channels at a time, so that the
+environment or the operator of the centre stays in registers or in the nearest cache.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
+from equiforce.kernels.backend import CoupleArgument, EnvironmentArgument
 from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target, horizontal_sum, vector_types
 from equiforce.kernels.spec.couplings import CouplingTable
@@ -23,7 +23,7 @@ SPARE_REGISTERS = 8
 
 
 def arguments_of(name: str, rows_per_thread: int, *arrays: Array) -> Arguments:
-    """The struct of one form; without ``centers`` each row belongs to an atom of its own."""
+    """The struct of one form; without ``centers`` each row belongs to a different atom."""
     centers = Array("centers", ("n_rows",), "index")
     return Arguments(name, "n_rows", rows_per_thread, (centers, *arrays), ("n_rows",))
 
@@ -42,22 +42,22 @@ COUPLE = arguments_of(
     Array("environment", ("n_rows", "dim_environment"), result=True),
     Array("weights", ("n_paths", "channels"), result=True, copies=True),  # of the paths
 )
-Body = Callable[[str], Iterator[str]]  # the lines for one vector of channels, given its tail
+Body = Callable[[str], Iterator[str]]  # writes the lines for one vector of channels; its argument is the tail
 
 
 @dataclass(frozen=True)
 class EnvironmentKernel:
-    """Computes one of Γ [atoms, harmonics, channels], w [edges, degrees, channels] and Y [edges, harmonics]."""
+    """Computes Γ [atoms, harmonics, channels], w [edges, degrees, channels] or Y [edges, harmonics]."""
 
     l_max: int
     channels: int
     scalar: Scalar
-    result: Literal["environment", "weights", "harmonics"]
+    result: EnvironmentArgument
 
     kind = "environment"
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         body = {"environment": self._sum, "weights": self._weights, "harmonics": self._harmonics}[self.result]
         h, l = (self.l_max + 1) ** 2, self.l_max + 1
         lines = [
@@ -114,16 +114,16 @@ class EnvironmentKernel:
 
 @dataclass(frozen=True)
 class CoupleKernel:
-    """Computes one of the operator [atoms, elements, channels], Γ, and the weights of the paths [paths, channels]."""
+    """Computes the operator [atoms, elements, channels], Γ, or the path weights [paths, channels]."""
 
     table: CouplingTable
     scalar: Scalar
-    result: Literal["operator", "environment", "weights"]
+    result: CoupleArgument
 
     kind = "couple"
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         table = self.table
         body = {"operator": self._operator, "environment": self._environment, "weights": self._weights}
         own_copy = f" + p*{table.n_paths * table.channels}" if self.result == "weights" else ""
@@ -178,7 +178,7 @@ class CoupleKernel:
 
 
 def over_channels(channels: int, width: int, body: Body) -> Iterator[str]:
-    """A loop over the channels ``u``, a vector at a time, and what remains."""
+    """Write a loop over the channels ``u``, one vector at a time, and the rest of the channels after it."""
     whole, rest = channels // width * width, channels % width
     if whole:
         yield f"for (long u = 0; u < {whole}; u += W) {{"
@@ -191,9 +191,9 @@ def over_channels(channels: int, width: int, body: Body) -> Iterator[str]:
 
 
 def by_center(lines: list[str]) -> list[str]:
-    """A part of the edges, centre after centre: ``n`` edges from ``e`` on end at atom ``i``.
+    """Write a loop over the centres of a part of the edges: ``n`` edges from ``e`` on belong to the centre ``i``.
 
-    Without ``centers`` each edge is an atom of its own.
+    Without ``centers`` each edge belongs to a different atom.
     """
     return [
         "const Arguments *a = given;",
@@ -208,7 +208,7 @@ def by_center(lines: list[str]) -> list[str]:
 
 
 def text_of(arguments: Arguments, scalar: Scalar, target: Target, channels: int, lines: list[str]) -> str:
-    """The whole C source around the lines that compute part ``p`` of the rows."""
+    """Write the whole C source around the lines that compute part ``p`` of the rows."""
     width = target.width(scalar)
     return "\n".join(
         [

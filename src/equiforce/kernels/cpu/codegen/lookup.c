@@ -1,6 +1,7 @@
-/* Splines read on every edge: rows_e = s_e sum_b B_b(t_e) table_b, each edge from the table of its kind.
+/* Evaluates splines on edges: rows_e = s_e sum_b B_b(t_e) table_b, with the table of the edge's kind.
 
-   Compiled after S (float or double), W (numbers in a vector) and the struct Lookup, which lookup.py describes. */
+   lookup.py writes the definitions of S (float or double), W (scalars in a vector) and the struct Lookup before this
+   text. */
 #include <string.h>
 
 typedef S V __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
@@ -33,9 +34,9 @@ static void part(const void *given, long p) {
   const long n = a->n_columns;
   for (long e = a->n_edges*p/a->n_parts; e < a->n_edges*(p + 1)/a->n_parts; e++) {
     const S t = a->knot_coordinates[e];
-    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* also of inf and NaN */
+    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* for inf and NaN too */
     S b[4];
-    const int beyond = t - first > 1; /* where the splines stay what they are at the last knot */
+    const int beyond = t - first > 1; /* the splines are constant beyond the last knot */
     basis(beyond ? 1 : t - first, beyond && a->order ? NO_ORDER : a->order, b);
     S *table = a->table + (a->kinds[e]*a->n_knots + first)*n + (a->role == 2 ? p*a->n_numbers : 0);
     S *rows = a->rows + e*n;
@@ -60,4 +61,9 @@ static void part(const void *given, long p) {
   }
 }
 
-void run(const Lookup *a) { each_part(part, a, a->n_parts); }
+long run(const Lookup *a) {
+  for (long e = 0; e < a->n_edges; e++)
+    if (a->kinds[e] < 0 || a->kinds[e] >= a->n_kinds) return e + 1;
+  each_part(part, a, a->n_parts);
+  return 0;
+}

@@ -1,7 +1,6 @@
-"""The C source that reads splines edge by edge: ``lookup.c`` with its constants.
+"""The C source that evaluates splines on edges: ``lookup.c`` with its constants.
 
-The form is rows_e = s_e B(t_e) table: a strength s times a derivative of the cubic B-splines B at the knot coordinate
-t.
+It computes rows_e = s_e B(t_e) table: a strength s times a derivative of cubic B-splines B at the knot coordinate t.
 """
 
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ ARGUMENTS = Arguments(
     name="lookup",
     rows="n_edges",
     rows_per_thread=128,
-    # role: which one of ROLES is computed; order: which derivative of B; n_numbers: of the tables of all kinds
-    sizes=("role", "order", "n_edges", "n_knots", "n_columns", "n_numbers"),
+    checks="kinds",
+    # role: the argument that is computed; order: of the derivative of B; n_numbers: size of the tables of all kinds
+    sizes=("role", "order", "n_edges", "n_kinds", "n_knots", "n_columns", "n_numbers"),
     arrays=(
         Array("kinds", ("n_edges",), "index"),
         Array("knot_coordinates", ("n_edges",)),
-        Array("given", ("n_edges",)),  # strengths where they are not the result; none means one everywhere
+        Array("given", ("n_edges",)),  # strengths if they are an input; a null pointer means that all are 1
         Array("rows", ("n_edges", "n_columns"), result=True),
         Array("table", ("n_kinds", "n_knots", "n_columns"), result=True, copies=True),
         Array("strengths", ("n_edges",), result=True),
@@ -31,13 +31,13 @@ ARGUMENTS = Arguments(
 
 @dataclass(frozen=True)
 class LookupKernel:
-    """Computes rows, strengths or the table, with derivatives of B of any order."""
+    """Computes rows, strengths or the table, for derivatives of B of any order."""
 
     scalar: Scalar
 
     kind = "lookup"
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         constants = f"#define S {self.scalar}\n#define W {target.width(self.scalar)}\n"
         return f"{constants}{PARALLEL}{ARGUMENTS.c_struct('Lookup')}{TEXT.read_text()}"

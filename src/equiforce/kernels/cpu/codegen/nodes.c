@@ -1,8 +1,8 @@
 /* Linear maps of the features of each atom, and the gate.
 
-   Compiled after S (float or double), DOUBLE (0 or 1), W (numbers in a vector), R (rows that are multiplied together),
-   and the structs Block, Linear, Part and Gate, which nodes.py describes.
-   Features are flat; a block of an irrep is [2l+1, channels] within them, channels last. */
+   nodes.py writes the definitions of S (float or double), DOUBLE (0 or 1), W (scalars in a vector), R (rows that are
+   multiplied together) and of the structs Block, Linear, Part and Gate before this text.
+   Features are flat; the block of an irrep is [2l+1, channels], channels last. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +25,8 @@ static inline void store(S *p, V v, long n) {
 
 /* ---- y_i = x_i W(species_i): one matrix for each irrep and species */
 
-#define UNROLL _Pragma("GCC unroll 8") /* sums stay in registers only where no index is left */
-#define CHUNK 96 /* rows whose addresses are listed at once; a multiple of R */
+#define UNROLL _Pragma("GCC unroll 8") /* the sums stay in registers only if the loops are unrolled */
+#define CHUNK 96 /* number of rows whose addresses are listed together; a multiple of R */
 
 #define TILE(NAME, VECTORS)                                                                           \
   static inline void NAME(S *const *a, S *const *b, const S *w, long n_in, long n_out, S scale) {     \
@@ -47,7 +47,7 @@ static inline void store(S *p, V v, long n) {
 TILE(tile_2, 2)
 TILE(tile_1, 1)
 
-/* b[r] = scale a[r] w for every row, w [n_in, n_out]; rows are a multiple of R, the last ones may be repeated */
+/* b[r] = scale a[r] w for every row, w [n_in, n_out]; there is a multiple of R rows: the last row may repeat */
 static void multiply(S **a, S **b, long rows, const S *w, long n_in, long n_out, S scale) {
   S *to[R];
   for (long r = 0; r < rows; r += R) {
@@ -94,7 +94,7 @@ static void outer(S **a, S **b, long rows, S *w, long n_in, long n_out, S scale)
   }
 }
 
-/* atoms order[first..last) are of one species, whose matrices are w (transposed for kind 1) */
+/* the atoms order[first..last) have the same species, whose matrices are w (transposed for kind 1) */
 static void linear_some(const Linear *m, const long *order, long first, long last, S *w) {
   S *a[CHUNK], *b[CHUNK];
   for (long k = 0; k < m->n_blocks; k++) {
@@ -115,7 +115,7 @@ static void linear_some(const Linear *m, const long *order, long first, long las
   }
 }
 
-typedef struct { const Linear *m; const long *order, *start; S *w; } Sorted; /* atoms species by species */
+typedef struct { const Linear *m; const long *order, *start; S *w; } Sorted; /* atoms sorted by species */
 
 static void linear_part(const void *given, long p) {
   const Sorted *sorted = given;
@@ -142,7 +142,9 @@ static S *transposed(const Linear *m) {
   return w;
 }
 
-void linear(const Linear *m) {
+long linear(const Linear *m) {
+  for (long i = 0; m->species && i < m->n_atoms; i++)
+    if (m->species[i] < 0 || m->species[i] >= m->n_species) return i + 1;
   const long total = m->n_species * m->n_weights;
   long *order = malloc((m->n_atoms + 1) * sizeof(long)), *start = calloc(m->n_species + 2, sizeof(long));
   for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
@@ -156,6 +158,7 @@ void linear(const Linear *m) {
   if (m->kind == 1) free(sorted.w);
   free(order);
   free(start);
+  return 0;
 }
 
 /* ---- the gate: SiLU of even scalars, tanh of odd ones, other irreps times the SiLU of their gates */
@@ -202,7 +205,7 @@ static inline Value hyperbolic(V x, S gain) {
   V t;
   for (int k = 0; k < W; k++) t[k] = tanh(x[k]);
 #else
-  /* the difference of two numbers near 1 is worthless where x is small */
+  /* for small x the formula of ``far`` loses all digits, because it subtracts two numbers near 1 */
   const V x2 = x * x, far = 2 / (1 + exponential(-2 * x)) - 1;
   const V near = x * (1 - x2 * (1.f / 3 - x2 * (2.f / 15 - x2 * (17.f / 315))));
   const I small = x2 < 0.02f;

@@ -1,4 +1,4 @@
-"""The C source of linear maps of the features of each atom, and of the gate: ``nodes.c`` with its constants."""
+"""The C source of linear maps and gates: ``nodes.c`` with its constants."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,8 @@ from equiforce.kernels.cpu.launch import Arguments, Array, Record
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "nodes.c"
-LINEAR_KINDS = {"y": 0, "x": 1, "w": 2}  # which of y_i = x_i W(species_i) is computed from the two others
+NodeKind = Literal["linear", "gate"]
+LINEAR_KINDS = {"y": 0, "x": 1, "w": 2}  # the argument that is computed from the two others; y_i = x_i W(species_i)
 BLOCK = Record("Block", ("rows", "n_in", "n_out", "x", "y", "w"), ("scale",))
 LINEAR = Arguments(
     name="linear",
@@ -16,8 +17,9 @@ LINEAR = Arguments(
     rows_per_thread=64,
     sizes=("kind", "n_atoms", "n_species", "n_blocks", "n_weights", "dim_x", "dim_y"),
     records=(("blocks", BLOCK.name),),
+    checks="species",
     arrays=(
-        Array("species", ("n_atoms",), "index"),  # none where there is one set of weights
+        Array("species", ("n_atoms",), "index"),  # a null pointer if there is one set of weights
         Array("x", ("n_atoms", "dim_x"), result=True),
         Array("w", ("n_species", "n_weights"), result=True, copies=True),
         Array("y", ("n_atoms", "dim_y"), result=True),
@@ -29,7 +31,7 @@ GATE = Arguments(
     name="gate",
     rows="n_atoms",
     rows_per_thread=64,
-    # order 0: y; 1: gx from g; 2: from dx, the tangent of gx, those of g (in dg) and of x (in gx)
+    # order 0 computes y; 1 computes gx from g; 2 computes the gradients of <dx, gx> with respect to g (dg) and x (gx)
     sizes=("order", "n_atoms", "n_blocks", "dim_x", "dim_y"),
     doubles=("silu", "tanh"),
     records=(("blocks", PART.name),),
@@ -47,13 +49,13 @@ STRUCTS = BLOCK.c_struct() + LINEAR.c_struct("Linear") + PART.c_struct() + GATE.
 
 @dataclass(frozen=True)
 class NodeKernel:
-    """``linear``: features times the matrices of their species; ``gate``: the gate and its derivatives."""
+    """``linear``: features times the matrices of the atom's species; ``gate``: the gate and its derivatives."""
 
     scalar: Scalar
-    kind: Literal["linear", "gate"]
+    kind: NodeKind
 
     def source(self, target: Target) -> str:
-        """The C source, whose one function ``run`` takes a pointer to its arguments."""
+        """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         constants = {
             "S": self.scalar,
             "DOUBLE": int(self.scalar == "double"),

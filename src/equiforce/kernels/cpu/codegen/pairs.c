@@ -1,4 +1,4 @@
-/* r_ij from positions, and dE/dr_i from dE/dr_ij, in double precision. The struct Pairs is described in pairs.py. */
+/* Computes r_ij from positions, and dE/dr_i from dE/dr_ij, in double precision. pairs.py describes the struct Pairs. */
 #include <stdlib.h>
 
 static long first_edge(const Pairs *a, const long *atoms, const long *order, long p) {
@@ -48,7 +48,7 @@ static void differences_part(const void *given, long p) {
 /* r_ij = r_j - r_i + S cell */
 void vectors(const Pairs *a) { each_part(vectors_part, a, a->n_parts); }
 
-/* dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij, an atom at a time, so that no two threads add to one */
+/* dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij; each atom belongs to one thread, so that no two threads add to it */
 void gradient(const Pairs *a) {
   each_part(at_centers, a, a->n_parts);
   each_part(at_neighbors, a, a->n_parts);

@@ -1,15 +1,15 @@
-"""Writes the Triton source of a fused convolution, unrolled from a path table.
+"""Write the Triton source of a fused convolution, unrolled from a path table.
 
-All kernels are derivatives of one form that is linear in each of its arguments: Φ(g, x, Y, w) = sum over edges ij,
-paths p and channels u of w C g_i x_j Y_ij. ``forward`` runs over the edges of each centre and computes ∂Φ/∂g, the
-convolution itself. ``backward`` runs over the edges of each neighbour and computes ∂Φ/∂x and the parts of ∂Φ/∂Y and
-∂Φ/∂t, where t are the knot coordinates. ``knots`` runs over the edges between two knots and computes the parts of
-∂Φ/∂table. With tangents of x, Y and t, ``JVP`` does the same for the derivative of Φ along them. Each result is written
-by one program, so nothing is added atomically, and a run repeats itself to the last bit.
+All kernels compute derivatives of one form, which is linear in each argument: Φ(g, x, Y, w) = sum over edges ij, paths
+p and channels u of w C g_i x_j Y_ij. ``forward`` loops over the edges of each centre and computes ∂Φ/∂g, which is the
+convolution. ``backward`` loops over the edges of each neighbour and computes ∂Φ/∂x and the parts of ∂Φ/∂Y and ∂Φ/∂t,
+where t are the knot coordinates. ``knots`` loops over the edges between two knots and computes the parts of ∂Φ/∂table.
+With ``JVP`` they do the same for the derivative of Φ along tangents of x, Y and t. One program writes each result, so
+there are no atomic additions and a run is reproducible to the last bit.
 
-A program works on tiles of EDGES edges by up to 32 channels, which lie along the lanes of a warp, so that rows are
-read in whole lines. All tensors of a program have the shape of its tile, also those that do not depend on the channel:
-then all have one layout, and the compiler has no reason to pass anything through shared memory inside a loop.
+A program processes tiles of EDGES edges by up to 32 channels. The channels lie along the lanes of a warp, so that whole
+lines of memory are read. All tensors of a program have the shape of its tile, even if they do not depend on the
+channel. All then have one layout, and the compiler does not pass anything through shared memory inside a loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def add(a, b):
 
 @triton.jit
 def place(t, n_rows):
-    """The first of the four rows that t reads, how far beyond that knot t lies, and whether it is inside."""
+    """The first of the four rows that t reads, the distance of t from that knot, and whether t is inside."""
     row = tl.minimum(tl.maximum(tl.floor(t).to(tl.int32), 0), n_rows - 4)
     u = t - row.to(t.dtype)
     return row.to(tl.int64), tl.minimum(u, 1.0), tl.where(u <= 1.0, 1.0, 0.0).to(t.dtype)
@@ -68,7 +68,7 @@ FLAGS: dict[Family, tuple[str, ...]] = {
 
 
 def source(table: PathTable) -> str:
-    """The Python source of a module with the kernels ``forward``, ``backward`` and ``knots`` of a table."""
+    """Write the Python source of a module with the kernels ``forward``, ``backward`` and ``knots`` of a table."""
     title = f"{table.irreps_in} x harmonics up to {table.l_max} -> {table.irreps_out}"
     lines = [f'"""{title}: written by equiforce, not to be edited."""', "", *PRELUDE.splitlines()]
     for family in FAMILIES:
@@ -84,7 +84,7 @@ def _signature(family: Family, first: str) -> str:
 
 
 def _entry(family: Family, found: tuple[Work, ...]) -> Iterator[str]:
-    """The kernel that is launched: each program finds out which work is its own."""
+    """Write the kernel that is launched; each program calls the function of its work."""
     lengths = ["n_rows", "n_edges"] if family == "backward" else ["n_rows"]
     yield f"@triton.jit(do_not_specialize={lengths})"
     yield f"def {family}({_signature(family, '')}):"
@@ -114,19 +114,23 @@ class _Writer:
         self.started: set[str] = set()
 
     def function(self, name: str) -> Iterator[str]:
-        # a function by itself: the time of Triton's passes grows much faster than what they are given
+        # a separate function, because the time of Triton's passes grows much faster than the length of a function
         yield "@triton.jit(noinline=True)"
         yield f"def {name}({_signature(self.family, 'part, ')}):"
         body = {"forward": self._forward, "backward": self._backward, "knots": self._knots}[self.family]
         yield from (f"    {line}" for line in self._tile_lines())
         yield from (f"    {line}" for line in body())
 
-    # --- what the families share
-
     def _number(self, of: Callable[[Path], int], index: int) -> str:
         """A number that may differ between twins."""
         values = [of(paths[index]) for paths in self.work.twins]
         return str(values[0]) if len(set(values)) == 1 else f"({values[0]} + {values[1] - values[0]} * twin)"
+
+    def _source_row(self, index: int, m1: int) -> str:
+        return self._number(lambda path: path.source.start + m1 * path.source.channels, index)
+
+    def _target_row(self, index: int, m3: int) -> str:
+        return self._number(lambda path: path.target.start + path.channel + m3 * path.target.channels, index)
 
     def _paths(self) -> Iterator[tuple[int, Path, PathGroup]]:
         for index, path in enumerate(self.work.twins[0]):
@@ -157,14 +161,14 @@ class _Writer:
         return f"tl.load({pointer}{mask}{', other=0.0' if mask else ''})"
 
     def _features(self, row: str) -> Iterator[str]:
-        """Loads the components of every source, of one row of the features."""
+        """Load the components of every source from one row of the features."""
         yield f"x_row = x + {row} * {self.table.irreps_in.dim} + u"
         yield self._if("JVP", f"dx_row = dx + {row} * {self.table.irreps_in.dim} + u")
         for s, source in enumerate(self.sources):
             index = next(i for i, path, _ in self._paths() if path.source == source)
             for name in ("x", "dx"):
                 for m1 in range(2 * source.l + 1):
-                    at = self._number(lambda p, m=m1: p.source.start + m * p.source.channels, index)
+                    at = self._source_row(index, m1)
                     line = f"{name}{s}_{m1} = {self._load(f'{name}_row + {at}', source.channels)}"
                     yield line if name == "x" else self._if("JVP", line)
 
@@ -173,7 +177,7 @@ class _Writer:
         return f"if {flag}: {line}"
 
     def _geometry(self, bases: dict[str, tuple[str, str]]) -> Iterator[str]:
-        """Loads what belongs to ``edge``, and computes bases: name -> (condition, function and its scale)."""
+        """Load the data of ``edge`` and compute spline bases, which are name -> (condition, call of a function)."""
         used = sorted({path.l2 for path in self.work.twins[0]})
         for name, flag in (("y", ""), ("dy", "JVP")):
             line = f"{name}_row = {name} + edge * {self.n_harmonics}"
@@ -191,7 +195,7 @@ class _Writer:
             yield self._if(flag, line) if flag else line
 
     def _weights(self, index: int, channels: int, needed: dict[str, tuple[str, str]]) -> Iterator[str]:
-        """Reads four rows of the table and mixes them: name -> (condition, basis)."""
+        """Load four rows of the table and compute sums of them, which are name -> (condition, basis)."""
         weight = self._number(lambda path: path.weight, index)
         for b in range(4):
             yield f"r{b} = {self._load(f'knot + {weight} + {b * self.table.n_weights}', channels)}"
@@ -200,7 +204,7 @@ class _Writer:
             yield self._if(flag, line) if flag else line
 
     def _combinations(self, group: PathGroup) -> dict[Combination, list[tuple[int, int, int]]]:
-        """Every combination of harmonics of a group, and the (sign, m1, m3) that it couples."""
+        """Every combination of harmonics of a group, with the (sign, m1, m3) that it couples."""
         found: dict[Combination, list[tuple[int, int, int]]] = {}
         for m1 in range(2 * group.l1 + 1):
             for m3 in range(2 * group.l3 + 1):
@@ -217,7 +221,7 @@ class _Writer:
     def _coupled(
         self, group: PathGroup, name: str, factor: str, *, m1: int | None = None, m3: int | None = None
     ) -> str:
-        """The sum of combinations ``name`` times components of ``factor``, for one component of the other side."""
+        """The sum of combinations ``name`` times components of ``factor``, for one m1 or one m3."""
         terms = [
             (sign, f"{name}{index} * {factor}{b if m3 is None else a}")
             for index, pairs in enumerate(self._combinations(group).values())
@@ -227,15 +231,15 @@ class _Writer:
         return _signed(terms)
 
     def _add(self, name: str, value: str) -> str:
-        """Adds to a sum within a tile, which its first term creates."""
+        """Add to a sum within a tile; the first term creates the sum."""
         fresh = name not in self.started
         self.started.add(name)
         return f"{name} = {value}" if fresh else f"{name} += {value}"
 
     def _messages(self, index: int, path: Path, group: PathGroup) -> Iterator[str]:
-        """Loads the message's gradients, and couples them with harmonics to what a feature is multiplied by."""
+        """Load the gradients of the message and couple them with harmonics, which gives the factors of features."""
         for m3 in range(2 * path.target.l + 1):
-            at = self._number(lambda p, m=m3: p.target.start + p.channel + m * p.target.channels, index)
+            at = self._target_row(index, m3)
             yield f"g{m3} = {self._load(f'received + {at}', path.source.channels)}"
         yield from self._coefficients(group)
         for m1 in range(2 * group.l1 + 1):
@@ -248,11 +252,9 @@ class _Writer:
             yield self._if(flag, line) if flag else line
 
     def _store(self, pointer: str, value: str, channels: int) -> str:
-        """Writes a sum over the edges of all tiles."""
+        """Store a sum over the edges of all tiles."""
         inside = f" & in{channels}" if self._mask(channels) else ""
         return f"tl.store({pointer}, tl.reduce({value}, 0, add, keep_dims=True) + zero, mask=(lane == 0){inside})"
-
-    # --- one body for each family
 
     def _forward(self) -> Iterator[str]:
         for index, path, _ in self._paths():
@@ -265,14 +267,14 @@ class _Writer:
         yield f"target = out + owner * {self.table.irreps_out.dim} + u"
         for index, path, _ in self._paths():
             for m3 in range(2 * path.target.l + 1):
-                at = self._number(lambda p, m=m3: p.target.start + p.channel + m * p.target.channels, index)
+                at = self._target_row(index, m3)
                 yield self._store(f"target + {at}", f"a{index}_{m3}", path.source.channels)
 
     def _forward_tile(self) -> Iterator[str]:
-        # the next tile's indices are under way during this one
+        # the indices of the next tile are loaded during this one
         yield "after = tl.minimum(first + EDGES + lane, last).to(tl.int64)"
         yield "next_sender = tl.load(neighbors + after)"
-        yield "next_position = tl.load(t + after)"
+        yield "next_coordinate = tl.load(t + after)"
         yield from self._geometry({"b": ("", "splines(beyond, valid)"), "s": ("JVP", "slopes(beyond, along)")})
         yield from self._features("sender.to(tl.int64)")
         for index, path, group in self._paths():
@@ -285,9 +287,9 @@ class _Writer:
             for m3 in range(2 * path.target.l + 1):
                 total, here = f"a{index}_{m3}", self._coupled(group, "c", "z", m3=m3)
                 there = f"{self._coupled(group, 'c', 'dz', m3=m3)} {self._coupled(group, 'd', 'z', m3=m3)}"
-                # terms from the left, so that each becomes one fused multiplication and addition
+                # from left to right, so that each term is one fused multiply-add
                 yield f"{total} = {total} {there} if JVP else {total} {here}"
-        yield "edge, sender, coordinate = after, next_sender, next_position"
+        yield "edge, sender, coordinate = after, next_sender, next_coordinate"
 
     def _backward(self) -> Iterator[str]:
         yield from self._features("owner")
@@ -303,7 +305,7 @@ class _Writer:
         for s, block in enumerate(self.sources):
             index = next(i for i, path, _ in self._paths() if path.source == block)
             for m1 in range(2 * block.l + 1):
-                at = self._number(lambda p, m=m1: p.source.start + m * p.source.channels, index)
+                at = self._source_row(index, m1)
                 yield self._if("X", self._store(f"target + {at}", f"gx{s}_{m1}", block.channels))
 
     def _backward_tile(self) -> Iterator[str]:
@@ -346,7 +348,7 @@ class _Writer:
             yield from (self._add(f"gy{column}", f"{value!r} * f") for column, value in terms.terms)
 
     def _store_geometry(self) -> Iterator[str]:
-        """Sums over channels: lane c of an edge's channels gets sum c, and all lanes write at once."""
+        """Sum over channels; lane c of an edge's channels holds sum c, and all lanes store at the same time."""
         names = [f"gy{c}" if f"gy{c}" in self.started else "" for c in range(self.n_harmonics)] + ["gt"]
         yield f"result = geometry + (tl.program_id(1).to(tl.int64) * n_edges + edge) * {len(names)} + column"
         for begin in range(0, len(names), self.work.width):
@@ -363,15 +365,11 @@ class _Writer:
         yield "begin = start + EDGES * tl.program_id(2)"
         yield "step = EDGES * tl.num_programs(2)"
         yield "edge = tl.load(order + tl.minimum(begin + lane, last)).to(tl.int64)"
-        yield from (
-            "center = tl.load(centers + edge)",
-            "sender = tl.load(neighbors + edge)",
-            "coordinate = tl.load(t + edge)",
-        )
+        yield from self._load_edge()
         yield "for first in range(begin, stop, step):"
         yield from (f"    {line}" for line in self._knots_tile())
         for b in range(4):
-            # row k + b of copy b, cyclic: what no pair of knots belongs to gets the zeros of the last three programs
+            # row k + b of copy b, cyclic: rows that belong to no interval get the zeros of the last three programs
             yield f"row = tl.program_id(0) + {b}"
             yield "row = tl.where(row < n_rows, row, row - n_rows)"
             yield f"copy = (tl.program_id(2) * 4 + {b}).to(tl.int64) * n_rows + row"
@@ -379,6 +377,12 @@ class _Writer:
             for index, path, _ in self._paths():
                 at = self._number(lambda path: path.weight, index)
                 yield self._store(f"target + {at}", f"a{index}_{b}", path.source.channels)
+
+    @staticmethod
+    def _load_edge() -> Iterator[str]:
+        yield "center = tl.load(centers + edge)"
+        yield "sender = tl.load(neighbors + edge)"
+        yield "coordinate = tl.load(t + edge)"
 
     def _knots_tile(self) -> Iterator[str]:
         yield "next_edge = tl.load(order + tl.minimum(first + step + lane, last)).to(tl.int64)"
@@ -393,8 +397,4 @@ class _Writer:
             yield f"if JVP: there = {' + '.join(f'dx{s}_{m1} * h{m1} + x{s}_{m1} * k{m1}' for m1 in n1)}"
             yield from (f"a{index}_{b} += (b{b} * there + s{b} * here) if JVP else b{b} * here" for b in range(4))
         yield "edge = next_edge"
-        yield from (
-            "center = tl.load(centers + edge)",
-            "sender = tl.load(neighbors + edge)",
-            "coordinate = tl.load(t + edge)",
-        )
+        yield from self._load_edge()

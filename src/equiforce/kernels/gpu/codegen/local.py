@@ -1,11 +1,12 @@
-"""Writes the Triton source of what a strictly local model does around each centre: the forms of ``generate_local.py``.
+"""Write the Triton source of strictly local models: the forms of :mod:`equiforce.kernels.cpu.codegen.local`.
 
-A program works on tiles of ROWS edges (or atoms) by up to 32 channels, which lie along the lanes of a warp, so that
-rows are read in whole lines. As in ``generate_triton.py`` all tensors of a program have the shape of its tile, each
-result is written by one program, and nothing is added atomically.
+A program processes tiles of ROWS edges (or atoms) by up to 32 channels. The channels lie along the lanes of a warp, so
+that whole lines of memory are read. As in ``convolution.py`` all tensors of a program have the shape of its tile, one
+program writes each result, and there are no atomic additions.
 
-What is too much for the registers of one program is dealt out to several, the *parts* of a kernel: elements of the
-operator for ``act``, which keeps them in registers while it runs over the edges of an atom, terms for ``couple``.
+Work that needs more registers than one program has is divided between several, the *parts* of a kernel. ``act`` divides
+the elements of the operator, which it keeps in registers while it loops over the edges of an atom; ``couple`` divides
+the terms.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,22 +19,22 @@ from equiforce.kernels.gpu.codegen.convolution import PRELUDE
 from equiforce.kernels.gpu.programs import WARP
 from equiforce.kernels.spec.couplings import CouplingTable
 
-# Not yet tuned. So many elements of the operator, a register each, leave room for the rows of an edge, and the whole
-# operator of l = 2 with even features (71 elements, or 79 side by side) is one program's.
+# Not yet tuned. Each element of the operator takes a register. 80 elements leave registers for the rows of an edge, and
+# the whole operator of l = 2 with natural parity (71 elements, or 79 with paths side by side) fits into one program.
 MOST_ELEMENTS = 80
-MOST_TERMS = 200  # of ``couple``, which keeps little: a bound on how long Triton takes to compile
+MOST_TERMS = 200  # of ``couple``, which needs few registers; the limit bounds the time that Triton takes to compile
 
 HELPERS = '''
 
 @triton.jit
 def over_rows(value, zero):
-    """The sum over the rows of a tile, in each of them."""
+    """The sum over the rows of a tile, repeated in each row."""
     return tl.reduce(value, 0, add, keep_dims=True) + zero
 '''
 
 
 class TritonKernel(NamedTuple):
-    """What is written of a kernel: for each part, the lines that a program runs for its block of channels."""
+    """The text of a kernel: for each part, the lines that a program runs for its block of channels."""
 
     name: str
     arguments: str
@@ -41,7 +42,7 @@ class TritonKernel(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """A term of the operator: the rows that it couples, in the tensors that kernels know by these letters."""
+    """A term of the operator: its rows in the operator ``m``, the path weights ``w`` and the environment ``g``."""
 
     m: int
     w: int
@@ -50,50 +51,50 @@ class Constant(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An element of the operator, and the components of an edge that it leads from and to."""
+    """An element of the operator ``m``, with its row in the features ``x`` and in the result ``t``."""
 
     m: int
     x: int
     t: int
 
 
-Part = dict[int, list]  # a row of the result: the constants or entries that contribute to it
+Part = dict[int, list]  # for each row of the result, the constants or entries that contribute to it
 
 
 class TritonModule(NamedTuple):
-    """The text of a module, and how its kernels are launched."""
+    """The text of a module, and the numbers with which its kernels are launched."""
 
     text: str
-    width: int  # channels of a tile
-    programs: dict[str, int]  # of each kernel: for one atom, or for one tile of rows
+    width: int  # number of channels of a tile
+    programs: dict[str, int]  # number of programs of each kernel for one atom, or for one tile of rows
 
     def n_rows(self, n_warps: int) -> int:
-        """Rows of a program's tile: a number a thread."""
+        """The number of rows of a program's tile; each thread has one number."""
         return WARP * n_warps // self.width
 
 
 def width_of(channels: int) -> int:
-    """Channels of a tile."""
+    """The number of channels of a tile."""
     return min(WARP, 1 << (channels - 1).bit_length())
 
 
 @cache
 def environments(l_max: int, channels: int) -> TritonModule:
-    """The kernels ``environment``, ``weights`` and ``harmonics``, named for what they give from the other two."""
+    """The kernels ``environment``, ``weights`` and ``harmonics``; each computes the argument of its name."""
     writer = _Environments(l_max, channels)
     return writer.source(f"Environments of {channels} channels up to degree {l_max}", writer.kernels())
 
 
 @cache
 def products(table: CouplingTable) -> TritonModule:
-    """The kernels of ``couple`` and ``act``, named for what they give from the other two, as ``act_features``."""
+    """The kernels of ``couple`` and ``act``; each has the name of the argument that it computes (``act_features``)."""
     writer = _Products(table)
     title = f"{table.irreps_in} x environments up to {table.l_max} -> {table.irreps_out}"
     return writer.source(title, writer.kernels())
 
 
 class _Writer:
-    """What writers of kernels share: tiles of rows by channels."""
+    """The base of the writers of kernels, which writes tiles of rows by channels."""
 
     def __init__(self, channels: int, n_rows: dict[str, int]):
         self.channels, self.n_rows = channels, n_rows
@@ -102,16 +103,16 @@ class _Writer:
         self.partial = channels % self.width > 0
 
     def source(self, title: str, kernels: list[TritonKernel]) -> TritonModule:
-        """A module of these kernels."""
+        """Write a module with these kernels."""
         text = f'"""{title}: written by equiforce, not to be edited."""\n\n{PRELUDE}{HELPERS}'
         text += "".join(f"{line}\n" for kernel in kernels for line in self._functions(kernel))
         return TritonModule(text, self.width, {kernel.name: len(kernel.parts) * self.n_blocks for kernel in kernels})
 
     def _functions(self, kernel: TritonKernel) -> Iterator[str]:
-        """The kernel that is launched, whose programs find out which part is theirs, and functions for the parts."""
+        """Write the kernel that is launched and a function for each part; each program calls one function."""
         name, parts = kernel.name, kernel.parts
         signature = f"{kernel.arguments}, ROWS: tl.constexpr"
-        if len(parts) > 1:  # functions by themselves: the time of Triton's passes grows faster than what they are given
+        if len(parts) > 1:  # separate functions, because the time of Triton's passes grows faster than their length
             for number, part in enumerate(parts):
                 yield from ("", "", "@triton.jit(noinline=True)", f"def {name}_{number}(block, {signature}):")
                 yield from (f"    {line}" for line in (*self._tile(), *part))
@@ -135,7 +136,7 @@ class _Writer:
             yield f"inside = u < {self.channels}"
 
     def _row(self, pointer: str, index: str, of: str = "") -> str:
-        """Points to this tile's channels in the first of an edge's or an atom's rows; ``of`` says what they are of."""
+        """Write the pointer to this tile's channels in the first row of an edge or atom of the tensor ``of``."""
         return f"{pointer}_row = {pointer} + {index} * {self.n_rows[of or pointer] * self.channels} + u"
 
     def _load(self, pointer: str, row: int) -> str:
@@ -147,7 +148,7 @@ class _Writer:
         return f"tl.store(out_row + {row * self.channels}, {value}, mask={mask})"
 
     def _store_sums(self, rows: Iterable[int]) -> Iterator[str]:
-        """Writes sums over the rows of all tiles."""
+        """Store sums over the rows of all tiles."""
         yield from (self._store(k, f"over_rows(s{k}, zero)", "(lane == 0)") for k in rows)
 
     @staticmethod
@@ -162,7 +163,7 @@ class _Writer:
 
     @staticmethod
     def _for_edges(lines: Iterable[str]) -> Iterator[str]:
-        """A loop over tiles of edges; one that is not full repeats its last edge."""
+        """Write a loop over tiles of edges; a tile that is not full repeats its last edge."""
         yield "for first in range(start, stop, ROWS):"
         yield "    edge = tl.minimum(first + lane, stop - 1).to(tl.int64)"
         yield "    live = first + lane < stop"
@@ -172,7 +173,7 @@ class _Writer:
 class _Environments(_Writer):
     """Γ [atoms, harmonics, channels] is ``g``, w [edges, degrees, channels] ``w``, Y [edges, harmonics] ``y``.
 
-    Without ``starts`` each edge is an atom of its own, and a program has one tile of them.
+    Without ``starts`` each edge belongs to a different atom, and a program processes one tile of edges.
     """
 
     def __init__(self, l_max: int, channels: int):
@@ -181,7 +182,7 @@ class _Environments(_Writer):
         self.degrees = {k: l for l in range(l_max + 1) for k in range(l**2, (l + 1) ** 2)}
 
     def kernels(self) -> list[TritonKernel]:
-        """One for each argument of the form."""
+        """One kernel for each argument of the form."""
         return [
             TritonKernel("environment", "out, w, y, starts, n_edges", [list(self._environment())]),
             TritonKernel("weights", "g, out, y, starts, n_edges", [list(self._weights())]),
@@ -232,7 +233,7 @@ class _Environments(_Writer):
         yield from self._for_edges(lines)
 
     def _harmonics(self) -> Iterator[str]:
-        """Sums over a block of channels: lane c of an edge's channels gets sum c, and all lanes write at once."""
+        """Sum over a block of channels; lane c of an edge's channels holds sum c, and all lanes store together."""
         yield from self._owner()
         yield from self._load_environment()
         lines = list(self._load_weights())
@@ -248,9 +249,9 @@ class _Environments(_Writer):
 
 
 class _Products(_Writer):
-    """The operator [atoms, elements, channels] is ``m``, Γ ``g``, and the weights [paths, channels] ``w``.
+    """The operator [atoms, elements, channels] is ``m``, Γ is ``g``, and the path weights [paths, channels] are ``w``.
 
-    Of each edge the features [edges, columns, channels] are ``x``, and the result [edges, rows, channels] is ``t``.
+    The features of edges [edges, columns, channels] are ``x``, and the result [edges, rows, channels] is ``t``.
     """
 
     def __init__(self, table: CouplingTable):
@@ -262,11 +263,11 @@ class _Products(_Writer):
         self.terms = [Constant(number, *term) for number, element in elements for term in element.terms]
 
     def kernels(self) -> list[TritonKernel]:
-        """One for each argument of each of the two forms."""
+        """One kernel for each argument of each of the two forms."""
 
         def kernel(name: str, arguments: str, gives: str, body: Callable[[str, Part], Iterator[str]]) -> TritonKernel:
             members, most = (self.terms, MOST_TERMS) if "n_atoms" in arguments else (self.entries, MOST_ELEMENTS)
-            parts = _dealt(members, self.n_rows[gives], attrgetter(gives), most)
+            parts = _divided(members, self.n_rows[gives], attrgetter(gives), most)
             return TritonKernel(name, arguments, [list(body(gives, part)) for part in parts])
 
         return [
@@ -279,12 +280,12 @@ class _Products(_Writer):
         ]
 
     def _load_all(self, pointer: str, members: Iterable[Constant | Entry]) -> Iterator[str]:
-        """Loads the rows of a tensor that any of these members need."""
+        """Load the rows of a tensor that these members need."""
         yield from (self._load(pointer, k) for k in sorted(set(map(attrgetter(pointer), members))))
 
     @staticmethod
     def _tile_of_atoms() -> Iterator[str]:
-        """One that is not full repeats the last atom."""
+        """Write the index of a tile of atoms; a tile that is not full repeats the last atom."""
         yield "atom = tl.minimum(first + lane, n_atoms - 1).to(tl.int64)"
         yield "live = first + lane < n_atoms"
 
@@ -306,7 +307,7 @@ class _Products(_Writer):
         yield from (self._store(k, f"s{k}", "live") for k in part)
 
     def _weights(self, gives: str, part: Part) -> Iterator[str]:
-        """A copy for each program, which sums over its share of the tiles of atoms."""
+        """Sum over atoms; each program has its own copy of the result and processes a part of the tiles."""
         lines = [*self._tile_of_atoms(), self._row("m", "atom"), self._row("g", "atom")]
         for k in sorted({term.g for own in part.values() for term in own}):
             lines += [self._load("g", k), f"g{k} = tl.where(live, g{k}, 0.0)"]
@@ -317,7 +318,7 @@ class _Products(_Writer):
         yield from self._store_sums(part)
 
     def _couple_back(self, other: str, part: Part) -> Iterator[str]:
-        """Adds each element of the operator's gradient, as soon as it is read, to all that it contributes to."""
+        """Load each element of the operator's gradient once and add it to all sums to which it contributes."""
         for number in sorted({term.m for own in part.values() for term in own}):
             yield self._load("m", number)
             for k, own in part.items():
@@ -325,7 +326,7 @@ class _Products(_Writer):
                     yield f"s{k} += {_form('m', other, terms)}"
 
     def _multiplied(self, gives: str, part: Part) -> Iterator[str]:
-        """Rows of each edge from its columns, or columns from rows; the operator stays in registers."""
+        """Compute rows of each edge from its columns, or columns from rows; the operator stays in registers."""
         other = "x" if gives == "t" else "t"
         entries = [entry for own in part.values() for entry in own]
         lines = [self._row(other, "edge"), self._row("out", "edge", gives), *self._load_all(other, entries)]
@@ -348,7 +349,7 @@ class _Products(_Writer):
 
 
 def _form(outer: str, inner: str, terms: list[Constant]) -> str:
-    """Rows of the first tensor, each times the constants times rows of the second."""
+    """The sum of rows of ``outer``, each times a sum of constants times rows of ``inner``."""
     of, times = attrgetter(outer), attrgetter(inner)
     sums = []
     for k, some in groupby(sorted(terms, key=of), of):
@@ -356,13 +357,13 @@ def _form(outer: str, inner: str, terms: list[Constant]) -> str:
     return " + ".join(sums)
 
 
-def _dealt(members: Iterable, n_results: int, of: Callable[..., int], most: int) -> Iterator[Part]:
-    """The members of each result, as many results at a time as ``most`` members allow."""
-    every: Part = {k: [] for k in range(n_results)}
+def _divided(members: Iterable, n_results: int, of: Callable[..., int], most: int) -> Iterator[Part]:
+    """Divide the results into parts with at most ``most`` members, and yield the members of each result."""
+    by_result: Part = {k: [] for k in range(n_results)}
     for member in members:
-        every[of(member)].append(member)
+        by_result[of(member)].append(member)
     part: Part = {}
-    for k, own in every.items():
+    for k, own in by_result.items():
         if part and sum(map(len, part.values())) + len(own) > most:
             yield part
             part = {}

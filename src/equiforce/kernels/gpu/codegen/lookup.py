@@ -1,19 +1,19 @@
-"""The Triton source of splines that are read edge by edge: ``lookup.c`` for GPUs.
+"""The Triton source that evaluates splines on edges, as ``lookup.c`` does on CPUs.
 
-``lookup_rows`` and ``lookup_strengths`` work on tiles of edges by columns. ``lookup_table`` runs over the edges between
-two knots of one kind, and writes four rows, each into a copy of its own: the table is the sum of the copies.
+``lookup_rows`` and ``lookup_strengths`` process tiles of edges by columns. ``lookup_table`` loops over the edges of one
+kind between two knots and writes four rows, each into a different copy of the table. The table is the sum of copies.
 """
 
 from equiforce.kernels.gpu.codegen.convolution import PRELUDE
 
-# An index that is bounded by ``minimum`` hides from the compiler that edges are consecutive. It would load knot
-# coordinates with their edges along the lanes, and then pass what it made of them through shared memory.
+# ``minimum`` hides from the compiler that the indices of edges are consecutive. Otherwise it would load knot
+# coordinates with the edges along the lanes, and would then have to pass its results through shared memory.
 
 LOOKUPS = '''
 
 @triton.jit
 def basis(knot_coordinates, strengths, edge, valid, n_knots, S: tl.constexpr, ORDER: tl.constexpr):
-    """The first row that matters to each edge, and its strength times a derivative of the four splines there."""
+    """The first row that each edge reads, and its strength times a derivative of the four splines."""
     first, beyond, inside = place(tl.load(knot_coordinates + edge), n_knots)
     scale = tl.where(valid, 1.0, 0.0).to(S)
     if strengths is not None:
@@ -34,8 +34,8 @@ def basis(knot_coordinates, strengths, edge, valid, n_knots, S: tl.constexpr, OR
 
 
 @triton.jit
-def mixed(row, live, b0, b1, b2, b3, COLUMNS: tl.constexpr):
-    """Four rows of a table, mixed."""
+def weighted_rows(row, live, b0, b1, b2, b3, COLUMNS: tl.constexpr):
+    """The sum of four rows of a table with the given factors."""
     r0 = tl.load(row, mask=live, other=0.0)
     r1 = tl.load(row + COLUMNS, mask=live, other=0.0)
     r2 = tl.load(row + 2 * COLUMNS, mask=live, other=0.0)
@@ -54,7 +54,7 @@ def lookup_rows(out, table, strengths, knot_coordinates, kinds, n_edges, n_knots
     row = table + (tl.load(kinds + edge).to(tl.int64) * n_knots + first) * COLUMNS + column
     for begin in range(0, COLUMNS, WIDTH):
         live = valid & (begin + column < COLUMNS)
-        value = mixed(row + begin, live, b0, b1, b2, b3, COLUMNS)
+        value = weighted_rows(row + begin, live, b0, b1, b2, b3, COLUMNS)
         tl.store(out + edge * COLUMNS + begin + column, value, mask=live)
 
 
@@ -71,13 +71,13 @@ def lookup_strengths(rows, table, out, knot_coordinates, kinds, n_edges, n_knots
     for begin in range(0, COLUMNS, WIDTH):
         live = valid & (begin + column < COLUMNS)
         given = tl.load(rows + edge * COLUMNS + begin + column, mask=live, other=0.0)
-        total += given * mixed(row + begin, live, b0, b1, b2, b3, COLUMNS)
+        total += given * weighted_rows(row + begin, live, b0, b1, b2, b3, COLUMNS)
     tl.store(out + edge, tl.reduce(total, 1, add, keep_dims=True) + zero, mask=valid & (column == 0))
 
 
 @triton.jit
 def store(out, total, b, live, c, n_rows, COLUMNS: tl.constexpr):
-    """Row k + b of copy b, cyclic: what no edge belongs to gets the zeros of the last three programs of each kind."""
+    """Row k + b of copy b, cyclic: rows without edges get the zeros of the last three programs of each kind."""
     copy = (tl.program_id(2) * 4 + b).to(tl.int64) * n_rows + (tl.program_id(0) + b) % n_rows
     tl.store(out + copy * COLUMNS + c, tl.reduce(total, 0, add, keep_dims=True) + 0 * c, mask=live)
 
@@ -108,4 +108,4 @@ def lookup_table(rows, out, strengths, knot_coordinates, order, starts, n_rows, 
     store(out, s3, 3, live, c, n_rows, COLUMNS)
 '''
 
-SOURCE = f'"""Splines that are read edge by edge."""\n\n{PRELUDE}{LOOKUPS}'
+SOURCE = f'"""Splines on edges."""\n\n{PRELUDE}{LOOKUPS}'

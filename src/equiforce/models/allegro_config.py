@@ -1,0 +1,75 @@
+"""The options of Allegro and its presets."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from equiforce.models.base import ModelConfig
+from equiforce.options import option
+
+# the presets were chosen on several data sets (docs/accuracy.md)
+SMALL: dict[str, Any] = {"scalar_channels": 32, "latent_width": 32, "tensor_channels": 16}
+ACCURATE: dict[str, Any] = {"l_max": 3, "tensor_channels": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllegroConfig(ModelConfig):
+    """The shape of an Allegro network."""
+
+    cutoff: float = option(
+        5.0, "an energy depends on nothing beyond it, for any number of layers", unit="Å", gt=0, le=50
+    )
+    pair_cutoffs: dict[str, float] | None = option(
+        None,
+        "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs take less time",
+        unit="Å",
+    )
+    n_layers: int = option(2, "nequip-allegro's default; each layer correlates one more neighbour with an edge", ge=1)
+    l_max: int = option(2, "1 is quick, 3 gains little for molecules; 0 ignores angles", ge=0)
+    parity: bool = option(
+        False,
+        "true: tensors of both parities, if the energy can depend on them",
+        only_if=("model.l_max is at least 1 and model.n_layers 3", lambda m: m.l_max >= 1 and m.n_layers >= 3),
+    )
+    scalar_channels: int = option(64, "scalars of each edge; nequip-allegro's default", ge=1)
+    tensor_channels: int = option(32, "tensors of each edge and irrep; nequip-allegro's default is 16", ge=1)
+    radial_basis: Literal["bessel", "spline"] = option("bessel", "the paper's; spline is a basis of local functions")
+    n_basis: int = option(8, "the paper's; a constant function is added to them", ge=3)
+    bessel_trainable: bool = option(
+        False, "the paper's", only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel")
+    )
+    envelope_p: int = option(6, "the paper's; a smaller value makes distant atoms count less", ge=2)
+    radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1)
+    radial_width: int = option(64, "the paper's grows from 128 to 1024; functions of one number need less", ge=1)
+    radial_knots: int | None = option(
+        64,
+        "number of knots of the splines that replace the two-body network, for each ordered pair of species; null "
+        "evaluates the network on every edge, for very many species",
+        ge=8,
+    )
+    latent_depth: int = option(1, "hidden layers of the scalars' networks; nequip-allegro's default", ge=0)
+    latent_width: int = option(
+        64,
+        "the default of scalar_channels",
+        ge=1,
+        only_if=("model.latent_depth is at least 1", lambda m: m.latent_depth > 0),
+    )
+    channel_mixing: bool = option(
+        False, "true as in the paper, at twice the cost; false: each product sums its paths with learned weights"
+    )
+    residual: bool = option(
+        False, "true as in the paper: scalars of all layers are added; false: a layer reads those of all earlier layers"
+    )
+    readout_depth: int = option(1, "hidden layers of the read-out; the paper's", ge=0)
+    readout_width: int = option(
+        32,
+        "nequip-allegro's default",
+        ge=1,
+        only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0),
+    )
+    mean_neighbors: float | None = option(
+        None, "sums over edges are divided by its square root; null: measured on the training data", gt=0
+    )
+
+    def __str__(self) -> str:
+        channels = f"{self.scalar_channels} scalar and {self.tensor_channels} tensor channels"
+        return f"{self.n_layers} layers, l_max {self.l_max}, {channels}, parity {str(self.parity).lower()}"

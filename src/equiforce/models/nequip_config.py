@@ -1,0 +1,105 @@
+"""The options of NequIP and its presets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from equiforce.models.base import ModelConfig
+from equiforce.options import option
+
+# the presets were chosen on several data sets (docs/accuracy.md)
+SMALL: dict[str, Any] = {"l_max": 1, "channels": 32, "n_layers": 3}
+ACCURATE: dict[str, Any] = {"channels": 64, "n_layers": 5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NequIPConfig(ModelConfig):
+    """The shape of a NequIP network."""
+
+    cutoff: float = option(5.0, "as in most equivariant models; the paper uses 4 for molecules", unit="Å", gt=0, le=50)
+    n_layers: int = option(
+        4, "nequip's default, the paper has 5 or 6; an atom sees one cutoff further with each layer", ge=1
+    )
+    l_max: int = option(
+        2, "3 is little better than 2 for molecules, says the paper; with 0 all features are invariant", ge=0
+    )
+    parity: bool = option(
+        False,
+        "true doubles features and cost; nequip's authors often find no gain (not measured here)",
+        only_if=(
+            "model.l_max is at least 1, model.n_layers 4 and model.invariant false",
+            lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
+        ),
+    )
+    invariant: bool = option(
+        False,
+        "true: layers pass on scalars only, among them the lengths of tensors, so angles still count; for comparisons",
+        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
+    )
+    channels: int | list[int] = option(
+        32, "nequip's default; one number, or one for each degree 0..l_max; the paper uses 64 for molecules"
+    )
+    embedding_channels: int | None = option(
+        None, "features of the species embedding; null: as many as scalar channels", ge=1
+    )
+    n_bessel: int = option(8, "the paper's", ge=1)
+    bessel_trainable: bool = option(False, "nequip's default; the paper trains the roots")
+    envelope_p: int = option(6, "the paper's; a smaller value makes distant atoms count less", ge=2)
+    radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
+    radial_width: int = option(
+        64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
+    )
+    radial_knots: int | None = option(
+        64,
+        "number of knots of the splines that replace the radial network; 32 knots lose no accuracy "
+        "(docs/benchmarks.md); null evaluates the network on every edge, which is slow",
+        ge=8,
+    )
+    self_connection: bool = option(
+        True,
+        "adds a linear map of the atom's own features, one for each species, to the messages",
+        only_if=("model.n_layers is at least 2", lambda model: model.n_layers > 1),
+    )
+    first_self_connection: bool = option(
+        False,
+        "true as in the paper; the network's energies of isolated atoms are then subtracted",
+        only_if=("model.self_connection is true", lambda model: model.self_connection),
+    )
+    residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
+    readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0)
+    readout_width: int = option(
+        16, "the paper's", ge=1, only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0)
+    )
+    mean_neighbors: float | None = option(
+        None, "messages are divided by its square root; null: measured on the training data", gt=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.channels, list) and len(self.channels) != self.l_max + 1:
+            raise ValueError(
+                f"model.channels lists {len(self.channels)} numbers, but l_max={self.l_max} has {self.l_max + 1} "
+                "degrees: give one number for each degree, or a single one"
+            )
+        if self.n_layers == 1 and self.l_max > 0 and not self.invariant:
+            raise ValueError(
+                f"model.l_max={self.l_max} changes nothing because model.n_layers=1 has scalar output: "
+                "set model.l_max=0 or model.n_layers=2"
+            )
+        if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
+            raise ValueError(
+                f"model.channels={self.channels} will not do: give at least one scalar channel, and no number below 0"
+            )
+        if self.l_max > 0 and not any(self.channels_of_degree[1:]):
+            raise ValueError(
+                f"model.channels={self.channels} has scalars only: set model.l_max=0, or give other degrees channels"
+            )
+
+    def __str__(self) -> str:
+        parity = str(self.parity).lower()
+        handed = ", invariant" if self.invariant else ""
+        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{handed}"
+
+    @property
+    def channels_of_degree(self) -> tuple[int, ...]:
+        """The number of channels of each degree l = 0, 1, ..., l_max."""
+        return tuple(self.channels) if isinstance(self.channels, list) else (self.channels,) * (self.l_max + 1)
