@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def code_lines(function):
     return end - start + 1
 
 
+@cache
 def third_party_packages(file):
     """The packages that a file imports, in functions too."""
     found = set()
