@@ -107,9 +107,7 @@ class Arguments:
         n_parts = max(1, min(torch.get_num_threads(), n_rows // self.rows_per_thread))
         fields = self._fields
         addresses = [0] * len(fields)
-        kept: list[
-            Tensor
-        ] = []  # copies that C reads, which must live until the call ends, as the tensors in ``given`` do
+        kept: list[Tensor] = []  # copies that C reads: they must live until the call ends
         for name, tensor in given.items():
             if tensor is None:
                 continue
@@ -134,7 +132,8 @@ class Arguments:
             starts = [record.address for record in records]
             packed = self._layout.pack(n_parts, *self._numbers(sizes), *doubles, *starts, *addresses)
             if (fault := function(packed)) and self.checks:
-                raise InputError(f"{self.name}: {self.checks} of row {fault - 1} is out of range")
+                wrong = f"{self.name}: {self.checks} of row {fault - 1} is out of range"
+                raise InputError(f"{wrong}: it has to name one of the given tables, counted from 0")
         return results
 
     @cached_property
