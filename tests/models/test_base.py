@@ -94,7 +94,7 @@ def test_its_options_are_written_read_and_explained(tmp_path):
     assert load_config(tmp_path / "config.yaml") == config
     text = to_yaml(config)
     assert "  kind: pair  # pairs alone: to see what angles and many-body terms bring\n" in text
-    assert "  # preset: standard | small  # options for a start" in text
+    assert "  # preset: standard | small  # " in text
     assert "  n_basis: 8  # cosines of the distance, enough for one well\n" in text
     assert configured({}, {"model.kind": "pair", "model.preset": "small", "model.width": 3}).model.n_basis == 4
     with pytest.raises(InputError, match=r"there is no option model\.n_layers: did you mean model\."):
