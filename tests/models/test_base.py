@@ -99,7 +99,7 @@ def test_its_options_are_written_read_and_explained(tmp_path):
     assert configured({}, {"model.kind": "pair", "model.preset": "small", "model.width": 3}).model.n_basis == 4
     with pytest.raises(InputError, match=r"there is no option model\.n_layers: did you mean model\."):
         configured({}, {"model.kind": "pair", "model.n_layers": 2})
-    with pytest.raises(InputError, match=r"model\.width=0 will not do, it should be greater than or equal to 1"):
+    with pytest.raises(InputError, match=r"model\.width=0 is not allowed: it should be greater than or equal to 1"):
         configured({}, {"model.kind": "pair", "model.width": 0})
 
 
