@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from equiforce.ase_atoms import AseAtoms, geometry_of, labels_of
+from equiforce.checks import check_index, check_tensor
 from equiforce.errors import InputError
 from equiforce.quantities import QUANTITIES, Quantity
 
@@ -273,27 +274,6 @@ class AtomicGraph(Topology):
             return self
         tensors = (field.name for field in fields(self) if field.name != "halo")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
-
-
-def check_tensor(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raise InputError if a tensor does not have the given dtype, shape and device."""
-    if tensor.dtype != dtype:
-        have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-        raise InputError(f"{name} is {have}, but has to be {want}: convert it with .to(torch.{want})")
-    if tensor.shape != shape:
-        raise InputError(f"{name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
-    if tensor.device != device:
-        raise InputError(f"{name} is on {tensor.device}, but other tensors are on {device}: move all to one device")
-
-
-def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
-    """Raise InputError if an index is not between 0 and ``n_rows`` - 1."""
-    if not index.shape[0]:
-        return
-    low, high = (bound.item() for bound in index.aminmax())
-    if low < 0 or high >= n_rows:
-        wrong = low if low < 0 else high
-        raise InputError(f"{name} holds {wrong}, but there are {n_rows} {rows}, counted from 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

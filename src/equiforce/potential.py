@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from equiforce.checks import check_index
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction, Topology, check_index
+from equiforce.graph import AtomicGraph, Prediction, Topology
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.models import Model
 from equiforce.nn.pair import ZBL
