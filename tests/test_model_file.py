@@ -216,7 +216,8 @@ def test_a_header_that_cannot_be_right_is_refused(file, tmp_path, change, senten
 def test_a_file_of_high_degrees_says_which_package_it_needs(file, tmp_path, monkeypatch):
     path = rewritten(file, tmp_path / "model.eqf", with_value(7, "potential", "config", "l_max"))
     monkeypatch.setitem(sys.modules, "e3nn", None)  # makes its import fail
-    with pytest.raises(MissingPackageError, match=rf"^{path}: degree 7 needs e3nn.*: run pip install .* l_max 6 or less$"):
+    wanted = rf"^{path}: degree 7 needs e3nn.*: run pip install .* l_max 6 or less$"
+    with pytest.raises(MissingPackageError, match=wanted):
         load(path)
 
 
