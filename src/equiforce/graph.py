@@ -117,9 +117,10 @@ class Topology:
     halo: HaloExchange | None = None
 
     def __post_init__(self) -> None:
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise InputError if a tensor has the wrong dtype, shape or device, or an index points to no atom."""
         kind, device = type(self).__name__, self.species.device
         n_atoms, n_edges = self.n_atoms, self.n_edges
         for name, tensor, n_rows in (
@@ -219,7 +220,7 @@ class AtomicGraph(Topology):
     structure_of_atom: Int[Tensor, " atoms"]
 
     def __post_init__(self) -> None:
-        self._check()  # super() fails here: dataclass(slots=True) replaces the class, and super() means the original
+        self.check()  # super() fails here: dataclass(slots=True) replaces the class, and super() means the original
         kind, device = type(self).__name__, self.species.device
         for name, tensor, shape in (
             ("positions", self.positions, (self.n_atoms, 3)),

@@ -24,9 +24,12 @@ from equiforce.kernels import (
     pair_gradient,
     tensor_product,
     tensor_product_of_harmonics,
+    using,
     weighted_harmonics,
 )
-from tests.kernels.cases import TABLES, TOLERANCE, assert_same, random_graph
+from equiforce.potential import evaluating
+from tests.kernels.cases import TABLES, TOLERANCE, assert_same, random_graph, shuffled
+from tests.systems import ethanol, graph_of, potential_of
 
 GRAPH = random_graph(9, 70)
 N_ATOMS, N_EDGES = GRAPH.n_atoms, GRAPH.n_edges
@@ -35,6 +38,10 @@ LINEAR = LinearPlan(Irreps("4x0e + 3x1o"), Irreps("5x0e + 2x1o"), n_species=3)
 ONE_LINEAR = LinearPlan(Irreps("4x0e + 3x1o"), Irreps("5x0e + 2x1o"))
 GATE = GatePlan(Irreps("4x0e + 2x0o + 3x1o"))
 KINDS = torch.arange(N_EDGES) % 3
+SMALLEST = {
+    "nequip": {"l_max": 1, "n_layers": 2, "channels": 4},
+    "allegro": {"l_max": 1, "n_layers": 2, "tensor_channels": 4, "scalar_channels": 8},
+}
 
 
 def two(harmonics_and_coordinates):
@@ -168,3 +175,52 @@ def test_an_index_that_would_read_beyond_a_table_is_refused(wrong):
     values, coordinates = inputs_of("lookup", torch.float64)
     with pytest.raises(InputError, match="lookup: kinds of row 5 is out of range"):
         lookup(values, coordinates, kinds, "cpu")
+
+
+def test_edges_that_are_not_sorted_by_centre_are_refused_where_they_have_to_be():
+    mixed = shuffled(GRAPH, torch.randperm(N_EDGES, generator=torch.Generator().manual_seed(1)))
+    weights, harmonics = inputs_of("environment", torch.float64)
+    with pytest.raises(InputError, match="environment: the edges have to be sorted by centre"):
+        environment(weights, harmonics, mixed)
+    with pytest.raises(InputError, match="tensor_product: the edges have to be sorted by centre"):
+        tensor_product(*inputs_of("tensor_product", torch.float64), mixed, COUPLINGS)
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_an_index_that_is_changed_in_place_is_checked_again(kind):
+    potential, graph = potential_of(kind, **SMALLEST[kind]), graph_of(ethanol())
+    with evaluating(potential):
+        potential(graph)
+        graph.centers[0] = 10**9
+        with pytest.raises(InputError, match="centers holds 1000000000"):
+            potential(graph)
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_a_model_that_was_used_in_inference_mode_can_be_differentiated_afterwards(kind):
+    potential, graph = potential_of(kind, **SMALLEST[kind]).requires_grad_(False), graph_of(ethanol())
+    expected = potential_of(kind, **SMALLEST[kind])(graph).forces
+    with torch.inference_mode():
+        potential.model(graph, graph.edge_vectors())
+    torch.testing.assert_close(potential(graph).forces, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_a_buffer_that_is_changed_is_noticed(kind):
+    potential, graph = potential_of(kind, **SMALLEST[kind]).requires_grad_(False), graph_of(ethanol())
+    before = potential(graph).energy
+    for _, buffer in potential.model.named_buffers():
+        if buffer.is_floating_point() and buffer.ndim <= 1:
+            buffer.mul_(1.1)
+    after = potential(graph).energy
+    with using("reference"):
+        torch.testing.assert_close(after, potential(graph).energy, rtol=0, atol=1e-9)
+    assert (after - before).abs() > 1e-6
+
+
+def test_allegro_computes_within_autocast():
+    potential, graph = potential_of("allegro", dtype="float32", **SMALLEST["allegro"]), graph_of(ethanol())
+    exact = potential(graph).energy
+    with torch.autocast("cpu", torch.bfloat16):
+        found = potential(graph).energy
+    assert 0 < (found - exact).abs() < 0.1

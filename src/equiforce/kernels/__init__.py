@@ -12,7 +12,8 @@
 ==============  ==========================================================================================
 """
 
-from functools import partial
+from functools import partial, reduce
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -46,6 +47,7 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
         graph: positions, cells and edges.
         backend: as in :func:`convolve`.
     """
+    _sorted(graph)  # checks indices that were changed in place
     recorded = torch.is_grad_enabled() and (graph.positions.requires_grad or graph.cell.requires_grad)
     if recorded or choose(backend, graph.positions, cpu_pairs.ready) != "cpu":
         return graph.edge_vectors()
@@ -220,14 +222,15 @@ def environment(
     Returns:
         Γ of each centre; a row of channels for each harmonic.
     """
+    _require_sorted("environment", topology)
     return _environment(weights, harmonics, topology.centers, topology.n_centers, backend)
 
 
 def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, backend: Backend) -> Tensor:
     l_max = round(harmonics.shape[1] ** 0.5) - 1
     channels = weights.shape[1] // (l_max + 1)
+    weights, harmonics = _of_one_dtype("environment", weights=weights, harmonics=harmonics)
     ready = partial(cpu_local.environments_ready, l_max, channels, weights.dtype)
-    _check_same_dtype("environment", weights=weights, harmonics=harmonics)
     chosen = choose(backend, weights, ready, in_triton=True)
     if chosen != "reference":
         return autograd.environment(weights, harmonics, centers, n_atoms, l_max, _local(chosen))
@@ -257,8 +260,10 @@ def tensor_product(
     Returns:
         Features of each edge, irreps ``table.irreps_out``.
     """
+    _require_sorted("tensor_product", topology)
+    given = {"features": features, "environments": environments, "weights": weights}
+    features, environments, weights = _of_one_dtype("tensor_product", **given)
     ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
-    _check_same_dtype("tensor_product", features=features, environments=environments, weights=weights)
     chosen = choose(backend, features, ready, in_triton=True)
     if chosen == "reference":
         return reference_local.tensor_product(features, environments, weights, topology.centers, table)
@@ -280,8 +285,10 @@ def tensor_product_of_harmonics(
         of_harmonics, harmonics: weights and harmonics of :func:`weighted_harmonics`.
         environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
+    _require_sorted("tensor_product", topology)
+    tensors = {"of_harmonics": of_harmonics, "harmonics": harmonics, "environments": environments, "weights": weights}
+    of_harmonics, harmonics, environments, weights = _of_one_dtype("tensor_product", **tensors)
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
-    _check_same_dtype("tensor_product", harmonics=harmonics, environments=environments, weights=weights)
     if choose(backend, harmonics, ready, in_triton=True) == "cpu":
         given = (of_harmonics, harmonics, environments, weights, topology.centers, table)
         return autograd.tensor_product_of_harmonics(*given, cpu_local)
@@ -324,14 +331,22 @@ def _local(chosen: Chosen) -> LocalBackend:
     return cpu_local if chosen == "cpu" else gpu_local()
 
 
-def _check_same_dtype(operation: str, **tensors: Tensor) -> None:
-    first, *others = tensors
-    for name in others:
-        if tensors[name].dtype != tensors[first].dtype:
-            raise InputError(
-                f"{operation}: {name} are {tensors[name].dtype}, but {first} are {tensors[first].dtype}: convert "
-                "one of them"
-            )
+def _of_one_dtype(operation: str, **tensors: Tensor) -> list[Tensor]:
+    """The tensors if they have one dtype; within autocast, converted to the dtype of the highest precision."""
+    values = list(tensors.values())
+    dtype = values[0].dtype
+    if all(value.dtype is dtype for value in values):
+        return values
+    if torch.is_autocast_enabled(values[0].device.type):
+        highest = reduce(torch.promote_types, (value.dtype for value in values))
+        return [value.to(highest) for value in values]
+    listed = ", ".join(f"{name} {str(value.dtype).removeprefix('torch.')}" for name, value in tensors.items())
+    raise InputError(f"{operation}: the dtypes differ ({listed}): convert the tensors to one dtype")
+
+
+def _require_sorted(operation: str, topology: Topology) -> None:
+    if _sorted(topology)[1] is not None:
+        raise InputError(f"{operation}: the edges have to be sorted by centre: use equiforce.kernels.sorted_by_center")
 
 
 def _check_spline(n_rows: int) -> None:
@@ -345,15 +360,28 @@ def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tens
     return topology, values if order is None else values[order]
 
 
-_orders: WeakKeyDictionary[Topology, tuple[Topology, Int[Tensor, " edges"]] | None] = WeakKeyDictionary()
+class _Order(NamedTuple):
+    """The edges of a topology sorted by centre, as long as its indices are not changed in place."""
+
+    versions: tuple[int, ...]
+    found: tuple[Topology, Int[Tensor, " edges"]] | None  # None if the edges were sorted
+
+
+_orders: WeakKeyDictionary[Topology, _Order] = WeakKeyDictionary()
 
 
 def _sorted(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
     """Return the topology sorted by centre and the permutation; None instead of it if the edges were sorted."""
-    if topology not in _orders:
-        _orders[topology] = topology.sorted_by_center()
-    found = _orders[topology]
-    return (topology, None) if found is None else found
+    indices = (topology.species, topology.centers, topology.neighbors, topology.by_neighbor)
+    versions = tuple(0 if index.is_inference() else index._version for index in indices)
+    order = _orders.get(topology)
+    if order is None or order.versions != versions:
+        if order is not None:
+            topology.check()  # someone has changed an index in place since the topology was made
+        order = _orders[topology] = _Order(versions, topology.sorted_by_center())
+        if order.found is not None:
+            _sorted(order.found[0])
+    return (topology, None) if order.found is None else order.found
 
 
 __all__ = [

@@ -147,6 +147,7 @@ class NequIP(nn.Module):
             return [Radial(network(basis)) for network in networks]
         weights = [
             *self.radial_basis.parameters(),
+            *self.radial_basis.buffers(),
             *(weight for network in networks for weight in network.parameters()),
         ]
         return [Radial(table, knot_coordinates) for table in self.cache(lambda: self.tables(knots), weights)]

@@ -229,7 +229,8 @@ class ParameterCache:
 
     def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:
         weights = list(weights)
-        if any(weight.requires_grad or weight.is_inference() for weight in weights):
+        # tensors that are made in inference mode could not be used in autograd later
+        if torch.is_inference_mode_enabled() or any(w.requires_grad or w.is_inference() for w in weights):
             return make()
         state = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
         if state != self._state:
