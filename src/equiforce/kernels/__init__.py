@@ -8,13 +8,12 @@
 ``gpu/``        generated Triton: ``gpu/codegen`` writes it
 ``autograd.py`` differentiable functions made from an implementation
 ``dispatch.py`` the choice of the implementation
+``order.py``    edges sorted by centre
 ``cache.py``    the folder of compiled kernels
 ==============  ==========================================================================================
 """
 
 from functools import partial, reduce
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +28,7 @@ from equiforce.kernels.cpu import local as cpu_local
 from equiforce.kernels.cpu import nodes as cpu_nodes
 from equiforce.kernels.cpu import pairs as cpu_pairs
 from equiforce.kernels.dispatch import Backend, Chosen, choose, describe, fused, gpu_convolution, gpu_local, using
+from equiforce.kernels.order import require_sorted, sorted_by_center, sorted_edges
 from equiforce.kernels.reference import convolution as reference
 from equiforce.kernels.reference import local as reference_local
 from equiforce.kernels.spec.couplings import CouplingTable
@@ -47,7 +47,7 @@ def pair_vectors(graph: AtomicGraph, backend: Backend = "auto") -> Float[Tensor,
         graph: positions, cells and edges.
         backend: as in :func:`convolve`.
     """
-    _sorted(graph)  # checks indices that were changed in place
+    sorted_edges(graph)  # checks indices that were changed in place
     recorded = torch.is_grad_enabled() and (graph.positions.requires_grad or graph.cell.requires_grad)
     if recorded or choose(backend, graph.positions, cpu_pairs.ready) != "cpu":
         return graph.edge_vectors()
@@ -65,7 +65,7 @@ def pair_gradient(
         backend: as in :func:`convolve`.
     """
     fast = edge_gradients.dtype == torch.float64 and choose(backend, edge_gradients, cpu_pairs.ready) == "cpu"
-    if fast and _sorted(topology)[1] is None:
+    if fast and sorted_edges(topology)[1] is None:
         return autograd.pair_gradient(edge_gradients, topology, cpu_pairs)
     return reference.pair_gradient(edge_gradients, topology)
 
@@ -128,7 +128,7 @@ def convolve(
     chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
     if chosen == "reference":
         return reference.convolve(x, harmonics, Radial(values, coordinates), topology, table)
-    topology, order = _sorted(topology)
+    topology, order = sorted_edges(topology)
     if order is not None:
         harmonics, coordinates = harmonics[order], coordinates[order]
     implementation = cpu_convolution if chosen == "cpu" else gpu_convolution()
@@ -222,7 +222,7 @@ def environment(
     Returns:
         Γ of each centre; a row of channels for each harmonic.
     """
-    _require_sorted("environment", topology)
+    require_sorted("environment", topology)
     return _environment(weights, harmonics, topology.centers, topology.n_centers, backend)
 
 
@@ -260,7 +260,7 @@ def tensor_product(
     Returns:
         Features of each edge, irreps ``table.irreps_out``.
     """
-    _require_sorted("tensor_product", topology)
+    require_sorted("tensor_product", topology)
     given = {"features": features, "environments": environments, "weights": weights}
     features, environments, weights = _of_one_dtype("tensor_product", **given)
     ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
@@ -285,7 +285,7 @@ def tensor_product_of_harmonics(
         of_harmonics, harmonics: weights and harmonics of :func:`weighted_harmonics`.
         environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
-    _require_sorted("tensor_product", topology)
+    require_sorted("tensor_product", topology)
     tensors = {"of_harmonics": of_harmonics, "harmonics": harmonics, "environments": environments, "weights": weights}
     of_harmonics, harmonics, environments, weights = _of_one_dtype("tensor_product", **tensors)
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
@@ -344,44 +344,9 @@ def _of_one_dtype(operation: str, **tensors: Tensor) -> list[Tensor]:
     raise InputError(f"{operation}: the dtypes differ ({listed}): convert the tensors to one dtype")
 
 
-def _require_sorted(operation: str, topology: Topology) -> None:
-    if _sorted(topology)[1] is not None:
-        raise InputError(f"{operation}: the edges have to be sorted by centre: use equiforce.kernels.sorted_by_center")
-
-
 def _check_spline(n_rows: int) -> None:
     if n_rows < FEWEST_ROWS:
         raise InputError(f"a table of cubic splines needs at least {FEWEST_ROWS} rows, but this one has {n_rows}")
-
-
-def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:
-    """Return the topology with edges sorted by centre, which kernels require, and the values in the same order."""
-    topology, order = _sorted(topology)
-    return topology, values if order is None else values[order]
-
-
-class _Order(NamedTuple):
-    """The edges of a topology sorted by centre, as long as its indices are not changed in place."""
-
-    versions: tuple[int, ...]
-    found: tuple[Topology, Int[Tensor, " edges"]] | None  # None if the edges were sorted
-
-
-_orders: WeakKeyDictionary[Topology, _Order] = WeakKeyDictionary()
-
-
-def _sorted(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
-    """Return the topology sorted by centre and the permutation; None instead of it if the edges were sorted."""
-    indices = (topology.species, topology.centers, topology.neighbors, topology.by_neighbor)
-    versions = tuple(0 if index.is_inference() else index._version for index in indices)
-    order = _orders.get(topology)
-    if order is None or order.versions != versions:
-        if order is not None:
-            topology.check()  # someone has changed an index in place since the topology was made
-        order = _orders[topology] = _Order(versions, topology.sorted_by_center())
-        if order.found is not None:
-            _sorted(order.found[0])
-    return (topology, None) if order.found is None else order.found
 
 
 __all__ = [

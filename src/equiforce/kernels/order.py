@@ -1,0 +1,46 @@
+"""Edges sorted by centre, which the kernels require; the order of a topology is computed once."""
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from jaxtyping import Int
+from torch import Tensor
+
+from equiforce.errors import InputError
+from equiforce.graph import Topology
+
+
+class _Order(NamedTuple):
+    """The edges of a topology sorted by centre, as long as its indices are not changed in place."""
+
+    versions: tuple[int, ...]
+    found: tuple[Topology, Int[Tensor, " edges"]] | None  # None if the edges were sorted
+
+
+_orders: WeakKeyDictionary[Topology, _Order] = WeakKeyDictionary()
+
+
+def sorted_edges(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
+    """Return the topology sorted by centre and the permutation; None instead of it if the edges were sorted."""
+    indices = (topology.species, topology.centers, topology.neighbors, topology.by_neighbor)
+    versions = tuple(0 if index.is_inference() else index._version for index in indices)
+    order = _orders.get(topology)
+    if order is None or order.versions != versions:
+        if order is not None:
+            topology.check()  # someone has changed an index in place since the topology was made
+        order = _orders[topology] = _Order(versions, topology.sorted_by_center())
+        if order.found is not None:
+            sorted_edges(order.found[0])
+    return (topology, None) if order.found is None else order.found
+
+
+def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tensor]:
+    """Return the topology with edges sorted by centre, which kernels require, and the values in the same order."""
+    topology, order = sorted_edges(topology)
+    return topology, values if order is None else values[order]
+
+
+def require_sorted(operation: str, topology: Topology) -> None:
+    """Raise InputError if the edges are not sorted by centre."""
+    if sorted_edges(topology)[1] is not None:
+        raise InputError(f"{operation}: the edges have to be sorted by centre: use equiforce.kernels.sorted_by_center")
