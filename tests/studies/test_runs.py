@@ -2,12 +2,13 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
 from equiforce import model_file
 from equiforce.errors import DivergedError
-from equiforce.studies.runs import DIVERGED, DONE, Interrupted, error_columns, measured_columns, perform
+from equiforce.studies.runs import DIVERGED, DONE, NAME_IN_TABLES, Interrupted, error_columns, measured_columns, perform
 from equiforce.studies.table import ResultTable
 from tests.small_study import study
 
@@ -96,3 +97,18 @@ def test_a_folder_that_was_left_before_anything_was_done_is_begun_again(curve, t
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "statistics.json").touch()
     assert perform(curve.run("l=0", 2, 0, 0.05), tmp_path / "a")["state"] == DONE
+
+
+@pytest.mark.parametrize("study", ["aspirin", "benchmark", "ethanol", "water"])
+def test_runs_of_the_tables_in_the_repository_are_found_again(study):
+    """An option that is renamed would change the hashes, and every run would be made again."""
+    csv.field_size_limit(10**7)
+    with (Path(__file__).parents[2] / "studies" / study / "results.csv").open() as file:
+        configs = {row["config"] for row in csv.DictReader(file)}
+    assert configs
+    renamed = {in_table: today for today, in_table in NAME_IN_TABLES.items()}
+    for config in configs:
+        sections = json.loads(config)
+        options = {f"{s}.{renamed.get(n, n)}": value for s, part in sections.items() for n, value in part.items()}
+        run = Run(labels={}, options=options, train=(), test=(), data="")
+        assert json.loads(run.config) == sections

@@ -30,6 +30,8 @@ NOT_HASHED = {
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
 }
 ABOUT_TRAINING = ("state", "n_weights", "n_train", "steps", "best_step", "validation_loss")
+# options that were renamed: tables have the first name, because hashes of runs were computed from it
+NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 Row = dict[str, Any]
@@ -95,7 +97,8 @@ class Run:
         config, found = configured({}, self.options), {}
         for section, part in to_dict(config).items():
             left_out = {*NOT_HASHED.get(section, ()), *switched_off(getattr(config, section))}
-            found[section] = {name: value for name, value in part.items() if name not in left_out}
+            kept = {name: value for name, value in part.items() if name not in left_out}
+            found[section] = {NAME_IN_TABLES.get(name, name): value for name, value in kept.items()}
         return found
 
     @cached_property
