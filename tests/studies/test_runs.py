@@ -8,7 +8,16 @@ import pytest
 
 from equiforce import model_file
 from equiforce.errors import DivergedError
-from equiforce.studies.runs import DIVERGED, DONE, NAME_IN_TABLES, Interrupted, error_columns, measured_columns, perform
+from equiforce.studies.runs import (
+    DIVERGED,
+    DONE,
+    NAME_IN_TABLES,
+    Interrupted,
+    Run,
+    error_columns,
+    measured_columns,
+    perform,
+)
 from equiforce.studies.table import ResultTable
 from tests.small_study import study
 
