@@ -236,3 +236,9 @@ def test_the_schema_accepts_and_refuses_what_is_right_and_wrong():
     assert validator.is_valid({"model": {"kind": "allegro", "preset": "small", "tensor_channels": 4}})
     for wrong in ({"modle": {}}, {"model": {"lmax": 1}}, {"model": {"l_max": -1}}, {"training": {"device": "gpu"}}):
         assert not validator.is_valid(wrong)
+
+
+def test_an_old_name_of_an_option_is_still_read():
+    """So that runs of earlier versions can be resumed."""
+    assert configured({"potential": {"shift_trainable": True}}).potential.atomic_energies_trainable
+    assert "atomic_energies_trainable: true" in to_yaml(configured({}, {"potential.shift_trainable": True}))

@@ -32,6 +32,7 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
 }
 DEFAULT_KIND = "nequip"
+RENAMED = {"potential": {"shift_trainable": "atomic_energies_trainable"}}  # the old name is still read
 PRESET_REASON = "sets several options of the model at once; docs/accuracy.md compares the presets"
 
 
@@ -138,6 +139,10 @@ class _Loader(yaml.SafeLoader):
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
     """Checks nested plain values and returns them as a configuration; see :func:`load_config`."""
     _check_names(values, ["model", *SECTIONS], "section", origin)
+    values = {
+        section: {RENAMED.get(section, {}).get(name, name): value for name, value in part.items()}
+        for section, part in values.items()
+    }
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in REGISTRY:
