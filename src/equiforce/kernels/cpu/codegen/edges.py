@@ -86,12 +86,17 @@ def _harmonics(l_max: int) -> Iterator[str]:
             yield f"const L y{l}_{m} = {total};"
 
 
+def _store(l_max: int, h: int, length: str, harmonic: str) -> Iterator[str]:
+    """Write the knot coordinate and the harmonics, or their tangents, from the variables of the given names."""
+    names = ", ".join(f"{harmonic}{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
+    yield f"const L all[{h}] = {{{names}}};"
+    yield f"for (int k = 0; k < n; k++) {{ a->t[e + k] = (S)a->scale*AT({length}, k);"
+    yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
+
+
 def _forward(l_max: int, h: int) -> Iterator[str]:
     yield from _harmonics(l_max)
-    names = ", ".join(f"y{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
-    yield f"const L all[{h}] = {{{names}}};"
-    yield "for (int k = 0; k < n; k++) { a->t[e + k] = (S)a->scale*AT(r, k);"
-    yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
+    yield from _store(l_max, h, length="r", harmonic="y")
 
 
 def _changes(l_max: int) -> Iterator[str]:
@@ -108,10 +113,7 @@ def _changes(l_max: int) -> Iterator[str]:
 
 def _jvp(l_max: int, h: int) -> Iterator[str]:
     yield from _changes(l_max)
-    names = ", ".join(f"dy{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
-    yield f"const L all[{h}] = {{{names}}};"
-    yield "for (int k = 0; k < n; k++) { a->t[e + k] = (S)a->scale*AT(along, k);"
-    yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
+    yield from _store(l_max, h, length="along", harmonic="dy")
 
 
 def _load_gradients(h: int) -> Iterator[str]:
