@@ -28,14 +28,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """Return the commit of the package, with a mark if its source has uncommitted changes."""
-    return git("rev-parse", "--short", "HEAD") + (", changed" if git("status", "--porcelain", "--", "src") else "")
+def commit(checkout: Path = ROOT) -> str:
+    """Return the commit of a checkout, with a mark if its source has uncommitted changes."""
+    changed = git("status", "--porcelain", "--", "src", checkout=checkout)
+    return git("rev-parse", "--short", "HEAD", checkout=checkout) + (", changed" if changed else "")
 
 
-def git(*arguments: str) -> str:
+def git(*arguments: str, checkout: Path = ROOT) -> str:
     """Return the output of git, which is empty outside a repository."""
-    answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    answer = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=False)
     return answer.stdout.strip()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cases import HERE, RUNNERS
 
+ROOT = HERE.parent
 LOGS = HERE / ".logs"
 COMPILE_LIMIT = 7200  # seconds
 
@@ -26,9 +27,19 @@ class Worker:
         message: description of the case.
         log: name of the file for what libraries print.
         timeout: seconds to wait for each answer.
+        environment: further environment variables of the process.
+        checkout: root of the checkout of equiforce whose worker and source run.
     """
 
-    def __init__(self, runner: str, message: dict[str, Any], log: str, timeout: float):
+    def __init__(
+        self,
+        runner: str,
+        message: dict[str, Any],
+        log: str,
+        timeout: float,
+        environment: dict[str, str] | None = None,
+        checkout: Path = ROOT,
+    ):
         self.timeout = timeout
         python = RUNNERS[runner].python
         if not python.exists():
@@ -36,7 +47,8 @@ class Worker:
             raise FailedError(f"{peer} is not installed here: python benchmarks/peers/install.py {peer}")
         LOGS.mkdir(exist_ok=True)
         self.log = LOGS / f"{log.replace('/', '-')}.log"
-        program = HERE / "workers" / RUNNERS[runner].program
+        program = checkout / HERE.name / "workers" / RUNNERS[runner].program
+        source = {"PYTHONPATH": str(checkout / "src")} if RUNNERS[runner].package == "equiforce" else {}
         # answers have their own pipe, because some packages print to standard output when they are imported
         reading, writing = os.pipe()
         with self.log.open("w") as output:
@@ -48,6 +60,7 @@ class Worker:
                 text=True,
                 bufsize=1,
                 pass_fds=[writing],
+                env=os.environ | source | (environment or {}),
             )
         os.close(writing)
         self.answers = os.fdopen(reading)
