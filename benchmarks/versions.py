@@ -7,7 +7,9 @@
 Both versions run in this environment, each as a warm process of its own, and are called in turn. The processes are
 started anew several times, because where the system places a process in memory changes its speed for as long as it
 lives. The allocator keeps all memory that it has once had: otherwise it gives some back to the system in some calls and
-not in others, and asks for it again, which changes the time of a call by up to a third in either version. Writes ``results/*-versions.json`` and a table in docs/benchmarks.md.
+not in others, and asks for it again, which changes the time of a call by up to a third in either version.
+
+Writes ``results/*-versions.json`` and a table in docs/benchmarks.md.
 """
 
 import argparse

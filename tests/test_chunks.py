@@ -109,8 +109,8 @@ def test_what_fits_is_computed_whole_and_what_does_not_in_chunks(potential):
     assert len(plan.chunks) > 1
     assert plan.largest <= plan.limit < plan.need == need
     assert 1 < plan.work < 4
-    assert f"computed in {len(plan.chunks)} chunks of at most" in plan.words()
-    assert "chunks" not in roomy.plan(graph).words()
+    assert f"computed in {len(plan.chunks)} chunks of at most" in plan.describe()
+    assert "chunks" not in roomy.plan(graph).describe()
     for stress in (False, True):
         whole, parts = roomy(graph, stress=stress), narrow(graph, stress=stress)
         torch.testing.assert_close(parts.forces, whole.forces, rtol=0, atol=1e-10)
@@ -129,4 +129,4 @@ def test_memory_that_is_not_known_is_taken_as_enough(potential, monkeypatch):
     monkeypatch.setattr("equiforce.chunks.available", lambda device: None)
     plan = ChunkedPotential(potential).plan(graph_of(ethanol()))
     assert len(plan.chunks) == 1
-    assert "; available: an unknown amount" in plan.words()
+    assert "; available: an unknown amount" in plan.describe()

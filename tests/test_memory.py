@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from equiforce import kernels
 from equiforce.errors import InputError
-from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, SHARE, available, footprint, in_words, of_machine, require_room
+from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, SHARE, available, footprint, format_bytes, of_machine, require_room
 from equiforce.neighbors import build_graph
 from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.calculators.test_ase import water_box
@@ -167,5 +167,5 @@ def test_a_step_that_does_not_fit_is_refused_in_one_sentence(monkeypatch):
 
 
 def test_bytes_in_words():
-    assert [in_words(n) for n in (2.34e9, 1e8, 12e6, 2e5)] == ["2.3 GB", "0.1 GB", "12 MB", "0.2 MB"]
-    assert in_words(None) == "an unknown amount"
+    assert [format_bytes(n) for n in (2.34e9, 1e8, 12e6, 2e5)] == ["2.3 GB", "0.1 GB", "12 MB", "0.2 MB"]
+    assert format_bytes(None) == "an unknown amount"

@@ -37,7 +37,7 @@ from equiforce.quantities import (
     Quantity,
     Residual,
     by_rank,
-    in_words,
+    join_words,
     requested,
 )
 from equiforce.report import parity_plot, training_plot
@@ -163,8 +163,8 @@ def test_what_follows_from_the_table():
     assert by_rank()[:2] == [FORCES, ENERGY]
     assert requested([ENERGY, STRESS]) == {"forces": False, "stress": True}
     assert STRESS.column("rmse") == "stress_rmse_meV_per_A3"
-    assert in_words(["a", "b", "c"]) == "a, b or c"
-    assert in_words(["a"]) == "a"
+    assert join_words(["a", "b", "c"]) == "a, b or c"
+    assert join_words(["a"]) == "a"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Prediction
-from equiforce.memory import GB, available, footprint, in_words
+from equiforce.memory import GB, available, footprint, format_bytes
 from equiforce.potential import Potential
 
 OF_A_PART = 72  # bytes of an edge of a chunk: copies of indices and shifts, and the masks that select them
@@ -30,15 +30,15 @@ class ChunkPlan(NamedTuple):
     def n_atoms(self) -> int:
         return sum(len(chunk) for chunk in self.chunks)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Describes the plan for the user."""
-        need = f"energy and forces of {self.n_atoms:,} atoms need about {in_words(self.need)}"
-        sentence = f"{need}; available: {in_words(self.limit)}"
+        need = f"energy and forces of {self.n_atoms:,} atoms need about {format_bytes(self.need)}"
+        sentence = f"{need}; available: {format_bytes(self.limit)}"
         if len(self.chunks) == 1:
             return sentence
         return (
-            f"{sentence}; they are computed in {len(self.chunks)} chunks of at most {in_words(self.largest)}, which "
-            f"is {self.work:.1f} times as much work because chunks include their surroundings"
+            f"{sentence}; they are computed in {len(self.chunks)} chunks of at most {format_bytes(self.largest)}, "
+            f"which is {self.work:.1f} times as much work because chunks include their surroundings"
         )
 
 
@@ -93,9 +93,9 @@ class ChunkedPotential:
                 return ChunkPlan(tuple(chunks), need, limit, largest, total / graph.n_atoms)
             n_chunks *= 2
         raise InputError(
-            f"energy and forces of {graph.n_atoms:,} atoms need about {in_words(need)} of memory and do not fit into "
-            f"{in_words(limit)} even in chunks, which need all atoms that theirs interact with: raise max_memory, "
-            "or use a machine with more memory, or a model with fewer channels, fewer layers or a shorter cutoff"
+            f"energy and forces of {graph.n_atoms:,} atoms need about {format_bytes(need)} of memory and do not fit "
+            f"into {format_bytes(limit)} even in chunks, which need all atoms that theirs interact with: raise "
+            "max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or a shorter cutoff"
         )
 
 

@@ -95,7 +95,7 @@ def _predict_all(
         largest = build_graph(max(structures, key=len), potential.species, potential.cutoff)
         n_in_batch = max(1, min(len(structures), max_edges // (largest.n_edges + largest.n_atoms)))
         plan = compute.plan(batch([largest] * n_in_batch))
-        console.print(f"memory: {plan.words()}", highlight=False, soft_wrap=True)
+        console.print(f"memory: {plan.describe()}", highlight=False, soft_wrap=True)
     with evaluating(potential):
         for indices, graph, with_volume in _batches(potential, structures, max_edges, console):
             wanted = requested(q for q in QUANTITIES if with_volume or not q.needs_volume)

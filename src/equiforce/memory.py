@@ -83,14 +83,14 @@ def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
     free = available(potential.device)
     if free is not None and need / ALLOCATOR > free:
         raise InputError(
-            f"a training step on the largest batch ({n_atoms:,} atoms, {n_edges:,} pairs) needs about {in_words(need)} "
-            f"of memory, but {in_words(free)} are available: lower training.batch_size or training.max_edges, or "
-            "use a smaller model"
+            f"a training step on the largest batch ({n_atoms:,} atoms, {n_edges:,} edges) needs about "
+            f"{format_bytes(need)} of memory, but {format_bytes(free)} are available: lower training.batch_size "
+            "or training.max_edges, or use a smaller model"
         )
-    return f"a training step on the largest batch needs about {in_words(need)}; available: {in_words(free)}"
+    return f"a training step on the largest batch needs about {format_bytes(need)}; available: {format_bytes(free)}"
 
 
-def in_words(n_bytes: float | None) -> str:
+def format_bytes(n_bytes: float | None) -> str:
     """A number of bytes in MB or GB, with the unit."""
     if n_bytes is None:
         return "an unknown amount"

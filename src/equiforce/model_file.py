@@ -114,8 +114,8 @@ def save(
 
 def stored_units() -> dict[str, str]:
     """The units of energy, length and all quantities, in which the file stores reference values."""
-    in_words = {q.name: f"{q.unit}, {q.sign}" if q.sign else q.unit for q in QUANTITIES}
-    return {ENERGY.name: ENERGY.unit, "length": "Å", **in_words}
+    units = {q.name: f"{q.unit}, {q.sign}" if q.sign else q.unit for q in QUANTITIES}
+    return {ENERGY.name: ENERGY.unit, "length": "Å", **units}
 
 
 def read_header(path: Path | str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class PotentialConfig:
     def __post_init__(self) -> None:
         scales = self.scale.values() if isinstance(self.scale, dict) else [self.scale]
         if not all(scale is None or scale > 0 for scale in scales):
-            raise ValueError(f"potential.scale={self.scale} will not do: give scales above 0")
+            raise ValueError(f"potential.scale={self.scale} is not above 0: give positive scales in eV")
 
 
 class Potential(nn.Module):

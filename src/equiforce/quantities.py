@@ -201,7 +201,7 @@ def requested(quantities: Iterable[Quantity]) -> dict[str, bool]:
     return {quantity.name: quantity in chosen for quantity in QUANTITIES if quantity.on_request}
 
 
-def in_words(words: Iterable[str], last: str = "or") -> str:
+def join_words(words: Iterable[str], last: str = "or") -> str:
     """Join words to an enumeration such as ``a, b or c``."""
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from equiforce.errors import InputError
 from equiforce.evaluate import Metric
 from equiforce.graph import Prediction, Structure
-from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_words
+from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, join_words
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -63,7 +63,7 @@ def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: 
     clouds = [(quantity.panel, _cloud(structures, predictions, quantity)) for quantity in QUANTITIES]
     panels = [(panel, cloud) for panel, cloud in clouds if cloud is not None]
     if not panels:
-        absent = in_words(quantity.some for quantity in QUANTITIES)
+        absent = join_words(quantity.some for quantity in QUANTITIES)
         raise InputError(f"there is nothing to compare: no structure has {absent}")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.8), layout="constrained")

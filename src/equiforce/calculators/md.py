@@ -145,7 +145,7 @@ def run_md(
     always_stress = options.ensemble == "npt"
     atoms.calc = Calculator(model, device, options.skin, always_stress, max_memory=options.max_memory)
     console = console or Console(quiet=True)
-    console.print(f"memory: {atoms.calc.plan(atoms).words()}", highlight=False, soft_wrap=True)
+    console.print(f"memory: {atoms.calc.plan(atoms).describe()}", highlight=False, soft_wrap=True)
     # _Run checks the start before Output writes any file, because the start may be a file of an earlier run there.
     run = _Run(atoms, options)
     title = f"{options.ensemble} {options.temperature:g} K"

@@ -1,5 +1,6 @@
 """Differentiable functions that call the kernels of a backend."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -210,7 +211,7 @@ def _will_visit(node: Any) -> bool:
 
 def linear(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan, backend: NodeBackend) -> Tensor:
     """Compute y_i = x_i W(species_i); differentiable to any order."""
-    return _Form.apply("y", ("x", "w", "y"), partial(backend.linear, species=species, plan=plan), x, weights)
+    return _form("y", ("x", "w", "y"), partial(backend.linear, species=species, plan=plan), x, weights)
 
 
 def environment(
@@ -220,7 +221,7 @@ def environment(
     channels = weights.shape[1] // (l_max + 1)
     compute = partial(backend.environment, centers=centers, n_atoms=n_atoms, l_max=l_max, channels=channels)
     names = ("environment", "weights", "harmonics")
-    return _Form.apply(names[0], names, compute, weights, harmonics)
+    return _form(names[0], names, compute, weights, harmonics)
 
 
 def tensor_product(
@@ -234,7 +235,7 @@ def tensor_product(
     """Compute V_ij x Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
     names = ("result", "operator", "features")
     compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
-    return _Form.apply(names[0], names, compute, _operators(environments, weights, table, backend), features)
+    return _form(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
 def tensor_product_of_harmonics(
@@ -250,12 +251,19 @@ def tensor_product_of_harmonics(
     names = ("result", "operator", "weights", "harmonics")
     compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=environments.shape[0], table=table)
     operators = _operators(environments, weights, table, backend)
-    return _Form.apply(names[0], names, compute, operators, of_harmonics, harmonics)
+    return _form(names[0], names, compute, operators, of_harmonics, harmonics)
 
 
 def _operators(environments: Tensor, weights: Tensor, table: CouplingTable, backend: LocalBackend) -> Tensor:
     names = ("operator", "environment", "weights")
-    return _Form.apply(names[0], names, partial(backend.couple, table=table), environments, weights)
+    return _form(names[0], names, partial(backend.couple, table=table), environments, weights)
+
+
+def _form(result: str, names: tuple[str, ...], compute: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """Call ``_Form.apply``, or, if autograd records nothing, the cheaper ``compute``."""
+    if torch.is_grad_enabled() and any(value.requires_grad for value in given):
+        return _Form.apply(result, names, compute, *given)
+    return compute(result, *given)
 
 
 class _Form(torch.autograd.Function):
@@ -267,9 +275,9 @@ class _Form(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, result, names, compute, *given) -> Tensor:
         # an input is saved only if another input needs a gradient: inference saves weights but no features
-        needed = ctx.needs_input_grad[3:]
-        others = (any(needed[:k]) or any(needed[k + 1 :]) for k in range(len(given)))
-        ctx.save_for_backward(*(value if kept else None for value, kept in zip(given, others, strict=True)))
+        needed = ctx.needs_input_grad[3 : 3 + len(given)]
+        n_needed = sum(needed)
+        ctx.save_for_backward(*[value if n_needed > own else None for value, own in zip(given, needed, strict=True)])
         ctx.rest = result, names, compute
         return compute(result, *given)
 
@@ -280,8 +288,8 @@ class _Form(torch.autograd.Function):
         known = {**dict(zip(given, ctx.saved_tensors, strict=True)), result: gradient}
         gradients: list[Tensor | None] = []
         for name, goes_on in zip(given, _continues(ctx, len(given), first=3), strict=True):
-            rest = (known[other] for other in names if other != name)
-            gradients.append(_apply(_Form, name, names, compute, *rest) if goes_on else None)
+            rest = [known[other] for other in names if other != name]
+            gradients.append(_form(name, names, compute, *rest) if goes_on else None)
         return None, None, None, *gradients
 
 

@@ -33,7 +33,7 @@ from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
 from equiforce.nn.two_body import TwoBody
 
 RATIO = 0.5  # alpha of arXiv 2204.05249, the weight of a layer's update; the authors' first code has this value
-Product = Callable[[Tensor, Tensor, Topology, CouplingTable], Tensor]  # V_ij x, with a given V
+TensorProduct = Callable[[Tensor, Tensor, Topology, CouplingTable], Tensor]  # V_ij x, with a given V
 
 
 class AllegroLayer(nn.Module):
@@ -63,7 +63,7 @@ class AllegroLayer(nn.Module):
     def forward(
         self,
         seen: Sequence[Float[Tensor, "edges _"]],
-        times: Product,
+        product: TensorProduct,
         weights: Float[Tensor, "edges degrees_channels"],
         harmonics: Float[Tensor, "edges harmonics"],
         topology: Topology,
@@ -74,7 +74,7 @@ class AllegroLayer(nn.Module):
 
         Args:
             seen: the scalars x that the layer reads, each [edges, scalar channels].
-            times: computes V_ij x Γ_i from Γ, path weights, topology and table.
+            product: computes V_ij x Γ_i from Γ, path weights, topology and table.
             weights: w, a row of channels for each degree [edges, (l_max+1) * channels].
             harmonics: Y_lm of each edge [edges, (l_max+1)²].
             topology: the atoms and their neighbours, with edges sorted by centre.
@@ -83,7 +83,7 @@ class AllegroLayer(nn.Module):
             The update of x, the new V, and the new w, which is None in the last layer.
         """
         surroundings = self.normalization * environment(weights, harmonics, topology)
-        invariants, tensors = leading(times(surroundings, self.weights, topology, self.table), self.n_invariants)
+        invariants, tensors = leading(product(surroundings, self.weights, topology, self.table), self.n_invariants)
         hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
         following = None if self.for_environment is None else self.for_environment(hidden)
         return self.latent.last(hidden), tensors if self.mixing is None else self.mixing(tensors), following
@@ -158,11 +158,12 @@ class Allegro(nn.Module):
         if self.config.pair_cutoffs is not None:
             knot_coordinates = knot_coordinates * self.stretch[kinds]
         scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
-        times: Product = partial(tensor_product_of_harmonics, of_tensors, harmonics)  # V_ij x, with V_ij = w_ij Y_ij
+        # V_ij x, with V_ij = w_ij Y_ij
+        product: TensorProduct = partial(tensor_product_of_harmonics, of_tensors, harmonics)
         seen = [scalars]
         for layer in self.layers:
-            update, tensors, weights = layer(seen, times, weights, harmonics, topology)
-            times = partial(tensor_product, tensors)
+            update, tensors, weights = layer(seen, product, weights, harmonics, topology)
+            product = partial(tensor_product, tensors)
             seen = [self.updated(seen[0], update, knot_coordinates)] if self.config.residual else [*seen, update]
         energies: Tensor = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)

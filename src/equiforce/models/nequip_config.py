@@ -87,7 +87,7 @@ class NequIPConfig(ModelConfig):
             )
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
             raise ValueError(
-                f"model.channels={self.channels} will not do: give at least one scalar channel, and no number below 0"
+                f"model.channels={self.channels} is not valid: give at least one scalar channel, and no number below 0"
             )
         if self.l_max > 0 and not any(self.channels_of_degree[1:]):
             raise ValueError(

@@ -36,10 +36,10 @@ class Matrix(NamedTuple):
 def matrices(network: nn.Module) -> list[Matrix]:
     """All weight matrices of a network, a separate one for each irrep and each species."""
     return [
-        Matrix(weights, species * plan.n_weights + p.weight, p.source.channels, p.target.channels)
+        Matrix(weights, species * plan.n_weights + m.weight, m.source.channels, m.target.channels)
         for module in network.modules()
         if isinstance(module, HasLinearMaps)
         for weights, plan in module.linear_maps()
         for species in range(plan.n_species)
-        for p in plan.products
+        for m in plan.matrices
     ]

@@ -38,12 +38,12 @@ class ScalarMLP(nn.Module):
     def __init__(self, n_in: int, hidden: list[int], n_out: int):
         super().__init__()
         scalars = [Irreps([(width, "0e")]) for width in (n_in, *hidden, n_out)]
-        self.products = [LinearPlan(a, b) for a, b in pairwise(scalars)]
+        self.plans = [LinearPlan(a, b) for a, b in pairwise(scalars)]
         self.activations = [GatePlan(width) for width in scalars[1:-1]]
         self.weights = nn.ParameterList([torch.randn(a.dim, b.dim) for a, b in pairwise(scalars)])
 
     def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
-        return list(zip(self.weights, self.products, strict=True))
+        return list(zip(self.weights, self.plans, strict=True))
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
         """Compute the outputs [rows, n_out] from the inputs [rows, n_in]."""
@@ -60,4 +60,4 @@ class ScalarMLP(nn.Module):
         return self._times(x, -1)
 
     def _times(self, x: Tensor, number: int) -> Tensor:
-        return linear(x, self.weights[number].view(1, -1), None, self.products[number])
+        return linear(x, self.weights[number].view(1, -1), None, self.plans[number])

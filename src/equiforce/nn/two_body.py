@@ -45,14 +45,14 @@ class TwoBody(nn.Module):
         self.basis, self.knots, self.n_kinds, self.envelope_p = basis, knots, n_kinds, envelope_p
         self.outputs = tuple(outputs)
         hidden = Irreps([(width, "0e")])
-        self.first_product, self.activation = LinearPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
-        self.first = nn.Parameter(torch.randn(n_kinds, self.first_product.n_weights))
+        self.first_plan, self.activation = LinearPlan(Irreps([(n_basis, "0e")]), hidden, n_kinds), GatePlan(hidden)
+        self.first = nn.Parameter(torch.randn(n_kinds, self.first_plan.n_weights))
         self.shared = nn.ModuleList(ScalarMLP(width, [], width) for _ in range(depth - 1))
         self.heads = nn.ModuleList(ScalarMLP(width, [], n) for n in outputs)
         self.cache = ParameterCache()
 
     def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
-        return [(self.first, self.first_product)]
+        return [(self.first, self.first_plan)]
 
     def forward(self, knot_coordinates: Float[Tensor, " edges"], kinds: Int[Tensor, " edges"]) -> list[Tensor]:
         """Compute the outputs of each perceptron.
@@ -91,7 +91,7 @@ class TwoBody(nn.Module):
         return envelope(x, 1.0, self.envelope_p).unsqueeze(1)
 
     def _hidden(self, basis: Tensor, kinds: Tensor) -> Tensor:
-        x = self._activated(linear(basis, self.first, kinds, self.first_product))
+        x = self._activated(linear(basis, self.first, kinds, self.first_plan))
         for layer in self.shared:
             x = self._activated(layer(x))
         return x

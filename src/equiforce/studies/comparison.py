@@ -13,7 +13,7 @@ from rich.text import Text
 from equiforce.config import load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.quantities import FORCES, QUANTITIES, in_words
+from equiforce.quantities import FORCES, QUANTITIES, join_words
 from equiforce.studies.runs import DIVERGED, DONE, Row, validation_column
 from equiforce.studies.task import PrintedError, Task
 
@@ -28,7 +28,7 @@ class Published:
 
     task: str = option(reason="name of the task in the benchmark's file")
     test: str = option(reason="name of the test set in that task")
-    quantity: str = option(reason=in_words(quantity.name for quantity in QUANTITIES))
+    quantity: str = option(reason=join_words(quantity.name for quantity in QUANTITIES))
     metric: str = option(reason="MAE or RMSE")
     unit: str = option(reason="unit of value and spread")
     method: str = option(reason="name of the model; ours are compared with NequIP")

@@ -6,9 +6,9 @@ from equiforce.kernels import GatePlan, LinearPlan
 
 def test_matrices_lie_one_after_another():
     plan = LinearPlan(Irreps("4x0e + 3x1o + 2x2e"), Irreps("5x0e + 6x2e + 1x0o"), scale=2.0)
-    assert [(p.source.name, p.weight) for p in plan.products] == [("0e", 0), ("2e", 20)]
+    assert [(m.source.name, m.weight) for m in plan.matrices] == [("0e", 0), ("2e", 20)]
     assert plan.n_weights == 4 * 5 + 2 * 6
-    assert [p.scale for p in plan.products] == [2.0 / 2.0, 2.0 / 2**0.5]
+    assert [m.scale for m in plan.matrices] == [2.0 / 2.0, 2.0 / 2**0.5]
 
 
 def test_gates_come_in_the_order_of_what_they_gate():

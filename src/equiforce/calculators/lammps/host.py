@@ -16,7 +16,7 @@ from torch import Tensor
 from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
-from equiforce.memory import StepMemory, available, footprint, in_words
+from equiforce.memory import StepMemory, available, footprint, format_bytes
 from equiforce.neighbors import COINCIDENT
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
@@ -143,9 +143,9 @@ class Host:
         if free is not None and need - granted > free / self.n_ranks_here:
             raise InputError(
                 f"energy and forces of {n_owned:,} atoms and {n_atoms - n_owned:,} ghosts on one rank need about "
-                f"{in_words(need)} of memory, but each of the {self.n_ranks_here} ranks on this machine has "
-                f"{in_words(granted + free / self.n_ranks_here)}: use more machines, a smaller model, or an Allegro "
-                "model, which needs little memory"
+                f"{format_bytes(need)} of memory, but each of the {self.n_ranks_here} ranks on this machine has "
+                f"{format_bytes(granted + free / self.n_ranks_here)}: use more machines, a smaller model, or an "
+                "Allegro model, which needs little memory"
             )
         self.granted[number] = need
 

@@ -63,16 +63,16 @@ def _linear(plan: LinearPlan, result: str) -> _Linear:
     sizes = {
         "kind": LINEAR_KINDS[result],
         "n_species": plan.n_species,
-        "n_blocks": len(plan.products),
+        "n_blocks": len(plan.matrices),
         "n_weights": plan.n_weights,
         "dim_x": plan.dims[0],
         "dim_y": plan.dims[1],
     }
     rows = [
-        (2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale) for a, b, weight, scale in plan.products
+        (2 * a.l + 1, a.channels, b.channels, a.start, b.start, weight, scale) for a, b, weight, scale in plan.matrices
     ]
     # C writes only to irreps that occur on both sides: the others have to be zero from the start
-    partial = len(plan.products) < len(plan.irreps_out if result == "y" else plan.irreps_in)
+    partial = len(plan.matrices) < len(plan.irreps_out if result == "y" else plan.irreps_in)
     made: dict[str, Allocate] = {result: Tensor.new_zeros if result == "w" or partial else Tensor.new_empty}
     return _Linear(sizes, (BLOCK.array(rows),), made, tuple(name for name in ("x", "w", "y") if name != result))
 

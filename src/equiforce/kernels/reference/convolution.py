@@ -74,15 +74,15 @@ def linear(
     plan: LinearPlan,
 ) -> Float[Tensor, "atoms outputs"]:
     """Compute x_i W(species_i), irrep by irrep."""
-    products = {product.target: product for product in plan.products}
+    of_target = {matrix.target: matrix for matrix in plan.matrices}
     results = []
     for target in blocks(plan.irreps_out):
-        if (product := products.get(target)) is None:
+        if (matrix := of_target.get(target)) is None:
             results.append(x.new_zeros(x.shape[0], target.stop - target.start))
             continue
-        n_in, n_out = product.source.channels, target.channels
-        matrices = product.scale * weights[:, product.weight : product.weight + n_in * n_out]
-        result = product.source.of(x) @ matrices.unflatten(1, (n_in, n_out)).transpose(0, 1).flatten(1)
+        n_in, n_out = matrix.source.channels, target.channels
+        of_species = matrix.scale * weights[:, matrix.weight : matrix.weight + n_in * n_out]
+        result = matrix.source.of(x) @ of_species.unflatten(1, (n_in, n_out)).transpose(0, 1).flatten(1)
         if species is not None:
             index = species.view(-1, 1, 1, 1).expand(-1, result.shape[1], 1, n_out)
             result = result.unflatten(2, (plan.n_species, n_out)).gather(2, index)

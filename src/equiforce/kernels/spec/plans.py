@@ -9,7 +9,7 @@ from equiforce.geometry.irreps import Block, Irreps, blocks
 from equiforce.kernels.spec.layout import Layout
 
 
-class Product(NamedTuple):
+class IrrepMatrix(NamedTuple):
     """One matrix of a linear map, from a block of the input to a block of the output."""
 
     source: Block
@@ -45,20 +45,20 @@ class LinearPlan(Layout):
                 raise ValueError(f"{irreps} has an irrep twice: a linear map needs each irrep at most once")
 
     @cached_property
-    def products(self) -> tuple[Product, ...]:
+    def matrices(self) -> tuple[IrrepMatrix, ...]:
         """The matrices in the order of their weights."""
         sources = {block.name: block for block in blocks(self.irreps_in)}
-        products, weight = [], 0
+        matrices, weight = [], 0
         for target in blocks(self.irreps_out):
             if (source := sources.get(target.name)) is not None:
-                products.append(Product(source, target, weight, self.scale / math.sqrt(source.channels)))
+                matrices.append(IrrepMatrix(source, target, weight, self.scale / math.sqrt(source.channels)))
                 weight += source.channels * target.channels
-        return tuple(products)
+        return tuple(matrices)
 
     @cached_property
     def n_weights(self) -> int:
         """The number of weights of each species."""
-        return sum(p.source.channels * p.target.channels for p in self.products)
+        return sum(m.source.channels * m.target.channels for m in self.matrices)
 
 
 @dataclass(frozen=True)
