@@ -6,7 +6,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from equiforce import kernels
 from equiforce.errors import InputError
-from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, SHARE, available, footprint, format_bytes, of_machine, require_room
+from equiforce.memory import (
+    ALLOCATOR,
+    OF_EVERY_WEIGHT,
+    SHARE,
+    available,
+    footprint,
+    format_bytes,
+    of_machine,
+    require_room,
+)
 from equiforce.neighbors import build_graph
 from equiforce.potential import EDGES_AT_ONCE, Potential
 from tests.calculators.test_ase import water_box

@@ -53,7 +53,7 @@ def main() -> None:
             needed = max((tuple(map(int, v)) for v in re.findall(r"GLIBC_(\d+)\.(\d+)", symbols)), default=(0, 0))
             if needed > GLIBC:
                 found, promised = (".".join(map(str, version)) for version in (needed, GLIBC))
-                sys.exit(f"{path.name} needs glibc {found}, but the wheel promises {promised}: use an older system")
+                sys.exit(f"{path.name} needs glibc {found}, but the wheel promises {promised}: build on an older one")
         size = sum(path.stat().st_size for path in paths) / 1e6
         print(f"{len(paths)} kernels, {size:.1f} MB")
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "."]

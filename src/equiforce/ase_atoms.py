@@ -1,4 +1,4 @@
-"""Conversion of an ``ase.Atoms``. This module does not import ASE, so graphs and models work without it."""
+"""Geometry and labels of an ``ase.Atoms``. This module does not import ASE: graphs and models work without it."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from equiforce.errors import InputError
 from equiforce.quantities import QUANTITIES, STRESS
 
 GROUPS = ("config_type", "group")  # the keys of ``info`` that can hold the name of a group
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # the indices of xx, yy, zz, yz, xz, xy in the matrix
+VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # for each element of the matrix, its index in xx yy zz yz xz xy
 
 
 @runtime_checkable

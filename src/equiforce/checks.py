@@ -1,4 +1,4 @@
-"""Checks of tensors that callers give; each names the tensor in its message."""
+"""Checks of tensors that callers give; every message names the tensor."""
 
 import torch
 from torch import Tensor

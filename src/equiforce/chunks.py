@@ -66,14 +66,18 @@ class ChunkedPotential:
         self._latest = (0, 1)  # the numbers of atoms and of chunks of the latest graph in chunks
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        """Computes what ``self.potential`` does, in chunks if needed; raises InputError if no chunk is small enough."""
+        """Computes what ``self.potential`` computes, in chunks if needed; chunks always compute forces.
+
+        Raises:
+            InputError: even small chunks do not fit into memory.
+        """
         chunks = self.plan(graph).chunks
         if len(chunks) == 1:
             return self.potential(graph, forces=forces, stress=stress)
         return in_chunks(self.potential, graph, chunks, stress=stress)
 
     def plan(self, graph: AtomicGraph) -> ChunkPlan:
-        """Chooses the chunks of a graph, if it needs any; raises InputError if no chunk is small enough."""
+        """Chooses the chunks of a graph, if it needs any; raises InputError if even small chunks do not fit."""
         if not self._measured:  # only once, because earlier computations change the available memory
             self._limit, self._measured = available(self.potential.device), True
         need, limit = self._footprint.bytes(graph.n_atoms, graph.n_edges), self._limit
@@ -94,8 +98,9 @@ class ChunkedPotential:
             n_chunks *= 2
         raise InputError(
             f"energy and forces of {graph.n_atoms:,} atoms need about {format_bytes(need)} of memory and do not fit "
-            f"into {format_bytes(limit)} even in chunks, which need all atoms that theirs interact with: raise "
-            "max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or a shorter cutoff"
+            f"into {format_bytes(limit)} even in chunks, because a chunk needs all atoms that its own interact "
+            "with: raise max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or a "
+            "shorter cutoff"
         )
 
 
@@ -126,22 +131,22 @@ def in_chunks(
 
 
 def surroundings(
-    graph: AtomicGraph, own: Int[Tensor, " own"], n_steps: int
+    graph: AtomicGraph, own: Int[Tensor, " own"], n_hops: int
 ) -> tuple[Bool[Tensor, " atoms"], Bool[Tensor, " edges"]]:
     """The atoms on which the energies of the atoms ``own`` depend, and the edges that they depend on.
 
     Args:
         graph: the graph.
         own: indices of atoms [own].
-        n_steps: the number of hops of the model.
+        n_hops: the number of edges over which an energy depends on other atoms, at least 1.
 
     Returns:
-        Masks of the atoms within ``n_steps`` edges of ``own``, and of the edges whose centres are within
-        ``n_steps`` − 1 edges. Messages to the outermost atoms do not matter for the energies of ``own``.
+        Masks of the atoms within ``n_hops`` edges of ``own``, and of the edges whose centres are within
+        ``n_hops`` − 1 edges. Messages to the outermost atoms do not matter for the energies of ``own``.
     """
     atoms = torch.zeros(graph.n_atoms, dtype=torch.bool, device=graph.positions.device)
     atoms[own] = True
-    for _ in range(n_steps):
+    for _ in range(n_hops):
         edges = atoms[graph.centers]
         atoms[graph.neighbors[edges]] = True
     return atoms, edges

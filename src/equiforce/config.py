@@ -109,7 +109,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> dict[str, Any]:
     """Reads a YAML file of names and values; raises InputError if it is missing, not YAML or has other content."""
     if not path.is_file():
-        raise InputError(f"there is no configuration file {path}: correct the path, or leave it out for the defaults")
+        raise InputError(f"there is no configuration file {path}: correct the path")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,7 +117,7 @@ def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> d
         where = f", line {mark.line + 1}" if mark else ""
         raise InputError(
             f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is not a text file'}): "
-            "write sections with indented 'option: value' lines"
+            f"write {content}"
         ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path} must consist of {content}")
@@ -238,7 +238,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
-    """Replaces the options that the user left open by values that follow from the data."""
+    """Replaces the options that the user did not set by values that follow from the data.
+
+    Raises:
+        InputError: a loss weight or a stopping criterion needs labels or validation structures that are missing.
+    """
     loss, training = settings.loss, settings.training
     weights: dict[str, Any] = {}
     for quantity in QUANTITIES:

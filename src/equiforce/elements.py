@@ -23,7 +23,7 @@ def atomic_number(symbol: str) -> int:
         return SYMBOLS.index(symbol)
     nearest = get_close_matches(symbol.capitalize(), SYMBOLS[1:], n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise InputError(f"There is no chemical element {symbol!r}{hint or ': correct the symbol'}")
+    raise InputError(f"there is no chemical element {symbol!r}{hint or ': correct the symbol'}")
 
 
 def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:

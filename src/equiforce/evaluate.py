@@ -57,8 +57,8 @@ def predict(
     Args:
         potential: the potential, which computes on its own device.
         structures: one or more structures, as :class:`equiforce.Structure` or as ASE atoms.
-        max_edges: the largest number of pairs of atoms in a batch, which limits the memory. A structure with more pairs
-            is its own batch.
+        max_edges: the largest number of edges and atoms together in a batch, which limits the memory. A larger
+            structure is its own batch.
         max_memory: the memory limit in GB. A batch that needs more is computed in chunks. None takes the available
             memory.
         console: shows the needed memory and a progress bar; None shows nothing.

@@ -75,7 +75,7 @@ class Structure:
 
 
 class HaloExchange(ABC):
-    """The communication between processes that compute one system together, with the names of LAMMPS.
+    """The communication between processes that compute one system together; its methods are named as in LAMMPS.
 
     The last atoms of each process are ghosts. A ghost is a neighbour but never a centre. Its features are those of the
     atom that it stands for, which another process computes, or the same process if the ghost is a periodic image of one
@@ -101,13 +101,14 @@ class Topology:
 
     Args:
         species: index of each atom's element in the model's list of species; not the atomic number [atoms].
-        centers: the atom i that receives the message of each edge; edges are sorted by it [edges].
+        centers: the atom i that receives the message of each edge; edges that are not sorted by it are sorted when they
+            are used [edges].
         neighbors: the atom j that sends the message of each edge [edges].
         by_neighbor: the permutation that sorts the edges by neighbour [edges].
         halo: communication with the other processes, if several processes compute the system; else None.
 
     Raises:
-        InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
+        InputError: a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range.
     """
 
     species: Int[Tensor, " atoms"]
@@ -120,7 +121,7 @@ class Topology:
         self.check()
 
     def check(self) -> None:
-        """Raise InputError if a tensor has the wrong dtype, shape or device, or an index points to no atom."""
+        """Raise InputError if a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range."""
         kind, device = type(self).__name__, self.species.device
         n_atoms, n_edges = self.n_atoms, self.n_edges
         for name, tensor, n_rows in (
@@ -172,7 +173,8 @@ class Topology:
         """Sort the edges by centre.
 
         Returns:
-            The sorted topology and the permutation that sorts the edges; None if they are sorted already.
+            The sorted topology and the permutation that sorts the edges; None if the edges are sorted already and
+            ``by_neighbor`` sorts them by neighbour.
 
         Raises:
             InputError: ``by_neighbor`` does not name every edge once.
@@ -207,11 +209,11 @@ class AtomicGraph(Topology):
         species, centers, neighbors, by_neighbor, halo: as in :class:`Topology`.
         positions: position of each atom [atoms 3].
         cell: lattice vectors of each structure, one in each row [structures 3 3]; zeros for a molecule.
-        shifts: S of each edge; the neighbour is displaced by this whole number of each lattice vector [edges 3].
+        shifts: S of each edge; the neighbour is displaced by these whole numbers of lattice vectors [edges 3].
         structure_of_atom: index of each atom's structure, int64 [atoms].
 
     Raises:
-        InputError: a tensor has the wrong dtype, shape or device, or an index points to no atom.
+        InputError: a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range.
     """
 
     positions: Float[Tensor, "atoms 3"]
@@ -247,7 +249,12 @@ class AtomicGraph(Topology):
         return vectors
 
     def part(self, atoms: Bool[Tensor, " atoms"], edges: Bool[Tensor, " edges"]) -> "AtomicGraph":
-        """Return the graph of the selected atoms and of the selected edges, with all cells and in the same order."""
+        """Return the graph of the selected atoms and edges, with all cells and in the same order.
+
+        Args:
+            atoms: which atoms to keep [atoms].
+            edges: which edges to keep [edges]; the caller has to keep both atoms of each, which is not checked.
+        """
         place = atoms.cumsum(0) - 1
         centers, neighbors, by_neighbor = self._selected(edges)
         return AtomicGraph(
@@ -283,7 +290,7 @@ class Prediction:
 
     Args:
         energy: energy of each structure in eV [structures].
-        energies: energy of each atom that is not a ghost in eV [atoms].
+        energies: site energy of each atom that is not a ghost, in eV [centers].
         forces: in eV/Å [atoms 3].
         virial: −dE/dε in eV [structures 3 3].
         stress: in eV/Å³, positive under tension [structures 3 3]; None unless every structure has a volume.
@@ -359,7 +366,7 @@ def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     if len(graphs) == 1:
         return graphs[0]
     if any(graph.halo is not None for graph in graphs):
-        raise InputError("a graph with ghosts is one part of a system and cannot be batched with others")
+        raise InputError("a graph with ghosts is a part of a system and cannot be batched: compute it alone")
 
     def offset(name: str, counts: list[int]) -> Tensor:
         starts = [0, *np.cumsum(counts[:-1]).tolist()]

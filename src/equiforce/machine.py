@@ -1,4 +1,4 @@
-"""The processor of this machine, which reports of measurements name."""
+"""The name and the cores of this machine's processor, for reports of measurements."""
 
 import os
 import platform

@@ -25,7 +25,7 @@ FORMAT = 2
 # the names of format 1 -> the names of format 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}
+TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-8}  # of the reference values, by dtype of the weights; see verify
 TOLERANCE_OF_FORMAT_1 = 1e-6  # in this format, knots of float64 models were rounded to float32
 HEADER = {"format": int, "potential": dict, "units": dict, "references": list, "about": dict}
 DESCRIPTION = {
@@ -47,7 +47,9 @@ def build_potential(description: dict[str, Any]) -> Potential:
     """Builds the potential of a description (see :func:`describe`) with random weights.
 
     Raises:
-        InputError: the kind of the model, an option or the dtype is unknown or wrong.
+        InputError: the kind of the model, an element or the dtype is unknown.
+        TypeError: the model has no such option.
+        ValueError: an option has a wrong value.
     """
     kind = REGISTRY.find(description["kind"])
     species = description["species"]
@@ -119,7 +121,7 @@ def stored_units() -> dict[str, str]:
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
-    """Reads and checks the header of a model file; old formats are converted to the current one.
+    """Reads and checks the header of a model file; old names become the current ones, and ``format`` stays as written.
 
     Raises:
         InputError: there is no such file, it is not a model file, or a newer equiforce wrote it.
@@ -198,7 +200,8 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
         makes all of them trainable.
 
     Raises:
-        InputError: the file cannot be read, or this machine computes other values than the one that saved the file.
+        InputError: the file cannot be read, its model cannot be built, torch cannot compute on the device, there is no
+            such dtype, or this machine computes other values than the one that saved the file.
     """
     header, device = read_header(path), _usable(device)
     try:
@@ -291,7 +294,8 @@ def verify(potential: Potential, header: dict[str, Any], tolerance: float, path:
             if not difference <= tolerance * size:
                 raise InputError(
                     f"{path}: this machine gives another {quantity.name} for reference structure {number} than the "
-                    f"machine that saved the model (difference {difference:.1e} {quantity.unit}): do not use the model "
+                    f"machine that saved the model (difference {difference:.1e} {quantity.residual_unit}): do not use "
+                    "the model "
                     "here, and report this with the versions of torch and equiforce"
                 )
 

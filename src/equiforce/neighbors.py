@@ -22,7 +22,7 @@ LARGEST_COORDINATE = 1e7  # Å
 
 
 class Pairs(NamedTuple):
-    """Pairs of atoms within a cutoff in both directions, sorted by centre; an atom pairs with its own images too."""
+    """Pairs of atoms within a cutoff, each in both directions, sorted by centre; an atom also pairs with its images."""
 
     centers: Int[np.ndarray, " edges"]
     neighbors: Int[np.ndarray, " edges"]
@@ -102,10 +102,10 @@ def coincidence(i: int, j: int, distance: float, numbers: str = "counted from 0"
     """The sentence about two atoms that are closer than ``COINCIDENT``.
 
     Args:
-        i: the number of one atom.
-        j: of the other; the same for an atom and its own image.
+        i: the number of the first atom.
+        j: the number of the second atom; equal to ``i`` for an atom and its own image.
         distance: in Å.
-        numbers: what the numbers are.
+        numbers: how the atoms are numbered, for the message.
     """
     who = f"atoms {i} and {j} ({numbers})" if i != j else f"atom {i} ({numbers}) and its own image"
     return (
@@ -217,7 +217,7 @@ def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, so
         where = " ".join(f"{x:g}" for x in positions[invalid[0]])
         raise InputError(
             f"{source}: atom {invalid[0]} (counted from 0) is at ({where}) Å, which is not a valid position: "
-            "check the coordinates, or the simulation that has exploded"
+            "check the coordinates; if they come from a simulation, it has exploded"
         )
     if not np.isfinite(cell).all():
         raise InputError(f"{source}: the cell holds a value that is not finite: correct the cell")

@@ -114,7 +114,7 @@ class Potential(nn.Module):
         graph: AtomicGraph,
         forces: bool = True,
         stress: bool = False,
-        energy_mask: Bool[Tensor, " atoms"] | None = None,
+        energy_mask: Bool[Tensor, " centers"] | None = None,
     ) -> Prediction:
         """Compute energy, forces, virial and stress of a batch of structures.
 
@@ -127,16 +127,17 @@ class Potential(nn.Module):
             graph: one or several structures, with every pair closer than the cutoff.
             forces: whether to compute forces.
             stress: whether to compute virial and stress.
-            energy_mask: the atoms whose energies count; None counts all. The energies of the other atoms are zero, so
+            energy_mask: the centres whose energies count; None counts all. The energies of the others are zero, so
                 that the predictions for disjoint sets of atoms add up to the prediction for all atoms.
 
         Returns:
-            ``energy`` [structures] and ``energies`` [atoms] in eV; ``forces`` [atoms 3] in eV/Å, or None; ``virial``
+            ``energy`` [structures] and ``energies`` [centers] in eV; ``forces`` [atoms 3] in eV/Å, or None; ``virial``
             [structures 3 3] in eV and ``stress`` [structures 3 3] in eV/Å³, or None. The stress is also None if a
             structure has no volume.
 
         Raises:
-            InputError: the graph has a species that the model does not know, or torch is in inference mode.
+            InputError: the graph has a species that the model does not know (checked on a CPU only), or torch is in
+                inference mode.
         """
         vectors = pair_vectors(graph)
         energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
@@ -173,7 +174,8 @@ class Potential(nn.Module):
             The energies [centers], and the gradient [edges 3] or None.
 
         Raises:
-            InputError: the topology has a species that the model does not know, or torch is in inference mode.
+            InputError: the topology has a species that the model does not know (checked on a CPU only), or torch is in
+                inference mode.
         """
         self._check_species(topology)
         if torch.is_inference_mode_enabled():
@@ -281,7 +283,7 @@ def center_batches(topology: Topology, n_species: int, most_edges: int) -> Itera
         most_edges: the largest number of edges of a batch; a centre with more edges is a batch by itself.
     """
     firsts = torch.searchsorted(topology.centers, torch.arange(topology.n_centers + 1, device=topology.centers.device))
-    start, ghosts = 0, torch.arange(n_species, device=topology.species.device)
+    start, stand_ins = 0, torch.arange(n_species, device=topology.species.device)
     share = math.ceil(topology.n_edges / max(1, math.ceil(topology.n_edges / most_edges)))
     while start < topology.n_centers:
         enough = torch.searchsorted(firsts, firsts[start] + share, right=True)
@@ -289,7 +291,7 @@ def center_batches(topology: Topology, n_species: int, most_edges: int) -> Itera
         atoms, edges = slice(start, stop), slice(int(firsts[start]), int(firsts[stop]))
         neighbors = stop - start + topology.species[topology.neighbors[edges]]
         part = Topology(
-            species=torch.cat([topology.species[atoms], ghosts]),
+            species=torch.cat([topology.species[atoms], stand_ins]),
             centers=topology.centers[edges] - start,
             neighbors=neighbors,
             by_neighbor=neighbors.argsort(stable=True),

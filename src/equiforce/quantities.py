@@ -118,7 +118,7 @@ class Quantity:
         return f"{self.name}_{metric}_{(measure or self.logged).column}"
 
 
-_ENERGY_OF_CELL = Measure(key="energy", title="energy", unit="meV", factor=MEV, column="meV")
+_TOTAL_ENERGY = Measure(key="energy", title="energy", unit="meV", factor=MEV, column="meV")
 _ENERGY_PER_ATOM = Measure(
     key="energy_per_atom",
     title="energy per atom",
@@ -142,7 +142,7 @@ ENERGY = Quantity(
     on_request=False,
     residual=Residual.PER_ATOM,
     weight=1.0,
-    measures=(_ENERGY_OF_CELL, _ENERGY_PER_ATOM),
+    measures=(_TOTAL_ENERGY, _ENERGY_PER_ATOM),
     logged=_ENERGY_PER_ATOM,
     panel=ParityPanel(
         title="Energy per atom, relative to the mean",

@@ -54,8 +54,8 @@ def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: 
 
     Args:
         path: the file to write.
-        structures: with labels.
-        predictions: of the structures, in the same order.
+        structures: the structures, with labels.
+        predictions: the predictions for the structures, in the same order.
 
     Raises:
         InputError: no structure has a label.

@@ -35,7 +35,7 @@ from equiforce.training.processes import Fabric, make_fabric
 from equiforce.training.stopping import DEFAULT_BATCH
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 
-EVALUATION_EDGES = 20_000  # the largest number of pairs in a validation batch, which limits the memory
+EVALUATION_EDGES = 20_000  # the largest number of edges in a validation batch, which limits the memory
 
 
 class Trained(NamedTuple):
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
 
     folder: Path
     model: Path | None  # None if the run was interrupted before its first validation
-    test: Errors | None  # None if there are no test structures or the run was interrupted
+    test: Errors | None  # None without test structures, after an interruption, and on all processes but one
     outcome: Outcome
     n_weights: int  # the number of trainable weights
     n_train: int  # the number of training structures
@@ -144,7 +144,7 @@ def _batches(
 
 
 def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | None:
-    """The training step that numbers of threads are timed with; None keeps torch's number of threads."""
+    """A training step, with which different numbers of threads are timed; None keeps torch's number of threads."""
     if fabric.world_size > 1 or fabric.device.type != "cpu" or prepared.config.training.deterministic:
         return None
     settings, potential = prepared.config, prepared.potential
@@ -221,7 +221,7 @@ def _check_elements(parts: Split, of_data: Statistics) -> None:
 
 
 def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
-    """The description from which :func:`equiforce.model_file.build_potential` builds the potential of a run."""
+    """The description for :func:`equiforce.model_file.build_potential`; raises InputError if a scale is missing."""
     given, species = settings.potential.scale, of_data.species
     for_all = of_data.force_rms if given is None else given
     scale = given if isinstance(given, Mapping) else dict.fromkeys(species, for_all)
@@ -377,8 +377,8 @@ def assess(
     """Computes and prints errors, and writes them, the predictions and a parity plot into ``folder``.
 
     Args:
-        potential: the model.
-        structures: with labels.
+        potential: the potential.
+        structures: the structures, with labels.
         folder: gets ``{name}_errors.json``, ``{name}_predictions.xyz`` and ``{name}_parity.png``.
         name: the start of the names of the files.
         console: prints the table of errors.

@@ -35,8 +35,9 @@ class Calculator(AseCalculator):
             the first calculation.
 
     Raises:
-        InputError: at the first calculation, if the atoms hold an element that the model does not know, if a position
-            is not a number, or if the atoms do not fit into memory even in chunks.
+        InputError: the file cannot be loaded, torch cannot compute on the device, or ``max_memory`` is not above 0; at
+            a calculation, if the model does not know an element, a position is not a number, atoms coincide, or the
+            atoms do not fit into memory even in chunks.
         PropertyNotImplementedError: if the stress of a structure without a volume is asked for.
     """
 

@@ -28,7 +28,7 @@ class BatchedPotential:
         self._followed: list[_Followed] = []
 
     def __call__(self, systems: Sequence[Structure], forces: bool = True, stress: bool = False) -> Prediction:
-        """Compute what :meth:`equiforce.potential.Potential.forward` computes.
+        """Compute what :meth:`equiforce.potential.Potential.forward` computes, for all systems in one batch.
 
         Args:
             systems: structures of any size, elements and boundary conditions.

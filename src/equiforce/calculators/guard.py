@@ -14,7 +14,7 @@ FARTHEST = 100.0  # Å by which the distance of an atom from the centre of mass 
 
 
 class Guard:
-    """Checks each step of a simulation, so that no frame is written after it has gone wrong.
+    """Checks each step of a simulation, so that no frame is written after the simulation has gone wrong.
 
     Args:
         atoms: the start, after a first calculation.

@@ -45,7 +45,8 @@ class EquiforceDriver:
         verbosity: not used; i-PI passes it to every driver.
 
     Raises:
-        InputError: the template has no cell and ``periodic`` is not given, or the model does not know an element.
+        InputError: a file cannot be read, the template has no cell and ``periodic`` is not given, or the model does not
+            know an element.
     """
 
     def __init__(

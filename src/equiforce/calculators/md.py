@@ -119,9 +119,9 @@ def run_md(
 ) -> MDSummary:
     """Run molecular dynamics and write ``trajectory.xyz``, ``thermo.csv`` and ``last.xyz`` into a folder.
 
-    A start with momenta keeps them, so that ``last.xyz`` continues a run. Otherwise they are drawn from the
-    Maxwell-Boltzmann distribution, without total momentum and, for a molecule without a cell, without rotation. Frames
-    hold energy (eV), forces (eV/Å) and momenta. Ctrl-C ends the run early and cleanly.
+    A start with momenta keeps them, apart from the total momentum, so that ``last.xyz`` continues a run. Otherwise
+    momenta are drawn from the Maxwell-Boltzmann distribution, without total momentum and, for a molecule without a
+    cell, without rotation. Frames hold energy (eV), forces (eV/Å) and momenta. Ctrl-C ends the run early and cleanly.
 
     Args:
         model: the path of a model file, or a potential.
@@ -133,8 +133,8 @@ def run_md(
         console: shows the progress and the thermo table; None shows nothing.
 
     Raises:
-        InputError: the folder holds a run, the ensemble does not fit the atoms, or the simulation went wrong (then the
-            trajectory is kept up to there, and ``last.xyz`` is the last good frame).
+        InputError: a file cannot be read, the folder holds a run, the ensemble does not fit the atoms, or the
+            simulation went wrong (then the trajectory is kept up to there, and ``last.xyz`` is the last good frame).
     """
     folder = Path(folder)
     earlier = [folder / name for name in (TRAJECTORY, THERMO, LAST) if (folder / name).exists()]
@@ -260,8 +260,8 @@ class _Run:
     def _advance(self) -> str | None:
         try:
             self.dynamics.step()
-        except InputError as error:  # the neighbour list refuses positions that became infinite within the step
-            return str(error)
+        except InputError as error:  # the neighbour list refuses atoms that coincide or are not at finite positions
+            return f"no neighbour list can be built ({error})"
         return self._check()
 
     def _check(self) -> str | None:

@@ -41,8 +41,9 @@ class TorchSimModel(ModelInterface):
             no density.
 
     Raises:
-        InputError: at the first calculation, if a system holds an element that the model does not know, or a position
-            that is not a number; the message names system and atom, counted from 0.
+        InputError: the file cannot be loaded, or torch cannot compute on the device; at a calculation, if a system has
+            an element that the model does not know, a position that is not a number, or atoms that coincide. The
+            message then names the system and the atom, counted from 0.
     """
 
     def __init__(

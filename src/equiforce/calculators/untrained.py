@@ -39,6 +39,7 @@ def untrained(
 
     Raises:
         InputError: there is no such model or precision.
+        TypeError: the model has no such option.
         ValueError: the options contradict one another.
     """
     config = REGISTRY.find(kind).config_class(**options)

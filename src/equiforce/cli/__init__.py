@@ -71,7 +71,7 @@ def train(
     device: TrainingDevice = None,
     seed: Annotated[int | None, typer.Option(help="Random seed of the weights and of the order of batches.")] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Repeat a training bit for bit, at some cost in speed.")
+        bool, typer.Option("--deterministic", help="Make repeated runs bit-identical, at some cost in speed.")
     ] = False,
 ) -> None:
     """Train a potential on quantum-mechanical reference data."""
@@ -122,7 +122,7 @@ def evaluate(
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
 ) -> None:
-    """Measure a model on reference data: errors in total, by element and by group, plots and predictions."""
+    """Compute errors of a model on reference data, in total, by element and by group; write plots and predictions."""
     from equiforce import model_file, workflow
     from equiforce.config import load_config
 

@@ -64,7 +64,7 @@ class SplitOptions:
         only_if=_RANDOM_SPLIT,
     )
     drop_duplicates: bool = option(
-        False, "leaves out copies of structures; else it is an error if training and test share a structure"
+        False, "leaves out copies of structures; if false, a structure that two sets share is an error"
     )
 
 
@@ -76,7 +76,7 @@ class Split:
     validation: tuple[Structure, ...]
     test: tuple[Structure, ...]
     isolated: tuple[Structure, ...]
-    indices: dict[str, list[int]]  # in the training data, counted from 0, of each part that was taken from it
+    indices: dict[str, list[int]]  # for each part taken from the training data, its indices there, counted from 0
     fingerprint: str  # of the training data to which the indices belong
     notes: tuple[str, ...] = ()  # remarks about the split for the user
 
@@ -105,8 +105,8 @@ def split(
         The sets, and their indices in ``structures``.
 
     Raises:
-        InputError: there are too few structures, the index file belongs to other data, or training and test share a
-            structure.
+        InputError: there are too few structures, the index file is wrong or belongs to other data, or two sets share
+            a structure.
     """
     isolated = np.array([is_isolated_atom(s) for s in structures], dtype=bool)
     usable = np.flatnonzero(~isolated)
@@ -141,7 +141,7 @@ def split(
 
 
 def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structures"]:
-    """For each structure the index of the first one that equals it to 1e-6 Å, often itself; labels may differ."""
+    """The index of the first structure that equals each to 1e-6 Å, its own if none is earlier; labels may differ."""
     kinds: dict[bytes, list[int]] = {}
     for i, s in enumerate(structures):
         kinds.setdefault(s.atomic_numbers.astype(np.int64).tobytes() + bytes(s.pbc.tolist()), []).append(i)
@@ -216,9 +216,7 @@ def _random_indices(
 def _count(share: float | int, n: int, name: str, least: int) -> int:
     """Converts a fraction of ``n`` structures, or a number of structures, to a number of structures."""
     if share < 0 or (share >= 1 and share != int(share)):
-        raise InputError(
-            f"split.{name}={share:g} is not allowed: give a fraction between 0 and 1, or an integer number"
-        )
+        raise InputError(f"split.{name}={share:g} is not allowed: give a fraction between 0 and 1, or a whole number")
     if share >= 1:
         return int(share)
     return max(least, int(share * n)) if share > 0 else 0
@@ -315,9 +313,9 @@ class Batches:
         species: the chemical symbols of the model.
         cutoff: the cutoff of the model in Å.
         batch_size: the number of structures in a batch, over all processes; None if ``max_edges`` is given.
-        max_edges: the largest number of pairs in a batch, over all processes; a larger structure is its own batch.
-        seed: the random seed of the order, which depends only on it and on the number of the epoch. None keeps the
-            order of the structures.
+        max_edges: the largest number of edges in a batch, over all processes; a larger structure is its own batch.
+        seed: the random seed; it and the number of the epoch determine the order of the structures. None keeps the
+            given order.
         rank: the number of this process.
         n_ranks: the number of processes.
 
@@ -373,7 +371,7 @@ class Batches:
         return graph
 
     def largest(self) -> tuple[int, int]:
-        """An estimate of the largest numbers of atoms and of pairs in this process's share of a batch."""
+        """An estimate of the largest numbers of atoms and of edges in this process's share of a batch."""
         order = sorted(range(len(self.structures)), key=lambda i: len(self.structures[i]), reverse=True)
         if self.batch_size is not None:
             share = order[: math.ceil(self.batch_size / self.n_ranks)]

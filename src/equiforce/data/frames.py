@@ -31,7 +31,7 @@ NPZ_ENERGY_UNIT = "kcal/mol"
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One structure of a file, with all values of the file that may be labels, by their keys."""
+    """One structure of a file, with its values that may be labels, by their keys in the file."""
 
     atomic_numbers: Int[np.ndarray, " atoms"]
     positions: Float[np.ndarray, "atoms 3"]

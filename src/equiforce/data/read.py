@@ -354,7 +354,7 @@ def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
 
 def _fault(where: str, what: str) -> InputError:
     """The error for a wrong frame."""
-    return InputError(f"{where}: {what} (frames and atoms count from 0)")
+    return InputError(f"{where}: {what} (frames and atoms are counted from 0)")
 
 
 def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> FileReport:

@@ -13,7 +13,7 @@ from equiforce.graph import Structure
 from equiforce.neighbors import find_pairs
 from equiforce.quantities import QUANTITIES, Quantity
 
-MOST_SEARCHED = 1000  # structures; fewer give the mean number of neighbours to a percent
+MOST_SEARCHED = 1000  # structures; even fewer give the mean number of neighbours to within a percent
 IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10
 SAME_ENERGY = 1e-3  # eV; isolated atoms of one element that differ by more cause a note
 GIVEN, ISOLATED, FITTED = "given", "isolated atoms", "least squares"

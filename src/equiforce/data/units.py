@@ -61,17 +61,21 @@ def length_unit(name: str) -> str:
 
 
 def energy_in_ev(name: str) -> float:
-    """A unit of energy in eV."""
+    """The value of a unit of energy in eV; raises InputError if the unit is unknown."""
     return ENERGY[energy_unit(name)]
 
 
 def length_in_angstrom(name: str) -> float:
-    """A unit of length in Å."""
+    """The value of a unit of length in Å; raises InputError if the unit is unknown."""
     return LENGTH[length_unit(name)]
 
 
 def force_in_ev_per_angstrom(name: str) -> float:
-    """A unit of force in eV/Å; it is spelled as a unit of energy over a unit of length."""
+    """The value in eV/Å of a unit of force, which is spelled as a unit of energy over a unit of length.
+
+    Raises:
+        InputError: the unit is unknown.
+    """
     energy, _, length = _plain(name).rpartition("/")
     if not energy:
         raise InputError(
@@ -81,7 +85,11 @@ def force_in_ev_per_angstrom(name: str) -> float:
 
 
 def stress_in_ev_per_cubic_angstrom(name: str) -> float:
-    """A unit of stress in eV/Å³; it is spelled as a pressure, or as a unit of energy over a cubed unit of length."""
+    """The value in eV/Å³ of a unit of stress: a pressure, or a unit of energy over a cubed unit of length.
+
+    Raises:
+        InputError: the unit is unknown.
+    """
     energy, _, volume = _plain(name).rpartition("/")
     if not energy:
         return PRESSURE[_spelled(name, PRESSURE, "stress")]
@@ -93,7 +101,7 @@ def stress_in_ev_per_cubic_angstrom(name: str) -> float:
     return energy_in_ev(energy) / length_in_angstrom(length) ** 3
 
 
-# quantities whose unit may differ from that made of the units of energy and length
+# the quantities with an option for their unit; other units follow from those of energy and length
 OF_QUANTITY = {FORCES: force_in_ev_per_angstrom, STRESS: stress_in_ev_per_cubic_angstrom}
 
 

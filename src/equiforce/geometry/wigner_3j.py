@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equiforce.errors import MissingPackageError
 
-# tools/wigner_3j.py writes this table with e3nn; it is stored because to import e3nn takes a second and 150 MB
+# tools/wigner_3j.py writes this table with e3nn; it is stored because importing e3nn takes a second and 150 MB
 TABLE = Path(__file__).with_name("wigner_3j.npz")
 L_MAX = 6  # the highest degree of the table
 

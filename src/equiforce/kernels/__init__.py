@@ -76,7 +76,7 @@ def edge_geometry(
     """Compute the spherical harmonics Y(r_ij) of each edge and its knot coordinate, ``scale`` times its length.
 
     Args:
-        vectors: r_ij in Å; none has the length zero.
+        vectors: r_ij in Å; none may have length zero.
         l_max: the highest degree; there are (l_max+1)² harmonics, as in :mod:`equiforce.geometry.spherical_harmonics`.
         scale: in 1/Å; the number of knots per Å, or 1 to obtain lengths in Å.
         backend: as in :func:`convolve`.
@@ -103,7 +103,7 @@ def convolve(
     table: PathTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "centers messages"]:
-    """Compute m_i = sum_j R(r_ij) (Y(r_ij) x x_j), the convolution of NequIP (arXiv 2101.03164, equation 7).
+    """Compute m_i = sum_j R(r_ij) (Y(r_ij) ⊗ x_j), the convolution of NequIP (arXiv 2101.03164, equation 7).
 
     Args:
         x: features of each atom, irreps ``table.irreps_in``.
@@ -112,7 +112,7 @@ def convolve(
         topology: the atoms of each edge; edges in any order.
         table: the paths of the product.
         backend: ``auto`` chooses the fastest implementation for these tensors, unless :func:`using` names another one.
-            The reference computes radial weights that have no knot coordinates.
+            The reference always computes radial weights without knot coordinates, whatever the backend.
 
     Returns:
         The message of each centre, irreps ``table.irreps_out``.
@@ -155,9 +155,9 @@ def linear(
         The result of each atom, irreps ``plan.irreps_out``.
 
     Raises:
-        InputError: x and weights have different dtypes, or a species index is out of range.
+        InputError: x and weights have different dtypes, or C finds a species index that is out of range.
     """
-    if torch.is_autocast_enabled(x.device.type):  # autocast lowers the precision of torch's matrix products alone
+    if torch.is_autocast_enabled(x.device.type):  # autocast lowers the precision of torch, not of C
         return reference.linear(x, weights, species, plan)
     if x.dtype is not weights.dtype:
         raise InputError(f"linear: weights are {weights.dtype}, but features are {x.dtype}: convert one of them")
@@ -247,7 +247,7 @@ def tensor_product(
     table: CouplingTable,
     backend: Backend = "auto",
 ) -> Float[Tensor, "edges results"]:
-    """Compute V_ij x Γ_i, the product of each edge's tensors with the environment of its centre (arXiv 2204.05249).
+    """Compute V_ij ⊗ Γ_i, the product of each edge's tensors with the environment of its centre (arXiv 2204.05249).
 
     Args:
         features: V of each edge, irreps ``table.irreps_in``.
@@ -316,7 +316,7 @@ def lookup(
         backend: as in :func:`convolve`.
 
     Raises:
-        InputError: the table has fewer than 4 rows, or a kind is out of range.
+        InputError: the table has fewer than 4 rows, or C finds a kind that is out of range.
     """
     values = values.to(knot_coordinates.dtype)
     _check_spline(values.shape[1])

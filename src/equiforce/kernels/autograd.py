@@ -32,7 +32,7 @@ def convolve(
     table: PathTable,
     backend: ConvolutionBackend,
 ) -> Tensor:
-    """Compute sum_j R(r_ij) (Y(r_ij) x x_j); twice differentiable."""
+    """Compute sum_j R(r_ij) (Y(r_ij) ⊗ x_j); twice differentiable."""
     return _Convolve.apply(x, harmonics, values, knot_coordinates, topology, table, backend)
 
 
@@ -188,12 +188,12 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _continues(ctx: Any, n_inputs: int, first: int = 0) -> list[bool]:
-    """Whether this backward pass uses the gradient of each of ``n_inputs`` inputs from the number ``first`` on.
+    """Whether this backward pass uses the gradient of each of the ``n_inputs`` inputs from position ``first`` on.
 
     Autograd requests all gradients of a function, even those that this pass does not use: forces do not need gradients
     of weights, and weights do not need gradients of knot coordinates. Only the engine knows which nodes it will visit.
 
-    No tensor may come before ``first``, and only the last input may be None, because torch stores no node for others.
+    No tensor may come before ``first``, and only the last input may be None: torch has nodes only for tensors.
     """
     needed = ctx.needs_input_grad[first : first + n_inputs]
     return [
@@ -232,7 +232,7 @@ def tensor_product(
     table: CouplingTable,
     backend: LocalBackend,
 ) -> Tensor:
-    """Compute V_ij x Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
+    """Compute V_ij ⊗ Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
     names = ("result", "operator", "features")
     compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
     return _form(names[0], names, compute, _operators(environments, weights, table, backend), features)
@@ -382,7 +382,7 @@ class _GateBackward(torch.autograd.Function):
 
 
 def _refuse_third_derivative() -> None:
-    """Raise an error if a second derivative is recorded; ``once_differentiable`` misses this if inputs are named."""
+    """Raise an error if a second derivative is recorded; ``once_differentiable`` overlooks it in ``autograd.grad``."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "the fused kernels have no third derivative: leave out create_graph for the second one, or compute within "

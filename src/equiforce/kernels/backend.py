@@ -8,9 +8,10 @@ Protocol            CPU                                    GPU
 ==================  =====================================  =======================================
 ConvolutionBackend  ``cpu/convolution.py``                 ``gpu/convolution.py``
 LocalBackend        ``cpu/local.py``                       ``gpu/local.py``
+HarmonicsBackend    ``cpu/local.py``                       none; the ``LocalBackend`` instead
 EdgeBackend         ``cpu/convolution.py``                 plain torch: ``reference/convolution.py``
 NodeBackend         ``cpu/nodes.py``                       plain torch: ``reference/convolution.py``
-PairBackend         ``cpu/pairs.py``                       plain torch: ``reference/convolution.py``
+PairBackend         ``cpu/pairs.py``                       plain torch: ``graph.py``, ``reference/convolution.py``
 ==================  =====================================  =======================================
 """
 
@@ -82,13 +83,14 @@ class ConvolutionBackend(Protocol):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Compute the needed gradients of Φ with respect to x, harmonics, values and knot coordinates.
 
-        With tangents, compute the gradients of the derivative of Φ along them.
+        With tangents, compute the gradients of the derivative of Φ along them. A gradient that is not needed may be
+        None; the CPU backend computes that of x in any case.
         """
 
 
 @runtime_checkable
 class EdgeBackend(Protocol):
-    """Harmonics Y of each vector's direction, its knot coordinate (``scale`` times its length), and derivatives."""
+    """Harmonics of the direction of each edge vector, its length times ``scale`` (knot coordinate), and derivatives."""
 
     def edge_geometry(
         self, vectors: Float[Tensor, "edges 3"], l_max: int, scale: float
@@ -213,7 +215,7 @@ class LocalBackend(Protocol):
         n_atoms: int,
         table: CouplingTable,
     ) -> Tensor:
-        """Compute one of the results of edges, the operators of centres and the features of edges from the others.
+        """Compute results of edges, operators of centres or features of edges from the two others.
 
         Args:
             result: ``result``, ``operator`` or ``features``.
@@ -249,7 +251,7 @@ class LocalBackend(Protocol):
 
 @runtime_checkable
 class HarmonicsBackend(LocalBackend, Protocol):
-    """A local backend whose products read weights and harmonics, so that their products are not stored."""
+    """A local backend whose tensor product reads w and Y, so that the features V = w Y are not stored."""
 
     def act_on_harmonics(
         self,

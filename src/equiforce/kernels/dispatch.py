@@ -39,10 +39,10 @@ def choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_t
         backend: the backend that the caller requests.
         example: a tensor with the dtype and device of the operation.
         ready: returns whether the C kernels of the operation can be used.
-        in_triton: whether the operation has Triton kernels; if it has none, ``gpu`` means plain torch.
+        in_triton: whether the operation has Triton kernels; if not, a backend that cannot compute means plain torch.
 
     Raises:
-        InputError: the requested backend cannot compute with these tensors on this machine.
+        InputError: the operation has Triton kernels, and the requested backend cannot compute with these tensors here.
     """
     requested = _preferred.get() if backend == "auto" else backend
     if requested == "reference":
@@ -59,7 +59,7 @@ def choose(backend: Backend, example: Tensor, ready: Callable[[], bool], *, in_t
 
 
 def gpu_usable(example: Tensor, *, by_name: bool) -> bool:
-    """Whether Triton kernels can compute with such tensors; on a CPU, only in the interpreter and only ``by_name``."""
+    """Whether Triton can compute with such tensors; on a CPU it needs its interpreter and a request ``by_name``."""
     if not (example.is_cuda or by_name):
         return False
     from equiforce.kernels.gpu import launch  # noqa: PLC0415 - an optional backend

@@ -11,7 +11,7 @@ from equiforce.graph import Topology
 
 
 class _Order(NamedTuple):
-    """The edges of a topology sorted by centre, as long as its indices are not changed in place."""
+    """The result of sorting a topology's edges; it is valid until an index is changed in place."""
 
     versions: tuple[int, ...]
     found: tuple[Topology, Int[Tensor, " edges"]] | None  # None if the edges were sorted
@@ -21,7 +21,11 @@ _orders: WeakKeyDictionary[Topology, _Order] = WeakKeyDictionary()
 
 
 def sorted_edges(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | None]:
-    """Return the topology sorted by centre and the permutation; None instead of it if the edges were sorted."""
+    """Return the topology sorted by centre and the permutation that sorts its edges; it is None if they were sorted.
+
+    Raises:
+        InputError: an index has been changed in place and is out of range, or ``by_neighbor`` names an edge twice.
+    """
     indices = (topology.species, topology.centers, topology.neighbors, topology.by_neighbor)
     versions = tuple(0 if index.is_inference() else index._version for index in indices)
     order = _orders.get(topology)
@@ -41,6 +45,9 @@ def sorted_by_center(topology: Topology, values: Tensor) -> tuple[Topology, Tens
 
 
 def require_sorted(operation: str, topology: Topology) -> None:
-    """Raise InputError if the edges are not sorted by centre."""
+    """Raise InputError if the edges are not sorted by centre, or ``by_neighbor`` does not sort them by neighbour."""
     if sorted_edges(topology)[1] is not None:
-        raise InputError(f"{operation}: the edges have to be sorted by centre: use equiforce.kernels.sorted_by_center")
+        raise InputError(
+            f"{operation}: the edges have to be sorted by centre, and by_neighbor has to sort them by neighbour: use "
+            "equiforce.kernels.sorted_by_center"
+        )

@@ -33,7 +33,8 @@ from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
 from equiforce.nn.two_body import TwoBody
 
 RATIO = 0.5  # alpha of arXiv 2204.05249, the weight of a layer's update; the authors' first code has this value
-TensorProduct = Callable[[Tensor, Tensor, Topology, CouplingTable], Tensor]  # V_ij x, with a given V
+# computes V_ij ⊗ Γ_i of a given V from Γ, path weights, topology and table
+TensorProduct = Callable[[Tensor, Tensor, Topology, CouplingTable], Tensor]
 
 
 class AllegroLayer(nn.Module):
@@ -74,7 +75,7 @@ class AllegroLayer(nn.Module):
 
         Args:
             seen: the scalars x that the layer reads, each [edges, scalar channels].
-            product: computes V_ij x Γ_i from Γ, path weights, topology and table.
+            product: computes V_ij ⊗ Γ_i from Γ, path weights, topology and table.
             weights: w, a row of channels for each degree [edges, (l_max+1) * channels].
             harmonics: Y_lm of each edge [edges, (l_max+1)²].
             topology: the atoms and their neighbours, with edges sorted by centre.
@@ -82,8 +83,8 @@ class AllegroLayer(nn.Module):
         Returns:
             The update of x, the new V, and the new w, which is None in the last layer.
         """
-        surroundings = self.normalization * environment(weights, harmonics, topology)
-        invariants, tensors = leading(product(surroundings, self.weights, topology, self.table), self.n_invariants)
+        environments = self.normalization * environment(weights, harmonics, topology)
+        invariants, tensors = leading(product(environments, self.weights, topology, self.table), self.n_invariants)
         hidden = self.latent.hidden(torch.cat([*seen, invariants], dim=1))
         following = None if self.for_environment is None else self.for_environment(hidden)
         return self.latent.last(hidden), tensors if self.mixing is None else self.mixing(tensors), following
@@ -91,9 +92,9 @@ class AllegroLayer(nn.Module):
     @property
     def shape(self) -> LayerShape:
         """The sizes on which the layer's memory depends."""
-        environment = 0 if self.for_environment is None else self.for_environment.weights[0].shape[1]
+        n_weights = 0 if self.for_environment is None else self.for_environment.weights[0].shape[1]
         mixed = 0 if self.mixing is None else self.mixing.plan.dims[1]
-        return LayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), environment, mixed)
+        return LayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), n_weights, mixed)
 
 
 @register(
@@ -158,7 +159,7 @@ class Allegro(nn.Module):
         if self.config.pair_cutoffs is not None:
             knot_coordinates = knot_coordinates * self.stretch[kinds]
         scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
-        # V_ij x, with V_ij = w_ij Y_ij
+        # for V_ij = w_ij Y_ij, which is not stored
         product: TensorProduct = partial(tensor_product_of_harmonics, of_tensors, harmonics)
         seen = [scalars]
         for layer in self.layers:
@@ -169,11 +170,11 @@ class Allegro(nn.Module):
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
 
     def kinds(self, topology: Topology) -> Int[Tensor, " edges"]:
-        """Number the ordered pair of species of each edge, centre first."""
+        """Return the index of each edge's ordered pair of species, centre first [edges]."""
         return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
     def updated(self, x: Tensor, update: Tensor, knot_coordinates: Tensor) -> Tensor:
-        """Add the update times a fixed factor and the envelope, as in the paper."""
+        """Compute (x + α u(r) update) / sqrt(1 + α²) with the envelope u and α = RATIO (arXiv 2204.05249, Methods)."""
         end = 1.0 if self.two_body.knots is None else self.two_body.knots.per_length
         fading = envelope(knot_coordinates, end, self.config.envelope_p).unsqueeze(1)
         return (x + RATIO * fading * update) / math.sqrt(1 + RATIO**2)

@@ -28,7 +28,7 @@ class AllegroConfig(ModelConfig):
     parity: bool = option(
         False,
         "true: tensors of both parities, if the energy can depend on them",
-        only_if=("model.l_max is at least 1 and model.n_layers 3", lambda m: m.l_max >= 1 and m.n_layers >= 3),
+        only_if=("model.l_max is at least 1 and model.n_layers at least 3", lambda m: m.l_max >= 1 and m.n_layers >= 3),
     )
     scalar_channels: int = option(64, "scalars of each edge; nequip-allegro's default", ge=1)
     tensor_channels: int = option(32, "tensors of each edge and irrep; nequip-allegro's default is 16", ge=1)

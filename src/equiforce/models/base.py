@@ -73,7 +73,7 @@ class Footprint(NamedTuple):
     the graph. All other models compute all edges at the same time.
     """
 
-    moments: tuple[Moment, ...]  # the points of a step at which the memory can be at its peak
+    moments: tuple[Moment, ...]  # at least one: the points of a step at which the memory can be at its peak
     fixed: float = 0.0  # bytes that do not depend on the graph
     passing: float = 0.0  # bytes for each edge that is computed at the same time
 

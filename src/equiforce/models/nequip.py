@@ -160,7 +160,10 @@ class NequIP(nn.Module):
             return [layer.convolution.radial.spline(basis, knots) for layer in self._layers]
 
     def isolated(self) -> Float[Tensor, " species"]:
-        """Compute the network's energy of an isolated atom; it is zero unless every layer has a self-connection."""
+        """Compute the network's energy of an isolated atom of each species [species].
+
+        It is zero unless every layer has a self-connection.
+        """
         species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
         h = self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))
         energies: Tensor = self.readout(h).squeeze(1)

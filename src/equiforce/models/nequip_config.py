@@ -26,7 +26,7 @@ class NequIPConfig(ModelConfig):
         False,
         "true doubles features and cost; nequip's authors often find no gain (not measured here)",
         only_if=(
-            "model.l_max is at least 1, model.n_layers 4 and model.invariant false",
+            "model.l_max is at least 1, model.n_layers at least 4 and model.invariant false",
             lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
         ),
     )
@@ -96,8 +96,8 @@ class NequIPConfig(ModelConfig):
 
     def __str__(self) -> str:
         parity = str(self.parity).lower()
-        handed = ", invariant" if self.invariant else ""
-        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{handed}"
+        invariant = ", invariant" if self.invariant else ""
+        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{invariant}"
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:

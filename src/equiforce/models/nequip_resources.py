@@ -69,7 +69,7 @@ def footprint(
     Args:
         layers: the shape of each layer.
         n_harmonics: number of spherical harmonics of each edge.
-        n_knots: number of knots of the splines; 0 if the radial networks are evaluated on every edge.
+        n_knots: number of knots on which the radial networks are evaluated; 0 if they are evaluated on every edge.
         example: a weight, for its dtype and device.
         training: whether the step is a training step.
     """

@@ -28,7 +28,7 @@ Class = TypeVar("Class", bound=type)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelKind:
-    """What the package knows of a registered model."""
+    """What the package knows about a registered model."""
 
     name: str
     reason: str  # one line: when to choose this model
@@ -134,7 +134,7 @@ def register(
             ``standard`` alone.
 
     Raises:
-        InputError: the class or its options lack something; the message says what.
+        InputError: the class, its options, its presets or its reason are wrong, or another class has this name.
     """
 
     def registered(model_class: Class) -> Class:

@@ -96,7 +96,7 @@ class Gate(nn.Module):
 
 
 class PowerSpectrum(nn.Module):
-    """SiLU of the scalars, and the mean squared component of each other irrep: the result has scalars alone.
+    """SiLU of the even scalars, and the scaled mean square of the components of each tensor: all results are scalars.
 
     This is the power spectrum of arXiv 1209.3140, equation 36, for each channel by itself. If the components of a
     tensor are independent and normal, the result has the second moment 1, as the result of a gate has.

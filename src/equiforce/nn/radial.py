@@ -211,7 +211,7 @@ class RadialNetwork(nn.Module):
             The coefficients [rows, n_weights].
         """
         hidden = self.mlp.hidden(basis)
-        # interpolation is linear and so is the last layer: to interpolate the narrower hidden layer costs less
+        # interpolation and the last layer are linear, so interpolating the narrower hidden layer costs less
         return self.mlp.last(knots.interpolation(hidden) @ hidden)
 
 

@@ -31,8 +31,8 @@ class BenchmarkOptions:
     default_models: list[str] = option(
         reason="models that run if the command line names none; all models of a task if empty", factory=list
     )
-    budgets: dict[str, int] = option(reason="model: factor by which it multiplies the steps of a task", factory=dict)
-    seeds: list[int] = option(reason="of weights and order of batches", factory=lambda: [0])
+    budgets: dict[str, int] = option(reason="model: factor that multiplies the steps of each task", factory=dict)
+    seeds: list[int] = option(reason="random seeds of weights and order of batches", factory=lambda: [0])
     common: dict[str, Any] = option(reason="section.option: value, for all tasks and models", factory=dict)
     tasks: dict[str, dict[str, Any]] = option(reason="name: {option of a task: value, ...}", factory=dict)
 

@@ -112,7 +112,7 @@ class Value(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table of texts, of which bold ones stand between asterisks."""
+    """A table of texts; a bold text stands between asterisks."""
 
     title: str
     headings: Sequence[str]

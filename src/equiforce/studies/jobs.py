@@ -47,7 +47,7 @@ class Worker:
     def __call__(self) -> bool:
         """Run the task, and return False if a signal stopped it."""
         if self.gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (its own process, where submitit hides all)
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # noqa: TID251 (submitit hides all GPUs from this process)
         if self.n_threads is not None:
             torch.set_num_threads(self.n_threads)
         try:
@@ -75,7 +75,7 @@ def run_jobs(task: Callable[[], None], folder: Path, place: Place) -> None:
     local, messages = place.cluster == "local", folder / "jobs" / "submitit.err"
     new = next((f for f in (folder, folder / "jobs") if not f.exists()), None)
     executor = _executor(folder / "jobs", place)
-    logging.getLogger("submitit").setLevel(logging.ERROR)  # without accounting, it and sacct complain at every look
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # without accounting, it and sacct complain at every check
     n_threads = max(1, n_cores() // place.n_workers) if local else None
     gpus = itertools.cycle((_visible_gpus() if local else []) or [None])
     try:
@@ -139,7 +139,7 @@ def _executor(folder: Path, place: Place) -> "submitit.AutoExecutor":
 
 def _visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, with their names in CUDA_VISIBLE_DEVICES."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would give the workers others)
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 (submitit would choose other GPUs)
     n_gpus = torch.cuda.device_count()
     return named.split(",")[:n_gpus] if named else [str(i) for i in range(n_gpus)]
 

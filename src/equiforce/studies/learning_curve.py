@@ -33,7 +33,7 @@ class LearningCurveOptions:
         reason="numbers of training structures; a subset contains all smaller ones of its seed", factory=list
     )
     seeds: list[int] = option(
-        reason="of weights, order and subset; an interval needs at least three", factory=lambda: [0, 1, 2]
+        reason="random seeds of weights, order and subset; an interval needs at least three", factory=lambda: [0, 1, 2]
     )
     models: dict[str, dict[str, Any]] = option(
         reason="name: {section.option: value, ...}, with a curve for each", factory=dict

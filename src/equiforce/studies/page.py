@@ -355,7 +355,7 @@ class _Page:
                 "One seed does not show the noise: there are no intervals, and no difference can be established."
             )
         if len(halves(o.sizes)[0]) < 2:
-            few.append(f"Whether the curves bend is unknown: they have {counted(len(o.sizes), 'size')}.")
+            few.append(f"Whether the curves bend is unknown: they have only {counted(len(o.sizes), 'size')}.")
         few += [
             "Intervals describe the scatter of seeds (weights, order and subset). They do not include the choice of "
             f"the {self.curve.subsets.n_test} test structures, which are the same for all runs.",

@@ -3,7 +3,7 @@
 Noise is the scatter of seeds at one size. It is estimated from the deviations of runs from the mean of their size, so
 that the curvature of a curve does not count as noise; the exponents of the early and of the late sizes show it. The
 variance of a size is pooled with those of the neighbouring sizes: three seeds alone are too few, and errors at small
-sizes scatter more than those at large sizes, so that pooling all sizes would make the small ones look too precise.
+sizes scatter more than those at large sizes, so pooling all sizes would make the small ones look too precise.
 
 Intervals are bootstrap-t intervals. Each draw gives every run a new deviation, in units of the noise of its size, and
 compares the estimate with its own standard error in that draw, which makes the intervals as wide as few seeds require.

@@ -24,7 +24,7 @@ from equiforce.options import switched_off
 from equiforce.quantities import QUANTITIES, Measure, Quantity
 from equiforce.workflow import Trained, train
 
-# options that do not bear on the result: files (which the fingerprint of the data covers), machines and logs
+# options that do not change the result: files (which the fingerprint of the data covers), machines and logs
 NOT_HASHED = {
     "split": ("train_file", "validation_file", "test_file", "split_file"),
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
@@ -80,7 +80,7 @@ class Run:
     """A training and its test."""
 
     labels: Mapping[str, str | int | float]  # the first columns of the table, which identify the run for a reader
-    options: Mapping[str, Any]  # that differ from the defaults, as in {"model.l_max": 1}
+    options: Mapping[str, Any]  # those that differ from the defaults, as in {"model.l_max": 1}
     train: tuple[str, ...]  # files
     test: tuple[str, ...]  # files
     data: str  # fingerprint of the content of all files
@@ -89,7 +89,7 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """All options that bear on the result, with defaults.
+        """All options that can change the result, with their defaults.
 
         Raises:
             InputError: as in :func:`equiforce.config.configured`.

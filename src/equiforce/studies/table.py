@@ -44,7 +44,7 @@ class ResultTable:
             return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in reader]
 
     def _columns_of(self, written: Sequence[str]) -> tuple[str, ...]:
-        """The columns that a file should have; one from an older version lacks errors of quantities that are new."""
+        """The columns that the file should have; a file of an older version lacks those of quantities that are new."""
         new = {column for column in error_columns() if column not in written}
         return tuple(column for column in self.columns if column not in new)
 

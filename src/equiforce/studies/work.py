@@ -27,12 +27,12 @@ from equiforce.studies.runs import (
 )
 from equiforce.studies.table import ResultTable
 
-PAUSE = 1.0  # seconds between looks at what others have done
+PAUSE = 1.0  # seconds between two checks of what other workers have done
 
 
 @runtime_checkable
 class Study(Protocol):
-    """A set of runs, of which some may depend on the results of others."""
+    """A set of runs; some may depend on the results of others."""
 
     @property
     def labels(self) -> Sequence[str]:
@@ -46,7 +46,13 @@ class Study(Protocol):
 
 
 def execute(study: Study, folder: Path, place: Place, console: Console) -> list[Row]:
-    """Run what is missing, and return the rows of all runs of the study; other rows stay in the table.
+    """Run the missing runs of a study, and return the rows of all its runs; other rows stay in the table.
+
+    Args:
+        study: the study.
+        folder: the folder of the results.
+        place: number and kind of the processes that compute the runs.
+        console: shows the progress.
 
     Raises:
         Interrupted: Ctrl-C was pressed; the same command continues the study.
@@ -109,7 +115,7 @@ class Watch:
         texts = (TextColumn("{task.fields[rest]}"), TextColumn("{task.fields[now]}", style="dim"))
         self.bar = Progress(*columns, *texts, console=console, transient=True)
         self.began = time.time()  # comparable with the modification times of files
-        self.read: int | None = None  # time at which the table was written from which `done` and `missing` come
+        self.read: int | None = None  # modification time (ns) of the table from which `done` and `missing` were read
         self.done, self.missing = list[Row](), list[Run]()
 
     def __enter__(self) -> "Watch":
@@ -166,9 +172,8 @@ class Watch:
 
     def _is_trained(self, run: Run) -> bool:
         try:
-            return (
-                self.folder / run.hash
-            ).stat().st_mtime >= self.began  # each validation replaces files in the folder
+            # each validation replaces files in the folder
+            return (self.folder / run.hash).stat().st_mtime >= self.began
         except FileNotFoundError:
             return False
 

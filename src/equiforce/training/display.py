@@ -26,7 +26,7 @@ class TimeLeft(ProgressColumn):
 
 
 class Display:
-    """A progress bar with the latest errors, and a table with a line of errors for at most 40 validations."""
+    """A progress bar with the latest errors, and a table of errors with about 40 lines at most."""
 
     def __init__(self, console: Console):
         self.console = console

@@ -54,7 +54,7 @@ class RunSetup:
     fabric: Fabric
     folder: Path  # the first process writes last.pt and best.pt here
     trackers: list[Tracker]  # empty except on the first process
-    on_best: Callable[[Potential], None]  # called with the averaged potential after each improvement
+    on_best: Callable[[Potential], None]  # the first process calls it with the averaged potential when it is the best
     on_step: Callable[[Report], None]  # called after each step
 
 

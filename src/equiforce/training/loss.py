@@ -55,12 +55,12 @@ class LossConfig:
                 )
 
     def weight(self, quantity: Quantity) -> Weight | None:
-        """The configured weight of a quantity; None if the user left it open."""
+        """The configured weight of a quantity; None if the user did not set it."""
         return getattr(self, quantity.name)
 
 
 class Term(NamedTuple):
-    """One term of the loss before averaging, because several processes first sum both parts."""
+    """One term of the loss before the division; several processes first sum each of the two parts."""
 
     total: Float[Tensor, ""]  # the sum of the penalties
     n: Float[Tensor, ""]  # the number of the penalties

@@ -38,7 +38,7 @@ class OptimizerConfig:
     )
     amsgrad: bool = option(
         False,
-        "keeps the largest squared gradient forever, as in the paper; short runs did not need it",
+        "keeps the largest average of squared gradients forever, as in the paper; short runs did not need it",
         only_if=ADAM,
     )
     beta2: float = option(
@@ -188,9 +188,8 @@ class EMA(Generic[Network]):
         for dtype in {average.dtype for average, _ in self._pairs}:
             averages, currents = zip(*[p for p in self._pairs if p[0].dtype == dtype], strict=True)
             torch._foreach_lerp_(averages, currents, 1 - decay)
-            for (
-                average
-            ) in averages:  # torch does not do this on a GPU, and caches of tables made from weights rely on it
+            # torch does not count this change on a GPU, but caches of tables made from weights rely on the count
+            for average in averages:
                 torch.autograd.graph.increment_version(average)
 
     def state(self) -> dict[str, Any]:

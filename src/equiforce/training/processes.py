@@ -22,8 +22,8 @@ def make_fabric(config: TrainingConfig) -> Fabric:
         The launched Fabric.
 
     Raises:
-        InputError: there is no GPU, an option changes nothing on the device, or srun started several tasks that would
-            each train separately.
+        InputError: there is no GPU, an option changes nothing on the device, the number of processes is not a multiple
+            of ``n_nodes``, or srun started several tasks that would each train separately.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("training.device=cuda, but torch finds no GPU: leave the option out to train on the CPU")
@@ -61,7 +61,7 @@ def total_over_processes(value: Tensor, fabric: Fabric) -> Tensor:
     """The sum of ``value`` over all processes; every process gets it."""
     if fabric.world_size == 1:
         return value
-    return cast("Tensor", fabric.all_reduce(value, reduce_op="sum"))  # it also sums collections of tensors
+    return cast("Tensor", fabric.all_reduce(value, reduce_op="sum"))  # its type allows collections too
 
 
 def add_gradients(module: nn.Module, fabric: Fabric) -> None:

@@ -34,7 +34,7 @@ class TrainingConfig:
         ge=1,
     )
     max_edges: int | None = option(
-        None, "largest number of pairs of atoms in a batch, over all processes; replaces batch_size", ge=1
+        None, "largest number of edges (two for each pair) in a batch, over all processes; replaces batch_size", ge=1
     )
     validate_every: int | None = option(
         None,
@@ -75,7 +75,7 @@ class TrainingConfig:
 
     @property
     def step_limit(self) -> int | None:
-        """The largest number of gradient steps; ``DEFAULT_STEPS`` if no limit is set, None if only others are."""
+        """The largest number of gradient steps; ``DEFAULT_STEPS`` if no limit is set, None if only others are set."""
         unlimited = self.max_steps is None and self.max_epochs is None and self.time is None
         return DEFAULT_STEPS if unlimited else self.max_steps
 

@@ -1,4 +1,4 @@
-"""Checks whether LAMMPS can run a model on this machine, and says how to mend what is wrong."""
+"""Checks whether LAMMPS can run a model on this machine, and says how to correct what is wrong."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ from equiforce.graph import Structure
 
 RANKS = 2
 SECONDS = 180  # a simulation of one step that takes longer is taken to hang
-TOLERANCE = 1e-5  # relative error of the energy in single precision
+TOLERANCE = 1e-5  # error in float32 relative to the largest of 1 eV, the energy and the scales
 MARK = "EQUIFORCE-DOCTOR"
 
 
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
     part: str  # of the installation
     ok: bool
-    message: str  # what is installed, or what is wrong and how to mend it
+    message: str  # what is installed, or what is wrong and how to correct it
 
 
 def examine(model: Path | None = None) -> Iterator[Finding]:
@@ -117,8 +117,8 @@ def _python() -> str:
 def _kernels() -> str:
     if not kernels.fused("cpu"):
         raise InputError(
-            "models run in plain torch, many times slower, because there is no C compiler: install gcc, or pip install "
-            "'equiforce[compiler]'"
+            "models run in plain torch, many times slower, because C kernels cannot be compiled (the log says why): "
+            "install gcc, or run pip install 'equiforce[compiler]'"
         )
     return kernels.describe("cpu")
 

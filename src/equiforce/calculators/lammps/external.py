@@ -70,7 +70,7 @@ def attach(
         model: the path of a model file.
         elements: the chemical symbol of each atom type, in their order; ``NULL`` for a type that the model ignores.
         precision: ``float32`` or ``float64`` for the weights; None keeps the precision of the file.
-        fix: the ID of the fix. A model that this fix has already is replaced.
+        fix: the ID of the fix. If a model is already attached under this ID, the new model replaces it.
 
     Raises:
         InputError: on all ranks, if something is missing or does not fit the simulation.
@@ -321,7 +321,7 @@ class TaggedGhosts(HaloExchange):
 def _owners(
     ranks: Any, owned: Int[np.ndarray, " owned"], wanted: Int[np.ndarray, " wanted"]
 ) -> Int[np.ndarray, " wanted"]:
-    """Find the rank that owns each wanted tag, by asking the rank tag % n_ranks, which keeps the owner of the tag."""
+    """Find the rank that owns each wanted tag: the rank tag % n_ranks keeps a list of owners and answers."""
     kept, n_kept, _ = _to_keepers(ranks, owned)
     owner_of_kept = np.repeat(np.arange(ranks.size), n_kept)
     by_tag = np.argsort(kept)

@@ -87,10 +87,10 @@ class Host:
         """Load a model file, which must reproduce its reference values, and write its properties for the pair style.
 
         Args:
-            path: of the model file.
+            path: the path of the model file.
             elements: the chemical symbol of each atom type, or ``NULL``.
             precision: ``float32`` or ``float64`` for the weights, or empty for that of the file.
-            n_ranks: number of all ranks.
+            n_ranks: the number of ranks on all machines.
             codes: output, the species of each atom type, -1 for ``NULL``.
             model: output, the properties of the model.
 
@@ -168,8 +168,8 @@ def ranks_of_this_machine(n_ranks: int) -> int:
 
 
 def threads_of_a_rank(n_ranks_here: int) -> int:
-    """Threads that a rank computes with: OMP_NUM_THREADS, or its share of the processors that it may use."""
-    environment = os.environ  # noqa: TID251 - the field's own way to say the number of threads
+    """Return the number of threads of a rank: OMP_NUM_THREADS, or its share of the processors that it may use."""
+    environment = os.environ  # noqa: TID251 - the usual way to set the number of threads
     if environment.get("OMP_NUM_THREADS", "").isdigit():
         return max(1, int(environment["OMP_NUM_THREADS"]))
     return max(1, len(os.sched_getaffinity(0)) // n_ranks_here)

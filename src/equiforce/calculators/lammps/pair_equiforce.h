@@ -25,7 +25,7 @@ struct EquiforceBatch {
   const double *vectors;     // [n_edges 3] from centre to neighbour, Å
   const uint8_t *energy_mask;    // [n_centers]
   double *energies;          // [n_centers] eV
-  double *edge_gradients;              // [n_edges 3] derivative of the energy by the vectors, eV/Å
+  double *edge_gradients;    // [n_edges 3] derivative of the energy with respect to the vectors, eV/Å
   void *pair;                // the pair style that exchanges the ghosts
   char problem[1024];        // error message
 };

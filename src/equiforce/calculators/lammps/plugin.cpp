@@ -49,11 +49,11 @@ static const char *start_interpreter()
       "    site.addsitedir(path)\n"    // reads the .pth files, by which editable installations are found
       "sys.executable = os.environ['EQUIFORCE_PYTHON']\n", nullptr);
   symbol<void *(*)()>("PyEval_SaveThread")();
-  if (failed) return "pair_style equiforce could not start its Python: mend the error that Python printed above";
+  if (failed) return "pair_style equiforce could not start its Python: correct the error that Python printed above";
   return nullptr;
 }
 
-// Lets Python fill in the functions; starts an interpreter if LAMMPS was not started from one.
+// Lets Python fill in the functions; starts an interpreter if this process has none.
 const char *equiforce_start(EquiforceFunctions &functions)
 {
   auto running = symbol<int (*)()>("Py_IsInitialized");
@@ -69,7 +69,7 @@ const char *equiforce_start(EquiforceFunctions &functions)
   const int failed = execute(script.c_str(), nullptr);
   release(state);
   return failed || !functions.compute
-             ? "pair_style equiforce could not start its Python: mend the error that Python printed above"
+             ? "pair_style equiforce could not start its Python: correct the error that Python printed above"
              : nullptr;
 }
 

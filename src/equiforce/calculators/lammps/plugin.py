@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 SOURCES = ("pair_equiforce.cpp", "plugin.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = ("-O2", "-std=c++17", "-fPIC", "-shared", "-w")
-# LAMMPS loads every file in a folder of plugins whose name ends like this
+# in a folder of plugins, LAMMPS loads every file whose name ends in plugin.so
 PLUGIN = "equiforceplugin.so"
 SUPPORTED = "lammps[mpi]==2025.7.22.4.0"
 
@@ -56,7 +56,7 @@ def numeric_version() -> int:
 
 
 def plugin_folder() -> Path:
-    """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds nothing else."""
+    """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds no other plugin."""
     texts = [path.read_bytes() for path in sorted(HERE.glob("*.cpp")) + sorted(HERE.glob("*.h"))]
     described = f"{installed()} {numeric_version()} {metadata.version('mpich')} {FLAGS}".encode()
     name = hashlib.sha256(b"".join([described, *texts])).hexdigest()[:20]
@@ -117,7 +117,7 @@ def _package() -> Path:
 
 
 def _mpi_headers() -> list[Path]:
-    """The headers of the installed mpich wheel, at most one; no header if it is not installed."""
+    """The paths of ``mpi.h`` in the installed mpich wheel; empty if mpich is not installed."""
     try:
         files = metadata.files("mpich") or []
     except metadata.PackageNotFoundError:

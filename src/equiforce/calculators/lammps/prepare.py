@@ -33,7 +33,7 @@ ENSEMBLES = {
 INPUT_SUFFIXES = (".lammps", ".lmp", ".in", ".inp", ".txt")
 FS_PER_PS = 1000.0
 BAR_PER_GPA = 1e4
-LARGEST_SEED = 400_000_000  # LAMMPS allows twice this number, and a continued run adds its first step to the seed
+LARGEST_SEED = 400_000_000  # LAMMPS allows up to 900,000,000, and a continued run adds its first step to the seed
 FRAMES_PER_RESTART = 10
 
 
@@ -123,7 +123,7 @@ class _Files:
                 )
 
     def refuse_taken(self, start: Path, overwrite: bool) -> None:
-        """Raise InputError if an existing file would be replaced that must stay."""
+        """Raise InputError if the output would replace a file that must stay."""
         for path in (self.output, self.data):
             if path.exists() and any(source.exists() and path.samefile(source) for source in (start, self.model)):
                 raise InputError(f"{path} is the start structure or the model of the simulation: name another output")
@@ -243,7 +243,7 @@ def _ranges(numbers: Int[np.ndarray, " numbers"]) -> str:
 
 
 def _write_in_one_piece(texts: dict[Path, str]) -> None:
-    """Write several files, and replace none before all are completely on the disk."""
+    """Write several files; no existing file is replaced before all new ones are complete on the disk."""
     parts = {path: path.with_name(path.name + ".part") for path in texts}
     try:
         for path, text in texts.items():

@@ -98,7 +98,7 @@ def target() -> Target:
 
 
 def file_name(kernel: KernelSource, family: Target) -> str:
-    """The file name of a compiled kernel: a hash of everything on which the compiled code depends."""
+    """The file name of a compiled kernel, with a hash of the kernel, the family, the options and the generators."""
     described = f"{kernel} {family} {FLAGS} {_generator()}"
     return f"{kernel.kind}-{family.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}.so"
 
@@ -165,7 +165,7 @@ def _openmp() -> str | None:
 
 @cache
 def _is_gcc() -> bool:
-    """Whether the compiler is gcc, whose OpenMP calls torch's runtime understands."""
+    """Whether the compiler is gcc; only gcc's OpenMP code can use torch's runtime."""
     result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
     return "Free Software Foundation" in result.stdout
 

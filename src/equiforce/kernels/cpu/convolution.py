@@ -37,7 +37,7 @@ def needed(table: PathTable, dtype: torch.dtype, training: bool) -> list[Convolu
 
 
 def needed_for_edges(l_max: int, dtype: torch.dtype) -> list[EdgeKernel]:
-    """The kernels of the edge geometry."""
+    """The kernels of the edge geometry for forces and training; Hessians also need ``backward_jvp``."""
     return [EdgeKernel(l_max, SCALARS[dtype], kind) for kind in ("forward", "backward", "jvp")]
 
 
@@ -82,7 +82,7 @@ def convolve_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     _, geometry, weights = needs_grad
-    # the gradient of x is always computed: only a first layer does not need it, which is not worth another kernel
+    # the gradient of x is always computed: the first layer alone does not need it, too little for another kernel
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
     made = {"gx": Tensor.new_zeros}

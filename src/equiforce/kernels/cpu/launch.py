@@ -124,7 +124,7 @@ class Arguments:
             shape = shape_of(sizes)
             if own_dtype is not None and own_dtype is not dtype:
                 self._refuse(name, like, own_dtype, like.shape)
-            # not in one tuple, for which torch takes twice as long
+            # separate integers, because torch takes twice as long to read them from a tuple
             result = allocate(like, n_parts, *shape) if copies else allocate(like, *shape)
             results.append(result)
             addresses[place] = result.data_ptr()
@@ -133,7 +133,7 @@ class Arguments:
             packed = self._layout.pack(n_parts, *self._numbers(sizes), *doubles, *starts, *addresses)
             if (fault := function(packed)) and self.checks:
                 wrong = f"{self.name}: {self.checks} of row {fault - 1} is out of range"
-                raise InputError(f"{wrong}: it has to name one of the given tables, counted from 0")
+                raise InputError(f"{wrong}: use numbers from 0 to one less than the number of {self.checks}")
         return results
 
     @cached_property
@@ -156,7 +156,8 @@ class Arguments:
         """Raise the InputError of an input that the kernel cannot read."""
         if tensor.dtype is not dtype:
             have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-            raise InputError(f"{self.name}: {name} is {have}, but has to be {want} like the rest: convert it")
+            rest = " like the rest" if dtype.is_floating_point else ""
+            raise InputError(f"{self.name}: {name} is {have}, but has to be {want}{rest}: convert it")
         if tensor.shape != shape:
             raise InputError(f"{self.name}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
         raise InputError(f"{self.name}: {name} is on {tensor.device}, but other tensors are on the CPU: move it")

@@ -50,7 +50,7 @@ def linear(result: LinearArgument, first: Tensor, second: Tensor, species: Tenso
 
 
 class _Linear(NamedTuple):
-    """What a call knows before it sees tensors."""
+    """The arguments of a call that follow from the plan alone."""
 
     sizes: dict[str, int]
     blocks: tuple[RecordArray]
@@ -119,6 +119,6 @@ def _parts(plan: GatePlan) -> RecordArray:
     rows = []
     for a, b, gates in plan.parts:
         kind = "gated" if b.l else "tanh" if b.parity < 0 else "silu"
-        # the block 0e of the input also holds the gates: b, the block of the output, has the number of other scalars
+        # the block 0e of the input also holds the gates; the output's block b has only the scalars that are no gates
         rows.append((PART_KINDS[kind], 2 * a.l + 1, b.channels, a.start, b.start, gates))
     return PART.array(rows)

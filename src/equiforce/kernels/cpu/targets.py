@@ -92,7 +92,7 @@ class KernelSource(Protocol):
 
     @property
     def kind(self) -> str:
-        """The name of the operation, which begins the name of the compiled file."""
+        """The first part of the name of the compiled file."""
 
     def source(self, target: Target) -> str:
         """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""

@@ -15,7 +15,7 @@ from equiforce.kernels.cache import cache_folder
 
 try:
     from triton import knobs
-except ImportError:  # torch for CUDA brings Triton along, with knobs since torch 2.8
+except ImportError:  # torch for CUDA installs Triton, which has knobs since torch 2.8
     knobs = None
 
 DTYPES = (torch.float32, torch.float64)
@@ -85,7 +85,7 @@ def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
     name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
     path = (folder or cache_folder()) / f"{name}.py"
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may do the same at this time
+        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may write the same file
             draft = Path(workshop) / path.name
             draft.write_text(text)
             draft.replace(path)

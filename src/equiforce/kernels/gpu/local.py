@@ -19,7 +19,7 @@ from equiforce.kernels.gpu.launch import check_size, checked, checked_tensor, in
 from equiforce.kernels.gpu.programs import WARP
 from equiforce.kernels.spec.couplings import CouplingTable
 
-# Not yet measured: the number of copies of the gradient of the path weights, each a sum over a part of the atoms.
+# Not yet measured: the largest number of copies of the gradient of the path weights, each a sum over some atoms.
 MOST_COPIES = 512
 LANES = WARP * WARPS_OF_FEW  # lanes of a program that evaluates splines
 
@@ -117,7 +117,7 @@ def lookup(
     n = (len(knot_coordinates),)
     a, b = _others("lookup", result, (first, second), {"rows": (*n, shape[2]), "table": shape, "strengths": n})
     knot_coordinates = checked_tensor("lookup", a, "knot_coordinates", knot_coordinates, n)
-    kinds = checked_tensor("lookup", kinds.new_empty(0, dtype=torch.int64), "kinds", kinds, n)
+    kinds = checked_tensor("lookup", a.new_empty(0, dtype=torch.int64), "kinds", kinds, n)
     if result == "table":
         return _table(a, b, knot_coordinates, kinds, shape, order)
     n_edges, (_, n_knots, n_columns) = len(knot_coordinates), shape
@@ -167,7 +167,7 @@ def _table(
 
 
 def _options(n_columns: int, order: int) -> dict[str, int]:
-    """The size of a tile of edges by columns, and the order of the derivative; from the fourth on, it is zero."""
+    """The size of a tile of edges by columns, and the order of the derivative; derivatives above the third are zero."""
     tile = {"COLUMNS": n_columns, "WIDTH": width_of(n_columns), "ROWS": LANES // width_of(n_columns)}
     return {**tile, "ORDER": min(order, 4), "num_warps": WARPS_OF_FEW}
 

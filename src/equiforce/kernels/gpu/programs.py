@@ -1,4 +1,4 @@
-"""The division of a table's paths between the programs of a GPU, such that sums fit into registers."""
+"""The division of a table's paths between the programs of a GPU, so that sums fit into registers."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -10,10 +10,10 @@ from equiforce.kernels.spec.paths import Path, PathTable
 Family = Literal["forward", "backward", "knots"]
 FAMILIES: tuple[Family, ...] = ("forward", "backward", "knots")
 WARP = 32  # threads; also the largest number of channels of a tile
-# Not yet tuned: the number of sums of a program; each takes a register of every lane. A thread has at most 255
-# registers. With half of them a multiprocessor holds 16 warps, which is enough to hide the latency of memory.
+# Not yet tuned: the largest number of sums of a program; each takes a register of every lane. A thread has at most
+# 255 registers. With half of them a multiprocessor holds 16 warps, which is enough to hide the latency of memory.
 MOST_SUMS = 32
-# The number of coupling terms in the loop of a ``backward`` program; more of them do not fit into registers.
+# The largest number of coupling terms in the loop of a ``backward`` program; more do not fit into registers.
 MOST_TERMS = 100
 
 

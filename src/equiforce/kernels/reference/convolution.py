@@ -28,7 +28,7 @@ class StackedTable(NamedTuple):
     """A path table arranged for a few large matrix products."""
 
     stacks: tuple[StackedPaths, ...]
-    order: tuple[tuple[int, ...], ...]  # the paths of each target; their numbers follow the order of the stacks' rows
+    order: tuple[tuple[int, ...], ...]  # the paths to each target, numbered as they lie in the stacks
 
 
 def convolve(
@@ -38,7 +38,7 @@ def convolve(
     topology: Topology,
     table: PathTable,
 ) -> Float[Tensor, "centers messages"]:
-    """Compute sum_j R(r_ij) (Y(r_ij) x x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
+    """Compute sum_j R(r_ij) (Y(r_ij) ⊗ x_j) for every centre i; see :func:`equiforce.kernels.convolve`."""
     stacks, order = _stacked(table, x.dtype, x.device)
     weights = weights_on_edges(radial)
     sent = x.index_select(0, topology.neighbors)

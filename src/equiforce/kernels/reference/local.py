@@ -47,7 +47,7 @@ def tensor_product(
     centers: Int[Tensor, " edges"],
     table: CouplingTable,
 ) -> Float[Tensor, "edges results"]:
-    """Compute V_ij x Γ_i as the operator of each centre times the features of its edges."""
+    """Compute V_ij ⊗ Γ_i as the operator of each centre times the features of its edges."""
     (of_term, path, component), (column, row), constants = _indices(table, features.dtype, features.device)
     channels, elements = table.channels, len(table.elements)
     terms = constants * weights[path] * environments.unflatten(1, (-1, channels))[:, component]

@@ -1,4 +1,4 @@
-"""The common base of the descriptions of an operation."""
+"""The common base class of path tables, coupling tables and plans."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -9,7 +9,7 @@ from equiforce.geometry.irreps import Irreps
 
 @dataclass(frozen=True)
 class Layout:
-    """A frozen dataclass with ``irreps_in`` and ``irreps_out``, which caches look up by its value at every call.
+    """A frozen dataclass with ``irreps_in`` and ``irreps_out``; it is a key of caches that are read at every call.
 
     A dataclass generates its own hash, so each subclass must contain the line ``__hash__ = Layout.__hash__``.
     """

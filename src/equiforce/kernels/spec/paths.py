@@ -124,7 +124,7 @@ def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, flo
 
 
 def combination(group: PathGroup, m1: int, m3: int) -> tuple[int, Combination] | None:
-    """The sign and the combination of harmonics that couple component m1 with m3; None if nothing does."""
+    """The sign and the combination of harmonics that couple component m1 with m3; None if no harmonic does."""
     terms = tuple((group.l2**2 + m2, c) for a, m2, b, c in group.coupling if (a, b) == (m1, m3))
     if not terms:
         return None

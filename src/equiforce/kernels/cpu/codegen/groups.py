@@ -190,7 +190,7 @@ class GroupWriter:
         return {name: basis for name, basis in read.items() if basis in used}
 
     def _component(self, m1: int, v: int) -> Iterator[str]:
-        """Compute h, the coupling times g; p, its product with x (and, in a jvp, tangents); s, its product with x."""
+        """Compute h, the coupling times g; p, the product h x, or its tangent in a jvp; s, the product h x in a jvp."""
 
         def coupled(name: str) -> str:
             terms = "".join(self._coupled(name, m1, m3, f"g{m3}_{v}") for m3 in self.n3)

@@ -1,6 +1,6 @@
 """Write the C source of the operations of strictly local models, unrolled from a coupling table.
 
-There are three forms, which are linear in each argument. For each argument a kernel computes it from the others:
+There are three forms, which are linear in each argument. Each argument has a kernel that computes it from the others:
 
 - ``environment``: Γ_i = sum_j w_ij Y_ij from weights of each degree and channel;
 - ``couple``: the operator of each atom from Γ_i and the path weights;
@@ -42,7 +42,7 @@ COUPLE = arguments_of(
     Array("environment", ("n_rows", "dim_environment"), result=True),
     Array("weights", ("n_paths", "channels"), result=True, copies=True),  # of the paths
 )
-Body = Callable[[str], Iterator[str]]  # writes the lines for one vector of channels; its argument is the tail
+Body = Callable[[str], Iterator[str]]  # writes lines for one vector; argument: number of channels if not whole
 
 
 @dataclass(frozen=True)

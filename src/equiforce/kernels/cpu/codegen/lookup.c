@@ -34,7 +34,7 @@ static void part(const void *given, long p) {
   const long n = a->n_columns;
   for (long e = a->n_edges*p/a->n_parts; e < a->n_edges*(p + 1)/a->n_parts; e++) {
     const S t = a->knot_coordinates[e];
-    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* for inf and NaN too */
+    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* in range for inf and NaN too */
     S b[4];
     const int beyond = t - first > 1; /* the splines are constant beyond the last knot */
     basis(beyond ? 1 : t - first, beyond && a->order ? NO_ORDER : a->order, b);

@@ -47,7 +47,7 @@ static inline void store(S *p, V v, long n) {
 TILE(tile_2, 2)
 TILE(tile_1, 1)
 
-/* b[r] = scale a[r] w for every row, w [n_in, n_out]; there is a multiple of R rows: the last row may repeat */
+/* b[r] = scale a[r] w for every row, w [n_in, n_out]; the number of rows is a multiple of R, the last may repeat */
 static void multiply(S **a, S **b, long rows, const S *w, long n_in, long n_out, S scale) {
   S *to[R];
   for (long r = 0; r < rows; r += R) {

@@ -358,7 +358,7 @@ def _form(outer: str, inner: str, terms: list[Constant]) -> str:
 
 
 def _divided(members: Iterable, n_results: int, of: Callable[..., int], most: int) -> Iterator[Part]:
-    """Divide the results into parts with at most ``most`` members, and yield the members of each result."""
+    """Divide the results into parts with at most ``most`` members, or one result with more; yield the parts."""
     by_result: Part = {k: [] for k in range(n_results)}
     for member in members:
         by_result[of(member)].append(member)

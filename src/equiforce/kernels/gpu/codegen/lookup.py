@@ -1,7 +1,8 @@
 """The Triton source that evaluates splines on edges, as ``lookup.c`` does on CPUs.
 
 ``lookup_rows`` and ``lookup_strengths`` process tiles of edges by columns. ``lookup_table`` loops over the edges of one
-kind between two knots and writes four rows, each into a different copy of the table. The table is the sum of copies.
+kind between two knots and writes four rows, each into a different copy of the table's gradient. The gradient is the
+sum of the copies.
 """
 
 from equiforce.kernels.gpu.codegen.convolution import PRELUDE
