@@ -99,8 +99,8 @@ class ChunkedPotential:
         raise InputError(
             f"energy and forces of {graph.n_atoms:,} atoms need about {format_bytes(need)} of memory and do not fit "
             f"into {format_bytes(limit)} even in chunks, because a chunk needs all atoms that its own interact "
-            "with: raise max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or a "
-            "shorter cutoff"
+            "with: raise max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or "
+            "a shorter cutoff"
         )
 
 
