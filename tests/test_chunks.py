@@ -10,7 +10,7 @@ from ase.build import molecule
 
 from equiforce.chunks import ChunkedPotential, compact, in_chunks, surroundings
 from equiforce.errors import InputError
-from equiforce.memory import footprint
+from equiforce.memory import step_memory
 from tests.systems import CUTOFF, crystal, ethanol, graph_of, potential_of, slab, structure_of
 
 
@@ -68,6 +68,9 @@ def test_chunks_add_up_to_the_whole(name, n_chunks, potential):
             size = max(1.0, other.abs().max().item())
             assert torch.allclose(one, other, rtol=0, atol=1e-10 * size), quantity
     assert in_chunks(potential, graph, tuple(chunks)).virial is None
+    energies = in_chunks(potential, graph, tuple(chunks), forces=False)
+    assert energies.forces is None
+    assert torch.allclose(energies.energy, whole.energy, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.parametrize(("n_layers", "l_max"), [(1, 0), (3, 1)])
@@ -102,7 +105,7 @@ def test_chunks_are_compact_whatever_cell_an_atom_is_in():
 
 def test_what_fits_is_computed_whole_and_what_does_not_in_chunks(potential):
     graph = graph_of(structure_of(box(60, 1, 1)))
-    need = footprint(potential).bytes(graph.n_atoms, graph.n_edges)
+    need = step_memory(potential).bytes(graph.n_atoms, graph.n_edges)
     roomy, narrow = (ChunkedPotential(potential, factor * need / 1e9) for factor in (1.01, 0.55))
     assert len(roomy.plan(graph).chunks) == 1
     plan = narrow.plan(graph)

@@ -242,3 +242,20 @@ def test_an_old_name_of_an_option_is_still_read():
     """So that runs of earlier versions can be resumed."""
     assert configured({"potential": {"shift_trainable": True}}).potential.atomic_energies_trainable
     assert "atomic_energies_trainable: true" in to_yaml(configured({}, {"potential.shift_trainable": True}))
+
+
+def test_a_file_with_the_old_and_the_new_name_of_an_option_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "potential:\n  shift_trainable: true\n  atomic_energies_trainable: false\n", encoding="utf-8"
+    )
+    sentence = (
+        r"c\.yaml: potential\.shift_trainable is the old name of potential\.atomic_energies_trainable: remove one"
+    )
+    with pytest.raises(InputError, match=sentence):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_the_old_name_in_a_file_gives_way_to_the_new_name_on_the_command_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("potential:\n  shift_trainable: true\n", encoding="utf-8")
+    options = {"potential.atomic_energies_trainable": False}
+    assert not load_config(tmp_path / "c.yaml", options).potential.atomic_energies_trainable

@@ -15,7 +15,7 @@ from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
 from equiforce.graph import Structure, batch
 from equiforce.labels import batch_labels
-from equiforce.memory import footprint
+from equiforce.memory import step_memory
 from equiforce.neighbors import build_graph
 from equiforce.quantities import ENERGY, FORCES, STRESS
 from tests.systems import structure_of
@@ -84,7 +84,7 @@ def test_batches_change_nothing(max_edges, potential, mixed):
 def test_what_does_not_fit_into_memory_is_computed_in_chunks(potential, mixed, capsys):
     long = structure_of(molecule("H2O", cell=[3.2, 3.3, 3.4], pbc=True).repeat((20, 1, 1)))
     graph = build_graph(long, potential.species, potential.cutoff)
-    max_memory = 0.5e-9 * footprint(potential).bytes(graph.n_atoms, graph.n_edges)
+    max_memory = 0.5e-9 * step_memory(potential).bytes(graph.n_atoms, graph.n_edges)
     console = Console(width=200)
     *_, found = predict(potential, [*mixed, long], max_edges=1, max_memory=max_memory, console=console)
     assert "energy and forces of 60 atoms need about" in (said := capsys.readouterr().out)

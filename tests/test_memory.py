@@ -11,10 +11,10 @@ from equiforce.memory import (
     OF_EVERY_WEIGHT,
     SHARE,
     available,
-    footprint,
     format_bytes,
     of_machine,
     require_room,
+    step_memory,
 )
 from equiforce.neighbors import build_graph
 from equiforce.potential import EDGES_AT_ONCE, Potential
@@ -59,7 +59,7 @@ def test_what_is_predicted_is_measured(backend, training, channels, water):
     potential = potential_of(l_max=1, channels=channels, n_layers=3, dtype="float32")
     with kernels.using(backend):
         measured = peak(step(potential, water, training))
-        predicted = footprint(potential, training=training)
+        predicted = step_memory(potential, training=training)
     tensors = predicted.bytes(water.n_atoms, water.n_edges) / ALLOCATOR
     if training:  # whose gradients were there before, and no optimiser is
         tensors -= OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
@@ -86,7 +86,7 @@ def test_what_is_predicted_of_a_local_model_is_measured(backend, training, name,
     potential = potential_of("allegro", dtype="float32", **ALLEGROS[name])
     with kernels.using(backend):
         measured = peak(step(potential, water, training))
-        predicted = footprint(potential, training=training)
+        predicted = step_memory(potential, training=training)
     tensors = predicted.bytes(water.n_atoms, water.n_edges) / ALLOCATOR
     if training:
         tensors -= OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
@@ -97,25 +97,26 @@ def test_what_is_predicted_of_a_local_model_is_measured(backend, training, name,
 def test_a_local_model_needs_no_more_for_the_edges_of_a_larger_system(water, monkeypatch):
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 200)
     potential = potential_of("allegro", dtype="float32")
-    some, many = (footprint(potential).bytes(n * 100, n * 2000) for n in (1, 10))
+    some, many = (step_memory(potential).bytes(n * 100, n * 2000) for n in (1, 10))
     assert some < many < 3 * some
     measured = peak(step(potential, water, False))
-    assert 0.7 < footprint(potential).bytes(water.n_atoms, water.n_edges) / ALLOCATOR / measured < 2
+    assert 0.7 < step_memory(potential).bytes(water.n_atoms, water.n_edges) / ALLOCATOR / measured < 2
 
 
 def test_memory_is_proportional_to_atoms_and_precision(water):
-    single, double = (footprint(potential_of(l_max=1, channels=8, n_layers=2, dtype=d)) for d in ("float32", "float64"))
+    of = {d: step_memory(potential_of(l_max=1, channels=8, n_layers=2, dtype=d)) for d in ("float32", "float64")}
+    single, double = of.values()
     n, m = water.n_atoms, water.n_edges
     assert single.bytes(10 * n, 10 * m) == pytest.approx(10 * single.bytes(n, m))
     assert 1.5 < double.bytes(n, m) / single.bytes(n, m) < 2
-    assert footprint(potential_of(zbl=True, l_max=0, channels=4)).bytes(1, 50) > footprint(
+    assert step_memory(potential_of(zbl=True, l_max=0, channels=4)).bytes(1, 50) > step_memory(
         potential_of(l_max=0, channels=4)
     ).bytes(1, 50)
 
 
 def test_a_network_on_every_edge_takes_more():
     spline, network = (
-        footprint(potential_of(l_max=0, channels=4, n_layers=1, radial_knots=k), training=True) for k in (128, None)
+        step_memory(potential_of(l_max=0, channels=4, n_layers=1, radial_knots=k), training=True) for k in (128, None)
     )
     assert network.bytes(10, 500) > 10 * spline.bytes(10, 500)
 

@@ -191,6 +191,7 @@ def with_value(value, *path):
         (lambda *_: [1], "is not an equiforce model file, or is damaged"),
         (without("references"), "damaged because 'references' in its header is missing or wrong"),
         (without("about"), "damaged because 'about' in its header is missing or wrong"),
+        (without("forces", "units"), "is damaged because it lacks the unit of forces"),
         (with_value([], "potential"), "damaged because 'potential' in its header is missing or wrong"),
         (without("species", "potential"), "damaged because 'species' in its header is missing or wrong"),
         (with_value(None, "potential", "config"), "damaged because 'config' in its header is missing or wrong"),

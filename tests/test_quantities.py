@@ -47,7 +47,7 @@ from equiforce.training.display import Display
 from equiforce.training.loop import fit, new_state, validation_loss
 from equiforce.training.loss import LossConfig, Weight, terms
 from equiforce.training.trackers import CsvLog
-from tests.training.plans import SPECIES, mixed, plan_of, tiny_potential
+from tests.training.setups import SPECIES, mixed, setup_of, tiny_potential
 
 PER_ATOM = Measure(
     key="polarization", title="polarization", unit="me·Å/atom", factor=MEV, per_atom=True, column="meA_per_atom"
@@ -213,7 +213,7 @@ def test_a_fourth_quantity_is_trained_on_logged_shown_and_drawn(fourth, tmp_path
     log, console = CsvLog(tmp_path / "log.csv"), Console(record=True, width=200, file=StringIO())
     loss = PolarLoss(energy=1.0, forces=1.0, stress=10.0, polarization=100.0)
     with Display(console) as display:
-        _, setup = plan_of(tmp_path, loss=loss, max_steps=60, validate_every=6, trackers=[log], on_step=display)
+        _, setup = setup_of(tmp_path, loss=loss, max_steps=60, validate_every=6, trackers=[log], on_step=display)
         setup = replace(
             setup,
             training=Batches(structures(), **common, batch_size=2, seed=0),

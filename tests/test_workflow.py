@@ -19,9 +19,10 @@ from rich.console import Console
 import equiforce
 from equiforce import model_file
 from equiforce.config import configured, load_config
-from equiforce.errors import DivergedError, InputError
+from equiforce.errors import DivergedError, InputError, MissingPackageError
 from equiforce.evaluate import errors
 from equiforce.training.display import Display
+from equiforce.workflow import prepare
 from tests.data_sets import TINY, crystals, labelled, molecules, write
 from tests.systems import atom
 
@@ -121,6 +122,19 @@ def test_what_was_decided_is_said(run):
         "model: run/model.eqf",
     ):
         assert part in said
+
+
+@pytest.mark.parametrize(("kind", "power"), [("mse", "²"), ("huber", "²"), ("mae", "")])
+def test_loss_weights_have_the_unit_of_the_penalty(place, tmp_path, kind, power):
+    """Huber equals the square of small residuals."""
+    output = StringIO()
+    files = {"split.train_file": [str(place / "water.xyz")], "loss.kind": kind}
+    console = Console(file=output, width=200)
+    prepare(configured({}, OPTIONS | files), tmp_path, resumed=False, console=console)
+    units = (
+        f"loss weights: energy 1.0 per (eV/atom){power}, forces 1.0 per (eV/Å){power}, stress 0.0 per (eV/Å³){power}"
+    )
+    assert units in output.getvalue().splitlines()
 
 
 def test_the_model_is_the_best_one_and_not_the_last(place, tmp_path):
@@ -229,7 +243,7 @@ def test_a_mistake_is_said_and_leaves_nothing_behind(place, tmp_path, monkeypatc
 
 def test_a_package_that_is_missing_is_said_before_anything_is_written(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"training\.wandb needs a package that is not installed"):
+    with pytest.raises(MissingPackageError, match=r"training\.wandb needs a package that is not installed"):
         equiforce.train(place / "copper.xyz", tmp_path / "run", options={**OPTIONS, "training.wandb": "x"})
     assert list(tmp_path.iterdir()) == []
 
@@ -377,7 +391,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(run, tmp_
 
 def test_a_batch_that_does_not_fit_into_memory_is_refused_before_anything_is_written(place, tmp_path, monkeypatch):
     monkeypatch.setattr("equiforce.memory.available", lambda device: 1e4)
-    with pytest.raises(InputError, match=r"20 atoms, .* pairs\) needs about .* lower training\.batch_size"):
+    with pytest.raises(InputError, match=r"20 atoms, .* edges\) needs about .* lower training\.batch_size"):
         equiforce.train(place / "copper.xyz", tmp_path / "run", options=OPTIONS)
     assert not (tmp_path / "run").exists()
 

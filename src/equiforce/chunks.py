@@ -11,10 +11,10 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Prediction
-from equiforce.memory import GB, available, footprint, format_bytes
+from equiforce.memory import GB, available, format_bytes, step_memory
 from equiforce.potential import Potential
 
-OF_A_PART = 72  # bytes of an edge of a chunk: copies of indices and shifts, and the masks that select them
+OF_CHUNK_EDGE = 72  # bytes of an edge of a chunk: copies of indices and shifts, and the masks that select them
 
 
 class ChunkPlan(NamedTuple):
@@ -60,27 +60,31 @@ class ChunkedPotential:
         if max_memory is not None and not max_memory > 0:
             raise InputError(f"max_memory={max_memory} GB leaves no memory to compute with: give a number above 0")
         self.potential = potential
-        self._footprint = footprint(potential)
+        self._memory = step_memory(potential)
         self._limit = None if max_memory is None else GB * max_memory
         self._measured = max_memory is not None
         self._latest = (0, 1)  # the numbers of atoms and of chunks of the latest graph in chunks
 
-    def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
-        """Computes what ``self.potential`` computes, in chunks if needed; chunks always compute forces.
+    def __call__(self, graph: AtomicGraph, **requested: bool) -> Prediction:
+        """Compute what ``self.potential`` computes, in chunks if needed.
+
+        Args:
+            graph: the graph.
+            requested: the keyword arguments of the potential, such as ``forces`` and ``stress``.
 
         Raises:
             InputError: even small chunks do not fit into memory.
         """
         chunks = self.plan(graph).chunks
         if len(chunks) == 1:
-            return self.potential(graph, forces=forces, stress=stress)
-        return in_chunks(self.potential, graph, chunks, stress=stress)
+            return self.potential(graph, **requested)
+        return in_chunks(self.potential, graph, chunks, **requested)
 
     def plan(self, graph: AtomicGraph) -> ChunkPlan:
         """Chooses the chunks of a graph, if it needs any; raises InputError if even small chunks do not fit."""
         if not self._measured:  # only once, because earlier computations change the available memory
             self._limit, self._measured = available(self.potential.device), True
-        need, limit = self._footprint.bytes(graph.n_atoms, graph.n_edges), self._limit
+        need, limit = self._memory.bytes(graph.n_atoms, graph.n_edges), self._limit
         if limit is None or need <= limit:
             return ChunkPlan((torch.arange(graph.n_atoms),), need, limit, need, 1.0)
         n_atoms, n_chunks = self._latest
@@ -89,7 +93,7 @@ class ChunkedPotential:
             chunks, largest, total = compact(graph, n_chunks), 0.0, 0
             for own in chunks:
                 atoms, edges = (int(mask.sum()) for mask in surroundings(graph, own, self.potential.model.n_hops))
-                largest, total = max(largest, self._footprint.bytes(atoms, edges) + OF_A_PART * edges), total + atoms
+                largest, total = max(largest, self._memory.bytes(atoms, edges) + OF_CHUNK_EDGE * edges), total + atoms
                 if largest > limit:
                     break
             else:
@@ -99,21 +103,21 @@ class ChunkedPotential:
         raise InputError(
             f"energy and forces of {graph.n_atoms:,} atoms need about {format_bytes(need)} of memory and do not fit "
             f"into {format_bytes(limit)} even in chunks, because a chunk needs all atoms that its own interact "
-            "with: raise max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers or "
-            "a shorter cutoff"
+            "with: raise max_memory, or use a machine with more memory, or a model with fewer channels, fewer layers "
+            "or a shorter cutoff"
         )
 
 
 def in_chunks(
-    potential: Potential, graph: AtomicGraph, chunks: tuple[Int[Tensor, " _"], ...], *, stress: bool = False
+    potential: Potential, graph: AtomicGraph, chunks: tuple[Int[Tensor, " _"], ...], **requested: bool
 ) -> Prediction:
-    """Computes the prediction for a graph as a sum over chunks.
+    """Compute the prediction for a graph as a sum over chunks.
 
     Args:
         potential: the potential.
         graph: the graph.
         chunks: the atoms of each chunk; each atom is in exactly one chunk.
-        stress: whether to compute stress and virial.
+        requested: the keyword arguments of the potential, such as ``forces`` and ``stress``.
 
     Returns:
         The sum of what the energies of each chunk's atoms contribute to energy, forces, virial and stress.
@@ -124,7 +128,7 @@ def in_chunks(
             atoms, edges = surroundings(graph, own, potential.model.n_hops)
             energy_mask = torch.zeros_like(atoms)
             energy_mask[own] = True
-            found = potential(graph.part(atoms, edges), stress=stress, energy_mask=energy_mask[atoms])
+            found = potential(graph.part(atoms, edges), energy_mask=energy_mask[atoms], **requested)
             yield found.in_larger(atoms)
 
     return reduce(add, parts())

@@ -64,7 +64,7 @@ class RunConfig:
 
 
 def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
-    """Reads the configuration from a YAML file and overrides single options.
+    """Read the configuration from a YAML file and override single options.
 
     Args:
         file: a YAML file of sections such as ``model:`` with indented lines ``option: value``; None takes the defaults.
@@ -86,28 +86,37 @@ def configured(
 ) -> RunConfig:
     """Like :func:`load_config`, from nested plain values or from another configuration instead of a file."""
     base = to_dict(values) if isinstance(values, RunConfig) else values
-    if not all(isinstance(part, Mapping | None) for part in base.values()):
+    if not all(isinstance(section, Mapping | None) for section in base.values()):
         raise InputError(f"{origin} must consist of sections: write options as in {{'model': {{'l_max': 1}}}}")
-    merged = {section: dict(part or {}) for section, part in base.items()}
+    merged = {name: dict(section or {}) for name, section in base.items()}
     for key, value in (options or {}).items():
-        section, dot, name = key.partition(".")
+        name, dot, option = key.partition(".")
         if not dot:
             raise InputError(f"{key}={value}: write options as section.option=value, for example model.l_max=2")
-        merged.setdefault(section, {})[name] = value
+        merged.setdefault(name, {})[option] = value
     return from_dict(merged, origin)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads the sections of a YAML file; raises InputError if the file does not consist of sections."""
+    """Read the sections of a YAML file.
+
+    Raises:
+        InputError: the file does not consist of sections, or has an option under its old and its new name.
+    """
     content = "sections such as 'model:' with indented 'option: value' lines below them"
     values = load_yaml(path, content)
-    if not all(isinstance(v, dict | None) for v in values.values()):
+    if not all(isinstance(section, dict | None) for section in values.values()):
         raise InputError(f"{path} must consist of {content}")
-    return {str(section): {str(k): v for k, v in (part or {}).items()} for section, part in values.items()}
+    sections = {name: {str(option): v for option, v in (section or {}).items()} for name, section in values.items()}
+    for name, renamed in RENAMED.items():
+        for old, new in renamed.items():
+            if {old, new} <= sections.get(name, {}).keys():
+                raise InputError(f"{path}: {name}.{old} is the old name of {name}.{new}: remove one of the two lines")
+    return sections
 
 
 def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> dict[str, Any]:
-    """Reads a YAML file of names and values; raises InputError if it is missing, not YAML or has other content."""
+    """Read a YAML file of names and values; raise InputError if it is missing, not YAML or has other content."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: correct the path")
     try:
@@ -137,11 +146,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
-    """Checks nested plain values and returns them as a configuration; see :func:`load_config`."""
+    """Check nested plain values and return them as a configuration; see :func:`load_config`."""
     _check_names(values, ["model", *SECTIONS], "section", origin)
     values = {
-        section: {RENAMED.get(section, {}).get(name, name): value for name, value in part.items()}
-        for section, part in values.items()
+        name: {RENAMED.get(name, {}).get(option, option): value for option, value in section.items()}
+        for name, section in values.items()
     }
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
@@ -166,7 +175,7 @@ def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: 
 
 
 def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "the options") -> Any:
-    """Checks plain values and returns them as the dataclass ``cls``; messages use ``name`` for the section."""
+    """Check plain values and return them as the dataclass ``cls``; messages use ``name`` for the section."""
     _check_names(values, [f.name for f in fields(cls)], "option", origin, f"{name}.")
     hints = get_type_hints(cls)
     # the user may write a single file without a list
@@ -186,7 +195,7 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
 
 
 def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) -> str:
-    """Describes the first wrong option and the kinds of values that are allowed."""
+    """Describe the first wrong option and the kinds of values that are allowed."""
     name = str(error.errors()[0]["loc"][0])
     wanted = []
     for fault in (e for e in error.errors() if e["loc"][0] == name):
@@ -198,7 +207,7 @@ def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) ->
 
 @cache
 def schema_of(cls: type) -> type[BaseModel]:
-    """Builds the pydantic model that checks the values of a dataclass of options."""
+    """Build the pydantic model that checks the values of a dataclass of options."""
     hints = get_type_hints(cls)
     columns = {
         f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"]))
@@ -237,8 +246,8 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> RunConfig:
-    """Replaces the options that the user did not set by values that follow from the data.
+def resolve_defaults(settings: RunConfig, parts: Split, found_statistics: Statistics) -> RunConfig:
+    """Replace the options that the user did not set by values that follow from the data.
 
     Raises:
         InputError: a loss weight or a stopping criterion needs labels or validation structures that are missing.
@@ -246,7 +255,7 @@ def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> 
     loss, training = settings.loss, settings.training
     weights: dict[str, Any] = {}
     for quantity in QUANTITIES:
-        weight, n_labels = loss.weight(quantity), of_data.n_labels[quantity]
+        weight, n_labels = loss.weight(quantity), found_statistics.n_labels[quantity]
         if highest(weight) > 0 and n_labels == 0:
             raise InputError(
                 f"loss.{quantity.name} is above 0, but no training structure has {quantity.some}: set it to 0, "
@@ -273,7 +282,7 @@ def resolve_defaults(settings: RunConfig, parts: Split, of_data: Statistics) -> 
     return replace(
         settings,
         loss=replace(loss, **weights),
-        model=settings.model.with_mean_neighbors(of_data.mean_neighbors),
+        model=settings.model.with_mean_neighbors(found_statistics.mean_neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if neither_limit else training,
         split=replace(settings.split, **files),
     )
@@ -286,7 +295,9 @@ def _absolute(file: str) -> str:
 
 def to_dict(config: RunConfig) -> dict[str, dict[str, Any]]:
     """The configuration as nested plain values, as in the YAML file."""
-    sections = {name: {f.name: getattr(part, f.name) for f in fields(part)} for name, part in _parts(config)}
+    sections = {
+        name: {f.name: getattr(section, f.name) for f in fields(section)} for name, section in _sections(config)
+    }
     sections["model"] = {"kind": config.kind, **sections["model"]}
     return sections
 
@@ -294,17 +305,17 @@ def to_dict(config: RunConfig) -> dict[str, dict[str, Any]]:
 def to_yaml(config: RunConfig) -> str:
     """The text of the complete YAML file: each option with its value, unit and explanation."""
     lines = ["# equiforce: all options of a run. You may delete lines; the deleted options then have their defaults."]
-    for name, part in _parts(config):
+    for name, section in _sections(config):
         lines += ["", f"{name}:"]
         if name == "model":
             kind = REGISTRY[config.kind]
             lines.append(f"  kind: {_scalar(kind.name)}  # {kind.reason}")
             lines.append(f"  # preset: {' | '.join(kind.presets)}  # {PRESET_REASON}")
-        lines += [f"  {f.name}: {_scalar(getattr(part, f.name))}  # {_explain(f)}" for f in fields(part)]
+        lines += [f"  {f.name}: {_scalar(getattr(section, f.name))}  # {_explain(f)}" for f in fields(section)]
     return "\n".join(lines) + "\n"
 
 
-def _parts(config: RunConfig) -> list[tuple[str, Any]]:
+def _sections(config: RunConfig) -> list[tuple[str, Any]]:
     return [(name, getattr(config, name)) for name in ("model", *SECTIONS)]
 
 

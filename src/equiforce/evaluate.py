@@ -50,7 +50,7 @@ def predict(
     max_memory: float | None = None,
     console: Console | None = None,
 ) -> Prediction | list[Prediction]:
-    """Predicts energy, forces, stress and all other quantities of structures.
+    """Predict energy, forces, stress and all other quantities of structures.
 
     No gradients are recorded, and the training or evaluation mode of the potential does not change.
 
@@ -112,7 +112,7 @@ def has_volume(structure: Structure) -> bool:
 def _batches(
     potential: Potential, structures: Sequence[Structure], max_edges: int, console: Console | None
 ) -> Iterator[tuple[list[int], AtomicGraph, bool]]:
-    """Yields batches of structures that either all have a volume or all have none.
+    """Yield batches of structures that either all have a volume or all have none.
 
     Yields:
         The indices of the structures, their graph, and whether they have a volume.
@@ -225,7 +225,7 @@ class Errors:
 
 
 def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> Errors:
-    """Computes the errors of predictions.
+    """Compute the errors of predictions.
 
     Args:
         structures: the structures; a structure without a label does not count for this quantity.
@@ -306,7 +306,7 @@ class ErrorSums:
         self.values = torch.zeros(len(QUANTITIES), 3, dtype=torch.float64) if values is None else values
 
     def add(self, graph: AtomicGraph, prediction: Prediction, labels: Labels) -> None:
-        """Adds the residuals of a batch."""
+        """Add the residuals of a batch."""
         for row, quantity in enumerate(QUANTITIES):
             residuals = residual(quantity, prediction, labels, graph) if quantity in labels else None
             if residuals is None:
@@ -334,7 +334,7 @@ class ErrorSums:
 
 
 def validation_sums(potential: Potential, batches: Iterable[tuple[AtomicGraph, Labels]]) -> ErrorSums:
-    """Computes the error sums over batches, which are one process's share of a validation set."""
+    """Compute the error sums over batches, which are one process's share of a validation set."""
     sums, device, compute = ErrorSums(), potential.device, ChunkedPotential(potential)
     with evaluating(potential):
         for graph, labels in ((graph.to(device), labels.to(device)) for graph, labels in batches):

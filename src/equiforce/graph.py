@@ -140,6 +140,11 @@ class Topology:
                 check_index(tensor, f"{kind}.{name}", n_rows, rows)
 
     @property
+    def indices(self) -> tuple[Tensor, ...]:
+        """The tensors that hold indices."""
+        return self.species, self.centers, self.neighbors, self.by_neighbor
+
+    @property
     def n_atoms(self) -> int:
         return self.species.shape[0]
 
@@ -221,8 +226,9 @@ class AtomicGraph(Topology):
     shifts: Float[Tensor, "edges 3"]
     structure_of_atom: Int[Tensor, " atoms"]
 
-    def __post_init__(self) -> None:
-        self.check()  # super() fails here: dataclass(slots=True) replaces the class, and super() means the original
+    def check(self) -> None:
+        """Raise InputError if a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range."""
+        Topology.check(self)  # super() fails: dataclass(slots=True) replaces the class, and super() means the original
         kind, device = type(self).__name__, self.species.device
         for name, tensor, shape in (
             ("positions", self.positions, (self.n_atoms, 3)),
@@ -231,8 +237,13 @@ class AtomicGraph(Topology):
         ):
             check_tensor(tensor, f"{kind}.{name}", torch.float64, shape, device)
         check_tensor(self.structure_of_atom, f"{kind}.structure_of_atom", torch.int64, (self.n_atoms,), device)
-        if device.type == "cpu" and self.n_structures != 1:
+        if device.type == "cpu":
             check_index(self.structure_of_atom, f"{kind}.structure_of_atom", self.n_structures, "structures")
+
+    @property
+    def indices(self) -> tuple[Tensor, ...]:
+        """The tensors that hold indices."""
+        return self.species, self.centers, self.neighbors, self.by_neighbor, self.structure_of_atom
 
     @property
     def n_structures(self) -> int:
@@ -281,7 +292,9 @@ class AtomicGraph(Topology):
         if self.species.device == torch.device(device):
             return self
         tensors = (field.name for field in fields(self) if field.name != "halo")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
+        # a copy to the CPU is waited for, because its indices are checked at once
+        non_blocking = torch.device(device).type != "cpu"
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in tensors})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

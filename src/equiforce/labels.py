@@ -51,7 +51,10 @@ class Labels(Mapping[Quantity, Label]):
 
     def to(self, device: torch.device | str) -> "Labels":
         """Move the labels to a device."""
-        return Labels({q: Label(*(part.to(device, non_blocking=True) for part in label)) for q, label in self.items()})
+        non_blocking = torch.device(device).type != "cpu"  # a copy to the CPU is waited for, because it is read at once
+        return Labels(
+            {q: Label(*(part.to(device, non_blocking=non_blocking) for part in label)) for q, label in self.items()}
+        )
 
 
 def batch_labels(structures: Sequence[Structure], dtype: torch.dtype = torch.float64) -> Labels:

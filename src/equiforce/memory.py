@@ -8,18 +8,18 @@ from typing import NamedTuple
 import torch
 
 from equiforce.errors import InputError
-from equiforce.models import Footprint, Moment
+from equiforce.models import Footprint, Peak
+from equiforce.models.base import DOUBLE
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
 GB = 1e9
-DOUBLE = 8  # bytes of a float64
 # The memory that an allocator holds, relative to that of the tensors, because freed memory is fragmented. With glibc it
 # was measured as 1.1 to 1.5 for 1,500 to 12,000 atoms.
 ALLOCATOR = 1.45
 OF_EVERY_ATOM = 24 * DOUBLE  # bytes of an atom: energy, forces, labels
 OF_EVERY_EDGE = 3 * DOUBLE  # bytes of an edge: its vector
 OF_EVERY_WEIGHT = 4  # numbers besides a weight: its gradient, two moments of the optimizer, its moving average
-ZBL = 20 * DOUBLE  # bytes of an edge for the repulsion of nuclei; training needs twice as many
+OF_EDGE_WITH_ZBL = 20 * DOUBLE  # bytes of an edge for the repulsion of nuclei; training needs twice as many
 SHARE = 0.9  # of the free memory, because the rest of this program and other programs may grow
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
 
@@ -32,13 +32,13 @@ class StepMemory(NamedTuple):
 
     def bytes(self, n_atoms: int, n_edges: int) -> float:
         """The peak memory in bytes for a graph of this size; slightly above measured values."""
-        lasting = max(per_atom * n_atoms + per_edge * n_edges for per_atom, per_edge in self.footprint.moments)
-        passing = self.footprint.passing * min(n_edges, self.edges_at_once)
-        return ALLOCATOR * (lasting + passing + self.footprint.fixed)
+        lasting = max(per_atom * n_atoms + per_edge * n_edges for per_atom, per_edge in self.footprint.peaks)
+        temporary = self.footprint.per_edge_at_once * min(n_edges, self.edges_at_once)
+        return ALLOCATOR * (lasting + temporary + self.footprint.fixed)
 
 
-def footprint(potential: Potential, *, training: bool = False) -> StepMemory:
-    """The memory of a step of a potential, which is that of its model and of the potential itself.
+def step_memory(potential: Potential, *, training: bool = False) -> StepMemory:
+    """Estimate the memory of a step of a potential, which is that of its model and of the potential itself.
 
     The potential adds edge vectors, energies and forces, the repulsion of nuclei, and in training the gradients and
     moments of the weights.
@@ -51,18 +51,18 @@ def footprint(potential: Potential, *, training: bool = False) -> StepMemory:
         The memory as a function of the size of the graph.
     """
     own, of_edge = potential.model.footprint(training=training), float(OF_EVERY_EDGE)
-    fixed, passing = own.fixed, own.passing
+    fixed, per_edge_at_once = own.fixed, own.per_edge_at_once
     if training:
         fixed += OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
-    repulsion = 0 if potential.zbl is None else (2 * ZBL if training else ZBL)
-    if passing:  # the repulsion of nuclei is computed for the same edges as the model
-        passing += repulsion
+    repulsion = 0 if potential.zbl is None else (2 * OF_EDGE_WITH_ZBL if training else OF_EDGE_WITH_ZBL)
+    if per_edge_at_once:  # the repulsion of nuclei is computed for the same edges as the model
+        per_edge_at_once += repulsion
     else:
         of_edge += repulsion
-    moments = tuple(Moment(OF_EVERY_ATOM + per_atom, of_edge + per_edge) for per_atom, per_edge in own.moments)
+    peaks = tuple(Peak(OF_EVERY_ATOM + per_atom, of_edge + per_edge) for per_atom, per_edge in own.peaks)
     in_batches = potential.model.n_hops == 1 and not training
     edges_at_once = EDGES_AT_ONCE[potential.device.type] if in_batches else math.inf
-    return StepMemory(Footprint(moments, fixed, passing), edges_at_once)
+    return StepMemory(Footprint(peaks, fixed, per_edge_at_once), edges_at_once)
 
 
 def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
@@ -79,7 +79,7 @@ def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
     Raises:
         InputError: the tensors of the step need more than the available memory.
     """
-    need = footprint(potential, training=True).bytes(n_atoms, n_edges)
+    need = step_memory(potential, training=True).bytes(n_atoms, n_edges)
     free = available(potential.device)
     if free is not None and need / ALLOCATOR > free:
         raise InputError(

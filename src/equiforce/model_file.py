@@ -19,7 +19,7 @@ from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential, evaluating
-from equiforce.quantities import ENERGY, FORCES, QUANTITIES, Quantity, requested
+from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity, requested
 
 FORMAT = 2
 # the names of format 1 -> the names of format 2
@@ -283,6 +283,8 @@ def verify(potential: Potential, header: dict[str, Any], tolerance: float, path:
         InputError: a result differs.
     """
     stored = [quantity for quantity in QUANTITIES if quantity.name in header["units"]]
+    if missing := [quantity.name for quantity in (ENERGY, FORCES, STRESS) if quantity not in stored]:
+        raise InputError(f"{path} is damaged because it lacks the unit of {missing[0]}: train or copy it again")
     for number, reference in enumerate(header["references"]):
         now = as_reference(potential, structure_of(reference))
         size = max(1.0, np.abs(reference[FORCES.name]).max(), potential.scale.max().item())
@@ -295,8 +297,7 @@ def verify(potential: Potential, header: dict[str, Any], tolerance: float, path:
                 raise InputError(
                     f"{path}: this machine gives another {quantity.name} for reference structure {number} than the "
                     f"machine that saved the model (difference {difference:.1e} {quantity.residual_unit}): do not use "
-                    "the model "
-                    "here, and report this with the versions of torch and equiforce"
+                    "the model here, and report this with the versions of torch and equiforce"
                 )
 
 

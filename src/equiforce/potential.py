@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from equiforce.checks import check_index
+from equiforce.checks import check_index, check_tensor
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Prediction, Topology
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
@@ -139,6 +139,7 @@ class Potential(nn.Module):
             InputError: the graph has a species that the model does not know (checked on a CPU only), or torch is in
                 inference mode.
         """
+        _refuse_inference_mode()  # before the order of the graph's edges is computed, which training uses too
         vectors = pair_vectors(graph)
         energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
         if edge_gradients is None:
@@ -174,15 +175,12 @@ class Potential(nn.Module):
             The energies [centers], and the gradient [edges 3] or None.
 
         Raises:
-            InputError: the topology has a species that the model does not know (checked on a CPU only), or torch is in
-                inference mode.
+            InputError: ``vectors`` are not float64 [edges 3] on the device of the topology, the topology has a species
+                that the model does not know (checked on a CPU only), or torch is in inference mode.
         """
+        _refuse_inference_mode()
         self._check_species(topology)
-        if torch.is_inference_mode_enabled():
-            raise InputError(
-                "a potential cannot compute in torch.inference_mode(), because forces are gradients, which that mode "
-                "forbids: use torch.no_grad() instead"
-            )
+        check_tensor(vectors, "vectors", torch.float64, (topology.n_edges, 3), topology.species.device)
         recorded = torch.is_grad_enabled() and (self.training or vectors.requires_grad or not derivatives)
         at_once = recorded or self.model.n_hops > 1 or topology.n_edges <= EDGES_AT_ONCE[vectors.device.type]
         if not at_once:
@@ -261,6 +259,14 @@ class Potential(nn.Module):
         """(1/V) dE/dε in eV/Å³, positive under tension; None if a structure has no volume."""
         volumes = graph.volumes()
         return -virial / volumes.view(-1, 1, 1) if bool((volumes > 0).all()) else None
+
+
+def _refuse_inference_mode() -> None:
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "a potential cannot compute in torch.inference_mode(), because forces are gradients, which that mode "
+            "forbids: use torch.no_grad() instead"
+        )
 
 
 class CenterBatch(NamedTuple):

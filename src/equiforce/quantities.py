@@ -31,7 +31,7 @@ class Measure:
     factor: float  # converts from the unit of the quantity to this unit
     per_atom: bool = False  # whether the value is divided by the number of atoms
     column: str = ""  # the unit in names of columns, such as meV_per_atom; empty if no table has such a column
-    printed: bool = True  # whether the literature reports errors in this unit, so that a benchmark may use it
+    in_literature: bool = True  # whether the literature reports errors in this unit, so that a benchmark may use it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ _ENERGY_PER_ATOM = Measure(
     column="meV_per_atom",
 )
 _FORCE_COMPONENTS = Measure(key="forces", title="forces", unit="meV/Å", factor=MEV, column="meV_per_A")
-_STRESS = Measure(key="stress", title="stress", unit="meV/Å³", factor=MEV, column="meV_per_A3", printed=False)
+_STRESS = Measure(key="stress", title="stress", unit="meV/Å³", factor=MEV, column="meV_per_A3", in_literature=False)
 _STRESS_IN_GPA = Measure(key="stress_GPa", title="stress", unit="GPa", factor=GPA)
 
 ENERGY = Quantity(

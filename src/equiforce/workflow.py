@@ -69,7 +69,7 @@ def train(
     console: Console | None = None,
     plots: bool = True,
 ) -> Trained:
-    """Trains a potential on a file of reference data.
+    """Train a potential on a file of reference data.
 
     Args:
         data: one or more files in any format that ASE reads, or MD17-like ``.npz`` files. None takes
@@ -177,7 +177,7 @@ def _new_folder(output: str | Path | None, settings: RunConfig) -> Path:
 
 
 def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
-    """Reads and splits the data, computes statistics, resolves default options and builds the untrained potential."""
+    """Read and split the data, compute statistics, resolve default options and build the untrained potential."""
     files = settings.split
     structures = read_and_report(files.train_file, settings.data, console)
     validation, test = (
@@ -187,43 +187,43 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     if resumed and (folder / "split.json").exists():
         files = replace(files, split_file=str(folder / "split.json"))
     parts = split(structures, files, validation, test)
-    of_data = statistics.compute(
+    found_statistics = statistics.compute(
         parts.train,
         parts.isolated,
         settings.model.cutoff,
         settings.potential.reference_energies,
         settings.model.pair_cutoffs,
     )
-    _check_elements(parts, of_data)
-    resolved = resolve_defaults(settings, parts, of_data)
+    _check_elements(parts, found_statistics)
+    resolved = resolve_defaults(settings, parts, found_statistics)
     torch.manual_seed(resolved.training.seed)
-    potential = model_file.build_potential(description_of(resolved, of_data))
-    _print_decisions(parts, of_data, resolved, potential, console)
-    return Prepared(config=resolved, parts=parts, statistics=of_data, potential=potential)
+    potential = model_file.build_potential(description_of(resolved, found_statistics))
+    _print_decisions(parts, found_statistics, resolved, potential, console)
+    return Prepared(config=resolved, parts=parts, statistics=found_statistics, potential=potential)
 
 
 def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
-    """Reads the structures of files and prints which labels were taken from which keys and units."""
+    """Read the structures of files and print which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options)
     console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 
 
-def _check_elements(parts: Split, of_data: Statistics) -> None:
+def _check_elements(parts: Split, found_statistics: Statistics) -> None:
     for name in ("validation", "test"):
         for structure in getattr(parts, name):
             symbols = set(symbols_by_number(structure.atomic_numbers))
-            if missing := symbols - set(of_data.species):
+            if missing := symbols - set(found_statistics.species):
                 raise InputError(
                     f"{structure.source} ({name}) contains {', '.join(sorted(missing))}, but no training structure "
                     "does: add structures with this element to the training data, or leave the frame out"
                 )
 
 
-def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
+def description_of(settings: RunConfig, found_statistics: Statistics) -> dict[str, Any]:
     """The description for :func:`equiforce.model_file.build_potential`; raises InputError if a scale is missing."""
-    given, species = settings.potential.scale, of_data.species
-    for_all = of_data.force_rms if given is None else given
+    given, species = settings.potential.scale, found_statistics.species
+    for_all = found_statistics.force_rms if given is None else given
     scale = given if isinstance(given, Mapping) else dict.fromkeys(species, for_all)
     if missing := [symbol for symbol in species if symbol not in scale]:
         raise InputError(
@@ -235,37 +235,39 @@ def description_of(settings: RunConfig, of_data: Statistics) -> dict[str, Any]:
         "species": list(species),
         "dtype": settings.training.dtype,
         "zbl": settings.potential.zbl,
-        "atomic_energies": list(of_data.reference_energies),
+        "atomic_energies": list(found_statistics.reference_energies),
         "scale": [scale[symbol] for symbol in species],
         "atomic_energies_trainable": settings.potential.atomic_energies_trainable,
         "scale_trainable": settings.potential.scale_trainable,
     }
 
 
-def weights_of(potential: Potential) -> int:
+def n_weights_of(potential: Potential) -> int:
     """The number of trainable weights."""
     return sum(p.numel() for p in potential.parameters() if p.requires_grad)
 
 
 def _print_decisions(
-    parts: Split, of_data: Statistics, settings: RunConfig, potential: Potential, console: Console
+    parts: Split, found_statistics: Statistics, settings: RunConfig, potential: Potential, console: Console
 ) -> None:
-    """Prints what was decided from the data before training starts."""
-    references = ", ".join(f"{s} {e:.4f}" for s, e in zip(of_data.species, of_data.reference_energies, strict=True))
-    model, loss = settings.model, settings.loss
+    """Print what was decided from the data before training starts."""
+    model, loss, species = settings.model, settings.loss, found_statistics.species
+    references = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, found_statistics.reference_energies, strict=True))
+    power = "" if loss.kind == "mae" else "²"
+    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in QUANTITIES)
     console.print(
         f"structures: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for "
-        f"testing; elements {', '.join(of_data.species)}\n"
-        f"reference energies ({of_data.reference_energies_from}): {references} eV\n"
-        f"root mean square force {of_data.force_rms:.3f} eV/Å; on average {of_data.mean_neighbors:.1f} neighbours "
-        f"within the cutoff of {model.cutoff:g} Å\n"
-        f"{settings.kind}: {model}, {weights_of(potential):,} weights, {settings.training.dtype}\n"
-        f"loss weights: {', '.join(f'{q.name} {loss.weight(q)} per ({q.residual_unit})²' for q in QUANTITIES)}",
+        f"testing; elements {', '.join(species)}\n"
+        f"reference energies ({found_statistics.reference_energies_from}): {references} eV\n"
+        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; on average "
+        f"{found_statistics.mean_neighbors:.1f} neighbours within the cutoff of {model.cutoff:g} Å\n"
+        f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}\n"
+        f"loss weights: {weights}",
         highlight=False,
         soft_wrap=True,
     )
     no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
-    for note in (*parts.notes, *of_data.notes, *(() if parts.validation else (no_validation,))):
+    for note in (*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))):
         console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
 
 
@@ -312,7 +314,7 @@ def _run(
         )
     for tracker in trackers:
         tracker.close()
-    model, size = folder / "model.eqf", (weights_of(potential), len(parts.train))
+    model, size = folder / "model.eqf", (n_weights_of(potential), len(parts.train))
     if outcome.interrupted:
         console.print(f"interrupted and saved; continue with: equiforce train --resume {folder}", soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
@@ -358,7 +360,7 @@ def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, 
 def finish(
     potential: Potential, test: Sequence[Structure], folder: Path, console: Console, *, plots: bool
 ) -> Errors | None:
-    """Computes the errors on the test structures; with ``plots``, draws figures and writes predictions too."""
+    """Compute the errors on the test structures; with ``plots``, draw figures and write predictions too."""
     if plots:
         training_plot(folder / "training.png", folder / "log.csv")
     if not test:
@@ -374,7 +376,7 @@ def assess(
     console: Console,
     max_memory: float | None = None,
 ) -> Errors:
-    """Computes and prints errors, and writes them, the predictions and a parity plot into ``folder``.
+    """Compute and print errors, and write them, the predictions and a parity plot into ``folder``.
 
     Args:
         potential: the potential.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase.io import iread
 
-from equiforce.data.dataset import Batches, SplitOptions, drawable, fingerprint, first_copies, split
+from equiforce.data.dataset import Batches, SplitOptions, fingerprint, first_copies, split, without_copies
 from equiforce.errors import InputError
 from equiforce.graph import Structure
 from equiforce.quantities import FORCES
@@ -161,8 +161,8 @@ def test_copies_are_found_whatever_the_rounding(molecules):
 def test_what_may_be_drawn_leaves_out_atoms_and_copies(molecules):
     atom = molecule(99, n_atoms=1)
     pool = [molecules[0], atom, molecules[1], moved(molecules[0], 1e-8), molecules[2]]
-    assert drawable(pool, [moved(molecules[2], 0.0)]) == ([0, 2], 2)
-    assert drawable(pool, []) == ([0, 2, 4], 1)
+    assert without_copies(pool, [moved(molecules[2], 0.0)]) == ([0, 2], 2)
+    assert without_copies(pool, []) == ([0, 2, 4], 1)
 
 
 def test_a_fingerprint_may_include_labels(molecules):

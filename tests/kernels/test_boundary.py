@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
+from equiforce.geometry import spherical_harmonics
 from equiforce.geometry.irreps import Irreps, hidden_irreps
+from equiforce.graph import batch
 from equiforce.kernels import (
     CouplingTable,
     GatePlan,
@@ -27,7 +29,9 @@ from equiforce.kernels import (
     using,
     weighted_harmonics,
 )
-from equiforce.potential import evaluating
+from equiforce.kernels.reference import convolution as reference
+from equiforce.kernels.reference import local as reference_local
+from equiforce.potential import EDGES_AT_ONCE, evaluating
 from tests.kernels.cases import TABLES, TOLERANCE, assert_same, random_graph, shuffled
 from tests.systems import ethanol, graph_of, potential_of
 
@@ -186,6 +190,45 @@ def test_edges_that_are_not_sorted_by_centre_are_refused_where_they_have_to_be()
         tensor_product(*inputs_of("tensor_product", torch.float64), mixed, COUPLINGS)
 
 
+@pytest.mark.parametrize("name", ["tensor_product", "tensor_product_of_harmonics"])
+def test_an_environment_less_is_refused(name):
+    function, _ = OPERATIONS[name]
+    inputs = inputs_of(name, torch.float64)
+    inputs[-2] = inputs[-2][:-1]
+    for backend in ("auto", "reference"):
+        with pytest.raises(InputError, match="tensor_product: environments has 8 rows, but there are 9 centres"):
+            function(*inputs, backend)
+
+
+def test_matrices_of_several_species_need_the_species():
+    x, weights = inputs_of("linear", torch.float64)
+    for backend in ("auto", "reference"):
+        with pytest.raises(InputError, match="matrices for 3 species: give the species"):
+            linear(x, weights, None, LINEAR, backend)
+
+
+def test_the_structure_of_an_atom_that_is_changed_in_place_is_checked_again():
+    potential = potential_of("nequip", **SMALLEST["nequip"])
+    graph = batch([graph_of(ethanol()), graph_of(ethanol())])
+    with evaluating(potential):
+        potential(graph)
+        graph.structure_of_atom[0] = 10**9
+        with pytest.raises(InputError, match="structure_of_atom holds 1000000000"):
+            potential(graph)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_vectors_that_are_not_those_of_the_edges_are_refused(kind, at_once, monkeypatch):
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 4096 if at_once else 1)
+    potential, graph = potential_of(kind, **SMALLEST[kind]).eval(), graph_of(ethanol())
+    vectors = graph.edge_vectors()
+    with pytest.raises(InputError, match="vectors is float32, but has to be float64"):
+        potential.energies_and_edge_gradients(graph, vectors.float())
+    with pytest.raises(InputError, match="vectors has the shape"):
+        potential.energies_and_edge_gradients(graph, torch.cat([vectors, vectors]))
+
+
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
 def test_an_index_that_is_changed_in_place_is_checked_again(kind):
     potential, graph = potential_of(kind, **SMALLEST[kind]), graph_of(ethanol())
@@ -196,13 +239,27 @@ def test_an_index_that_is_changed_in_place_is_checked_again(kind):
             potential(graph)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
-def test_a_model_that_was_used_in_inference_mode_can_be_differentiated_afterwards(kind):
+def test_a_model_that_was_used_in_inference_mode_can_be_differentiated_afterwards(kind, backend):
+    for cached in (spherical_harmonics._recursion, reference._stacked, reference_local._indices):
+        cached.cache_clear()
     potential, graph = potential_of(kind, **SMALLEST[kind]).requires_grad_(False), graph_of(ethanol())
-    expected = potential_of(kind, **SMALLEST[kind])(graph).forces
-    with torch.inference_mode():
-        potential.model(graph, graph.edge_vectors())
-    torch.testing.assert_close(potential(graph).forces, expected, rtol=0, atol=1e-12)
+    with using(backend):
+        with torch.inference_mode():
+            potential.model(graph, graph.edge_vectors())
+        found = potential(graph).forces
+    torch.testing.assert_close(found, potential_of(kind, **SMALLEST[kind])(graph).forces, rtol=0, atol=1e-9)
+
+
+def test_a_graph_that_was_refused_in_inference_mode_can_be_used_afterwards():
+    graph = graph_of(ethanol())
+    graph = shuffled(graph, torch.randperm(graph.n_edges, generator=torch.Generator().manual_seed(1)))
+    potential = potential_of("nequip", **SMALLEST["nequip"])
+    with torch.inference_mode(), pytest.raises(InputError, match="inference_mode"):
+        potential(graph)
+    potential.train()(graph).forces.square().sum().backward()
+    assert potential.model.embed.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.kernels.order import require_sorted, sorted_by_center, sorted_edges
+from equiforce.kernels.order import require_sorted, sorted_by_center, sorted_edges, version_of
 from tests.kernels.cases import random_graph, shuffled
 
 GRAPH = random_graph(9, 70)
@@ -32,3 +32,12 @@ def test_an_index_that_is_changed_in_place_is_checked_and_sorted_again():
     graph.neighbors[3] = 9
     with pytest.raises(InputError, match="neighbors holds 9, but there are 9 atoms"):
         sorted_edges(graph)
+
+
+def test_changes_in_place_are_counted_except_those_of_inference_tensors():
+    tensor = torch.zeros(2)
+    before = version_of(tensor)
+    tensor += 1
+    assert version_of(tensor) != before
+    with torch.inference_mode():
+        assert version_of(torch.zeros(2)) == 0

@@ -6,32 +6,32 @@ import torch
 from equiforce import kernels
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import CouplingTable
-from equiforce.models.allegro_resources import LayerShape, footprint, needed_kernels
+from equiforce.models.allegro_resources import AllegroLayerShape, footprint, needed_kernels
 from tests.models.loaded_kernels import differences
 
 TABLE = CouplingTable(Irreps("2x0e+2x1o"), 1, Irreps("2x0e"), summed=True)
-LAYER = LayerShape(TABLE, latent=7, environment=4, mixed=0)
+LAYER = AllegroLayerShape(TABLE, latent=7, environment=4, mixed=0)
 
 
-def of(*layers: LayerShape, training: bool = False, hidden: int = 0):
+def of(*layers: AllegroLayerShape, training: bool = False, hidden: int = 0):
     return footprint(layers, two_body=10, hidden=hidden, example=torch.zeros(1), training=training)
 
 
 def test_numbers_of_an_edge_are_counted():
     assert LAYER.of_edge == sum(TABLE.dims) + 7 + 4
-    once, twice = of(LAYER).passing, of(LAYER, LAYER).passing
+    once, twice = of(LAYER).per_edge_at_once, of(LAYER, LAYER).per_edge_at_once
     with kernels.using("reference"):
-        products = of(LAYER, LAYER).passing - of(LAYER).passing
+        products = of(LAYER, LAYER).per_edge_at_once - of(LAYER).per_edge_at_once
     assert twice - once == pytest.approx(4 * 0.95 * LAYER.of_edge)
     assert products == pytest.approx(4 * (0.95 * LAYER.of_edge + 4.7 * LAYER.products))
-    assert of(LAYER, hidden=3).passing - once == pytest.approx(4 * 0.95 * 4 * 3)
+    assert of(LAYER, hidden=3).per_edge_at_once - once == pytest.approx(4 * 0.95 * 4 * 3)
 
 
 def test_atoms_keep_something_for_training_alone():
     used, trained = of(LAYER), of(LAYER, training=True)
-    assert used.moments[0].per_atom == 0
-    assert trained.moments[0].per_atom == 4 * 2.5 * (LAYER.products + TABLE.dim_environment)
-    assert used.passing < trained.passing
+    assert used.peaks[0].per_atom == 0
+    assert trained.peaks[0].per_atom == 4 * 2.5 * (LAYER.products + TABLE.dim_environment)
+    assert used.per_edge_at_once < trained.per_edge_at_once
     assert (used.fixed, trained.fixed) == (0, 0)
 
 

@@ -19,7 +19,7 @@ from equiforce.chunks import ChunkedPotential
 from equiforce.config import configured, json_schema, load_config, to_yaml
 from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict
-from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, footprint
+from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, step_memory
 from equiforce.models import REGISTRY, Model, ModelConfig
 from equiforce.models.registry import GROUP
 from equiforce.potential import EDGES_AT_ONCE
@@ -181,7 +181,7 @@ def water():
 def test_the_memory_that_it_predicts_is_measured(training, water):
     potential = potential_of("pair", dtype="float32")
     measured = peak(step(potential, water, training))
-    tensors = footprint(potential, training=training).bytes(water.n_atoms, water.n_edges) / ALLOCATOR
+    tensors = step_memory(potential, training=training).bytes(water.n_atoms, water.n_edges) / ALLOCATOR
     if training:  # whose gradients were there before, and no optimiser is
         tensors -= OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
     assert 0.85 < tensors / measured < 1.3
@@ -191,7 +191,7 @@ def test_it_is_computed_in_batches_of_centres_and_in_chunks(water, monkeypatch):
     potential = potential_of("pair")
     whole = potential(water, stress=True)
     monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 300)
-    need = footprint(potential).bytes(water.n_atoms, water.n_edges)
+    need = step_memory(potential).bytes(water.n_atoms, water.n_edges)
     chunked = ChunkedPotential(potential, max_memory=0.6e-9 * need)
     assert len(chunked.plan(water).chunks) > 1
     for found in (potential(water, stress=True), chunked(water, stress=True)):

@@ -6,22 +6,22 @@ import torch
 from equiforce import kernels
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import PathTable
-from equiforce.models.nequip_resources import LayerShape, footprint, needed_kernels
+from equiforce.models.nequip_resources import NequIPLayerShape, footprint, needed_kernels
 from tests.models.loaded_kernels import differences
 
 TABLE = PathTable(Irreps("3x0e+2x1o"), 1, Irreps("3x0e"))
 
 
-def of(*layers: LayerShape, training: bool = False, **options):
-    given = {"n_harmonics": 4, "n_knots": 64, "example": torch.zeros(1)} | options
+def of(*layers: NequIPLayerShape, training: bool = False, **options):
+    given = {"n_harmonics": 4, "n_samples": 64, "example": torch.zeros(1)} | options
     return footprint(layers, training=training, **given)
 
 
 def test_one_layer_counted_by_hand():
-    layer = LayerShape(TABLE, gated=5, result=3, hidden=7)
+    layer = NequIPLayerShape(TABLE, gated=5, result=3, hidden=7)
     features, messages = 3 + 3 * 2, TABLE.irreps_out.dim
     assert (layer.features, layer.messages, layer.weights) == (features, messages, TABLE.n_weights)
-    forward, backward = of(layer).moments
+    forward, backward = of(layer).peaks
     # what is kept, messages, and what is sent; vectors, harmonics and knot coordinate; all in float32
     assert forward == (4 * (features + 5 + messages + features), 4 * 5 + 3 * 4)
     assert backward == (4 * (features + 2 * features), 2 * 4 * 5 + 3 * 4)
@@ -30,21 +30,21 @@ def test_one_layer_counted_by_hand():
 
 
 def test_layers_add_up_and_training_takes_more():
-    layer = LayerShape(TABLE, gated=5, result=3, hidden=7)
+    layer = NequIPLayerShape(TABLE, gated=5, result=3, hidden=7)
     one, two, trained = of(layer), of(layer, layer), of(layer, layer, training=True)
-    largest = [max(moment.per_atom for moment in found.moments) for found in (one, two, trained)]
+    largest = [max(peak.per_atom for peak in found.peaks) for found in (one, two, trained)]
     assert largest == sorted(largest)
     assert len(set(largest)) == 3
 
 
 def test_edges_have_channels_only_without_fused_kernels():
-    wide = LayerShape(PathTable(Irreps("6x0e+4x1o"), 1, Irreps("6x0e")), gated=10, result=6, hidden=7)
-    layer = LayerShape(TABLE, gated=5, result=3, hidden=7)
+    wide = NequIPLayerShape(PathTable(Irreps("6x0e+4x1o"), 1, Irreps("6x0e")), gated=10, result=6, hidden=7)
+    layer = NequIPLayerShape(TABLE, gated=5, result=3, hidden=7)
     if kernels.fused("cpu"):
-        assert of(layer).moments[0].per_edge == of(wide).moments[0].per_edge
-    assert of(layer, n_knots=0).moments[0].per_edge > of(layer).moments[0].per_edge
+        assert of(layer).peaks[0].per_edge == of(wide).peaks[0].per_edge
+    assert of(layer, n_samples=0).peaks[0].per_edge > of(layer).peaks[0].per_edge
     with kernels.using("reference"):
-        assert of(layer).moments[0].per_edge < of(wide).moments[0].per_edge
+        assert of(layer).peaks[0].per_edge < of(wide).peaks[0].per_edge
 
 
 def test_kernels_are_those_of_a_precision_and_more_for_training():

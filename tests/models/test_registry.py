@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from equiforce.errors import InputError
-from equiforce.models import REGISTRY, Footprint, ModelConfig, Moment, register
+from equiforce.models import REGISTRY, Footprint, ModelConfig, Peak, register
 from equiforce.models.registry import GROUP
 from equiforce.options import option
 from tests.systems import potential_of
@@ -37,7 +37,7 @@ class Complete(nn.Module):
         return self.weight(vectors.new_zeros(topology.n_centers, 1)).squeeze(1)
 
     def footprint(self, *, training):
-        return Footprint((Moment(0.0, 0.0),))
+        return Footprint((Peak(0.0, 0.0),))
 
     def needed_kernels(self, dtype, *, training):
         return []
@@ -133,6 +133,12 @@ def test_a_complete_model_is_found():
     assert (kind.name, kind.reason, kind.presets) == ("other", "for tests", {"standard": {}})
     assert potential_of("other").model.config.width == 4
     assert REGISTRY.kind_of(potential_of("other").model) == "other"
+
+
+def test_a_model_without_hops_is_refused_when_it_is_made():
+    registered(with_members(n_hops=0))
+    with pytest.raises(InputError, match="the model 'other' has n_hops=0: energies depend on 1 edge at least"):
+        potential_of("other")
 
 
 def test_a_model_that_keeps_no_options_is_refused_when_it_is_made():

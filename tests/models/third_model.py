@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from equiforce.graph import Topology
-from equiforce.models import Footprint, ModelConfig, Moment, register
+from equiforce.models import Footprint, ModelConfig, Peak, register
 from equiforce.options import option
 
 
@@ -53,8 +53,8 @@ class Pair(nn.Module):
     def footprint(self, *, training: bool) -> Footprint:
         """All is on edges: what the network computes, and in training its derivatives; the factor is measured."""
         numbers = self.config.n_basis + 3 * self.config.width + self.n_species**2
-        passing = self.network[0].weight.itemsize * numbers * (3.5 if training else 1.0)
-        return Footprint((Moment(per_atom=0.0, per_edge=0.0),), passing=passing)
+        per_edge_at_once = self.network[0].weight.itemsize * numbers * (3.5 if training else 1.0)
+        return Footprint((Peak(per_atom=0.0, per_edge=0.0),), per_edge_at_once=per_edge_at_once)
 
     def needed_kernels(self, dtype: torch.dtype, *, training: bool) -> list:
         """None: all is plain torch."""

@@ -17,7 +17,7 @@ def applied(graph, seed=0, **options):
     h = torch.linspace(-1, 1, graph.n_atoms * IRREPS.dim).reshape(graph.n_atoms, -1)
     harmonics = spherical_harmonics(graph.edge_vectors().float(), 1)
     basis = torch.linspace(0, 1, graph.n_edges * 5).reshape(-1, 5)
-    return layer(h, harmonics, Radial(layer.radial(basis)), graph.species, graph)
+    return layer(h, harmonics, Radial(layer.radial(basis)), graph)
 
 
 def test_messages_are_divided_by_the_root_of_the_number_of_neighbours():

@@ -14,7 +14,7 @@ from equiforce.data.read import read
 from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict
 from equiforce.studies import runs, work
-from equiforce.studies.benchmark import LABELS, load_benchmark, write_benchmark
+from equiforce.studies.benchmark import ID_COLUMNS, load_benchmark, write_benchmark
 from equiforce.studies.comparison import load_published
 from equiforce.studies.runs import DIVERGED, DONE, Run, measured_columns
 from equiforce.studies.table import ResultTable
@@ -74,7 +74,7 @@ def done(tmp_path_factory):
 
 def test_a_row_for_each_run_and_test_set(done):
     folder, _, first, second, _ = done
-    assert list(first[0]) == [*LABELS, *measured_columns()]
+    assert list(first[0]) == [*ID_COLUMNS, *measured_columns()]
     cells = [(r["task"], r["model"], r["seed"], r["test"], r["n_test"]) for r in first]
     assert cells == [
         ("ethanol", model, seed, test, n)
@@ -161,10 +161,10 @@ def test_what_is_interrupted_between_test_sets_is_not_trained_again(tmp_path, mo
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(runs, "predict", stop)
         work.work(benchmark, tmp_path / "out")
-    assert not ResultTable(tmp_path / "out", LABELS).rows()
+    assert not ResultTable(tmp_path / "out", ID_COLUMNS).rows()
     monkeypatch.setattr("equiforce.training.loop.take_step", lambda *_: pytest.fail("it was trained already"))
     work.work(benchmark, tmp_path / "out")
-    assert [row["test"] for row in ResultTable(tmp_path / "out", LABELS).rows()] == ["300 K", "600 K"]
+    assert [row["test"] for row in ResultTable(tmp_path / "out", ID_COLUMNS).rows()] == ["300 K", "600 K"]
 
 
 def test_a_test_set_without_forces_has_no_errors_of_forces(tmp_path):
@@ -195,15 +195,15 @@ def test_what_is_chosen_is_run(tmp_path):
     file = write_files(tmp_path)
 
     def cells(**chosen):
-        return [tuple(run.labels.values())[:3] for run in load_benchmark(file, DATA, **chosen).runs([])]
+        return [tuple(run.id_values.values())[:3] for run in load_benchmark(file, DATA, **chosen).runs([])]
 
     assert cells() == [("ethanol", "l=0", 0), ("fewer", "l=0", 0)]
     assert cells(tasks=["fewer"], models=["l=1"], seeds=[3, 1]) == [("fewer", "l=1", 3), ("fewer", "l=1", 1)]
     assert cells(models=["wide"]) == [("ethanol", "wide", 0)]
     everything = load_benchmark(write_files(tmp_path, default_models=None), DATA, seeds=[0, 1])
     assert everything.count() == 2 * (3 + 2)
-    labels = [(run.labels["seed"], run.labels["task"]) for run in everything.runs([])]
-    assert labels == sorted(labels)  # every task once before the second seed
+    seeds_and_tasks = [(run.id_values["seed"], run.id_values["task"]) for run in everything.runs([])]
+    assert seeds_and_tasks == sorted(seeds_and_tasks)  # every task once before the second seed
 
 
 def test_only_the_data_of_chosen_tasks_are_needed(tmp_path):
@@ -279,7 +279,13 @@ def test_mistakes_are_told_in_a_sentence(changes, chosen, message, tmp_path):
 
 def test_the_hash_of_a_run_knows_nothing_of_further_tests():
     """Or the learning curves, which have none, would have to be computed again."""
-    plain = {"labels": {}, "options": {"training.seed": 1}, "train": ("a",), "data": "d", "indices": {"train": [1]}}
+    plain = {
+        "id_values": {},
+        "options": {"training.seed": 1},
+        "train": ("a",),
+        "fingerprint": "d",
+        "indices": {"train": [1]},
+    }
     assert Run(test=("b",), **plain).hash == Run(test=("b",), further_tests={"x": ("c",)}, **plain).hash
 
 
@@ -292,14 +298,14 @@ def test_the_benchmark_of_the_repository_fits_its_published_numbers(tmp_path):
     file = ROOT / "studies" / "benchmark.yaml"
     options = read_options(BenchmarkOptions, load_yaml(file), "benchmark", str(file))
     tasks = {name: read_options(Task, values, name) for name, values in options.tasks.items()}
-    library = load_published(file.parent / options.published, tasks)
-    assert {number.source for number in library.numbers} == set(library.sources)
-    alone = {name for name in tasks if not any(n.task == name for n in library.numbers)}
+    published = load_published(file.parent / options.published, tasks)
+    assert {number.source for number in published.numbers} == set(published.sources)
+    alone = {name for name in tasks if not any(n.task == name for n in published.numbers)}
     assert alone == {"3bpa-mixed", *(f"mlearn-{element}" for element in ("Li", "Mo", "Cu", "Ni", "Si"))}
     for name in set(tasks) - alone:
-        assert any(library.of(name, test, "forces") for test in tasks[name].tests), name
-    assert library.of("rmd17-aspirin", "random frames", "forces").value == 8.2
-    assert library.of("acac", "MD at 300 K", "forces").spread == 0.38
+        assert any(published.of(name, test, "forces") for test in tasks[name].tests), name
+    assert published.of("rmd17-aspirin", "random frames", "forces").value == 8.2
+    assert published.of("acac", "MD at 300 K", "forces").spread == 0.38
 
 
 def test_the_benchmark_of_the_repository_can_be_run(shared_data):
@@ -317,5 +323,5 @@ def test_the_benchmark_of_the_repository_can_be_run(shared_data):
     few, more, most = (set(drawn[f"lips-{n}"].train) for n in (10, 100, 500))
     assert few < more < most
     for run in (benchmark.run(task, model, 0) for task in tasks for model in benchmark.models(task)):
-        times = 4 if run.labels["model"].endswith(" x4") else 1
-        assert run.settings["training"]["max_steps"] == times * benchmark.tasks[run.labels["task"]].steps
+        times = 4 if run.id_values["model"].endswith(" x4") else 1
+        assert run.settings["training"]["max_steps"] == times * benchmark.tasks[run.id_values["task"]].steps

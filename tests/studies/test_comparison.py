@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from equiforce.errors import InputError
-from equiforce.studies.comparison import Comparison, Library, Published, Sheet, load_published
+from equiforce.studies.comparison import Comparison, Published, PublishedNumbers, Sheet, load_published
 from equiforce.studies.runs import DIVERGED, DONE
 from equiforce.studies.task import Task
 
@@ -29,13 +29,13 @@ SOURCES = {"paper": "A paper, arXiv 1234.56789", "other": "Another paper"}
 
 
 def number(task, test, quantity, value, method="NequIP", source="paper", **more):
-    measure = TASKS[task].measures[quantity]
+    error = TASKS[task].printed_errors[quantity]
     return {
         "task": task,
         "test": test,
         "quantity": quantity,
-        "metric": measure.metric,
-        "unit": measure.unit,
+        "metric": error.metric,
+        "unit": error.unit,
         "method": method,
         "value": value,
         "source": source,
@@ -57,7 +57,7 @@ def row(task, model, test, seed=0, **errors):
         "task": task, "model": model, "test": test, "seed": seed, "n_test": 10, "state": DONE, "n_weights": 1234,
         "n_train": 7, "steps": 5000, "seconds": 600.0, "threads": 1, "machine": "a machine", "equiforce": "1",
         "torch": "2", "validation_forces_mae_meV_per_A": 9.0,
-        **{measure.column: None for measure in TASKS[task].measures.values()}, **errors,
+        **{error.column: None for error in TASKS[task].printed_errors.values()}, **errors,
     }  # fmt: skip
 
 
@@ -163,16 +163,16 @@ def test_the_page(compared):
 
 
 def test_a_page_without_rows_or_numbers():
-    page = Comparison(TASKS, Library({}, ()), []).page("Empty", "")
+    page = Comparison(TASKS, PublishedNumbers({}, ()), []).page("Empty", "")
     assert "Not run yet: A molecule; A box; Not run." in page
-    page = Comparison(TASKS, Library({}, ()), ROWS).page("Alone", "")
+    page = Comparison(TASKS, PublishedNumbers({}, ()), ROWS).page("Alone", "")
     assert "No published numbers were found for: A molecule; A box." in page
     assert "The others" not in page
 
 
 def test_what_diverged_is_told():
     lost = row("box", "small", "liquid", 3) | {"state": DIVERGED, "seconds": None}
-    compared = Comparison(TASKS, Library({}, ()), [*ROWS, lost])
+    compared = Comparison(TASKS, PublishedNumbers({}, ()), [*ROWS, lost])
     assert "Diverged: box, small, seed 3." in compared.page("A title", "")
     assert compared.models("box") == ["standard"]
 
@@ -205,8 +205,8 @@ def test_a_number_that_fits_nothing_is_told(changes, message, tmp_path):
 
 
 def test_a_number_is_found_again(tmp_path):
-    library = load_published(write_numbers(tmp_path), TASKS)
-    found = library.of("mol", "MD", "forces", "MACE")
+    published = load_published(write_numbers(tmp_path), TASKS)
+    found = published.of("mol", "MD", "forces", "MACE")
     assert isinstance(found, Published)
     assert (found.value, found.note, found.source) == (6.5, "larger", "other")
-    assert library.of("mol", "scan", "energy") is None
+    assert published.of("mol", "scan", "energy") is None

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.studies import jobs
 from equiforce.studies.jobs import Place, run_jobs
 from equiforce.studies.runs import Interrupted
@@ -52,7 +52,7 @@ def test_a_worker_that_is_stopped_ends_the_study(tmp_path):
 def test_without_submitit_there_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     sentence = re.escape('--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"')
-    with pytest.raises(InputError, match=f"^{sentence}$"):
+    with pytest.raises(MissingPackageError, match=f"^{sentence}$"):
         run_jobs(nothing, tmp_path / "study", Place(n_workers=2))
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from tests.small_study import N_RUNS, study, write_study
 
 
 def row(run, loss, state=DONE):
-    return {"hash": run.hash, "validation_loss": loss, "state": state, **run.labels}
+    return {"hash": run.hash, "validation_loss": loss, "state": state, **run.id_values}
 
 
 def scanned(curve, losses):
@@ -49,13 +49,13 @@ def test_copies_are_not_trained_on(tmp_path):
 def test_rates_are_tried_first_and_chosen_by_the_validation_loss(tmp_path):
     curve = study(tmp_path)
     first = curve.runs([])
-    assert [r.labels["learning_rate"] for r in first] == [0.01, 0.05, 0.01, 0.05]
-    assert {(r.labels["size"], r.labels["seed"]) for r in first} == {(2, 0)}
+    assert [r.id_values["learning_rate"] for r in first] == [0.01, 0.05, 0.01, 0.05]
+    assert {(r.id_values["size"], r.id_values["seed"]) for r in first} == {(2, 0)}
     some = curve.runs(scanned(curve, LOSSES)[:2])
-    assert {r.labels["model"] for r in some[4:]} == {"l=0"}
+    assert {r.id_values["model"] for r in some[4:]} == {"l=0"}
     everything = curve.runs(scanned(curve, LOSSES))
     assert len(everything) == curve.count() == N_RUNS
-    rates = {r.labels["model"]: r.labels["learning_rate"] for r in everything if r.labels["size"] == 4}
+    rates = {r.id_values["model"]: r.id_values["learning_rate"] for r in everything if r.id_values["size"] == 4}
     assert rates == {"l=0": 0.05, "l=1": 0.01}
 
 
@@ -79,7 +79,7 @@ def test_the_nearest_size_gives_the_rate(tmp_path):
 
 def test_budgets(tmp_path):
     curve = study(tmp_path, scan_sizes=None, learning_rates=[0.02])
-    steps = {(r.labels["size"], r.labels["budget"]): r.options["training.max_steps"] for r in curve.runs([])}
+    steps = {(r.id_values["size"], r.id_values["budget"]): r.options["training.max_steps"] for r in curve.runs([])}
     assert steps == {(2, 1): 4, (4, 1): 6, (4, 2): 12}
     epochs = study(tmp_path / "b", steps=None, epochs=3, doubled=False)
     assert {r.options["training.max_epochs"] for r in epochs.runs(scanned(epochs, LOSSES))} == {3}
@@ -98,7 +98,7 @@ def test_what_a_hash_depends_on(tmp_path):
     with_adam = replace(run, options=dict(run.options) | {"optimizer.name": "adam"})
     assert with_adam.settings["optimizer"]["amsgrad"] is False
     assert with_adam.hash != run.hash
-    assert replace(run, labels={}).hash == run.hash
+    assert replace(run, id_values={}).hash == run.hash
     moved = write_study(tmp_path / "moved")
     assert load_learning_curve(moved, tmp_path / "moved").run("l=0", 2, 0, 0.01).hash == run.hash
     relabelled = molecules(12)

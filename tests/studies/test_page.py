@@ -26,19 +26,19 @@ def study(**changes) -> LearningCurve:
     }  # fmt: skip
     subsets = Subsets(
         pool=("pool.xyz",), test=("test.xyz",), validation=tuple(range(50)), candidates=tuple(range(50, 1000)),
-        data="0123abcd", n_test=321, n_copies=7,
+        fingerprint="0123abcd", n_test=321, n_copies=7,
     )  # fmt: skip
     return LearningCurve(LearningCurveOptions(**options | changes), subsets)
 
 
 def row(run: Run, spread: float = 0.02) -> Row:
     """As a table would have it; the middle learning rate is the best one."""
-    labels = run.labels
-    model, size, seed = labels["model"], labels["size"], labels["seed"]
+    ids = run.id_values
+    model, size, seed = ids["model"], ids["size"], ids["seed"]
     prefactor, slope = LAWS[model]
     rng = np.random.default_rng([seed, size, len(model) + 10 * int(model[2])])
-    worse = 1 + abs(np.log2(labels["learning_rate"] / 0.02))
-    gain = 0.8 if (labels["budget"], model) == (2, "l=2") else 1.0
+    worse = 1 + abs(np.log2(ids["learning_rate"] / 0.02))
+    gain = 0.8 if (ids["budget"], model) == (2, "l=2") else 1.0
     error = gain * worse * prefactor * size**slope * np.exp(spread * rng.normal())
     measured = {
         "state": DONE, "n_weights": WEIGHTS[model], "steps": 100, "validation_loss": worse,
@@ -46,7 +46,7 @@ def row(run: Run, spread: float = 0.02) -> Row:
         "test_energy_mae_meV_per_atom": 0.02 * error, "test_energy_rmse_meV_per_atom": 0.03 * error,
         "seconds": 36.0, "threads": 2, "machine": "a machine", "equiforce": "0.1.0", "torch": "2.13", "hash": run.hash,
     }  # fmt: skip
-    return dict(labels) | dict.fromkeys(measured_columns()) | measured
+    return dict(ids) | dict.fromkeys(measured_columns()) | measured
 
 
 def rows_of(curve: LearningCurve, **how) -> list[Row]:
@@ -252,7 +252,7 @@ def test_one_seed_makes_no_claim(tmp_path):
 def test_few_sizes(sizes, tmp_path):
     curve = study(sizes=sizes, scan_sizes=[], steps=10)
     write_page(curve, rows_of(curve), tmp_path)
-    assert f"they have {len(sizes)} size{'s' * (len(sizes) > 1)}." in section(tmp_path, "What cannot be said")
+    assert f"they have only {len(sizes)} size{'s' * (len(sizes) > 1)}." in section(tmp_path, "What cannot be said")
     assert ("there are no exponents" in page(tmp_path)) == (len(sizes) == 1)
     assert "Early sizes are" not in page(tmp_path)
     with (tmp_path / "fits.csv").open(encoding="utf-8") as file:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from equiforce.errors import InputError
-from equiforce.studies.power_law import Comparison, Errors, Estimate, compare, fit, found_in_words, halves, holm
+from equiforce.studies.power_law import (
+    CurveDifference,
+    ErrorsOfRuns,
+    Estimate,
+    compare,
+    fit_power_law,
+    found_in_words,
+    halves,
+    holm,
+)
 
 SIZES, SEEDS = (25, 50, 100, 200, 400, 800), (0, 1, 2)
 SLOPE, PREFACTOR = -0.6, 500.0
@@ -14,15 +23,15 @@ N_STUDIES, N_DRAWS = 300, 999
 NO_DIFFERENCE = "no difference found"
 
 
-def power(slope: float = SLOPE, prefactor: float = PREFACTOR, sizes=SIZES, seeds=SEEDS) -> Errors:
+def power(slope: float = SLOPE, prefactor: float = PREFACTOR, sizes=SIZES, seeds=SEEDS) -> ErrorsOfRuns:
     return {(size, seed): prefactor * size**slope for size in sizes for seed in seeds}
 
 
-def noisy(errors: Errors, rng: np.random.Generator, spread: float = 0.05) -> Errors:
+def noisy(errors: ErrorsOfRuns, rng: np.random.Generator, spread: float = 0.05) -> ErrorsOfRuns:
     return {cell: error * np.exp(spread * rng.normal()) for cell, error in errors.items()}
 
 
-def nested(errors: Errors, rng: np.random.Generator, spread: float = 0.05, share: float = 1.0) -> Errors:
+def nested(errors: ErrorsOfRuns, rng: np.random.Generator, spread: float = 0.05, share: float = 1.0) -> ErrorsOfRuns:
     """Noise of the runs of a seed as that of means of nested samples, but for a share of each run's own."""
     chance = {}
     for seed in sorted({seed for _, seed in errors}):
@@ -34,7 +43,7 @@ def nested(errors: Errors, rng: np.random.Generator, spread: float = 0.05, share
     return {cell: error * np.exp(spread * chance[cell]) for cell, error in errors.items()}
 
 
-def uneven(errors: Errors, rng: np.random.Generator) -> Errors:
+def uneven(errors: ErrorsOfRuns, rng: np.random.Generator) -> ErrorsOfRuns:
     """Small sizes scatter more, as they do."""
     return {(n, s): e * np.exp(0.09 * (n / 25) ** -0.37 * rng.normal()) for (n, s), e in errors.items()}
 
@@ -44,7 +53,7 @@ def covers(estimate: Estimate, truth: float) -> bool:
 
 
 def test_a_power_law_without_noise_is_found_exactly():
-    law = fit(power())
+    law = fit_power_law(power())
     for estimate in (law.exponent, law.early, law.late):
         assert estimate.value == pytest.approx(SLOPE, abs=1e-12)
     assert law.prefactor.value == pytest.approx(PREFACTOR, rel=1e-12)
@@ -53,7 +62,7 @@ def test_a_power_law_without_noise_is_found_exactly():
 
 
 def test_seeds_that_agree_to_the_last_digit_give_no_interval():
-    law = fit(power())
+    law = fit_power_law(power())
     assert law.exponent.low is None
     assert law.exponent.p is None
 
@@ -62,14 +71,14 @@ def test_least_squares_over_runs_and_not_over_means():
     errors = power() | {(3200, 0): 9.0}
     runs = np.log([[size, error] for (size, _), error in errors.items()])
     slope, level = np.polyfit(*runs.T, 1)
-    law = fit(errors)
+    law = fit_power_law(errors)
     assert law.exponent.value == pytest.approx(slope, rel=1e-12)
     assert law.prefactor.value == pytest.approx(np.exp(level), rel=1e-12)
 
 
 def test_halves_of_a_bent_curve():
     early, late = {n: n**-0.4 for n in (10, 20, 40)}, {n: 40**0.3 * n**-0.7 for n in (40, 80, 160)}
-    law = fit({(n, seed): error for n, error in (early | late).items() for seed in SEEDS})
+    law = fit_power_law({(n, seed): error for n, error in (early | late).items() for seed in SEEDS})
     assert law.early.value == pytest.approx(-0.4, abs=1e-9)
     assert law.late.value == pytest.approx(-0.7, abs=1e-9)
     assert law.curvature.value == pytest.approx(-0.3, abs=1e-9)
@@ -85,17 +94,17 @@ def test_halves(sizes, early, late):
 
 
 def test_two_sizes_have_no_halves_and_one_has_no_exponent():
-    law = fit(power(sizes=(10, 100)))
+    law = fit_power_law(power(sizes=(10, 100)))
     assert (law.early, law.late, law.curvature) == (None, None, None)
-    assert fit(power(sizes=(10,))) is None
-    assert fit({}) is None
+    assert fit_power_law(power(sizes=(10,))) is None
+    assert fit_power_law({}) is None
     assert compare(power(), power(sizes=(25,))) is None
 
 
 def test_one_seed_has_an_exponent_and_no_interval():
     rng = np.random.default_rng(0)
     one, other = noisy(power(seeds=(0,)), rng), noisy(power(-0.2, seeds=(0,)), rng)
-    law, difference = fit(one), compare(one, other)
+    law, difference = fit_power_law(one), compare(one, other)
     for estimate in (law.exponent, law.prefactor, law.early, law.curvature, difference.exponent, difference.ratio):
         assert (estimate.low, estimate.high, estimate.p) == (None, None, None)
     assert "cannot be said" in difference.slope_in_words(None)
@@ -104,9 +113,9 @@ def test_one_seed_has_an_exponent_and_no_interval():
 
 def test_too_few_runs_for_an_interval_give_none():
     """Of two sizes with two seeds each, one draw in eight has no spread at all: 95 % have no bound."""
-    law = fit(noisy(power(sizes=(10, 100), seeds=(0, 1)), np.random.default_rng(0)))
+    law = fit_power_law(noisy(power(sizes=(10, 100), seeds=(0, 1)), np.random.default_rng(0)))
     assert law.exponent.low is None
-    assert fit(noisy(power(sizes=(10, 100)), np.random.default_rng(0))).exponent.low is not None
+    assert fit_power_law(noisy(power(sizes=(10, 100)), np.random.default_rng(0))).exponent.low is not None
 
 
 def test_cells_may_be_missing():
@@ -114,7 +123,7 @@ def test_cells_may_be_missing():
     errors = noisy(power(), rng)
     for cell in ((800, 1), (800, 2), (400, 2), (100, 0)):
         del errors[cell]
-    law = fit(errors)
+    law = fit_power_law(errors)
     assert law.n_runs == 14
     assert covers(law.exponent, SLOPE)
 
@@ -122,7 +131,7 @@ def test_cells_may_be_missing():
 @cache
 def laws(noise) -> list:
     rng = np.random.default_rng(2)
-    return [fit(noise(power(), rng), N_DRAWS) for _ in range(N_STUDIES)]
+    return [fit_power_law(noise(power(), rng), N_DRAWS) for _ in range(N_STUDIES)]
 
 
 @pytest.mark.parametrize("noise", [noisy, nested, uneven])
@@ -140,13 +149,13 @@ def test_curvature_is_no_noise():
     rng = np.random.default_rng(3)
     straight = noisy(power(), rng)
     bent = {(n, s): e * np.exp(0.1 * np.log(n / 141) ** 2) for (n, s), e in straight.items()}
-    widths = [law.exponent.high - law.exponent.low for law in (fit(straight), fit(bent))]
+    widths = [law.exponent.high - law.exponent.low for law in (fit_power_law(straight), fit_power_law(bent))]
     assert widths[0] == pytest.approx(widths[1], rel=1e-9)
-    assert fit(bent).curvature.low > 0
+    assert fit_power_law(bent).curvature.low > 0
 
 
 @cache
-def differences(noise, slope: float = SLOPE) -> list[Comparison]:
+def differences(noise, slope: float = SLOPE) -> list[CurveDifference]:
     rng = np.random.default_rng(4)
     return [compare(noise(power(), rng), noise(power(slope), rng), N_DRAWS) for _ in range(N_STUDIES)]
 
@@ -184,7 +193,7 @@ def test_what_both_owe_to_a_subset_cancels():
     rng = np.random.default_rng(6)
     chance = {cell: np.exp(0.2 * rng.normal()) for cell in power()}
     one, other = ({cell: e * chance[cell] for cell, e in noisy(power(), rng, 0.01).items()} for _ in range(2))
-    apart, alone = compare(one, other).exponent, fit(one).exponent
+    apart, alone = compare(one, other).exponent, fit_power_law(one).exponent
     assert apart.high - apart.low < 0.3 * (alone.high - alone.low)
 
 
@@ -194,7 +203,7 @@ def test_only_sizes_of_both_are_compared():
     part = {cell: error for cell, error in bent.items() if cell[0] < 200}
     assert compare(bent, part).exponent.value == pytest.approx(0, abs=1e-12)
     assert compare(bent, part).sizes == (25, 50, 100)
-    assert fit(bent).exponent.value > fit(part).exponent.value + 0.1
+    assert fit_power_law(bent).exponent.value > fit_power_law(part).exponent.value + 0.1
 
 
 def test_p_and_interval_say_the_same():
@@ -206,13 +215,13 @@ def test_p_and_interval_say_the_same():
 def test_the_same_numbers_give_the_same_interval():
     errors = noisy(power(), np.random.default_rng(7))
     shuffled = dict(reversed(errors.items()))
-    assert fit(errors) == fit(shuffled)
+    assert fit_power_law(errors) == fit_power_law(shuffled)
 
 
 @pytest.mark.parametrize("error", [0.0, -1.0, np.nan, np.inf])
 def test_what_has_no_logarithm_is_refused(error):
     with pytest.raises(InputError, match="size 50, seed 1"):
-        fit(power() | {(50, 1): error})
+        fit_power_law(power() | {(50, 1): error})
 
 
 def test_holm():
@@ -233,7 +242,7 @@ def test_holm():
     ],
 )
 def test_slopes_in_words(estimate, p, text):
-    assert Comparison(estimate, None, Estimate(1.0), 141.4, SIZES, 18).slope_in_words(p) == text
+    assert CurveDifference(estimate, None, Estimate(1.0), 141.4, SIZES, 18).slope_in_words(p) == text
 
 
 @pytest.mark.parametrize(
@@ -246,7 +255,7 @@ def test_slopes_in_words(estimate, p, text):
     ],
 )  # fmt: skip
 def test_shifts_in_words(ratio, p, text):
-    assert Comparison(Estimate(0.0), None, ratio, 141.4, SIZES, 18).shift_in_words(p) == text
+    assert CurveDifference(Estimate(0.0), None, ratio, 141.4, SIZES, 18).shift_in_words(p) == text
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(curve, tmp_path, monkeyp
         return [len(looks) == 3, False]
 
     with monkeypatch.context() as patch:
-        patch.setattr("equiforce.training.loop.agreed", stop_after_three)
+        patch.setattr("equiforce.training.loop.on_any_process", stop_after_three)
         with pytest.raises(Interrupted):
             perform(run, tmp_path / "parts")
     assert (tmp_path / "parts" / "last.pt").exists()
@@ -119,5 +119,5 @@ def test_runs_of_the_tables_in_the_repository_are_found_again(study):
     for config in configs:
         sections = json.loads(config)
         options = {f"{s}.{renamed.get(n, n)}": value for s, part in sections.items() for n, value in part.items()}
-        run = Run(labels={}, options=options, train=(), test=(), data="")
+        run = Run(id_values={}, options=options, train=(), test=(), fingerprint="")
         assert json.loads(run.config) == sections

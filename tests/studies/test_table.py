@@ -1,5 +1,6 @@
 """The table of results: whole at any time, whoever writes."""
 
+import csv
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,16 @@ from equiforce.studies.table import ResultTable
 
 def row(hash_, **values):
     return dict.fromkeys(measured_columns(), "") | {"model": "l=1", "size": 3, "hash": hash_} | values
+
+
+def remove_columns(path, name):
+    """Remove the columns whose names contain this text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{column: text for column, text in r.items() if name not in column} for r in csv.DictReader(file)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def test_rows_come_back_as_they_went(tmp_path):
@@ -38,6 +49,24 @@ def test_other_columns_are_refused(tmp_path):
     ResultTable(tmp_path, ("model", "size")).add(row("a"))
     with pytest.raises(InputError, match="has other columns than the table of this study: move it away"):
         ResultTable(tmp_path, ("task",)).rows()
+
+
+@pytest.mark.parametrize("lost", ["test_forces_rmse_meV_per_A", "validation_energy_mae_meV_per_atom", "_meV"])
+def test_a_file_without_some_or_all_columns_of_errors_is_refused(tmp_path, lost):
+    """Only a quantity that is new to the table may lack its columns, and it lacks all of them."""
+    table = ResultTable(tmp_path, ("model", "size"))
+    table.add(row("a"))
+    remove_columns(table.path, lost)
+    with pytest.raises(InputError, match="has other columns than the table of this study"):
+        table.rows()
+
+
+def test_a_quantity_of_which_the_file_has_no_column_is_empty(tmp_path):
+    table = ResultTable(tmp_path, ("model", "size"))
+    table.add(row("a", test_forces_mae_meV_per_A=3.0))
+    remove_columns(table.path, "stress")
+    (known,) = table.rows()
+    assert (known["test_forces_mae_meV_per_A"], known["test_stress_mae_meV_per_A3"]) == (3, None)
 
 
 @pytest.mark.slow

@@ -70,20 +70,20 @@ def test_other_labels_are_other_data(folder):
     frames[1].calc.results["energy"] += 1.0
     write(folder / "b.xyz", frames)
     after = Drawn.of(task(), folder, ReadOptions())
-    assert after.data != before.data
+    assert after.fingerprint != before.fingerprint
     assert after.train == before.train
 
 
 def test_what_is_printed_comes_from_the_table_in_its_unit():
     described = task(
         errors={"energy": "RMSE meV/molecule", "forces": "MAE meV/Å", "stress": "MAE GPa"}, molecule=3
-    ).measures
+    ).printed_errors
     assert (described["energy"].column, described["energy"].factor) == ("test_energy_rmse_meV_per_atom", 3)
     assert (described["forces"].column, described["forces"].factor) == ("test_forces_mae_meV_per_A", 1)
     assert described["stress"].column == "test_stress_mae_meV_per_A3"
     assert described["stress"].factor == pytest.approx(GPA / MEV)
     assert str(described["stress"]) == "MAE, GPa"
-    assert task(errors={"energy": "MAE meV/atom"}).measures["energy"].column == "test_energy_mae_meV_per_atom"
+    assert task(errors={"energy": "MAE meV/atom"}).printed_errors["energy"].column == "test_energy_mae_meV_per_atom"
 
 
 def test_units_of_print_are_those_of_the_errors(tmp_path):
@@ -91,8 +91,8 @@ def test_units_of_print_are_those_of_the_errors(tmp_path):
     from equiforce.evaluate import Metric
 
     difference = [crystals(1)[0].get_stress()]
-    measure = task(errors={"stress": "RMSE GPa"}).measures["stress"]
-    assert measure.factor * Metric.of(difference, MEV).rmse == pytest.approx(Metric.of(difference, GPA).rmse)
+    printed = task(errors={"stress": "RMSE GPa"}).printed_errors["stress"]
+    assert printed.factor * Metric.of(difference, MEV).rmse == pytest.approx(Metric.of(difference, GPA).rmse)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_jobs_of_slurm_find_the_same(rows, curve, place):
 
 
 def test_the_progress_of_runs_elsewhere_is_shown(curve, tmp_path):
-    watch = work.Watch(curve, ResultTable(tmp_path, curve.labels), Console(file=StringIO()))
+    watch = work.Watch(curve, ResultTable(tmp_path, curve.id_columns), Console(file=StringIO()))
     stopped, running = curve.runs([])[:2]
 
     def log(run, *steps):
@@ -129,7 +129,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
         str(folder),
     ]
     command += ["--data", str(place), "--workers", "2"]
-    table = ResultTable(folder, study(place).labels)
+    table = ResultTable(folder, study(place).id_columns)
     for wanted in (2, 6):
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         limit = time.monotonic() + 120
@@ -146,7 +146,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(rows, place):
 
 def test_rows_of_other_studies_are_kept_and_left_out(rows, curve, place):
     fewer = curve.only(["l=1"])
-    table = ResultTable(place / "one", curve.labels)
+    table = ResultTable(place / "one", curve.id_columns)
     assert {row["model"] for row in results(fewer, table)} == {"l=1"}
     assert len(table.rows()) == N_RUNS
 
@@ -155,7 +155,7 @@ def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
     taken = []
 
     def perform(run, folder):
-        taken.append(run.labels["learning_rate"])
+        taken.append(run.id_values["learning_rate"])
         raise Interrupted
 
     monkeypatch.setattr(work, "perform", perform)

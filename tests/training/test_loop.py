@@ -17,7 +17,7 @@ from equiforce.training.loss import LossConfig
 from equiforce.training.processes import make_fabric
 from equiforce.training.stopping import TrainingConfig
 from equiforce.training.trackers import CsvLog
-from tests.training.plans import LOSS, SPECIES, mixed, plan_of, tiny_potential
+from tests.training.setups import LOSS, SPECIES, mixed, setup_of, tiny_potential
 
 
 def rows(path):
@@ -89,14 +89,14 @@ def test_a_batch_without_labels_has_no_gradient():
 
 def test_training_learns_and_keeps_the_best(tmp_path):
     kept = []
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path,
         max_steps=60,
         validate_every=6,
         trackers=[CsvLog(tmp_path / "log.csv")],
         on_best=lambda potential: kept.append([p.clone() for p in potential.parameters()]),
     )
-    outcome = fit(state, plan)
+    outcome = fit(state, setup)
     assert outcome == ("60 steps are done", False)
     log = rows(tmp_path / "log.csv")
     assert list(log[0])[:12] == [
@@ -130,8 +130,8 @@ def test_the_log_says_what_evaluation_says(tmp_path):
     from equiforce.evaluate import errors, predict
 
     validation = mixed(seed=7)
-    state, plan = plan_of(tmp_path, None, validation, max_steps=4, trackers=[CsvLog(tmp_path / "log.csv")])
-    fit(state, plan)
+    state, setup = setup_of(tmp_path, None, validation, max_steps=4, trackers=[CsvLog(tmp_path / "log.csv")])
+    fit(state, setup)
     total = errors(validation, predict(state.ema.potential, validation)).total
     row = rows(tmp_path / "log.csv")[-1]
     assert float(row["energy_mae_meV_per_atom"]) == pytest.approx(total.energy_per_atom.mae)
@@ -155,8 +155,8 @@ def test_there_is_no_validation_loss_without_labels_that_count():
 
 
 def test_without_validation_structures_the_last_weights_are_kept(tmp_path):
-    state, plan = plan_of(tmp_path, None, [], max_steps=6, validate_every=2)
-    fit(state, plan)
+    state, setup = setup_of(tmp_path, None, [], max_steps=6, validate_every=2)
+    fit(state, setup)
     assert state.best_step == 6
     last = dict(state.ema.potential.named_parameters())
     assert all(torch.equal(state.best_weights[name], value) for name, value in last.items())
@@ -166,7 +166,7 @@ def test_without_validation_structures_the_last_weights_are_kept(tmp_path):
     "absent", [{"forces": None, "stress": None}, {"energy": None, "stress": None}], ids=["energies", "forces"]
 )
 def test_data_with_one_kind_of_label_train(tmp_path, absent):
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path,
         mixed(**absent),
         mixed(seed=7, **absent),
@@ -175,7 +175,7 @@ def test_data_with_one_kind_of_label_train(tmp_path, absent):
         validate_every=5,
         trackers=[CsvLog(tmp_path / "log.csv")],
     )
-    fit(state, plan)
+    fit(state, setup)
     log = rows(tmp_path / "log.csv")
     assert float(log[-1]["loss"]) < 0.7 * float(log[0]["loss"])
     assert float(log[-1]["validation_loss"]) > 0
@@ -186,10 +186,10 @@ def test_data_with_one_kind_of_label_train(tmp_path, absent):
 
 def test_data_with_partial_labels_train(tmp_path):
     training = [*mixed(1, 1), *mixed(1, 1, seed=1, forces=None, stress=None), *mixed(1, 1, seed=2, energy=None)]
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path, training, batch_size=1, max_steps=24, trackers=[CsvLog(tmp_path / "log.csv")], validate_every=6
     )
-    fit(state, plan)
+    fit(state, setup)
     log = rows(tmp_path / "log.csv")
     assert float(log[-1]["loss"]) < 0.7 * float(log[0]["loss"])
 
@@ -205,14 +205,14 @@ def test_option_trains(tmp_path, options):
     def note(report):
         losses.append(report.loss)
 
-    state, plan = plan_of(tmp_path, mixed(3, 3), max_steps=16, on_step=note, **options)
-    sizes = [graph.n_edges for graph, _ in plan.training.epoch(0)]
-    fit(state, plan)
+    state, setup = setup_of(tmp_path, mixed(3, 3), max_steps=16, on_step=note, **options)
+    sizes = [graph.n_edges for graph, _ in setup.training.epoch(0)]
+    fit(state, setup)
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
     assert state.potential.dtype == getattr(torch, options.get("dtype", "float32"))
     if "max_edges" in options:
         assert max(sizes) <= 60
-        assert plan.training.count(0) < 6
+        assert setup.training.count(0) < 6
 
 
 def test_bf16_changes_the_numbers_a_little():
@@ -241,8 +241,8 @@ def test_bf16_changes_the_numbers_a_little():
 )
 def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
     def weights(options):
-        state, plan = plan_of(tmp_path, max_steps=4, optimizer=options)
-        fit(state, plan)
+        state, setup = setup_of(tmp_path, max_steps=4, optimizer=options)
+        fit(state, setup)
         return torch.cat([p.flatten().detach() for p in state.ema.potential.parameters() if p.is_floating_point()])
 
     changed = weights(optimizer)
@@ -252,8 +252,8 @@ def test_optimizer_option_changes_the_weights(tmp_path, optimizer):
 
 
 def test_without_an_average_the_weights_themselves_are_judged(tmp_path):
-    state, plan = plan_of(tmp_path, max_steps=3, optimizer={"ema_decay": 0.0})
-    fit(state, plan)
+    state, setup = setup_of(tmp_path, max_steps=3, optimizer={"ema_decay": 0.0})
+    fit(state, setup)
     assert state.ema.potential is state.potential
     assert state.best_weights["model.embed.weight"].data_ptr() != state.potential.model.embed.weight.data_ptr()
 
@@ -267,14 +267,14 @@ def test_every_validation_judges_the_weights_of_its_step(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(torch, "_foreach_lerp_", lerp_as_on_a_gpu)
     reports = []
-    state, plan = plan_of(tmp_path, max_steps=6, validate_every=1, optimizer={"name": name, "ema_decay": ema_decay})
+    state, setup = setup_of(tmp_path, max_steps=6, validate_every=1, optimizer={"name": name, "ema_decay": ema_decay})
 
     def judge_again(report):
         fresh = tiny_potential()
         fresh.load_state_dict(state.ema.potential.state_dict())
-        reports.append((report.errors, validation_sums(fresh, plan.validation.epoch(0)).errors()))
+        reports.append((report.errors, validation_sums(fresh, setup.validation.epoch(0)).errors()))
 
-    fit(state, replace(plan, on_step=judge_again))
+    fit(state, replace(setup, on_step=judge_again))
     assert len(reports) == 6
     for told, again in reports:
         assert told[FORCES].rmse == pytest.approx(again[FORCES].rmse, rel=1e-4)
@@ -282,17 +282,17 @@ def test_every_validation_judges_the_weights_of_its_step(tmp_path, monkeypatch, 
 
 
 def test_early_stopping_ends_the_run(tmp_path):
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path, max_steps=50, validate_every=2, early_stopping=3, optimizer={"learning_rate": 1e-30}
     )
-    assert fit(state, plan).why == "the validation loss has not fallen for 3 validations"
+    assert fit(state, setup).why == "the validation loss has not fallen for 3 validations"
     assert state.step == 8  # the first validation is a gain
     assert state.best_step == 2
 
 
 def test_plateaus_lower_the_rate_and_end_the_run(tmp_path):
     rates = []
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path,
         max_steps=50,
         validate_every=1,
@@ -302,36 +302,36 @@ def test_plateaus_lower_the_rate_and_end_the_run(tmp_path):
         },
         on_step=lambda report: rates.append(report.state.optimizer.param_groups[0]["lr"] / 1e-30),
     )  # fmt: skip
-    assert fit(state, plan).why == "the learning rate has fallen below optimizer.plateau_stop"
+    assert fit(state, setup).why == "the learning rate has fallen below optimizer.plateau_stop"
     assert rates == pytest.approx([1, 1, 1, 0.5, 0.5])
 
 
 def test_a_low_rate_ends_nothing_but_a_plateau(tmp_path):
-    state, plan = plan_of(tmp_path, max_steps=3, validate_every=1, optimizer={"learning_rate": 1e-9})
-    assert fit(state, plan).why == "3 steps are done"
+    state, setup = setup_of(tmp_path, max_steps=3, validate_every=1, optimizer={"learning_rate": 1e-9})
+    assert fit(state, setup).why == "3 steps are done"
 
 
 def test_epochs_end_the_run(tmp_path):
-    state, plan = plan_of(tmp_path, max_epochs=3, batch_size=3)
-    assert fit(state, plan) == ("3 epochs are done", False)
+    state, setup = setup_of(tmp_path, max_epochs=3, batch_size=3)
+    assert fit(state, setup) == ("3 epochs are done", False)
     assert (state.epoch, state.batch, state.step) == (3, 0, 6)  # 4 structures are 2 batches
     assert state.best_step == 6  # a validation ends the run
 
 
 def test_time_ends_the_run_at_a_low_rate(tmp_path):
     reports = []
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path,
         time="1.5s",
         on_step=lambda r: reports.append((r.state.seconds, r.state.optimizer.param_groups[0]["lr"])),
     )
-    outcome = fit(state, plan)
+    outcome = fit(state, setup)
     assert outcome == ("the time budget is used up", False)
     seconds, rates = np.array(reports).T
     assert seconds[-2] < 1.5  # no step is begun after the time
     assert seconds[-1] > 1.5 - np.diff(seconds).max() - 1.0
     longest = np.diff(seconds).max() / 1.5
-    first = plan.optimizer.learning_rate
+    first = setup.optimizer.learning_rate
     assert rates[-1] < first * (0.02 + (np.pi * (2 * longest)) ** 2 / 4)  # the cosine, at most two steps from its end
     assert state.best_weights is not None
 
@@ -339,15 +339,15 @@ def test_time_ends_the_run_at_a_low_rate(tmp_path):
 @pytest.mark.parametrize("limit", [{"max_steps": 30}, {"max_epochs": 30}])
 def test_the_rate_fits_the_length_of_the_run(tmp_path, limit):
     rates = []
-    state, plan = plan_of(
+    state, setup = setup_of(
         tmp_path,
         **limit,
         batch_size=4,  # all structures
         optimizer={"learning_rate": None, "schedule": "constant"},
         on_step=lambda r: rates.append(r.state.optimizer.param_groups[0]["lr"]),
     )
-    n_batches = plan.training.count(0)
-    fit(state, plan)
+    n_batches = setup.training.count(0)
+    fit(state, setup)
     passes = limit.get("max_epochs") or limit["max_steps"] / n_batches
     assert 24 < passes < 150
     assert rates[1:] == pytest.approx([0.02 * (150 / passes) ** 0.5] * (len(rates) - 1))
@@ -366,42 +366,42 @@ def test_the_rate_fits_the_length_of_the_run(tmp_path, limit):
     ],
 )
 def test_when_a_validation_is_due(tmp_path, where, n_batches, every, expected):
-    state, plan = plan_of(tmp_path, **({"validate_every": every} if every else {}))
+    state, setup = setup_of(tmp_path, **({"validate_every": every} if every else {}))
     for name, value in where.items():
         setattr(state, name, value)
-    assert due(state, n_batches, plan.config) is expected
+    assert due(state, n_batches, setup.config) is expected
 
 
 @pytest.mark.parametrize("clip", [None, 10.0])
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, clip):
-    state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "clip_gradient": clip}, max_steps=30)
+    state, setup = setup_of(tmp_path, optimizer={"learning_rate": 1e30, "clip_gradient": clip}, max_steps=30)
     with pytest.raises(DivergedError, match=r"is not finite at step \d+, epoch \d+: lower optimizer.learning_rate"):
-        fit(state, plan)
+        fit(state, setup)
 
 
 def test_weights_that_went_astray_in_the_last_step_are_no_model(tmp_path):
-    state, plan = plan_of(tmp_path, optimizer={"learning_rate": 1e30, "ema_decay": 0.0}, max_steps=1)
+    state, setup = setup_of(tmp_path, optimizer={"learning_rate": 1e30, "ema_decay": 0.0}, max_steps=1)
     with pytest.raises(DivergedError, match="the validation loss is not finite at step 1"):
-        fit(state, plan)
+        fit(state, setup)
 
 
 def test_larger_batches_after_a_resume_begin_the_next_epoch(tmp_path):
-    state, plan = plan_of(tmp_path, batch_size=4, max_steps=3)
+    state, setup = setup_of(tmp_path, batch_size=4, max_steps=3)
     state.batch = 3  # of four batches, before there was one an epoch
-    assert fit(state, plan).why == "3 steps are done"
+    assert fit(state, setup).why == "3 steps are done"
     assert (state.epoch, state.batch) == (4, 0)
 
 
 def test_a_run_that_was_stopped_before_any_validation_still_gets_one(tmp_path):
-    state, plan = plan_of(tmp_path, max_steps=2)
+    state, setup = setup_of(tmp_path, max_steps=2)
     state.step, state.batch = 2, 1
-    fit(state, plan)
+    fit(state, setup)
     assert state.best_weights is not None
-    assert fit(state, plan) == ("2 steps are done", False)
+    assert fit(state, setup) == ("2 steps are done", False)
     assert state.step == 3
 
 
 def test_a_thread_of_a_larger_program_can_train(tmp_path):
-    state, plan = plan_of(tmp_path, max_steps=1)
+    state, setup = setup_of(tmp_path, max_steps=1)
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(fit, state, plan).result().why == "1 steps are done"
+        assert pool.submit(fit, state, setup).result().why == "1 steps are done"

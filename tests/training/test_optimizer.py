@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer, fitting_rate
+from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer, default_learning_rate
 
 
 def test_cosine_starts_warm_and_ends_low():
@@ -18,7 +18,7 @@ def test_cosine_starts_warm_and_ends_low():
 
 @pytest.mark.parametrize(("passes", "rate"), [(0.0, 0.05), (10.0, 0.05), (37.5, 0.04), (150.0, 0.02), (math.inf, 0.02)])
 def test_shorter_runs_get_higher_rates(passes, rate):
-    assert fitting_rate(passes) == pytest.approx(rate)
+    assert default_learning_rate(passes) == pytest.approx(rate)
 
 
 def test_the_rate_is_fitted_to_the_passes_of_the_whole_run():

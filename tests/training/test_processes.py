@@ -14,7 +14,7 @@ from equiforce.errors import InputError
 from equiforce.training.processes import add_gradients, make_fabric, total_over_processes
 from equiforce.training.stopping import TrainingConfig
 from tests.data_sets import TINY, crystals, write
-from tests.training.plans import tiny_potential
+from tests.training.setups import tiny_potential
 from tests.training.two_processes import cases, gradients
 
 ROOT = Path(__file__).parents[2]

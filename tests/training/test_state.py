@@ -7,19 +7,19 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.training.loop import fit
-from tests.training.plans import plan_of
+from tests.training.setups import setup_of
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("state")
-    state, plan = plan_of(folder, max_steps=3)
-    fit(state, plan)
+    state, setup = setup_of(folder, max_steps=3)
+    fit(state, setup)
     return state, folder / "last.pt"
 
 
 def fresh(tmp_path, **optimizer):
-    return plan_of(tmp_path, max_steps=3, optimizer=optimizer)[0]
+    return setup_of(tmp_path, max_steps=3, optimizer=optimizer)[0]
 
 
 def test_everything_comes_back(trained, tmp_path):
@@ -90,7 +90,7 @@ def test_what_can_change_midway_may(trained, tmp_path):
 
 
 def test_an_average_cannot_begin_midway(tmp_path):
-    state, _ = plan_of(tmp_path, optimizer={"ema_decay": 0.0})
+    state, _ = setup_of(tmp_path, optimizer={"ema_decay": 0.0})
     state.save(tmp_path / "last.pt")
     with pytest.raises(InputError, match="belongs to another model or optimizer"):
         fresh(tmp_path).restore(tmp_path / "last.pt")

@@ -4,7 +4,7 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from equiforce.errors import InputError
+from equiforce.errors import MissingPackageError
 from equiforce.training.trackers import CsvLog, TensorBoardLog, check_installed
 
 ROW = {"step": 1, "loss": 0.1 + 0.2, "stress": None}
@@ -36,7 +36,8 @@ def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # makes its import fail
     check_installed(tensorboard=True, wandb=False)
     with pytest.raises(
-        InputError, match=r'training\.wandb needs a package that is not installed: pip install "equiforce\[wandb\]"'
+        MissingPackageError,
+        match=r'training\.wandb needs a package that is not installed: pip install "equiforce\[wandb\]"',
     ):
         check_installed(tensorboard=False, wandb=True)
 

@@ -6,10 +6,10 @@ import torch
 
 from equiforce.cli import main
 from equiforce.data.dataset import Batches
-from equiforce.training.loop import agreed, backward
+from equiforce.training.loop import backward, on_any_process
 from equiforce.training.processes import make_fabric
 from equiforce.training.stopping import TrainingConfig
-from tests.training.plans import LOSS, SPECIES, mixed, tiny_potential
+from tests.training.setups import LOSS, SPECIES, mixed, tiny_potential
 
 
 def gradients(structures, fabric) -> tuple[float, dict[str, torch.Tensor]]:
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     fabric = make_fabric(TrainingConfig(device="cpu"))
     found = {name: gradients(structures, fabric) for name, structures in cases().items()}
     # a flag that is raised on the second process is raised on all
-    flags = agreed([fabric.global_rank == 1, False], fabric)
+    flags = on_any_process([fabric.global_rank == 1, False], fabric)
     if fabric.global_rank == 1:
         torch.save({"gradients": found, "flags": flags, "world_size": fabric.world_size}, "found.pt")
     sys.argv[0] = "equiforce"

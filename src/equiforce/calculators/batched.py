@@ -25,7 +25,7 @@ class BatchedPotential:
     def __init__(self, potential: Potential, skin: float = 0.5):
         self.potential = potential
         self.skin = skin
-        self._followed: list[_Followed] = []
+        self._tracked: list[_TrackedSystem] = []
 
     def __call__(self, systems: Sequence[Structure], forces: bool = True, stress: bool = False) -> Prediction:
         """Compute what :meth:`equiforce.potential.Potential.forward` computes, for all systems in one batch.
@@ -38,7 +38,7 @@ class BatchedPotential:
         Raises:
             InputError: as in :func:`equiforce.neighbors.build_graph`; the message names the ``source`` of the system.
         """
-        del self._followed[len(systems) :]
+        del self._tracked[len(systems) :]
         graphs = [self._graph(index, system) for index, system in enumerate(systems)]
         with evaluating(self.potential):
             return self.potential(batch(graphs).to(self.potential.device), forces=forces, stress=stress)
@@ -46,17 +46,17 @@ class BatchedPotential:
     @property
     def n_neighbor_builds(self) -> int:
         """The number of neighbour searches, summed over the present systems."""
-        return sum(followed.pairs.n_builds for followed in self._followed)
+        return sum(tracked.pairs.n_builds for tracked in self._tracked)
 
     def _graph(self, index: int, system: Structure) -> AtomicGraph:
-        if index == len(self._followed):
-            self._followed.append(_Followed(system, self.potential, self.skin))
-        elif not self._followed[index].has_elements_of(system):
-            self._followed[index] = _Followed(system, self.potential, self.skin)
-        return self._followed[index].graph(system)
+        if index == len(self._tracked):
+            self._tracked.append(_TrackedSystem(system, self.potential, self.skin))
+        elif not self._tracked[index].has_elements_of(system):
+            self._tracked[index] = _TrackedSystem(system, self.potential, self.skin)
+        return self._tracked[index].graph(system)
 
 
-class _Followed:
+class _TrackedSystem:
     """The system at one index of the batch, and its neighbour list."""
 
     def __init__(self, system: Structure, potential: Potential, skin: float):

@@ -113,7 +113,7 @@ def _known(study: "Study", folder: Path) -> list["Row"]:
     from equiforce.studies.table import ResultTable
     from equiforce.studies.work import results
 
-    return results(study, ResultTable(folder, study.labels))
+    return results(study, ResultTable(folder, study.id_columns))
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Split:
     notes: tuple[str, ...] = ()  # remarks about the split for the user
 
     def save(self, path: str | Path) -> None:
-        """Writes the indices as a JSON file that the option ``split_file`` reads."""
+        """Write the indices as a JSON file that the option ``split_file`` reads."""
         Path(path).write_text(json.dumps({"fingerprint": self.fingerprint, **self.indices}) + "\n")
 
 
@@ -91,7 +91,7 @@ def split(
     validation: Sequence[Structure] | None = None,
     test: Sequence[Structure] | None = None,
 ) -> Split:
-    """Splits structures into a training, a validation and a test set.
+    """Split structures into a training, a validation and a test set.
 
     A random split puts all copies of a structure into the same set.
 
@@ -166,8 +166,8 @@ def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structure
     return first[group]
 
 
-def drawable(structures: Sequence[Structure], held_out: Sequence[Structure]) -> tuple[list[int], int]:
-    """Chooses structures to train on: no isolated atoms, and no copies of others or of structures in ``held_out``.
+def without_copies(structures: Sequence[Structure], held_out: Sequence[Structure]) -> tuple[list[int], int]:
+    """Choose structures to train on: no isolated atoms, and no copies of others or of structures in ``held_out``.
 
     Returns:
         The indices of the chosen structures, and the number of copies that were left out.
@@ -214,7 +214,7 @@ def _random_indices(
 
 
 def _count(share: float | int, n: int, name: str, least: int) -> int:
-    """Converts a fraction of ``n`` structures, or a number of structures, to a number of structures."""
+    """Convert a fraction of ``n`` structures, or a number of structures, to a number of structures."""
     if share < 0 or (share >= 1 and share != int(share)):
         raise InputError(f"split.{name}={share:g} is not allowed: give a fraction between 0 and 1, or a whole number")
     if share >= 1:
@@ -223,7 +223,7 @@ def _count(share: float | int, n: int, name: str, least: int) -> int:
 
 
 def _read_indices(path: Path, structures: Sequence[Structure], isolated: np.ndarray) -> dict[str, list[int]]:
-    """Reads the indices of each part from an index file, without isolated atoms."""
+    """Read the indices of each part from an index file, without isolated atoms."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -255,7 +255,7 @@ def _read_indices(path: Path, structures: Sequence[Structure], isolated: np.ndar
 def _without_overlap(
     parts: dict[str, list[Structure]], drop_duplicates: bool
 ) -> tuple[dict[str, list[bool]], list[str]]:
-    """Finds structures that occur in more than one part, or several times in one.
+    """Find structures that occur in more than one part, or several times in one.
 
     Returns:
         For each part, which of its structures stay; and remarks for the user.
@@ -352,7 +352,7 @@ class Batches:
         self._graphs: list[AtomicGraph | None] = [None] * len(structures)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[AtomicGraph | None, Labels | None]]:
-        """Yields graph and labels of this process's share of each batch of an epoch, from batch ``start`` on."""
+        """Yield graph and labels of this process's share of each batch of an epoch, from batch ``start`` on."""
         for indices in self._global_batches(number)[start:]:
             own = indices[self.rank :: self.n_ranks]
             if len(own) == 0:

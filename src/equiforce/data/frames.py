@@ -47,11 +47,11 @@ class Contents:
 
     path: str
     frames: list[Frame]
-    names: Mapping[str, tuple[str, ...]]  # the possible keys of each label
+    keys: Mapping[str, tuple[str, ...]]  # the possible keys of each label
     energy_unit: str
     length_unit: str
 
-    def frame(self, number: int) -> str:
+    def frame_name(self, number: int) -> str:
         """The name of a frame in messages; frames are counted from 0."""
         return f"{self.path}, frame {number}"
 
@@ -62,7 +62,7 @@ def label_names() -> list[str]:
 
 
 def read_files(paths: Iterable[str | Path]) -> tuple[list[Contents], list[str]]:
-    """Reads files and folders.
+    """Read files and folders.
 
     Args:
         paths: files or folders; a path may end in a slice, as in ``train.xyz@0:100``.
@@ -111,7 +111,7 @@ def _read_file(path: str) -> Contents:
 
 
 def _split_selection(path: str) -> tuple[str, slice]:
-    """Splits ``file@0:10`` into the path and the slice."""
+    """Split ``file@0:10`` into the path and the slice."""
     match = re.fullmatch(r"(.+)@(-?\d+)?(:(-?\d+)?)?(:(-?\d+)?)?", path)
     if match is None or Path(path).exists() or path.endswith("@"):
         return path, slice(None)
@@ -139,8 +139,10 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
             f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason}): correct the file"
         ) from error
     keys = {quantity.name: quantity.keys for quantity in QUANTITIES} | {VIRIAL: ("virial", "virials")}
-    names = {label: tuple(prefix + key for prefix in PREFIXES for key in keys[label]) for label in label_names()}
-    return Contents(path, frames, names, "eV", "Å")
+    with_prefixes = {
+        label: tuple(prefix + key for prefix in PREFIXES for key in keys[label]) for label in label_names()
+    }
+    return Contents(path, frames, with_prefixes, "eV", "Å")
 
 
 def _frame_from_atoms(atoms: Atoms) -> Frame:

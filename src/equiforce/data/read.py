@@ -59,7 +59,7 @@ class ReadOptions:
         for key, known in (
             ("energy_unit", units.energy_unit),
             ("length_unit", units.length_unit),
-            *((f"{quantity.name}_unit", known) for quantity, known in units.OF_QUANTITY.items()),
+            *((f"{quantity.name}_unit", known) for quantity, known in units.UNIT_PARSERS.items()),
         ):
             try:
                 if (unit := getattr(self, key)) is not None:
@@ -103,27 +103,27 @@ class ReadReport(NamedTuple):
     def lines(self) -> list[str]:
         """One line for each file, or one line for more than three similar files of a folder."""
         alike: dict[tuple[object, ...], list[FileReport]] = {}
-        for taken in self.files:
-            keys = tuple((label, key) for label, (key, _) in taken.keys.items())
-            alike.setdefault((Path(taken.path).parent, keys, taken.converted), []).append(taken)
+        for report in self.files:
+            keys = tuple((label, key) for label, (key, _) in report.keys.items())
+            alike.setdefault((Path(report.path).parent, keys, report.converted), []).append(report)
         lines: list[str] = []
         for group in alike.values():
-            lines += [str(taken) for taken in group] if len(group) <= FEW else [str(_together(group))]
+            lines += [str(report) for report in group] if len(group) <= FEW else [str(_together(group))]
         if self.skipped:
             lines.append(f"skipped, because no structures were found in them: {', '.join(self.skipped)}")
         return lines
 
 
 def _together(group: Sequence[FileReport]) -> FileReport:
-    keys = {label: (key, sum(taken.keys[label][1] for taken in group)) for label, (key, _) in group[0].keys.items()}
+    keys = {label: (key, sum(report.keys[label][1] for report in group)) for label, (key, _) in group[0].keys.items()}
     name = f"{len(group)} files, {group[0].path} to {group[-1].path}"
-    return FileReport(name, sum(taken.n_frames for taken in group), keys, group[0].converted)
+    return FileReport(name, sum(report.n_frames for report in group), keys, group[0].converted)
 
 
 def read(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> list[Structure]:
-    """Reads structures with their labels from files or folders, in eV and Å.
+    """Read structures with their labels from files or folders, in eV and Å.
 
     :func:`equiforce.data.read.read_with_report` also returns which labels were taken, and from which units.
 
@@ -145,7 +145,7 @@ def read(
 def read_with_report(
     paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
 ) -> tuple[list[Structure], ReadReport]:
-    """Reads structures as :func:`read` does, and reports which labels were taken from which keys and units.
+    """Read structures as :func:`read` does, and report which labels were taken from which keys and units.
 
     Args:
         paths: as in :func:`read`.
@@ -159,20 +159,21 @@ def read_with_report(
         InputError: as in :func:`read`.
     """
     options = options or ReadOptions()
-    contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
+    all_contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
     structures: list[Structure] = []
     files: list[FileReport] = []
-    for part in contents:
-        scales = _scales(part, options)
-        keys = _choose_keys(part, options, scales)
-        here = [_structure(part, number, keys, scales) for number in range(len(part.frames))]
+    for contents in all_contents:
+        scales = _scales(contents, options)
+        keys = _choose_keys(contents, options, scales)
+        here = [_structure(contents, number, keys, scales) for number in range(len(contents.frames))]
         structures.extend(here)
-        files.append(_taken(part, here, keys, scales))
-    _check_asked(contents, options)
-    if labels_required and not any(taken.keys.keys() & {ENERGY.name, FORCES.name} for taken in files):
+        files.append(_file_report(contents, here, keys, scales))
+    _check_asked(all_contents, options)
+    if labels_required and not any(report.keys.keys() & {ENERGY.name, FORCES.name} for report in files):
         raise InputError(
-            f"{', '.join(part.path for part in contents[:3])}: neither energies nor forces were found among the keys "
-            f"{', '.join(_offered(contents)) or '(there are none)'}: name them with --energy-key and --forces-key"
+            f"{', '.join(contents.path for contents in all_contents[:3])}: neither energies nor forces were found "
+            f"among the keys {', '.join(_offered(all_contents)) or '(there are none)'}: name them with --energy-key "
+            "and --forces-key"
         )
     return structures, ReadReport(tuple(files), tuple(skipped))
 
@@ -185,19 +186,19 @@ class _Scales(NamedTuple):
     converted: str  # the units of the file in words; empty if they are eV and Å
 
 
-def _scales(part: Contents, options: ReadOptions) -> _Scales:
+def _scales(contents: Contents, options: ReadOptions) -> _Scales:
     try:
-        energy_unit = units.energy_unit(options.energy_unit or part.energy_unit)
-        length_unit = units.length_unit(options.length_unit or part.length_unit)
+        energy_unit = units.energy_unit(options.energy_unit or contents.energy_unit)
+        length_unit = units.length_unit(options.length_unit or contents.length_unit)
     except InputError as error:
-        raise InputError(f"{part.path}: {error}") from error
+        raise InputError(f"{contents.path}: {error}") from error
     energy, length = units.energy_in_ev(energy_unit), units.length_in_angstrom(length_unit)
     words = [unit for unit in (energy_unit, length_unit) if unit not in ("eV", "Å")]
     scales: dict[Quantity, float] = {}
     for quantity in QUANTITIES:
         scales[quantity] = units.product(energy, length, quantity.dimension)
         if (unit := options.unit(quantity)) is not None:
-            scales[quantity] = units.OF_QUANTITY[quantity](unit)
+            scales[quantity] = units.UNIT_PARSERS[quantity](unit)
             words.append(f"{quantity.name} in {unit}")
     if options.stress_positive_under == "compression":
         scales[STRESS] = -scales[STRESS]
@@ -205,57 +206,57 @@ def _scales(part: Contents, options: ReadOptions) -> _Scales:
     return _Scales(length, scales, ", ".join(words))
 
 
-def _choose_keys(part: Contents, options: ReadOptions, scales: _Scales) -> dict[str, str]:
+def _choose_keys(contents: Contents, options: ReadOptions, scales: _Scales) -> dict[str, str]:
     """The key of each label that the file has."""
-    present = Counter(name for frame in part.frames for name, value in frame.values.items() if value is not None)
+    present = Counter(name for frame in contents.frames for name, value in frame.values.items() if value is not None)
     keys: dict[str, str] = {}
     for label in label_names():
         asked = options.key(label)
-        candidates = [name for name in (part.names[label] if asked is None else (asked,)) if present[name]]
+        candidates = [name for name in (contents.keys[label] if asked is None else (asked,)) if present[name]]
         for other in candidates[1:]:
-            _check_same(part, label, candidates[0], other)
+            _check_same(contents, label, candidates[0], other)
         if candidates and asked != NOTHING:
             keys[label] = candidates[0]
     if "stress" in keys and "virial" in keys:
         if options.virial_key is not None:
             del keys["stress"]
         elif options.stress_key is None:
-            _check_virial(part, keys, scales)
+            _check_virial(contents, keys, scales)
         keys.pop("virial" if "stress" in keys else "stress", None)
     return keys
 
 
-def _check_same(part: Contents, label: str, one: str, other: str) -> None:
-    """Raises InputError if two keys for one label have different values."""
-    for number, frame in enumerate(part.frames):
-        a, b = (_values(frame, key, part.frame(number)) for key in (one, other))
+def _check_same(contents: Contents, label: str, one: str, other: str) -> None:
+    """Raise InputError if two keys for one label have different values."""
+    for number, frame in enumerate(contents.frames):
+        a, b = (_values(frame, key, contents.frame_name(number)) for key in (one, other))
         same = a is b if a is None or b is None else a.shape == b.shape and np.allclose(a, b, rtol=1e-7, atol=1e-6)
         if not same:
             raise InputError(
-                f"{part.frame(number)}: both {one!r} and {other!r} may be the {label}, but they differ: "
+                f"{contents.frame_name(number)}: both {one!r} and {other!r} may be the {label}, but they differ: "
                 f"choose one with --{label}-key {one} or --{label}-key {other}"
             )
 
 
-def _check_virial(part: Contents, keys: dict[str, str], scales: _Scales) -> None:
-    """Raises InputError if stress and virial of a frame contradict each other."""
-    for number in range(len(part.frames)):
-        stress = _stress(part, number, {"stress": keys["stress"]}, scales)
-        from_virial = _stress(part, number, {"virial": keys["virial"]}, scales)
+def _check_virial(contents: Contents, keys: dict[str, str], scales: _Scales) -> None:
+    """Raise InputError if stress and virial of a frame contradict each other."""
+    for number in range(len(contents.frames)):
+        stress = _stress(contents, number, {"stress": keys["stress"]}, scales)
+        from_virial = _stress(contents, number, {"virial": keys["virial"]}, scales)
         if stress is None or from_virial is None:
             same = stress is from_virial
         else:
             same = np.allclose(stress, from_virial, rtol=1e-3, atol=1e-5)
         if not same:
             raise InputError(
-                f"{part.frame(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
+                f"{contents.frame_name(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
                 f"choose one with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
             )
 
 
-def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Structure:
-    """Converts a frame to eV and Å and checks it."""
-    frame, where = part.frames[number], part.frame(number)
+def _structure(contents: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Structure:
+    """Convert a frame to eV and Å and check it."""
+    frame, where = contents.frames[number], contents.frame_name(number)
     numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
     if len(numbers) == 0:
         raise _fault(where, "the frame has no atoms: remove it")
@@ -263,7 +264,7 @@ def _structure(part: Contents, number: int, keys: dict[str, str], scales: _Scale
     if len(unknown):
         raise _fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
     labels: dict[str, Any] = {
-        quantity.name: _stress(part, number, keys, scales)
+        quantity.name: _stress(contents, number, keys, scales)
         if quantity is STRESS
         else _label(frame, quantity, keys, where, scales)
         for quantity in QUANTITIES
@@ -309,9 +310,9 @@ def _label(
     return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
 
 
-def _stress(part: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
+def _stress(contents: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
     """The stress of a frame in eV/Å³, positive under tension, from its stress or its virial."""
-    frame, where = part.frames[number], part.frame(number)
+    frame, where = contents.frames[number], contents.frame_name(number)
     label = VIRIAL if VIRIAL in keys else STRESS.name
     key = keys.get(label)
     values = _values(frame, key, where)
@@ -357,28 +358,30 @@ def _fault(where: str, what: str) -> InputError:
     return InputError(f"{where}: {what} (frames and atoms are counted from 0)")
 
 
-def _taken(part: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales) -> FileReport:
+def _file_report(
+    contents: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales
+) -> FileReport:
     found: dict[str, tuple[str, int]] = {}
     for label, key in keys.items():
         name = STRESS.name if label == VIRIAL else label
         found[name] = (key, sum(getattr(s, name) is not None for s in structures))
-    return FileReport(part.path, len(structures), found, scales.converted)
+    return FileReport(contents.path, len(structures), found, scales.converted)
 
 
-def _offered(contents: Sequence[Contents]) -> list[str]:
+def _offered(all_contents: Sequence[Contents]) -> list[str]:
     """All keys of the files that may be labels."""
-    return list(dict.fromkeys(name for part in contents for frame in part.frames for name in frame.values))
+    return list(dict.fromkeys(name for contents in all_contents for frame in contents.frames for name in frame.values))
 
 
-def _check_asked(contents: Sequence[Contents], options: ReadOptions) -> None:
-    """Raises InputError if no frame has a key that the user gave."""
-    offered = _offered(contents)
+def _check_asked(all_contents: Sequence[Contents], options: ReadOptions) -> None:
+    """Raise InputError if no frame has a key that the user gave."""
+    offered = _offered(all_contents)
     for label in label_names():
         asked = options.key(label)
         if asked not in (None, NOTHING, *offered):
             nearest = get_close_matches(str(asked), offered, n=len(offered) or 1, cutoff=0.0)
             available = f"the keys are {', '.join(nearest[:8])}" if nearest else "the files have no keys"
             raise InputError(
-                f"{', '.join(part.path for part in contents[:3])}: no frame has the key {asked!r} for the "
+                f"{', '.join(contents.path for contents in all_contents[:3])}: no frame has the key {asked!r} for the "
                 f"{label}: {available}"
             )

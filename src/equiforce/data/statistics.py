@@ -42,7 +42,7 @@ class Statistics:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if name == "n_labels":
-                plain |= {_count(quantity): n for quantity, n in value.items()}
+                plain |= {_count_name(quantity): n for quantity, n in value.items()}
             else:
                 plain[name] = list(value) if isinstance(value, tuple) else value
         return plain
@@ -51,11 +51,11 @@ class Statistics:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Statistics":
         """The inverse of :meth:`to_dict`; a quantity that was added later counts as having no labels."""
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()}
-        n_labels = {quantity: values.pop(_count(quantity), 0) for quantity in QUANTITIES}
+        n_labels = {quantity: values.pop(_count_name(quantity), 0) for quantity in QUANTITIES}
         return cls(**values, n_labels=n_labels)
 
 
-def _count(quantity: Quantity) -> str:
+def _count_name(quantity: Quantity) -> str:
     """The name of the number of labels of a quantity."""
     return f"n_{quantity.plural}"
 
@@ -67,7 +67,7 @@ def compute(
     reference_energies: Mapping[str, float] | None = None,
     pair_cutoffs: Mapping[str, float] | None = None,
 ) -> Statistics:
-    """Computes the statistics of training structures.
+    """Compute the statistics of training structures.
 
     Args:
         train: the training structures, without isolated atoms.

@@ -9,7 +9,7 @@ from ase import units
 from equiforce.errors import InputError
 from equiforce.quantities import FORCES, STRESS
 
-ENERGY = {
+ENERGY_UNITS = {
     "eV": 1.0,
     "meV": 1e-3,
     "kcal/mol": units.kcal / units.mol,
@@ -20,8 +20,14 @@ ENERGY = {
     "K": units.kB,
     "J": units.J,
 }
-LENGTH = {"Å": 1.0, "Bohr": units.Bohr, "nm": units.nm, "pm": 1e-2, "m": units.m}
-PRESSURE = {"GPa": units.GPa, "MPa": 1e-3 * units.GPa, "Pa": units.Pascal, "kbar": 1e3 * units.bar, "bar": units.bar}
+LENGTH_UNITS = {"Å": 1.0, "Bohr": units.Bohr, "nm": units.nm, "pm": 1e-2, "m": units.m}
+PRESSURE_UNITS = {
+    "GPa": units.GPa,
+    "MPa": 1e-3 * units.GPa,
+    "Pa": units.Pascal,
+    "kbar": 1e3 * units.bar,
+    "bar": units.bar,
+}
 
 _SPELLINGS = {
     "electronvolt": "eV",
@@ -52,22 +58,22 @@ _SPELLINGS = {
 
 def energy_unit(name: str) -> str:
     """The usual spelling of a unit of energy; raises InputError if the unit is unknown."""
-    return _spelled(name, ENERGY, "energy")
+    return _spelled(name, ENERGY_UNITS, "energy")
 
 
 def length_unit(name: str) -> str:
     """The usual spelling of a unit of length; raises InputError if the unit is unknown."""
-    return _spelled("Bohr" if _plain(name) in ("au", "a.u.") else name, LENGTH, "length")
+    return _spelled("Bohr" if _plain(name) in ("au", "a.u.") else name, LENGTH_UNITS, "length")
 
 
 def energy_in_ev(name: str) -> float:
     """The value of a unit of energy in eV; raises InputError if the unit is unknown."""
-    return ENERGY[energy_unit(name)]
+    return ENERGY_UNITS[energy_unit(name)]
 
 
 def length_in_angstrom(name: str) -> float:
     """The value of a unit of length in Å; raises InputError if the unit is unknown."""
-    return LENGTH[length_unit(name)]
+    return LENGTH_UNITS[length_unit(name)]
 
 
 def force_in_ev_per_angstrom(name: str) -> float:
@@ -92,7 +98,7 @@ def stress_in_ev_per_cubic_angstrom(name: str) -> float:
     """
     energy, _, volume = _plain(name).rpartition("/")
     if not energy:
-        return PRESSURE[_spelled(name, PRESSURE, "stress")]
+        return PRESSURE_UNITS[_spelled(name, PRESSURE_UNITS, "stress")]
     length = volume.removesuffix("3").removesuffix("^").removesuffix("**")
     if length == volume:
         raise InputError(
@@ -102,7 +108,7 @@ def stress_in_ev_per_cubic_angstrom(name: str) -> float:
 
 
 # the quantities with an option for their unit; other units follow from those of energy and length
-OF_QUANTITY = {FORCES: force_in_ev_per_angstrom, STRESS: stress_in_ev_per_cubic_angstrom}
+UNIT_PARSERS = {FORCES: force_in_ev_per_angstrom, STRESS: stress_in_ev_per_cubic_angstrom}
 
 
 def product(energy: float, length: float, powers: tuple[int, int]) -> float:

@@ -16,7 +16,7 @@ from equiforce.quantities import QUANTITIES, STRESS, Quantity
 
 
 def atoms_from_structure(structure: Structure) -> Atoms:
-    """Converts a structure to ASE atoms, with its labels as results of a calculator in eV, eV/Å and eV/Å³."""
+    """Convert a structure to ASE atoms, with its labels as results of a calculator in eV, eV/Å and eV/Å³."""
     atoms = Atoms(
         numbers=structure.atomic_numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc
     )
@@ -36,7 +36,7 @@ def atoms_from_structure(structure: Structure) -> Atoms:
 
 
 def _attach(atoms: Atoms, quantity: Quantity, key: str, value: float | np.ndarray) -> None:
-    """Stores a value in ASE atoms: as an array for a quantity of atoms, otherwise in ``info``."""
+    """Store a value in ASE atoms: as an array for a quantity of atoms, otherwise in ``info``."""
     if quantity.of_atoms:
         atoms.arrays[key] = np.asarray(value)
     else:
@@ -53,7 +53,7 @@ def extxyz(atoms: Atoms) -> str:
 def write_structures(
     path: str | Path, structures: Sequence[Structure], predictions: Sequence[Prediction] | None = None
 ) -> None:
-    """Writes structures with their labels and predictions as extended XYZ.
+    """Write structures with their labels and predictions as extended XYZ.
 
     Labels have ASE's keys (``energy`` in eV, ``forces`` in eV/Å, ``stress`` in eV/Å³, positive under tension).
     Predictions have the same keys with the prefix ``predicted_``, and ``predicted_energies`` are energies of atoms.

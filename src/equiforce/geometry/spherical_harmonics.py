@@ -11,6 +11,7 @@ from equiforce.geometry.wigner_3j import wigner_3j
 
 
 @cache
+@torch.inference_mode(False)  # the result is cached for training too, which cannot use inference tensors
 def recursion(l: int) -> Float[Tensor, "lower 3 components"]:
     """The float64 coefficients that compute Y_l from Y_{l-1} ⊗ n, scaled so that |Y_l|² = 2l+1 on the unit sphere."""
     coupling = wigner_3j(l - 1, 1, l)
@@ -23,6 +24,7 @@ def recursion(l: int) -> Float[Tensor, "lower 3 components"]:
 
 
 @cache
+@torch.inference_mode(False)  # the result is cached for training too, which cannot use inference tensors
 def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "products components"]:
     return recursion(l).flatten(0, 1).to(device=device, dtype=dtype)
 

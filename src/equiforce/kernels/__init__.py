@@ -123,7 +123,7 @@ def convolve(
     x, values, coordinates = x.to(harmonics.dtype), radial.values.to(harmonics.dtype), radial.knot_coordinates
     if coordinates is None:
         return reference.convolve(x, harmonics, Radial(values), topology, table)
-    _check_spline(values.shape[0])
+    _check_spline("convolve", values.shape[0])
     training = radial.values.requires_grad
     chosen = choose(backend, x, lambda: cpu_convolution.ready(table, x.dtype, training), in_triton=True)
     if chosen == "reference":
@@ -155,8 +155,13 @@ def linear(
         The result of each atom, irreps ``plan.irreps_out``.
 
     Raises:
-        InputError: x and weights have different dtypes, or C finds a species index that is out of range.
+        InputError: x and weights have different dtypes, weights of several species come without ``species``, or C finds
+            a species index that is out of range.
     """
+    if species is None and plan.n_species > 1:
+        raise InputError(
+            f"linear: the plan has matrices for {plan.n_species} species: give the species of each row of x"
+        )
     if torch.is_autocast_enabled(x.device.type):  # autocast lowers the precision of torch, not of C
         return reference.linear(x, weights, species, plan)
     if x.dtype is not weights.dtype:
@@ -226,22 +231,24 @@ def environment(
     return _environment(weights, harmonics, topology.centers, topology.n_centers, backend)
 
 
-def _environment(weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, backend: Backend) -> Tensor:
+def _environment(
+    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_centers: int, backend: Backend
+) -> Tensor:
     l_max = round(harmonics.shape[1] ** 0.5) - 1
     channels = weights.shape[1] // (l_max + 1)
     weights, harmonics = _of_one_dtype("environment", weights=weights, harmonics=harmonics)
     ready = partial(cpu_local.environments_ready, l_max, channels, weights.dtype)
     chosen = choose(backend, weights, ready, in_triton=True)
     if chosen != "reference":
-        return autograd.environment(weights, harmonics, centers, n_atoms, l_max, _local(chosen))
+        return autograd.environment(weights, harmonics, centers, n_centers, l_max, _local(chosen))
     if centers is None:
         return reference_local.weighted_harmonics(weights, harmonics)
-    return reference_local.environment(weights, harmonics, centers, n_atoms)
+    return reference_local.environment(weights, harmonics, centers, n_centers)
 
 
 def tensor_product(
     features: Float[Tensor, "edges features"],
-    environments: Float[Tensor, "atoms environment"],
+    environments: Float[Tensor, "centers environment"],
     weights: Float[Tensor, "paths channels"],
     topology: Topology,
     table: CouplingTable,
@@ -261,6 +268,7 @@ def tensor_product(
         Features of each edge, irreps ``table.irreps_out``.
     """
     require_sorted("tensor_product", topology)
+    _check_environments("tensor_product", environments, topology)
     given = {"features": features, "environments": environments, "weights": weights}
     features, environments, weights = _of_one_dtype("tensor_product", **given)
     ready = partial(cpu_local.products_ready, table, features.dtype, of_harmonics=False)
@@ -273,7 +281,7 @@ def tensor_product(
 def tensor_product_of_harmonics(
     of_harmonics: Float[Tensor, "edges degrees_channels"],
     harmonics: Float[Tensor, "edges harmonics"],
-    environments: Float[Tensor, "atoms environment"],
+    environments: Float[Tensor, "centers environment"],
     weights: Float[Tensor, "paths channels"],
     topology: Topology,
     table: CouplingTable,
@@ -286,6 +294,7 @@ def tensor_product_of_harmonics(
         environments, weights, topology, table, backend: as in :func:`tensor_product`.
     """
     require_sorted("tensor_product", topology)
+    _check_environments("tensor_product", environments, topology)
     tensors = {"of_harmonics": of_harmonics, "harmonics": harmonics, "environments": environments, "weights": weights}
     of_harmonics, harmonics, environments, weights = _of_one_dtype("tensor_product", **tensors)
     ready = partial(cpu_local.products_ready, table, harmonics.dtype, of_harmonics=True)
@@ -319,7 +328,7 @@ def lookup(
         InputError: the table has fewer than 4 rows, or C finds a kind that is out of range.
     """
     values = values.to(knot_coordinates.dtype)
-    _check_spline(values.shape[1])
+    _check_spline("lookup", values.shape[1])
     ready = partial(cpu_local.lookup_ready, knot_coordinates.dtype)
     chosen = choose(backend, knot_coordinates, ready, in_triton=True)
     if chosen == "reference":
@@ -344,9 +353,21 @@ def _of_one_dtype(operation: str, **tensors: Tensor) -> list[Tensor]:
     raise InputError(f"{operation}: the dtypes differ ({listed}): convert the tensors to one dtype")
 
 
-def _check_spline(n_rows: int) -> None:
+def _check_spline(operation: str, n_rows: int) -> None:
     if n_rows < FEWEST_ROWS:
-        raise InputError(f"a table of cubic splines needs at least {FEWEST_ROWS} rows, but this one has {n_rows}")
+        raise InputError(
+            f"{operation}: the splines have {n_rows} rows of coefficients, but cubic splines need at least "
+            f"{FEWEST_ROWS}: use more knots"
+        )
+
+
+def _check_environments(operation: str, environments: Tensor, topology: Topology) -> None:
+    """Raise InputError if there is not one environment for each centre: kernels read that of every centre."""
+    if environments.shape[0] != topology.n_centers:
+        raise InputError(
+            f"{operation}: environments has {environments.shape[0]} rows, but there are {topology.n_centers} centres: "
+            "give one row for each centre"
+        )
 
 
 __all__ = [

@@ -38,56 +38,26 @@ def convolve(
 
 def halo_exchange(x: Tensor, halo: HaloExchange) -> Tensor:
     """Return the features of owned atoms and ghosts; differentiable to any order."""
-    return _ForwardComm.apply(x, halo)
-
-
-class _ForwardComm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x, halo) -> Tensor:
-        ctx.rest = (halo,)
-        return halo.forward_comm(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor):
-        return _apply(_ReverseComm, g, *ctx.rest), None
-
-
-class _ReverseComm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, g, halo) -> Tensor:
-        ctx.rest = (halo,)
-        return halo.reverse_comm(g)
-
-    @staticmethod
-    def backward(ctx: Any, tangent: Tensor):
-        return _apply(_ForwardComm, tangent, *ctx.rest), None
+    return _LinearMap.apply(x, halo.forward_comm, halo.reverse_comm)
 
 
 def pair_gradient(edge_gradients: Tensor, topology: Topology, backend: PairBackend) -> Tensor:
     """Compute dE/dr_i from dE/dr_ij; differentiable to any order."""
-    return _PairGradient.apply(edge_gradients, topology, backend)
+    gradient = partial(backend.gradient, topology=topology)
+    return _LinearMap.apply(edge_gradients, gradient, partial(backend.differences, topology=topology))
 
 
-class _PairGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, edge_gradients, topology, backend) -> Tensor:
-        ctx.rest = topology, backend
-        return backend.gradient(edge_gradients, topology)
+class _LinearMap(torch.autograd.Function):
+    """A linear map; the derivative of such a map is its transpose."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor):
-        return _apply(_Differences, gradient, *ctx.rest), None, None
-
-
-class _Differences(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient, topology, backend) -> Tensor:
-        ctx.rest = topology, backend
-        return backend.differences(gradient, topology)
+    def forward(ctx: Any, x, compute, transpose) -> Tensor:
+        ctx.rest = transpose, compute
+        return compute(x)
 
     @staticmethod
-    def backward(ctx: Any, tangent: Tensor):
-        return _apply(_PairGradient, tangent, *ctx.rest), None, None
+    def backward(ctx: Any, g: Tensor):
+        return _apply(_LinearMap, g, *ctx.rest), None, None
 
 
 def edge_geometry(vectors: Tensor, l_max: int, scale: float, backend: EdgeBackend) -> tuple[Tensor, Tensor]:
@@ -215,11 +185,11 @@ def linear(x: Tensor, weights: Tensor, species: Tensor | None, plan: LinearPlan,
 
 
 def environment(
-    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_atoms: int, l_max: int, backend: LocalBackend
+    weights: Tensor, harmonics: Tensor, centers: Tensor | None, n_centers: int, l_max: int, backend: LocalBackend
 ) -> Tensor:
     """Compute Γ_i = sum_j w_ij Y_ij; differentiable to any order."""
     channels = weights.shape[1] // (l_max + 1)
-    compute = partial(backend.environment, centers=centers, n_atoms=n_atoms, l_max=l_max, channels=channels)
+    compute = partial(backend.environment, centers=centers, n_centers=n_centers, l_max=l_max, channels=channels)
     names = ("environment", "weights", "harmonics")
     return _form(names[0], names, compute, weights, harmonics)
 
@@ -234,7 +204,7 @@ def tensor_product(
 ) -> Tensor:
     """Compute V_ij ⊗ Γ_i: the operator of each centre times the features of its edges; differentiable to any order."""
     names = ("result", "operator", "features")
-    compute = partial(backend.act, centers=centers, n_atoms=environments.shape[0], table=table)
+    compute = partial(backend.act, centers=centers, n_centers=environments.shape[0], table=table)
     return _form(names[0], names, compute, _operators(environments, weights, table, backend), features)
 
 
@@ -249,7 +219,7 @@ def tensor_product_of_harmonics(
 ) -> Tensor:
     """Compute the same for V_ij = w_ij Y_ij, without storing V_ij."""
     names = ("result", "operator", "weights", "harmonics")
-    compute = partial(backend.act_on_harmonics, centers=centers, n_atoms=environments.shape[0], table=table)
+    compute = partial(backend.act_on_harmonics, centers=centers, n_centers=environments.shape[0], table=table)
     operators = _operators(environments, weights, table, backend)
     return _form(names[0], names, compute, operators, of_harmonics, harmonics)
 

@@ -180,7 +180,7 @@ class LocalBackend(Protocol):
         first: Tensor,
         second: Tensor,
         centers: Int[Tensor, " edges"] | None,
-        n_atoms: int,
+        n_centers: int,
         l_max: int,
         channels: int,
     ) -> Tensor:
@@ -191,7 +191,7 @@ class LocalBackend(Protocol):
             first, second: the two others, in the order environment [atoms, harmonics·channels], weights
                 [edges, degrees·channels], harmonics [edges, harmonics].
             centers: centre of each edge; None if each edge has an environment of its own.
-            n_atoms: number of environments.
+            n_centers: number of environments.
             l_max: the highest degree.
             channels: number of channels of each degree.
         """
@@ -212,7 +212,7 @@ class LocalBackend(Protocol):
         first: Tensor,
         second: Tensor,
         centers: Int[Tensor, " edges"],
-        n_atoms: int,
+        n_centers: int,
         table: CouplingTable,
     ) -> Tensor:
         """Compute results of edges, operators of centres or features of edges from the two others.
@@ -222,7 +222,7 @@ class LocalBackend(Protocol):
             first, second: the two others, in the order result [edges, rows·channels], operator
                 [atoms, elements·channels], features [edges, columns·channels].
             centers: centre of each edge.
-            n_atoms: number of operators.
+            n_centers: number of operators.
             table: the elements of an operator.
         """
 
@@ -240,7 +240,7 @@ class LocalBackend(Protocol):
 
         Args:
             result: ``rows``, ``table`` or ``strengths``.
-            first, second: the two others, in the order rows [edges, columns], table [kinds, knots, columns], strengths
+            first, second: the two others, in the order rows [edges, columns], table [kinds, rows, columns], strengths
                 [edges]; None means that all strengths s are 1.
             knot_coordinates: t of each edge.
             kinds: index of the table that an edge reads.
@@ -260,7 +260,7 @@ class HarmonicsBackend(LocalBackend, Protocol):
         second: Tensor,
         third: Tensor,
         centers: Int[Tensor, " edges"],
-        n_atoms: int,
+        n_centers: int,
         table: CouplingTable,
     ) -> Tensor:
         """Compute the same as ``act`` for the features w Y: one of four arguments from the three others.
@@ -269,5 +269,5 @@ class HarmonicsBackend(LocalBackend, Protocol):
             result: ``result``, ``operator``, ``weights`` or ``harmonics``.
             first, second, third: the others, in this order: result and operator as in ``act``, weights
                 [edges, degrees·channels], harmonics [edges, harmonics].
-            centers, n_atoms, table: as in ``act``; the table's ``irreps_in`` are those of the harmonics.
+            centers, n_centers, table: as in ``act``; the table's ``irreps_in`` are those of the harmonics.
         """

@@ -64,10 +64,10 @@ def gpu_usable(example: Tensor, *, by_name: bool) -> bool:
         return False
     from equiforce.kernels.gpu import launch  # noqa: PLC0415 - an optional backend
 
-    usable = example.dtype in launch.DTYPES and launch.available() and (example.is_cuda or launch.interpreted())
-    if not usable and example.is_cuda:
+    if example.is_cuda and not launch.available():
         tell_once("equiforce computes with plain torch on the GPU, many times slower: pip install triton")
-    return usable
+        return False
+    return example.dtype in launch.DTYPES and launch.available() and (example.is_cuda or launch.interpreted())
 
 
 def gpu_convolution() -> ModuleType:

@@ -10,6 +10,11 @@ from equiforce.errors import InputError
 from equiforce.graph import Topology
 
 
+def version_of(tensor: Tensor) -> int:
+    """The number of times that a tensor has been changed in place; 0 for an inference tensor, which has no count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 class _Order(NamedTuple):
     """The result of sorting a topology's edges; it is valid until an index is changed in place."""
 
@@ -26,8 +31,7 @@ def sorted_edges(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | 
     Raises:
         InputError: an index has been changed in place and is out of range, or ``by_neighbor`` names an edge twice.
     """
-    indices = (topology.species, topology.centers, topology.neighbors, topology.by_neighbor)
-    versions = tuple(0 if index.is_inference() else index._version for index in indices)
+    versions = tuple([version_of(index) for index in topology.indices])
     order = _orders.get(topology)
     if order is None or order.versions != versions:
         if order is not None:

@@ -5,7 +5,7 @@ training, model files, calculators, LAMMPS and the command line. ``base.py`` def
 docs/models.md shows a complete example.
 """
 
-from equiforce.models.base import Footprint, Model, ModelConfig, Moment
+from equiforce.models.base import Footprint, Model, ModelConfig, Peak
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.models.registry import REGISTRY, STANDARD, ModelKind, register
 
@@ -24,8 +24,8 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelKind",
-    "Moment",
     "NequIP",
     "NequIPConfig",
+    "Peak",
     "register",
 ]

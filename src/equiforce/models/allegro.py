@@ -24,7 +24,7 @@ from equiforce.kernels import (
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import allegro_resources
 from equiforce.models.allegro_config import ACCURATE, SMALL, AllegroConfig
-from equiforce.models.allegro_resources import LayerShape
+from equiforce.models.allegro_resources import AllegroLayerShape
 from equiforce.models.base import Footprint
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
@@ -90,11 +90,11 @@ class AllegroLayer(nn.Module):
         return self.latent.last(hidden), tensors if self.mixing is None else self.mixing(tensors), following
 
     @property
-    def shape(self) -> LayerShape:
+    def shape(self) -> AllegroLayerShape:
         """The sizes on which the layer's memory depends."""
         n_weights = 0 if self.for_environment is None else self.for_environment.weights[0].shape[1]
         mixed = 0 if self.mixing is None else self.mixing.plan.dims[1]
-        return LayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), n_weights, mixed)
+        return AllegroLayerShape(self.table, sum(sum(w.shape) for w in self.latent.weights), n_weights, mixed)
 
 
 @register(

@@ -12,7 +12,7 @@ from equiforce.kernels.cpu import convolution as cpu_convolution
 from equiforce.kernels.cpu import local as cpu_local
 from equiforce.kernels.cpu import nodes as cpu_nodes
 from equiforce.kernels.cpu.targets import KernelSource
-from equiforce.models.base import Footprint, Moment
+from equiforce.models.base import DOUBLE, Footprint, Peak
 
 
 class StepFactors(NamedTuple):
@@ -22,14 +22,13 @@ class StepFactors(NamedTuple):
     training: float
 
 
-DOUBLE = 8  # bytes of a float64
 # the measured number of copies that are in memory at the same time: of the numbers of each edge, and, without fused
 # kernels, of the products
 COPIES_OF_EDGES = StepFactors(forces=0.95, training=2.5)
 COPIES_OF_PRODUCTS = StepFactors(forces=4.7, training=10.5)
 
 
-class LayerShape(NamedTuple):
+class AllegroLayerShape(NamedTuple):
     """How many numbers a layer computes for each edge."""
 
     table: CouplingTable  # of the tensor product
@@ -49,7 +48,7 @@ class LayerShape(NamedTuple):
 
 
 def footprint(
-    layers: Sequence[LayerShape], *, two_body: int, hidden: int, example: Tensor, training: bool
+    layers: Sequence[AllegroLayerShape], *, two_body: int, hidden: int, example: Tensor, training: bool
 ) -> Footprint:
     """Compute the memory of one step of Allegro; edges need nearly all of it.
 
@@ -60,15 +59,15 @@ def footprint(
         example: a weight, for its dtype and device.
         training: whether the step is a training step.
     """
-    number, fused, times = example.itemsize, kernels.fused(example.device), COPIES_OF_EDGES[training]
+    itemsize, fused, copies = example.itemsize, kernels.fused(example.device), COPIES_OF_EDGES[training]
     # fused kernels do not store the first layer's features; torch stores them and their gradient
     of_edge = two_body + (-1 if fused else 1) * layers[0].table.dims[0]
     of_edge += sum(layer.of_edge for layer in layers) + 4 * hidden
     products = sum(layer.products for layer in layers)
-    passing = number * (times * of_edge + (0.0 if fused else COPIES_OF_PRODUCTS[training] * products))
+    per_edge_at_once = itemsize * (copies * of_edge + (0.0 if fused else COPIES_OF_PRODUCTS[training] * products))
     # training keeps the environment of each atom and the operator of the product with it
-    of_atom = number * times * sum(layer.products + layer.table.dim_environment for layer in layers)
-    return Footprint((Moment(of_atom if training else 0.0, 2 * 3 * DOUBLE),), passing=passing)
+    of_atom = itemsize * copies * sum(layer.products + layer.table.dim_environment for layer in layers)
+    return Footprint((Peak(of_atom if training else 0.0, 2 * 3 * DOUBLE),), per_edge_at_once=per_edge_at_once)
 
 
 def needed_kernels(tables: Sequence[CouplingTable], *, splines: bool, dtype: torch.dtype) -> list[KernelSource]:

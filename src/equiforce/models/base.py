@@ -13,6 +13,7 @@ from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.options import option
 
 Config = TypeVar("Config", bound="ModelConfig")
+DOUBLE = 8  # bytes of a float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class ModelConfig:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if name != "cutoff")
 
 
-class Moment(NamedTuple):
+class Peak(NamedTuple):
     """The memory of a model's tensors at one point of a step, in bytes."""
 
     per_atom: float
@@ -73,9 +74,9 @@ class Footprint(NamedTuple):
     the graph. All other models compute all edges at the same time.
     """
 
-    moments: tuple[Moment, ...]  # at least one: the points of a step at which the memory can be at its peak
+    peaks: tuple[Peak, ...]  # at least one: the points of a step at which the memory can be at its peak
     fixed: float = 0.0  # bytes that do not depend on the graph
-    passing: float = 0.0  # bytes for each edge that is computed at the same time
+    per_edge_at_once: float = 0.0  # bytes for each edge that is computed at the same time
 
 
 @runtime_checkable

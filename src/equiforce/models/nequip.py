@@ -15,7 +15,7 @@ from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import nequip_resources
 from equiforce.models.base import Footprint
 from equiforce.models.nequip_config import ACCURATE, SMALL, NequIPConfig
-from equiforce.models.nequip_resources import LayerShape
+from equiforce.models.nequip_resources import NequIPLayerShape
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
@@ -51,7 +51,7 @@ class NequIPLayer(nn.Module):
         self,
         h: Float[Tensor, "known inputs"],
         harmonics: Float[Tensor, "edges harmonics"],
-        radial: Radial,
+        radial_weights: Radial,
         topology: Topology,
     ) -> Float[Tensor, "centers outputs"]:
         """Compute the next features of each centre: convolution, then gate (arXiv 2101.03164, equations 7 to 11).
@@ -59,17 +59,17 @@ class NequIPLayer(nn.Module):
         Args:
             h: features of the centres; in the first layer, of all atoms [centers or atoms, inputs].
             harmonics: Y_lm of each edge [edges, (l_max+1)²].
-            radial: R of each edge.
+            radial_weights: R of each edge.
             topology: the atoms and their neighbours.
         """
-        updated: Tensor = self.gate(self.convolution(h, harmonics, radial, topology.species, topology))
+        updated: Tensor = self.gate(self.convolution(h, harmonics, radial_weights, topology))
         return h + updated if self.residual else updated
 
     @property
-    def shape(self) -> LayerShape:
+    def shape(self) -> NequIPLayerShape:
         """The sizes on which the layer's memory depends."""
         hidden = sum(weight.shape[1] for weight in self.convolution.radial.mlp.weights[:-1])
-        return LayerShape(self.convolution.table, self.gate.irreps_in.dim, self.gate.irreps_out.dim, hidden)
+        return NequIPLayerShape(self.convolution.table, self.gate.irreps_in.dim, self.gate.irreps_out.dim, hidden)
 
 
 @register(
@@ -178,7 +178,7 @@ class NequIP(nn.Module):
         return nequip_resources.footprint(
             [layer.shape for layer in self._layers],
             n_harmonics=(self.config.l_max + 1) ** 2,
-            n_knots=0 if self.knots is None else self.knots.n_samples,
+            n_samples=0 if self.knots is None else self.knots.n_samples,
             example=self.embed.weight,
             training=training,
         )

@@ -12,13 +12,12 @@ from equiforce.kernels import PathTable
 from equiforce.kernels.cpu import convolution as cpu_convolution
 from equiforce.kernels.cpu import nodes as cpu_nodes
 from equiforce.kernels.cpu.targets import KernelSource
-from equiforce.models.base import Footprint, Moment
+from equiforce.models.base import DOUBLE, Footprint, Peak
 
-DOUBLE = 8  # bytes of a float64
 MESSAGE_COPIES, NETWORK_COPIES = 2.5, 4.5  # measured number of copies of each edge's numbers that training keeps
 
 
-class LayerShape(NamedTuple):
+class NequIPLayerShape(NamedTuple):
     """How many numbers a layer has for each atom, and its radial network for each distance."""
 
     table: PathTable  # of the convolution
@@ -52,13 +51,13 @@ class LayerShape(NamedTuple):
         return 2 * self.features + self.messages + self.gated
 
     @property
-    def kept_again(self) -> int:
+    def kept_for_second_derivatives(self) -> int:
         """What is kept for the second derivatives."""
         return self.features + self.messages + self.gated + self.result
 
 
 def footprint(
-    layers: Sequence[LayerShape], *, n_harmonics: int, n_knots: int, example: Tensor, training: bool
+    layers: Sequence[NequIPLayerShape], *, n_harmonics: int, n_samples: int, example: Tensor, training: bool
 ) -> Footprint:
     """Compute the memory of one step of NequIP.
 
@@ -69,50 +68,49 @@ def footprint(
     Args:
         layers: the shape of each layer.
         n_harmonics: number of spherical harmonics of each edge.
-        n_knots: number of knots on which the radial networks are evaluated; 0 if they are evaluated on every edge.
+        n_samples: number of knots on which the radial networks are evaluated; 0 if they are evaluated on every edge.
         example: a weight, for its dtype and device.
         training: whether the step is a training step.
     """
-    number, geometry = example.itemsize, n_harmonics + 1  # the 1 is the knot coordinate
-    splines = n_knots > 0
+    itemsize, geometry = example.itemsize, n_harmonics + 1  # the 1 is the knot coordinate
+    splines = n_samples > 0
     written_out = 0.0 if splines and kernels.fused(example.device) else _written_out(layers, splines, training)
-    of_every_edge = 3 * number + number * written_out
-    moments = [
-        Moment(number * atoms, number * geometry * sets + 3 * DOUBLE * (vectors - 1) + of_every_edge)
+    of_every_edge = 3 * itemsize + itemsize * written_out
+    peaks = [
+        Peak(itemsize * atoms, itemsize * geometry * sets + 3 * DOUBLE * (vectors - 1) + of_every_edge)
         for atoms, sets, vectors in (_of_training(layers) if training else _of_forces(layers))
     ]
-    on_knots = number * n_knots * sum(3 * layer.hidden + 2 * layer.weights for layer in layers)
-    return Footprint(tuple(moments), float(on_knots) if training else 0.0)
+    on_knots = itemsize * n_samples * sum(3 * layer.hidden + 2 * layer.weights for layer in layers)
+    return Footprint(tuple(peaks), float(on_knots) if training else 0.0)
 
 
-def _of_forces(layers: Sequence[LayerShape]) -> list[tuple[int, int, int]]:
+def _of_forces(layers: Sequence[NequIPLayerShape]) -> list[tuple[int, int, int]]:
     """List what is in memory at each point of the backward pass of a step of energies and forces.
 
     Returns:
         For each point: numbers of each atom; copies of the harmonics and knot coordinate of each edge; float64 vectors
         of each edge, one of which belongs to the potential.
     """
-    moments = []
+    peaks = []
     for layer, kept in zip(layers, accumulate(layer.kept for layer in layers), strict=True):
         later = 0 if layer is layers[-1] else 1  # later layers have already stored gradients of each edge
-        moments.append((kept + layer.messages + layer.features, 1 + later, 1))
-        moments.append((kept - layer.gated + 2 * layer.features, 2 + later, 1))
-    return moments
+        peaks.append((kept + layer.messages + layer.features, 1 + later, 1))
+        peaks.append((kept - layer.gated + 2 * layer.features, 2 + later, 1))
+    return peaks
 
 
-def _of_training(layers: Sequence[LayerShape]) -> list[tuple[int, int, int]]:
+def _of_training(layers: Sequence[NequIPLayerShape]) -> list[tuple[int, int, int]]:
     """List the same for the second derivatives of a training step: a layer frees its inputs and stores its results."""
-    kept, again = (
-        sum(column) for column in zip(*((layer.kept_in_training, layer.kept_again) for layer in layers), strict=True)
-    )
-    moments = [(kept + again, 2, 4)]  # the gradient of the loss has just reached the edges
+    kept = sum(layer.kept_in_training for layer in layers)
+    again = sum(layer.kept_for_second_derivatives for layer in layers)
+    peaks = [(kept + again, 2, 4)]  # the gradient of the loss has just reached the edges
     for layer in layers:
-        moments.append((kept + again + layer.kept_in_training, 2, 1))
-        again += layer.features + layer.gated - layer.kept_again
-    return moments
+        peaks.append((kept + again + layer.kept_in_training, 2, 1))
+        again += layer.features + layer.gated - layer.kept_for_second_derivatives
+    return peaks
 
 
-def _written_out(layers: Sequence[LayerShape], splines: bool, training: bool) -> float:
+def _written_out(layers: Sequence[NequIPLayerShape], splines: bool, training: bool) -> float:
     """Count the numbers that each edge has for its channels if kernels are not fused."""
     rows = 5 if splines else 1  # the radial weights, and the four spline rows from which they are computed
     messages = sum(layer.features + 2 * layer.messages + rows * layer.weights for layer in layers)

@@ -37,12 +37,14 @@ class ModelKind:
     presets: Mapping[str, Mapping[str, Any]]  # changed options of each preset
 
     def build(self, config: ModelConfig, species: Sequence[str]) -> Model:
-        """Make the network with random weights; raises InputError if it has no ``config``."""
+        """Make the network with random weights; raises InputError if it has no ``config`` or no hop."""
         model = self.model_class(config, species)
         if not isinstance(model, Model):
             raise InputError(
                 f"the model {self.name!r} has no attribute config: write self.config = config in its __init__"
             )
+        if model.n_hops < 1:
+            raise InputError(f"the model {self.name!r} has n_hops={model.n_hops}: energies depend on 1 edge at least")
         return model
 
 

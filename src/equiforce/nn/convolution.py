@@ -2,7 +2,7 @@
 
 import math
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
@@ -54,8 +54,7 @@ class Convolution(nn.Module):
         self,
         h: Float[Tensor, "known inputs"],
         harmonics: Float[Tensor, "edges harmonics"],
-        radial: Radial,
-        species: Int[Tensor, " atoms"],
+        radial_weights: Radial,
         topology: Topology,
     ) -> Float[Tensor, "centers outputs"]:
         """Compute the sum of the self-connection and the messages (arXiv 2101.03164, figure 1c).
@@ -63,18 +62,17 @@ class Convolution(nn.Module):
         Args:
             h: features of the centres, or of all atoms if ``from_species`` [centers or atoms, inputs].
             harmonics: Y_lm of each edge [edges, (l_max+1)²].
-            radial: R of each edge.
-            species: species index of each atom [atoms].
+            radial_weights: R of each edge.
             topology: the atoms and their neighbours.
 
         Returns:
             The new features of each centre [centers, outputs].
         """
         sent = self.linear_in(h) if self.from_species else halo_exchange(self.linear_in(h), topology)
-        messages: Tensor = self.linear_out(convolve(sent, harmonics, radial, topology, self.table))
+        messages: Tensor = self.linear_out(convolve(sent, harmonics, radial_weights, topology, self.table))
         if self.self_connection is None:
             return messages
         if topology.halo is not None:
-            h, species = h[: topology.n_centers], species[: topology.n_centers]
-        own: Tensor = self.self_connection(h, species)
+            h = h[: topology.n_centers]
+        own: Tensor = self.self_connection(h, topology.species_of_centers)
         return messages + own

@@ -68,7 +68,7 @@ class TwoBody(nn.Module):
             InputError: a kind is out of range.
         """
         if self.knots is None:
-            hidden = self._fading(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
+            hidden = self._envelope(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
             return [head(hidden) for head in self.heads]
         knots = self.knots
         tables = self.cache(lambda: self.tables(knots), [*self.parameters(), *self.buffers()])
@@ -80,14 +80,14 @@ class TwoBody(nn.Module):
             lengths = knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
             basis = self.basis(lengths).repeat(self.n_kinds, 1)
-            hidden = self._fading(lengths) * self._by_kind(self._hidden(basis, kinds))
+            hidden = self._envelope(lengths) * self._by_kind(self._hidden(basis, kinds))
             hidden = knots.interpolation(hidden) @ hidden
             return [self._by_kind(head(hidden.flatten(0, 1))) for head in self.heads]
 
     def _by_kind(self, rows: Float[Tensor, "rows numbers"]) -> Float[Tensor, "kinds samples numbers"]:
         return rows.reshape(self.n_kinds, -1, rows.shape[1])
 
-    def _fading(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
+    def _envelope(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
         return envelope(x, 1.0, self.envelope_p).unsqueeze(1)
 
     def _hidden(self, basis: Tensor, kinds: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from rich.table import Table
 from equiforce.config import configured, load_yaml, read_options
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.studies.comparison import Comparison, Library, load_published
+from equiforce.studies.comparison import Comparison, PublishedNumbers, load_published
 from equiforce.studies.runs import Row, Run
 from equiforce.studies.table import ResultTable
 from equiforce.studies.task import Drawn, Task
 
-LABELS = ("task", "model", "seed", "test", "n_test")
+ID_COLUMNS = ("task", "model", "seed", "test", "n_test")
 VALIDATIONS = 40  # per run, unless the file sets training.validate_every
 OWN = ("training.seed", "training.max_steps", "training.max_epochs", "training.time")
 
@@ -75,16 +75,16 @@ def load_benchmark(
         name: read_options(Task, values, f"tasks.{name}", f"{file}, task {name}")
         for name, values in options.tasks.items()
     }
-    library = Library({}, ())
+    published = PublishedNumbers({}, ())
     if options.published is not None:
-        library = load_published(file.parent / options.published, described)
+        published = load_published(file.parent / options.published, described)
     known = dict.fromkeys([*options.models, *(model for task in described.values() for model in task.models)])
     selection = Selection(
         tasks=_chosen(tasks, described, "task"),
         models=_chosen(models or options.default_models, known, "model"),
         seeds=tuple(seeds or options.seeds),
     )
-    benchmark = Benchmark(options, described, library, selection, data)
+    benchmark = Benchmark(options, described, published, selection, data)
     if not benchmark.count():
         raise InputError(f"{file}: no chosen task has a chosen model: choose others, or add models to the file")
     return benchmark
@@ -114,12 +114,17 @@ class Selection:
 class Benchmark:
     """The runs of a benchmark, one for each task, model and seed, and the comparison of their results."""
 
-    labels = LABELS
+    id_columns = ID_COLUMNS
 
     def __init__(
-        self, options: BenchmarkOptions, tasks: Mapping[str, Task], library: Library, selection: Selection, data: Path
+        self,
+        options: BenchmarkOptions,
+        tasks: Mapping[str, Task],
+        published: PublishedNumbers,
+        selection: Selection,
+        data: Path,
     ):
-        self.options, self.tasks, self.library, self.selection = options, tasks, library, selection
+        self.options, self.tasks, self.published, self.selection = options, tasks, published, selection
         self.drawn: dict[str, Drawn] = {}
         for name in selection.tasks:
             reading = configured({}, {k: v for k, v in self._given(name).items() if k.startswith("data.")}).data
@@ -163,12 +168,12 @@ class Benchmark:
         drawn = self.drawn[task]
         (first, files), *others = drawn.tests.items()
         return Run(
-            labels=dict(zip(LABELS, (task, model, seed, first, drawn.n_tests[first]), strict=True)),
+            id_values=dict(zip(ID_COLUMNS, (task, model, seed, first, drawn.n_tests[first]), strict=True)),
             options=self.settings(task, model, seed),
             train=drawn.pool,
             test=files,
             further_tests=dict(others),
-            data=drawn.data,
+            fingerprint=drawn.fingerprint,
             indices={"train": drawn.train, "validation": drawn.validation},
         )
 
@@ -221,12 +226,12 @@ class Benchmark:
                 continue
             key = (task, model, seed)
             if key not in expected:
-                expected[key] = Run(labels={}, options=self.settings(*key), train=(), test=(), data="").config
+                expected[key] = Run(id_values={}, options=self.settings(*key), train=(), test=(), fingerprint="").config
             if row["config"] == expected[key]:
                 found[*key, test] = row
         order = list(self.options.models)
         ranked = sorted(found.values(), key=lambda r: order.index(r["model"]) if r["model"] in order else len(order))
-        return Comparison(self.tasks, self.library, ranked)
+        return Comparison(self.tasks, self.published, ranked)
 
     def tables(self, rows: Sequence[Row]) -> list[Table]:
         """Tables for the terminal: our errors and the published ones for each chosen task, and an overview."""
@@ -246,7 +251,7 @@ def write_benchmark(benchmark: Benchmark, rows: Sequence[Row], folder: Path) -> 
     Raises:
         InputError: ``results.csv`` belongs to another study.
     """
-    known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, LABELS).rows(), *rows]}
+    known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, ID_COLUMNS).rows(), *rows]}
     options, path = benchmark.options, folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
     page = benchmark.comparison(list(known.values())).page(options.title, options.note)

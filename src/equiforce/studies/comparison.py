@@ -39,14 +39,14 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Literature:
+class PublishedFile:
     """The published numbers of a file, and their sources."""
 
     sources: dict[str, str] = option(reason="name: the paper, and the copy that was read", factory=dict)
     numbers: list[dict[str, Any]] = option(reason="one entry for each number", factory=list)
 
 
-class Library(NamedTuple):
+class PublishedNumbers(NamedTuple):
     """Published numbers that fit the tasks of a benchmark."""
 
     sources: Mapping[str, str]
@@ -58,18 +58,18 @@ class Library(NamedTuple):
         return next((n for n in self.numbers if (n.task, n.test, n.quantity, n.method) == key), None)
 
 
-def load_published(file: Path, tasks: Mapping[str, Task]) -> Library:
+def load_published(file: Path, tasks: Mapping[str, Task]) -> PublishedNumbers:
     """Load published numbers from a YAML file.
 
     Args:
-        file: a YAML file with the fields of :class:`Literature`.
+        file: a YAML file with the fields of :class:`PublishedFile`.
         tasks: the tasks of the benchmark by name.
 
     Raises:
         InputError: a number names no known task, test set or source, has another metric or unit than its task prints,
             or occurs twice.
     """
-    values = read_options(Literature, load_yaml(file), "published", str(file))
+    values = read_options(PublishedFile, load_yaml(file), "published", str(file))
     numbers: dict[tuple[str, ...], Published] = {}
     for count, entry in enumerate(values.numbers, 1):
         origin = f"{file}, number {count}"
@@ -77,24 +77,24 @@ def load_published(file: Path, tasks: Mapping[str, Task]) -> Library:
         _check(number, tasks, values.sources, origin)
         if numbers.setdefault(key := (number.task, number.test, number.quantity, number.method), number) is not number:
             raise InputError(f"{origin}: there is another number for {', '.join(key)}: remove one of them")
-    return Library(values.sources, tuple(numbers.values()))
+    return PublishedNumbers(values.sources, tuple(numbers.values()))
 
 
 def _check(number: Published, tasks: Mapping[str, Task], sources: Mapping[str, str], origin: str) -> None:
     tests = tasks[number.task].tests if number.task in tasks else {}
-    measures = tasks[number.task].measures if number.task in tasks else {}
+    printed_errors = tasks[number.task].printed_errors if number.task in tasks else {}
     for name, given, known in (
         ("task", number.task, tasks),
         ("test", number.test, tests),
-        ("quantity", number.quantity, measures),
+        ("quantity", number.quantity, printed_errors),
         ("source", number.source, sources),
     ):
         if given not in known:
             raise InputError(f"{origin}: there is no {name} {given!r}: choose from {', '.join(known)}")
-    measure = measures[number.quantity]
-    if (number.metric, number.unit) != (measure.metric, measure.unit):
+    error = printed_errors[number.quantity]
+    if (number.metric, number.unit) != (error.metric, error.unit):
         raise InputError(
-            f"{origin}: the task {number.task} prints the {number.quantity} as {measure}, not as {number.metric}, "
+            f"{origin}: the task {number.task} prints the {number.quantity} as {error}, not as {number.metric}, "
             f"{number.unit}: correct the task or the number"
         )
 
@@ -153,13 +153,13 @@ class Comparison:
 
     Args:
         tasks: the tasks by name.
-        library: published numbers of these tasks.
+        published: published numbers of these tasks.
         rows: rows of the table of results, one for each task, model, seed and test set; a run that diverged has one
             row.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], library: Library, rows: Sequence[Row]):
-        self.tasks, self.library = tasks, library
+    def __init__(self, tasks: Mapping[str, Task], published: PublishedNumbers, rows: Sequence[Row]):
+        self.tasks, self.published = tasks, published
         self.rows = [row for row in rows if row["state"] == DONE]
         self.diverged = [row for row in rows if row["state"] == DIVERGED]
 
@@ -169,9 +169,9 @@ class Comparison:
 
     def ours(self, task: str, model: str, test: str, quantity: str) -> Value | None:
         """Return the error of a model in the printed unit, or None if it was not measured."""
-        measure = self.tasks[task].measures[quantity]
-        found = [row[measure.column] for row in self._rows(task, model, test) if row[measure.column] not in (None, "")]
-        values = [measure.factor * value for value in found]
+        error = self.tasks[task].printed_errors[quantity]
+        found = [row[error.column] for row in self._rows(task, model, test) if row[error.column] not in (None, "")]
+        values = [error.factor * value for value in found]
         if not values:
             return None
         return Value(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
@@ -181,19 +181,19 @@ class Comparison:
         return own if test is None else [row for row in own if str(row["test"]) == test]
 
     def columns(self, task: str) -> list[tuple[str, str, PrintedError]]:
-        """Return test set, quantity and measure of each error of a task that we or others have measured."""
-        measures = self.tasks[task].measures
+        """Return test set, quantity and printed form of each error of a task that we or others have measured."""
+        printed_errors = self.tasks[task].printed_errors
         return [
-            (test, quantity, measure)
+            (test, quantity, error)
             for test in self.tasks[task].tests
-            for quantity, measure in measures.items()
+            for quantity, error in printed_errors.items()
             if any(self.ours(task, model, test, quantity) for model in self.models(task))
-            or any((n.task, n.test, n.quantity) == (task, test, quantity) for n in self.library.numbers)
+            or any((n.task, n.test, n.quantity) == (task, test, quantity) for n in self.published.numbers)
         ]
 
     def cell(self, task: str, model: str, test: str, quantity: str) -> str:
         """Write our error and in brackets its ratio to the published one, in bold if it is not larger."""
-        ours, reference = self.ours(task, model, test, quantity), self.library.of(task, test, quantity)
+        ours, reference = self.ours(task, model, test, quantity), self.published.of(task, test, quantity)
         if ours is None:
             return "–"
         if reference is None:
@@ -206,9 +206,9 @@ class Comparison:
         models = self.models()
         lines = []
         for task, described in self.tasks.items():
-            for test, quantity, measure in self.columns(task) if self.models(task) else ():
-                if (reference := self.library.of(task, test, quantity)) is not None:
-                    name = f"{described.title or task}, {test}: {quantity}, {measure}"
+            for test, quantity, error in self.columns(task) if self.models(task) else ():
+                if (reference := self.published.of(task, test, quantity)) is not None:
+                    name = f"{described.title or task}, {test}: {quantity}, {error}"
                     known = f"{_printed(reference)}{f' ({reference.note})' if reference.note else ''}"
                     lines.append([name, known, *(self.cell(task, m, test, quantity) for m in models)])
         return Sheet(f"in brackets: ratio to {REFERENCE}", ["error", f"{REFERENCE}, published", *models], lines)
@@ -222,12 +222,12 @@ class Comparison:
             budget = [f"{rows[0]['steps']:,}", _duration(seconds), str(rows[0]["threads"]), f"{rows[0]['n_weights']:,}"]
             errors = [self.cell(task, model, test, quantity) for test, quantity, _ in columns]
             lines.append([f"equiforce {model}", *errors, str(rows[0]["n_train"]), *budget, str(len(seeds)), ""])
-        for method in dict.fromkeys(n.method for n in self.library.numbers if n.task == task):
-            numbers = [self.library.of(task, test, quantity, method) for test, quantity, _ in columns]
+        for method in dict.fromkeys(n.method for n in self.published.numbers if n.task == task):
+            numbers = [self.published.of(task, test, quantity, method) for test, quantity, _ in columns]
             printed = ["–" if number is None else _printed(number) for number in numbers]
             lines.append([method, *printed, *[""] * 6, _origins(n for n in numbers if n is not None)])
         several = len(described.tests) > 1
-        headings = [f"{f'{test}: ' if several else ''}{quantity}, {measure}" for test, quantity, measure in columns]
+        headings = [f"{f'{test}: ' if several else ''}{quantity}, {error}" for test, quantity, error in columns]
         budget = ["trained on", "steps", "time", "threads", "weights", "seeds", "source"]
         return Sheet(described.title or task, ["", *headings, *budget], lines)
 
@@ -238,11 +238,11 @@ class Comparison:
             if (model := self._validated(task)) is None:
                 continue
             for test in described.tests:
-                for quantity in described.measures:
+                for quantity in described.printed_errors:
                     ours = self.ours(task, model, test, quantity)
-                    published = self.library.of(task, test, quantity)
-                    if ours is not None and published is not None:
-                        found.append(Gap(task, test, quantity, model, ours, published))
+                    reference = self.published.of(task, test, quantity)
+                    if ours is not None and reference is not None:
+                        found.append(Gap(task, test, quantity, model, ours, reference))
         return found
 
     def _validated(self, task: str) -> str | None:
@@ -257,11 +257,11 @@ class Comparison:
         for gap in sorted(self.gaps(), key=lambda gap: -gap.ratio):
             if gap.ratio > 1:
                 task, rows = self.tasks[gap.task], self._rows(gap.task, gap.model)
-                measure, seconds = task.measures[gap.quantity], fmean(row["seconds"] for row in rows)
-                about = "; ".join(filter(None, [measure.metric, gap.published.note]))
+                error, seconds = task.printed_errors[gap.quantity], fmean(row["seconds"] for row in rows)
+                about = "; ".join(filter(None, [error.metric, gap.published.note]))
                 lines.append(
                     f"{task.title or gap.task}, {gap.test}: {gap.quantity} {gap.ours} against {gap.published.value} "
-                    f"{measure.unit} ({about}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} "
+                    f"{error.unit} ({about}), {gap.ratio:.2f} times; {gap.model}, {rows[0]['steps']:,} "
                     f"steps, {_duration(seconds)}, {gap.ours.n_seeds} seed{'s' * (gap.ours.n_seeds > 1)}"
                 )
         return lines
@@ -271,7 +271,7 @@ class Comparison:
         done = [task for task in self.tasks if self.models(task)]
         gaps, missing = self.gaps(), self.missing()
         waiting = [self.tasks[task].title or task for task in self.tasks if task not in done]
-        alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.library.numbers)]
+        alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.published.numbers)]
         parts = [
             f"# {title}",
             "Written by `equiforce study benchmark`; the rows are in `results.csv`. Our errors are means over seeds ± "
@@ -296,7 +296,7 @@ class Comparison:
             parts.append(f"No published numbers were found for: {'; '.join(alone)}.")
         for task in done:
             parts += self._section(task)
-        parts += ["## Sources", "\n".join(f"- {name}: {text}" for name, text in self.library.sources.items())]
+        parts += ["## Sources", "\n".join(f"- {name}: {text}" for name, text in self.published.sources.items())]
         return "\n\n".join(parts) + "\n"
 
     def _section(self, task: str) -> list[str]:
@@ -307,7 +307,7 @@ class Comparison:
         machines = dict.fromkeys(
             f"{row['machine']}, equiforce {row['equiforce']}, torch {row['torch']}" for row in rows
         )
-        notes = dict.fromkeys(f"{n.method}: {n.note}." for n in self.library.numbers if n.task == task and n.note)
+        notes = dict.fromkeys(f"{n.method}: {n.note}." for n in self.published.numbers if n.task == task and n.note)
         return [
             f"## {described.title or task}",
             " ".join(filter(None, [described.note, f"Validated on {described.validation}; tested on {tests}."])),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from equiforce.errors import InputError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.machine import n_cores
 from equiforce.studies.runs import Interrupted
 
@@ -70,7 +70,8 @@ def run_jobs(task: Callable[[], None], folder: Path, place: Place) -> None:
 
     Raises:
         Interrupted: a signal stopped a job; the same call continues the study.
-        InputError: submitit is not installed, SLURM does not accept the jobs, or a job ended with an error.
+        MissingPackageError: submitit is not installed.
+        InputError: SLURM does not accept the jobs, or a job ended with an error.
     """
     local, messages = place.cluster == "local", folder / "jobs" / "submitit.err"
     new = next((f for f in (folder, folder / "jobs") if not f.exists()), None)
@@ -105,7 +106,9 @@ def _submitit() -> ModuleType:
     try:
         import submitit
     except ImportError:
-        raise InputError('--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"') from None
+        raise MissingPackageError(
+            '--workers above 1 and --slurm need another package: pip install "equiforce[slurm]"'
+        ) from None
     return submitit
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from equiforce.config import configured, load_yaml, read_options
-from equiforce.data.dataset import drawable, fingerprint
+from equiforce.data.dataset import fingerprint, without_copies
 from equiforce.data.read import read
 from equiforce.errors import InputError
 from equiforce.options import option
 from equiforce.studies.runs import DONE, Row, Run
 
-LABELS = ("model", "size", "seed", "learning_rate", "budget")
+ID_COLUMNS = ("model", "size", "seed", "learning_rate", "budget")
 VALIDATIONS = 40  # per run, unless the file sets training.validate_every
 
 
@@ -129,7 +129,7 @@ class Subsets:
     test: tuple[str, ...]
     validation: tuple[int, ...]
     candidates: tuple[int, ...]  # frames for training
-    data: str  # fingerprint
+    fingerprint: str  # of the content of all files
     n_test: int
     n_copies: int  # number of frames of the pool that are left out because they are copies
 
@@ -139,7 +139,7 @@ class Subsets:
         reading = configured({}, {k: v for k, v in options.common.items() if k.startswith("data.")}).data
         pool, test = (tuple(str(folder / f) for f in files) for files in (options.pool, options.test))
         structures, test_structures = read(pool, reading), read(test, reading)
-        usable, n_copies = drawable(structures, test_structures)
+        usable, n_copies = without_copies(structures, test_structures)
         largest = options.sizes[-1]
         if len(usable) < options.validation + largest:
             raise InputError(
@@ -152,7 +152,7 @@ class Subsets:
             test=test,
             validation=tuple(sorted(shuffled[: options.validation])),
             candidates=tuple(sorted(shuffled[options.validation :])),
-            data=fingerprint([*structures, *test_structures], labels=True),
+            fingerprint=fingerprint([*structures, *test_structures], labels=True),
             n_test=len(test_structures),
             n_copies=n_copies,
         )
@@ -166,7 +166,7 @@ class Subsets:
 class LearningCurve:
     """The runs of a learning curve; the best learning rates are found first, by the validation loss."""
 
-    labels = LABELS
+    id_columns = ID_COLUMNS
 
     def __init__(self, options: LearningCurveOptions, subsets: Subsets, name: str = "STUDY.yaml"):
         self.options, self.subsets, self.name = options, subsets, name
@@ -220,11 +220,11 @@ class LearningCurve:
             own["training.validate_every"] = max(1, limit["training.max_steps"] // VALIDATIONS)
         options = own | given
         return Run(
-            labels=dict(zip(LABELS, (model, size, seed, rate, budget), strict=True)),
+            id_values=dict(zip(ID_COLUMNS, (model, size, seed, rate, budget), strict=True)),
             options=options,
             train=subsets.pool,
             test=subsets.test,
-            data=subsets.data,
+            fingerprint=subsets.fingerprint,
             indices={"train": subsets.training(size, seed), "validation": subsets.validation},
         )
 

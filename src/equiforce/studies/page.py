@@ -15,12 +15,11 @@ from equiforce.studies.learning_curve import LearningCurve
 from equiforce.studies.markdown import assigned, counted, exponent_of_ten, listed, markdown_table, percent, short
 from equiforce.studies.power_law import (
     SIGNIFICANT,
-    Comparison,
-    Errors,
+    CurveDifference,
+    ErrorsOfRuns,
     Estimate,
-    PowerLaw,
     compare,
-    fit,
+    fit_power_law,
     found_in_words,
     halves,
     holm,
@@ -91,11 +90,11 @@ class _Page:
             for metric in ("mae", "rmse")
             for model in self.models
         }
-        self.laws: dict[tuple[str, str], PowerLaw | None] = {key: fit(errors) for key, errors in self.errors.items()}
+        self.laws = {key: fit_power_law(errors) for key, errors in self.errors.items()}
         self.shown = [s for s in Section.all() if any(self.errors[s.column, model] for model in self.models)]
         self.differences = {section: self._differences(section) for section in self.shown}
 
-    def _errors(self, quantity: Quantity, metric: str, model: str) -> Errors:
+    def _errors(self, quantity: Quantity, metric: str, model: str) -> ErrorsOfRuns:
         column = column_of_test(quantity, metric)
         rows = [row for row in self.done if isinstance(row[column], int | float)]
         if not quantity.headline and len(rows) < len(self.done):
@@ -155,7 +154,7 @@ class _Page:
         points = [
             f"Data: the pool is {pool}, {len(subsets.candidates)} structures to train on and "
             f"{len(subsets.validation)} to validate with, the same for all runs{copies}. All runs are tested on the "
-            f"{subsets.n_test} structures of {test}. Fingerprint: {subsets.data}.",
+            f"{subsets.n_test} structures of {test}. Fingerprint: {subsets.fingerprint}.",
             f"Sizes: {listed(o.sizes)} training structures; a subset contains all smaller subsets of its seed.",
             f"Seeds of weights, order and subset: {listed(o.seeds)}.",
             f"Budget: {listed(budget if isinstance(budget, list) else [budget])} {unit}{each}.",
@@ -258,7 +257,7 @@ class _Page:
         ]
         return [" ".join([*sentences, "One exponent does not describe these curves."])] if sentences else []
 
-    def _differences(self, section: Section) -> list[tuple[str, Comparison | None, float | None, float | None]]:
+    def _differences(self, section: Section) -> list[tuple[str, CurveDifference | None, float | None, float | None]]:
         """Return the name, the comparison, and the corrected p values of slope and shift of each pair of models."""
         pairs = self.options.pairs
         column = section.column
@@ -327,7 +326,7 @@ class _Page:
             errors, law = self.errors[section.column, model], self.laws[section.column, model]
             if ratio < 1 - LARGE_GAIN and law is not None and law.late is not None:
                 gained = {cell: error * (ratio if cell[0] == largest else 1) for cell, error in errors.items()}
-                with_gain = fit(gained, n_draws=0)
+                with_gain = fit_power_law(gained, n_draws=0)
                 assert with_gain is not None
                 assert with_gain.late is not None
                 exponents = f"{number(law.late.value, 2)} to {number(with_gain.late.value, 2)}"
@@ -381,8 +380,8 @@ class _Page:
                 yield f"{model}: {'; '.join(texts)}"
 
     def _diverged(self) -> list[str]:
-        labels = self.curve.labels
-        lost = [", ".join(f"{x} {row[x]}" for x in labels) for row in self.rows if row["state"] == DIVERGED]
+        columns = self.curve.id_columns
+        lost = [", ".join(f"{x} {row[x]}" for x in columns) for row in self.rows if row["state"] == DIVERGED]
         return [f"Diverged: {'; '.join(lost)}."] if lost else []
 
     def _edges(self) -> list[str]:

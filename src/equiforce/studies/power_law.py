@@ -28,7 +28,7 @@ SIGNIFICANT = 0.05  # a difference with at most this p value counts as found; it
 DRAWS = 9_999
 NO_NOISE = 1e-9  # of a logarithm; a smaller scatter means that the seeds made no difference
 
-Errors = Mapping[tuple[int, int], float]  # by size and seed
+ErrorsOfRuns = Mapping[tuple[int, int], float]  # by size and seed
 
 
 class Estimate(NamedTuple):
@@ -69,7 +69,7 @@ class PowerLaw(NamedTuple):
     n_runs: int
 
 
-class Comparison(NamedTuple):
+class CurveDifference(NamedTuple):
     """The difference between a first and a second curve, from the runs that both have."""
 
     exponent: Estimate  # exponent of the first minus that of the second; positive if the second is steeper
@@ -124,7 +124,7 @@ def halves(sizes: Sequence[int]) -> tuple[list[int], list[int]]:
     return ordered[:half], ordered[-half:]
 
 
-def fit(errors: Errors, n_draws: int = DRAWS) -> PowerLaw | None:
+def fit_power_law(errors: ErrorsOfRuns, n_draws: int = DRAWS) -> PowerLaw | None:
     """Fit a power law by least squares of the logarithms of all runs; return None for fewer than two sizes.
 
     Args:
@@ -147,7 +147,7 @@ def fit(errors: Errors, n_draws: int = DRAWS) -> PowerLaw | None:
     return PowerLaw(exponent, prefactor.mapped(np.exp), early, late, curvature, runs.sizes, runs.n_seeds, len(runs.y))
 
 
-def compare(first: Errors, second: Errors, n_draws: int = DRAWS) -> Comparison | None:
+def compare(first: ErrorsOfRuns, second: ErrorsOfRuns, n_draws: int = DRAWS) -> CurveDifference | None:
     """Estimate slope and shift between two curves from their common sizes and seeds; None for fewer than two sizes.
 
     Args:
@@ -166,7 +166,7 @@ def compare(first: Errors, second: Errors, n_draws: int = DRAWS) -> Comparison |
     weights = [runs.slope(), runs.mean(), *([] if late is None else [late])]
     exponent, ratio, *rest = _estimates(runs, np.array(weights), n_draws)
     size = float(np.exp(runs.x.mean()))
-    return Comparison(exponent, rest[0] if rest else None, ratio.mapped(np.exp), size, runs.sizes, len(runs.y))
+    return CurveDifference(exponent, rest[0] if rest else None, ratio.mapped(np.exp), size, runs.sizes, len(runs.y))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -183,7 +183,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _logarithms(errors: Errors) -> dict[tuple[int, int], float]:
+def _logarithms(errors: ErrorsOfRuns) -> dict[tuple[int, int], float]:
     for (size, seed), error in errors.items():
         if not (np.isfinite(error) and error > 0):
             raise InputError(

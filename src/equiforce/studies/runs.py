@@ -38,15 +38,17 @@ Row = dict[str, Any]
 
 
 def measured_columns() -> tuple[str, ...]:
-    """The columns of the table after the labels of the study."""
+    """The columns of the table after those that identify a run."""
     return (*ABOUT_TRAINING, *error_columns(), *ABOUT_MACHINE)
 
 
-def error_columns() -> tuple[str, ...]:
-    """The columns of the table that hold an MAE or RMSE of a quantity."""
-    validated = [validation_column(quantity) for quantity in QUANTITIES if quantity.headline]
+def error_columns(quantities: Sequence[Quantity] = QUANTITIES) -> tuple[str, ...]:
+    """The columns of the table that hold an MAE or RMSE of one of the quantities."""
+    validated = [validation_column(quantity) for quantity in quantities if quantity.headline]
     tested = [
-        column_of_test(quantity, metric, measure) for quantity, measure in _tabulated() for metric in ("mae", "rmse")
+        column_of_test(quantity, metric, measure)
+        for quantity, measure in _tabulated(quantities)
+        for metric in ("mae", "rmse")
     ]
     return (*validated, *tested)
 
@@ -67,8 +69,8 @@ def column_of_test(quantity: Quantity, metric: str, measure: Measure | None = No
     return f"test_{quantity.column(metric, measure)}"
 
 
-def _tabulated() -> list[tuple[Quantity, Measure]]:
-    return [(quantity, measure) for quantity in QUANTITIES for measure in quantity.measures if measure.column]
+def _tabulated(quantities: Sequence[Quantity] = QUANTITIES) -> list[tuple[Quantity, Measure]]:
+    return [(quantity, measure) for quantity in quantities for measure in quantity.measures if measure.column]
 
 
 class Interrupted(Exception):  # noqa: N818 (it is not an error)
@@ -79,11 +81,11 @@ class Interrupted(Exception):  # noqa: N818 (it is not an error)
 class Run:
     """A training and its test."""
 
-    labels: Mapping[str, str | int | float]  # the first columns of the table, which identify the run for a reader
+    id_values: Mapping[str, str | int | float]  # the first columns of the table, which identify the run for a reader
     options: Mapping[str, Any]  # those that differ from the defaults, as in {"model.l_max": 1}
     train: tuple[str, ...]  # files
     test: tuple[str, ...]  # files
-    data: str  # fingerprint of the content of all files
+    fingerprint: str  # of the content of all files
     indices: Mapping[str, Sequence[int]] | None = None  # of training and validation structures in the files `train`
     further_tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files by name of the test set
 
@@ -95,10 +97,10 @@ class Run:
             InputError: as in :func:`equiforce.config.configured`.
         """
         config, found = configured({}, self.options), {}
-        for section, part in to_dict(config).items():
-            left_out = {*NOT_HASHED.get(section, ()), *switched_off(getattr(config, section))}
-            kept = {name: value for name, value in part.items() if name not in left_out}
-            found[section] = {NAME_IN_TABLES.get(name, name): value for name, value in kept.items()}
+        for name, section in to_dict(config).items():
+            left_out = {*NOT_HASHED.get(name, ()), *switched_off(getattr(config, name))}
+            kept = {option: value for option, value in section.items() if option not in left_out}
+            found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found
 
     @cached_property
@@ -109,13 +111,13 @@ class Run:
     @cached_property
     def hash(self) -> str:
         """A hash of settings, data and split, which is the same for two runs with the same result."""
-        content = [self.settings, self.data, self.indices and {k: list(v) for k, v in self.indices.items()}]
+        content = [self.settings, self.fingerprint, self.indices and {k: list(v) for k, v in self.indices.items()}]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         return ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in self.labels.items()
+            for name, value in self.id_values.items()
         )
 
 
@@ -214,7 +216,7 @@ def _row(run: Run, measured: Row) -> Row:
         "hash": run.hash,
         "config": run.config,
     }
-    return dict(run.labels) | {name: (measured | about).get(name, "") for name in measured_columns()}
+    return dict(run.id_values) | {name: (measured | about).get(name, "") for name in measured_columns()}
 
 
 def _measured(trained: Trained) -> Row:

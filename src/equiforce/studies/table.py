@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from equiforce.errors import InputError
+from equiforce.quantities import QUANTITIES
 from equiforce.studies.runs import Row, error_columns, measured_columns
 
 
@@ -16,12 +17,12 @@ class ResultTable:
 
     Args:
         folder: the folder of the study.
-        labels: the names of the first columns, which identify a run for a reader.
+        id_columns: the names of the first columns, which identify a run for a reader.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str]):
+    def __init__(self, folder: Path, id_columns: Sequence[str]):
         self.path = folder / "results.csv"
-        self.columns = (*labels, *measured_columns())
+        self.columns = (*id_columns, *measured_columns())
 
     def written(self) -> int | None:
         """Return the time at which the file was last replaced (ns), or None if there is no file."""
@@ -44,9 +45,11 @@ class ResultTable:
             return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in reader]
 
     def _columns_of(self, written: Sequence[str]) -> tuple[str, ...]:
-        """The columns that the file should have; a file of an older version lacks those of quantities that are new."""
-        new = {column for column in error_columns() if column not in written}
-        return tuple(column for column in self.columns if column not in new)
+        """The columns that the file should have; a file of an older version lacks all those of a new quantity."""
+        new = [quantity for quantity in QUANTITIES if not {*error_columns([quantity])} & {*written}]
+        if len(new) == len(QUANTITIES):
+            return self.columns
+        return tuple(column for column in self.columns if column not in error_columns(new))
 
     def add(self, *rows: Row) -> None:
         """Add the rows of a run, and remove earlier rows with the same hash."""

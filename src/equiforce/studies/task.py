@@ -7,29 +7,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equiforce.data.dataset import drawable, fingerprint
+from equiforce.data.dataset import fingerprint, without_copies
 from equiforce.data.read import ReadOptions, read
 from equiforce.errors import InputError
 from equiforce.options import option
-from equiforce.quantities import QUANTITIES
+from equiforce.quantities import QUANTITIES, Measure
+from equiforce.studies.runs import column_of_test
 
 METRICS = ("MAE", "RMSE")
 PER_MOLECULE = "/molecule"
 
 
-def _units() -> dict[str, dict[str, tuple[str, float]]]:
+def _units() -> dict[str, dict[str, tuple[Measure, float]]]:
     """For each quantity, the units in which its errors may be printed.
 
-    Each unit comes with the unit of its column in the table of results, and the factor from there.
+    Each unit comes with the measure of its column in the table of results, and the factor from there.
     """
-    found: dict[str, dict[str, tuple[str, float]]] = {}
+    found: dict[str, dict[str, tuple[Measure, float]]] = {}
     for quantity in QUANTITIES:
         units = found[quantity.name] = {}
-        for measure in (measure for measure in quantity.measures if measure.printed):
+        for measure in (measure for measure in quantity.measures if measure.in_literature):
             stored = measure if measure.column else quantity.logged
-            units[measure.unit] = (stored.column, measure.factor / stored.factor)
+            units[measure.unit] = (stored, measure.factor / stored.factor)
             if measure.per_atom:
-                units[measure.unit.removesuffix("/atom") + PER_MOLECULE] = (stored.column, 1.0)
+                units[measure.unit.removesuffix("/atom") + PER_MOLECULE] = (stored, 1.0)
     return found
 
 
@@ -90,14 +91,15 @@ class Task:
                 )
 
     @property
-    def measures(self) -> dict[str, PrintedError]:
+    def printed_errors(self) -> dict[str, PrintedError]:
         """The printed error of each quantity."""
-        found, known = {}, _units()
-        for quantity, text in self.errors.items():
+        found, known, quantities = {}, _units(), {quantity.name: quantity for quantity in QUANTITIES}
+        for name, text in self.errors.items():
             metric, _, unit = text.partition(" ")
-            column, factor = known[quantity][unit]
+            measure, factor = known[name][unit]
             times = (self.molecule or 1) if unit.endswith(PER_MOLECULE) else 1
-            found[quantity] = PrintedError(metric, unit, f"test_{quantity}_{metric.lower()}_{column}", factor * times)
+            column = column_of_test(quantities[name], metric.lower(), measure)
+            found[name] = PrintedError(metric, unit, column, factor * times)
         return found
 
 
@@ -110,7 +112,7 @@ class Drawn:
     validation: tuple[int, ...]  # indices in the pool
     tests: Mapping[str, tuple[str, ...]]  # files by name
     n_tests: Mapping[str, int]
-    data: str  # fingerprint of all these files
+    fingerprint: str  # of the content of all these files
     n_copies: int  # number of frames of the pool that are left out because they are copies of others or of test frames
 
     @classmethod
@@ -128,8 +130,8 @@ class Drawn:
         pool = tuple(str(folder / file) for file in task.pool)
         tests = {name: tuple(str(folder / file) for file in files) for name, files in task.tests.items()}
         structures, tested = read(pool, reading), {name: read(files, reading) for name, files in tests.items()}
-        held_out = [s for part in tested.values() for s in part]
-        usable, n_copies = drawable(structures, held_out)
+        held_out = [s for frames in tested.values() for s in frames]
+        usable, n_copies = without_copies(structures, held_out)
         wanted = task.validation + (task.train or 1)
         if len(usable) < wanted:
             raise InputError(
@@ -143,7 +145,7 @@ class Drawn:
             train=tuple(sorted(shuffled[task.validation : last])),
             validation=tuple(sorted(shuffled[: task.validation])),
             tests=tests,
-            n_tests={name: len(part) for name, part in tested.items()},
-            data=fingerprint([*structures, *held_out], labels=True),
+            n_tests={name: len(frames) for name, frames in tested.items()},
+            fingerprint=fingerprint([*structures, *held_out], labels=True),
             n_copies=n_copies,
         )

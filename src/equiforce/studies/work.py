@@ -35,7 +35,7 @@ class Study(Protocol):
     """A set of runs; some may depend on the results of others."""
 
     @property
-    def labels(self) -> Sequence[str]:
+    def id_columns(self) -> Sequence[str]:
         """The names of the first columns of the table."""
 
     def runs(self, rows: Sequence[Row]) -> list[Run]:
@@ -56,9 +56,10 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
 
     Raises:
         Interrupted: Ctrl-C was pressed; the same command continues the study.
-        InputError: the data or the options of a run are wrong, or several workers are asked for without submitit.
+        InputError: the data or the options of a run are wrong.
+        MissingPackageError: several workers are asked for without submitit.
     """
-    table = ResultTable(folder, study.labels)
+    table = ResultTable(folder, study.id_columns)
     try:
         with Watch(study, table, console):
             if place.n_workers == 1 and place.cluster == "local":
@@ -79,7 +80,7 @@ def results(study: Study, table: ResultTable) -> list[Row]:
 
 def work(study: Study, folder: Path) -> None:
     """Perform missing runs one after another, skipping those that other workers perform, until none is missing."""
-    table, runs = ResultTable(folder, study.labels), folder / "runs"
+    table, runs = ResultTable(folder, study.id_columns), folder / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     while missing := _missing(study, table):
         for run in missing:
@@ -178,7 +179,7 @@ class Watch:
             return False
 
     def _line(self, row: Row) -> str:
-        run = ", ".join(f"{name} {row[name]}" for name in self.study.labels)
+        run = ", ".join(f"{name} {row[name]}" for name in self.study.id_columns)
         if row["state"] == DIVERGED:
             return f"{run}: diverged"
         assert row["state"] == DONE

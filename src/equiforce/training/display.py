@@ -8,7 +8,7 @@ from rich.text import Text
 
 from equiforce.evaluate import ValidationErrors
 from equiforce.quantities import QUANTITIES
-from equiforce.training.loop import Report
+from equiforce.training.loop import StepReport
 
 WIDTH = 11  # the smallest width of a column
 LINES = 40  # about the largest number of lines in a run; log.csv has all validations
@@ -54,8 +54,8 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def __call__(self, report: Report) -> None:
-        """Shows a training step, and the errors if the step ended with a validation."""
+    def __call__(self, report: StepReport) -> None:
+        """Show a training step, and the errors if the step ended with a validation."""
         old = self.smooth_loss
         self.smooth_loss = report.loss if old is None else 0.95 * old + 0.05 * report.loss
         if self.task is None:
@@ -78,7 +78,7 @@ class Display:
         line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
         self.console.print(line, highlight=False, soft_wrap=True)
 
-    def _cells(self, report: Report, errors: ValidationErrors) -> list[str]:
+    def _cells(self, report: StepReport, errors: ValidationErrors) -> list[str]:
         state = report.state
         found = [errors.get(quantity) for quantity in QUANTITIES]
         rate = state.optimizer.param_groups[0]["lr"]

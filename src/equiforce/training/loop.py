@@ -25,7 +25,7 @@ from equiforce.training.stopping import FEWEST_STEPS, MOST_STEPS, StoppingCriter
 from equiforce.training.trackers import Tracker
 
 
-class Report(NamedTuple):
+class StepReport(NamedTuple):
     """The state after a training step, for the display."""
 
     state: TrainingState
@@ -55,7 +55,7 @@ class RunSetup:
     folder: Path  # the first process writes last.pt and best.pt here
     trackers: list[Tracker]  # empty except on the first process
     on_best: Callable[[Potential], None]  # the first process calls it with the averaged potential when it is the best
-    on_step: Callable[[Report], None]  # called after each step
+    on_step: Callable[[StepReport], None]  # called after each step
 
 
 def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
@@ -65,7 +65,7 @@ def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
 
 
 def fit(state: TrainingState, setup: RunSetup) -> Outcome:
-    """Trains until a limit is reached, the validation loss no longer improves, or a signal arrives.
+    """Train until a limit is reached, the validation loss no longer improves, or a signal arrives.
 
     Every process calls this with its own share of each batch, and all processes take the same steps. A state that was
     restored from ``last.pt`` continues as if the run had never stopped.
@@ -98,7 +98,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if state.batch == n_batches:
                     state.epoch, state.batch = state.epoch + 1, 0
-                interrupted, late = agreed([bool(caught), stopping.time_is_up(state)], setup.fabric)
+                interrupted, late = on_any_process([bool(caught), stopping.time_is_up(state)], setup.fabric)
                 why = stopping.reached(state) or ("the time budget is used up" if late else "")
                 errors, improved = None, False
                 if why or due(state, n_batches, setup.config):
@@ -107,7 +107,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                     why = why or stopping.stalled(state)
                 if setup.fabric.is_global_zero and (errors is not None or interrupted):
                     save(state, improved, setup)
-                setup.on_step(Report(state, stopping.progress(state, n_batches), value, errors, improved))
+                setup.on_step(StepReport(state, stopping.progress(state, n_batches), value, errors, improved))
                 if why or interrupted:
                     return Outcome(why or "interrupted", interrupted=not why)
 
@@ -120,7 +120,7 @@ def take_step(
     rate: float,
     setup: RunSetup,
 ) -> float:
-    """Takes one gradient step and returns the loss of the whole batch."""
+    """Take one gradient step and return the loss of the whole batch."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=False)
@@ -144,7 +144,7 @@ def backward(
     *,
     bf16: bool = False,
 ) -> float:
-    """Adds the gradient of the loss of the whole batch to the weights' gradients on every process.
+    """Add the gradient of the loss of the whole batch to the weights' gradients on every process.
 
     Sums and counts are added over processes before they are divided, so the result does not depend on how the batch
     is distributed. A process without a share of the batch takes part with zeros.
@@ -184,7 +184,7 @@ def backward(
 
 
 def require_finite(value: float, name: str, state: TrainingState) -> None:
-    """Raises DivergedError if a loss is not finite, because the weights are then useless."""
+    """Raise DivergedError if a loss is not finite, because the weights are then useless."""
     if not math.isfinite(value):
         raise DivergedError(
             f"{name} is not finite at step {state.step}, epoch {state.epoch}: lower optimizer.learning_rate or "
@@ -192,7 +192,7 @@ def require_finite(value: float, name: str, state: TrainingState) -> None:
         )
 
 
-def agreed(flags: list[bool], fabric: Fabric) -> list[bool]:
+def on_any_process(flags: list[bool], fabric: Fabric) -> list[bool]:
     """For each flag, whether it is set on at least one process; all processes get the same answer."""
     raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
     return (total_over_processes(raised, fabric) > 0).tolist()
@@ -212,7 +212,7 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
 
 
 def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[ValidationErrors, bool]:
-    """Validates the averaged weights and remembers them if they are the best so far.
+    """Validate the averaged weights and remember them if they are the best so far.
 
     Without labels to validate with, the latest weights count as the best ones.
 
@@ -263,7 +263,7 @@ def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
 
 
 def save(state: TrainingState, improved: bool, setup: RunSetup) -> None:
-    """Writes the checkpoint ``last.pt``, and ``best.pt`` and the model file if the weights are the best so far."""
+    """Write the checkpoint ``last.pt``, and ``best.pt`` and the model file if the weights are the best so far."""
     if improved:
         setup.on_best(state.ema.potential)
         state.save(setup.folder / "best.pt")

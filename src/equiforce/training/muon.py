@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # Muon takes no closure
-        """Moves all weights that have a gradient."""
+        """Move all weights that have a gradient."""
         if closure is not None:
             raise ValueError("Muon does not take a closure: call step() without arguments")
         of_matrices, of_others = self.param_groups

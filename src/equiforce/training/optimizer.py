@@ -12,8 +12,8 @@ from equiforce.options import option
 from equiforce.training.muon import Muon
 
 LONGEST_WARMUP = 0.05  # fraction of a run
-RATE, HIGHEST_RATE = 0.02, 0.05  # the default learning rates of long runs and of the shortest runs
-LONG = 150  # passes over the training set in a long run
+DEFAULT_RATE, HIGHEST_RATE = 0.02, 0.05  # the default learning rates of long runs and of the shortest runs
+LONG_RUN = 150  # passes over the training set in a long run
 Network = TypeVar("Network", bound=nn.Module)
 COSINE = ("optimizer.schedule is cosine", lambda optimizer: optimizer.schedule == "cosine")
 ADAM = ("optimizer.name is adam or adamw", lambda optimizer: optimizer.name != "muon")
@@ -32,8 +32,8 @@ class OptimizerConfig:
     )
     learning_rate: float | None = option(
         None,
-        f"highest learning rate; default {RATE} in runs of at least {LONG} passes over the training set, more in "
-        f"shorter runs, up to {HIGHEST_RATE} (docs/training.md); the paper used 0.01",
+        f"highest learning rate; default {DEFAULT_RATE} in runs of at least {LONG_RUN} passes over the training set, "
+        f"more in shorter runs, up to {HIGHEST_RATE} (docs/training.md); the paper used 0.01",
         gt=0,
     )
     amsgrad: bool = option(
@@ -88,9 +88,9 @@ class OptimizerConfig:
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The configured optimizer for the trainable weights of a network: Muon, fused Adam or fused AdamW."""
     if config.name == "muon":
-        return Muon(network, config.learning_rate or RATE, config.beta2)
+        return Muon(network, config.learning_rate or DEFAULT_RATE, config.beta2)
     options: dict[str, Any] = {
-        "lr": config.learning_rate or RATE,
+        "lr": config.learning_rate or DEFAULT_RATE,
         "betas": (0.9, config.beta2),
         "amsgrad": config.amsgrad,
         "fused": True,
@@ -101,9 +101,9 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
     return torch.optim.Adam(trainable, **options)
 
 
-def fitting_rate(passes: float) -> float:
+def default_learning_rate(passes: float) -> float:
     """The default highest learning rate of a run of ``passes`` passes over the training set (docs/training.md)."""
-    return min(HIGHEST_RATE, max(RATE, RATE * math.sqrt(LONG / passes))) if passes else HIGHEST_RATE
+    return min(HIGHEST_RATE, max(DEFAULT_RATE, DEFAULT_RATE * math.sqrt(LONG_RUN / passes))) if passes else HIGHEST_RATE
 
 
 class LearningRate:
@@ -127,7 +127,7 @@ class LearningRate:
             passes: the number of passes over the training set so far.
         """
         config = self.config
-        highest = config.learning_rate or fitting_rate(passes / progress if progress else math.inf)
+        highest = config.learning_rate or default_learning_rate(passes / progress if progress else math.inf)
         factor = min(1.0, max((step + 1) / (config.warmup_steps + 1), progress / LONGEST_WARMUP))
         if config.schedule == "cosine":
             low = config.final_fraction
@@ -135,7 +135,7 @@ class LearningRate:
         return highest * factor * self.reduction
 
     def validated(self, loss: float) -> None:
-        """Takes a validation loss into account, and lowers the learning rate on a plateau."""
+        """Take a validation loss into account, and lower the learning rate on a plateau."""
         if loss < self.best:
             self.best, self.waited, self.waited_in_all = loss, 0, 0
             return
@@ -148,7 +148,10 @@ class LearningRate:
     def exhausted(self) -> bool:
         """Whether the learning rate has fallen below ``plateau_stop``."""
         config = self.config
-        return config.schedule == "plateau" and (config.learning_rate or RATE) * self.reduction < config.plateau_stop
+        return (
+            config.schedule == "plateau"
+            and (config.learning_rate or DEFAULT_RATE) * self.reduction < config.plateau_stop
+        )
 
     def state(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in self.MEMORY}
@@ -180,7 +183,7 @@ class EMA(Generic[Network]):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Adds the current weights to the average."""
+        """Add the current weights to the average."""
         self.n_updates += 1
         if not self.decay:
             return

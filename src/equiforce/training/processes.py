@@ -13,7 +13,7 @@ from equiforce.training.stopping import TrainingConfig
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
-    """Sets up this process, alone or together with the others that torchrun started.
+    """Set up this process, alone or together with the others that torchrun started.
 
     Args:
         config: device, precision and number of machines.
@@ -65,7 +65,7 @@ def total_over_processes(value: Tensor, fabric: Fabric) -> Tensor:
 
 
 def add_gradients(module: nn.Module, fabric: Fabric) -> None:
-    """Sums the gradients over processes, with one message for each dtype.
+    """Sum the gradients over processes, with one message for each dtype.
 
     Lightning's own wrapper is not used because it averages gradients, and the mean of means is wrong if processes have
     shares of different size.

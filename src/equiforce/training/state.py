@@ -39,17 +39,17 @@ class TrainingState:
         return self.epoch + self.batch / max(1, n_batches)
 
     def keep_best(self) -> None:
-        """Remembers the averaged weights as the best ones so far."""
+        """Remember the averaged weights as the best ones so far."""
         self.best_weights = {name: value.detach().clone() for name, value in self.ema.potential.state_dict().items()}
 
     def load_best(self) -> None:
-        """Loads the best weights so far into the averaged potential."""
+        """Load the best weights so far into the averaged potential."""
         if self.best_weights is None:
             raise RuntimeError("there are no best weights before the first validation")
         self.ema.potential.load_state_dict(self.best_weights)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint atomically: an interruption leaves either the old file or the new one."""
+        """Write a checkpoint atomically: an interruption leaves either the old file or the new one."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state |= {
             "potential": self.potential.state_dict(),
@@ -63,7 +63,7 @@ class TrainingState:
         unfinished.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Loads a checkpoint; raises InputError if it is damaged or belongs to another model or optimizer."""
+        """Load a checkpoint; raise InputError if it is damaged or belongs to another model or optimizer."""
         try:
             state = torch.load(path, map_location=self.potential.device, weights_only=True)
         except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:

@@ -113,7 +113,7 @@ class StoppingCriteria:
         return self.seconds is not None and state.seconds + self.reserve >= self.seconds
 
     def reached(self, state: TrainingState) -> str:
-        """Says which limit on steps or epochs is reached; empty if none is."""
+        """Say which limit on steps or epochs is reached; empty if none is."""
         if self.steps is not None and state.step >= self.steps:
             return f"{self.steps} steps are done"
         if self.epochs is not None and state.epoch >= self.epochs:
@@ -121,7 +121,7 @@ class StoppingCriteria:
         return ""
 
     def stalled(self, state: TrainingState) -> str:
-        """Says why the run should end after this validation; empty if it should go on."""
+        """Say why the run should end after this validation; empty if it should go on."""
         if self.early_stopping is not None and state.rate.waited_in_all >= self.early_stopping:
             number = "1 validation" if self.early_stopping == 1 else f"{self.early_stopping} validations"
             return f"the validation loss has not fallen for {number}"
@@ -130,7 +130,7 @@ class StoppingCriteria:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that the loop can stop after the current step; a second Ctrl-C stops at once.
+    """Collect Ctrl-C and SIGTERM, so that the loop can stop after the current step; a second Ctrl-C stops at once.
 
     In other threads than the main one nothing is caught, because Python delivers signals to the main thread only.
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from equiforce.errors import InputError
+from equiforce.errors import MissingPackageError
 
 Row = Mapping[str, float | int | None]
 
@@ -48,7 +48,7 @@ class CsvLog:
 
 
 def check_installed(*, tensorboard: bool, wandb: bool) -> None:
-    """Raises InputError if the package of a requested log is missing; called before the run starts."""
+    """Raise MissingPackageError if the package of a requested log is missing; called before the run starts."""
     for wanted, package, module in (
         (tensorboard, "tensorboard", "torch.utils.tensorboard"),
         (wandb, "wandb", "wandb"),
@@ -57,7 +57,7 @@ def check_installed(*, tensorboard: bool, wandb: bool) -> None:
             if wanted:
                 import_module(module)
         except ImportError:
-            raise InputError(
+            raise MissingPackageError(
                 f'training.{package} needs a package that is not installed: pip install "equiforce[{package}]"'
             ) from None
 

@@ -12,7 +12,7 @@ from equiforce.calculators.ase import Calculator
 from equiforce.calculators.lammps import host as host_module
 from equiforce.calculators.lammps.host import Host, attach, ranks_of_this_machine, species_of, threads_of_a_rank
 from equiforce.errors import InputError
-from equiforce.memory import footprint
+from equiforce.memory import step_memory
 from equiforce.neighbors import find_pairs
 from tests import systems
 from tests.calculators.lammps.runs import needs_lammps
@@ -220,7 +220,7 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
     host, free = Host(exchange=print), [1e6]
     monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: free[0])
     host.potentials.append(potential := potential_of(l_max=1, n_layers=2))
-    host.footprints.append(footprint(potential))
+    host.step_memories.append(step_memory(potential))
     large = (0, 1_000_000, 1_200_000, 50_000_000)
     with pytest.raises(InputError, match=r"1,000,000 atoms and 200,000 ghosts on one rank need about .* GB of memory"):
         host.refuse_what_does_not_fit(*large)
@@ -234,7 +234,7 @@ def test_what_a_model_holds_already_is_not_asked_for_again(monkeypatch):
     host, free = Host(exchange=print), [1e12]
     monkeypatch.setattr("equiforce.calculators.lammps.host.available", lambda _: free[0])
     host.potentials.append(potential := potential_of(l_max=1, n_layers=2))
-    host.footprints.append(footprint(potential))
+    host.step_memories.append(step_memory(potential))
     host.refuse_what_does_not_fit(0, 1_000_000, 1_200_000, 50_000_000)
     free[0] = 1e9  # the rest is held
     host.refuse_what_does_not_fit(0, 1_000_000, 1_200_100, 50_001_000)

@@ -135,7 +135,7 @@ def test_velocities_are_turned_along():
 
 
 @pytest.mark.parametrize(
-    ("atoms", "turns", "n_at_rest"),
+    ("atoms", "rotates", "n_at_rest"),
     [
         (molecule("H2O"), False, 6),
         (molecule("H2O"), True, 3),
@@ -146,8 +146,8 @@ def test_velocities_are_turned_along():
         (wire(), False, 3),
     ],
 )
-def test_momenta_at_rest_are_counted(atoms, turns, n_at_rest):
-    system = system_of(atoms, SPECIES, "here", turns=turns)
+def test_momenta_at_rest_are_counted(atoms, rotates, n_at_rest):
+    system = system_of(atoms, SPECIES, "here", rotates=rotates)
     assert (system.n_at_rest, system.velocities) == (n_at_rest, None)
 
 

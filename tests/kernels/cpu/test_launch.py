@@ -91,11 +91,11 @@ def test_inputs_may_have_any_strides(kernel):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("x", lambda t: t.float(), "scaled: x is float32, but has to be float64 like the rest: convert it"),
+        ("x", lambda t: t.float(), "scaled: x is float32, but has to be float64: convert it with"),
         ("index", lambda t: t.int(), "scaled: index is int32, but has to be int64"),
         ("x", lambda t: t[:, :2], r"scaled: x has the shape \[5, 2\], but has to have \[5, 3\]"),
         ("index", lambda t: t[:4], r"scaled: index has the shape \[4\], but has to have \[5\]"),
-        ("x", lambda t: t.to("meta"), "scaled: x is on meta, but other tensors are on the CPU: move it"),
+        ("x", lambda t: t.to("meta"), "scaled: x is on meta, but other tensors are on cpu: move all"),
     ],
 )
 def test_what_c_would_misread_is_refused(kernel, name, change, message):

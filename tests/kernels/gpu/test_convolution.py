@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps
 from equiforce.geometry.spherical_harmonics import spherical_harmonics
 from equiforce.graph import AtomicGraph
@@ -86,13 +87,13 @@ def expected(case: Case) -> tuple[torch.Tensor, tuple, torch.Tensor, tuple]:
 
 def check(case: Case, dtype: torch.dtype):
     rest = case.graph, case.table
-    messages, gradients, dual_messages, dual_gradients = expected(case)
+    messages, gradients, jvp_messages, jvp_gradients = expected(case)
     close(gpu.convolve_forward(*case.inputs, *rest), messages, dtype)
-    close(gpu.convolve_forward(*case.inputs, *rest, case.tangents), dual_messages, dtype)
+    close(gpu.convolve_forward(*case.inputs, *rest, case.tangents), jvp_messages, dtype)
     for actual, wanted in zip(gpu.convolve_backward(case.g, *case.inputs, *rest, ALL), gradients, strict=True):
         close(actual, wanted, dtype)
     for actual, wanted in zip(
-        gpu.convolve_backward(case.g, *case.inputs, *rest, ALL, case.tangents), dual_gradients, strict=True
+        gpu.convolve_backward(case.g, *case.inputs, *rest, ALL, case.tangents), jvp_gradients, strict=True
     ):
         close(actual, wanted, dtype)
 
@@ -118,12 +119,12 @@ def test_single_precision():
         inputs=tuple(tensor.double().requires_grad_() for tensor in rough[1:]),
         tangents=Tangents(*(tensor.double() for tensor in tangents)),
     )
-    messages, gradients, dual_messages, dual_gradients = expected(exact)
+    messages, gradients, jvp_messages, jvp_gradients = expected(exact)
     g, *inputs = rough
     rest = exact.graph, exact.table
     close(gpu.convolve_forward(*inputs, *rest), messages, torch.float32)
-    close(gpu.convolve_forward(*inputs, *rest, tangents), dual_messages, torch.float32)
-    for along, wanted in ((None, gradients), (tangents, dual_gradients)):
+    close(gpu.convolve_forward(*inputs, *rest, tangents), jvp_messages, torch.float32)
+    for along, wanted in ((None, gradients), (tangents, jvp_gradients)):
         for actual, of in zip(gpu.convolve_backward(g, *inputs, *rest, ALL, along), wanted, strict=True):
             close(actual, of, torch.float32)
 
@@ -180,12 +181,12 @@ def test_no_edges():
 @pytest.mark.parametrize(
     "wanted", [NeedsGrad(True, False, False), NeedsGrad(False, True, False), NeedsGrad(False, False, True)]
 )
-@pytest.mark.parametrize("dual", [False, True])
-def test_gives_what_is_wanted(wanted, dual):
+@pytest.mark.parametrize("jvp", [False, True])
+def test_gives_what_is_wanted(wanted, jvp):
     some = case("both-parities")
-    tangents = some.tangents if dual else None
+    tangents = some.tangents if jvp else None
     results = gpu.convolve_backward(some.g, *some.inputs, some.graph, some.table, wanted, tangents)
-    reference_of = expected(some)[3 if dual else 1]
+    reference_of = expected(some)[3 if jvp else 1]
     asked = (wanted.x, wanted.geometry, wanted.values, wanted.geometry)
     for actual, of, yes in zip(results, reference_of, asked, strict=True):
         assert (actual is not None) == yes
@@ -204,7 +205,7 @@ def test_many_atoms_get_programs_of_one_warp(monkeypatch):
     check(case("some-lead-nowhere"), torch.float64)
 
 
-def test_edges_between_two_knots_are_shared_out(monkeypatch):
+def test_edges_between_two_knots_are_divided(monkeypatch):
     monkeypatch.setattr(gpu, "EDGES_OF_A_SLICE", 1)
     check(case("scalars", n_edges=12), torch.float64)
 
@@ -213,6 +214,80 @@ def test_tangents_need_not_be_contiguous():
     some = case("scalars")
     wide = Tangents(*(torch.stack([tangent, tangent], dim=-1)[..., 0] for tangent in some.tangents))
     close(gpu.convolve_forward(*some.inputs, some.graph, some.table, wide), expected(some)[2], torch.float64)
+
+
+def test_indices_that_are_changed_in_place_are_computed_again():
+    some = case("scalars", 4, 9)
+    check(some, torch.float64)
+    neighbors = (some.graph.neighbors + 1) % 4
+    some.graph.neighbors.copy_(neighbors)
+    some.graph.by_neighbor.copy_(neighbors.argsort(stable=True))
+    check(some, torch.float64)
+    assert some.graph.neighbors.min() == 0
+    some.graph.neighbors.clamp_(min=1)  # in the same order
+    check(some, torch.float64)
+    some.graph.centers.zero_()
+    check(some, torch.float64)
+
+
+def a_column_more(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.cat([tensor, tensor.new_zeros(*tensor.shape[:-1], 1)], dim=-1)
+
+
+ON_META = (lambda tensor: tensor.to("meta"), "is on meta, but other tensors are on")
+WRONG = {
+    "dtype": (lambda tensor: tensor.float(), "is float32, but has to be float64: convert it with"),
+    "shape": (a_column_more, "has the shape"),
+    "device": ON_META,
+}
+WRONG_INDEX = {
+    "dtype": (lambda index: index.int(), "is int32, but has to be int64: convert it with"),
+    "shape": (a_column_more, "has the shape"),
+    "device": ON_META,
+}
+
+
+def refused(some: Case, message: str):
+    rest = some.graph, some.table
+    with pytest.raises(InputError, match=f"convolve: {message}"):
+        gpu.convolve_backward(some.g, *some.inputs, *rest, ALL, some.tangents)
+    if not message.startswith("g "):
+        with pytest.raises(InputError, match=f"convolve: {message}"):
+            gpu.convolve_forward(*some.inputs, *rest, some.tangents)
+
+
+@pytest.mark.parametrize("n_edges", [0, 7])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_tensor_is_refused_even_without_edges(wrong, n_edges):
+    some, (spoil, message) = case("unequal-channels", 3, n_edges), WRONG[wrong]
+    refused(some._replace(g=spoil(some.g)), f"g {message}")
+    for place, name in enumerate(("x", "harmonics", "values", "knot_coordinates")):
+        if name == "x" and wrong != "shape":
+            continue  # the others have to be like x
+        if name == "knot_coordinates" and wrong == "shape":
+            continue  # jaxtyping, which is on in the tests, refuses it before
+        inputs = [spoil(tensor) if k == place else tensor for k, tensor in enumerate(some.inputs)]
+        refused(some._replace(inputs=tuple(inputs)), f"{name} {message}")
+    for place, name in enumerate(("dx", "dharmonics", "dknot_coordinates")):
+        tangents = [spoil(tensor) if k == place else tensor for k, tensor in enumerate(some.tangents)]
+        refused(some._replace(tangents=Tangents(*tangents)), f"{name} {message}")
+
+
+@pytest.mark.parametrize("n_edges", [0, 7])
+@pytest.mark.parametrize("wrong", WRONG_INDEX)
+@pytest.mark.parametrize("name", ["centers", "neighbors", "by_neighbor"])
+def test_a_wrong_index_is_refused_even_without_edges(name, wrong, n_edges):
+    if (name, wrong) == ("centers", "shape"):
+        return  # the length of the centres is the number of edges
+    some, (spoil, message) = case("unequal-channels", 3, n_edges), WRONG_INDEX[wrong]
+    graph = replace(some.graph)
+    object.__setattr__(graph, name, spoil(getattr(graph, name)))  # its constructor would refuse it
+    refused(some._replace(graph=graph), f"{name} {message}")
+
+
+def test_a_topology_on_another_device_is_refused():
+    some = case("unequal-channels")
+    refused(some._replace(graph=some.graph.to("meta")), f"centers {ON_META[1]}")
 
 
 def test_indices_are_computed_once_and_knots_again_when_positions_change():

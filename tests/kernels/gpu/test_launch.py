@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.kernels.gpu.launch import MOST_ROWS, check_size, checked
+from equiforce.kernels.gpu import convolution, local
+from equiforce.kernels.gpu.launch import MOST_ROWS, check_indices, check_size, checked
+from equiforce.kernels.gpu.programs import WARP
 
 LIKE = torch.zeros(0)
 
@@ -20,9 +22,9 @@ def test_tensors_come_back_contiguous_and_none_stays_none():
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (torch.zeros(2, 3).double(), "act: x is torch.float64, but the rest is torch.float32: convert it"),
+        (torch.zeros(2, 3).double(), "act: x is float64, but has to be float32: convert it with"),
         (torch.zeros(3, 2), r"act: x has the shape \[3, 2\], but has to have \[2, 3\]"),
-        (torch.zeros(2, 3, device="meta"), "act: x is on meta, but the rest is on cpu: move it"),
+        (torch.zeros(2, 3, device="meta"), "act: x is on meta, but other tensors are on cpu: move all"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tensor, message):
@@ -30,7 +32,28 @@ def test_what_cannot_be_read_is_refused(tensor, message):
         checked("act", LIKE, x=(tensor, (2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (torch.zeros(2, dtype=torch.int32), "act: kinds is int32, but has to be int64: convert it with"),
+        (torch.zeros(3, dtype=torch.int64), r"act: kinds has the shape \[3\], but has to have \[2\]"),
+        (torch.zeros(2, dtype=torch.int64, device="meta"), "act: kinds is on meta, but other tensors are on cpu: move"),
+    ],
+)
+def test_an_index_that_cannot_be_read_is_refused(index, message):
+    right = torch.zeros(2, dtype=torch.int64)
+    check_indices("act", LIKE, 2, centers=right, kinds=right)
+    with pytest.raises(InputError, match=message):
+        check_indices("act", LIKE, 2, centers=right, kinds=index)
+
+
 def test_more_rows_than_int32_counts_are_refused():
     check_size("act", MOST_ROWS)
-    with pytest.raises(InputError, match="2,147,483,648 rows are more than"):
+    with pytest.raises(InputError, match="2,147,352,576 rows are more than the 2,147,352,575 that"):
         check_size("act", MOST_ROWS + 1)
+
+
+def test_the_last_step_of_a_loop_and_the_tile_after_it_stay_within_int32():
+    tile = WARP * max(convolution.WARPS_OF_FEW, convolution.WARPS_OF_MANY)  # of one channel
+    step = tile * max(local.MOST_COPIES, convolution.MOST_SLICES)
+    assert MOST_ROWS + step + tile <= torch.iinfo(torch.int32).max

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.kernels import CouplingTable, autograd, using
 from equiforce.kernels.gpu import launch
@@ -157,10 +158,10 @@ def test_many_atoms_get_programs_of_one_warp(monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_is_too_much_for_one_program_is_dealt_out(monkeypatch):
+def test_what_is_too_much_for_one_program_is_divided(monkeypatch):
     monkeypatch.setattr(gpu_local, "products", products.__wrapped__)
     monkeypatch.setattr(codegen_local, "MOST_ELEMENTS", 9)
-    monkeypatch.setattr(codegen_local, "MOST_TERMS", 9)
+    monkeypatch.setattr(codegen_local, "MOST_TERMS_OF_COUPLE", 9)
     table = COUPLINGS["both-parities"]
     assert min(gpu_local.products(table).programs.values()) > 1
     check_contraction(random_graph(4, 9), table)
@@ -196,6 +197,45 @@ def test_tensors_need_not_be_contiguous():
     found = autograd.tensor_product(features, environments, weights, graph.centers, table, gpu_local)
     expected = reference_local.tensor_product(features, environments, weights, graph.centers, table)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda centers: centers.int(), "centers is int32, but has to be int64: convert it with"),
+        (lambda centers: centers.to("meta"), "centers is on meta, but other tensors are on"),
+        (lambda centers: centers[:-1], "has the shape"),  # of another tensor: their length is the number of edges
+    ],
+    ids=["dtype", "device", "shape"],
+)
+def test_wrong_centers_are_refused(spoil, message):
+    graph, table = random_graph(4, 9).to(DEVICE), COUPLINGS["scalars"]
+    wrong, tensors = spoil(graph.centers), {"device": DEVICE, "dtype": torch.float64}
+    of_atoms, of_edges, harmonics = (torch.zeros(*shape, **tensors) for shape in ((4, 5), (9, 5), (9, 1)))
+    given = {"environment": (of_edges, harmonics), "weights": (of_atoms, harmonics), "harmonics": (of_atoms, of_edges)}
+    for result, others in given.items():
+        assert gpu_local.environment(result, *others, graph.centers, 4, 0, 5).numel()
+        with pytest.raises(InputError, match=f"environment: .*{message}"):
+            gpu_local.environment(result, *others, wrong, 4, 0, 5)
+    given = {"result": (of_atoms, of_edges), "operator": (of_edges, of_edges), "features": (of_edges, of_atoms)}
+    for result, others in given.items():
+        assert gpu_local.act(result, *others, graph.centers, 4, table).numel()
+        with pytest.raises(InputError, match=f"act: .*{message}"):
+            gpu_local.act(result, *others, wrong, 4, table)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda kinds: kinds.int(), "lookup: kinds is int32, but has to be int64: convert it with"),
+        (lambda kinds: kinds.to("meta"), "lookup: kinds is on meta, but other tensors are on"),
+    ],
+    ids=["dtype", "device"],
+)
+def test_wrong_kinds_are_refused(spoil, message):
+    (values, knot_coordinates), kinds = splines(20, 3)
+    with pytest.raises(InputError, match=message):
+        gpu_local.lookup("rows", values, None, knot_coordinates, spoil(kinds), tuple(values.shape), 0)
 
 
 def test_starts_are_computed_once_and_again_when_centers_change():

@@ -1,9 +1,9 @@
-"""How paths are dealt out: each exactly once, within what registers hold."""
+"""How paths are divided: each exactly once, within what registers hold."""
 
 import pytest
 
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.kernels.gpu.programs import FAMILIES, MOST_SUMS, WARP, n_parts, works
+from equiforce.kernels.gpu.programs import KERNEL_KINDS, MOST_SUMS, WARP, divide_paths, n_programs
 from equiforce.kernels.spec.paths import PathTable
 
 
@@ -21,43 +21,43 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KERNEL_KINDS)
 @pytest.mark.parametrize("name", TABLES)
-def test_each_path_is_dealt_out_once(name, family):
+def test_each_path_is_divided_once(name, kind):
     table = TABLES[name]
-    dealt = [path for work in works(table, family) for unit in work.twins for path in unit]
-    assert len(dealt) == len(table.paths)
-    assert set(dealt) == set(table.paths)
+    divided = [path for assigned in divide_paths(table, kind) for unit in assigned.twins for path in unit]
+    assert len(divided) == len(table.paths)
+    assert set(divided) == set(table.paths)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KERNEL_KINDS)
 @pytest.mark.parametrize("name", TABLES)
-def test_twins_have_the_same_code_and_tiles_hold_all_channels(name, family):
-    for work in works(TABLES[name], family):
-        kinds = {tuple((p.source.l, p.l2, p.target.l, p.source.channels) for p in unit) for unit in work.twins}
+def test_twins_have_the_same_code_and_tiles_hold_all_channels(name, kind):
+    for assigned in divide_paths(TABLES[name], kind):
+        kinds = {tuple((p.source.l, p.l2, p.target.l, p.source.channels) for p in unit) for unit in assigned.twins}
         assert len(kinds) == 1
-        assert work.width <= WARP
-        for path in work.twins[0]:
-            assert path.source.channels <= work.width * work.n_blocks < 2 * max(path.source.channels, WARP)
+        assert assigned.width <= WARP
+        for path in assigned.twins[0]:
+            assert path.source.channels <= assigned.width * assigned.n_blocks < 2 * max(path.source.channels, WARP)
 
 
 def test_sums_fit_into_registers():
     table = TABLES["l3-both-parities"]
-    for work in works(table, "forward"):
-        assert sum(2 * path.target.l + 1 for path in work.twins[0]) <= MOST_SUMS
-    for work in works(table, "knots"):
-        assert 4 * len(work.twins[0]) <= MOST_SUMS
+    for assigned in divide_paths(table, "forward"):
+        assert sum(2 * path.target.l + 1 for path in assigned.twins[0]) <= MOST_SUMS
+    for assigned in divide_paths(table, "knots"):
+        assert 4 * len(assigned.twins[0]) <= MOST_SUMS
 
 
 def test_all_paths_from_a_block_are_scattered_by_one_program():
-    for work in works(TABLES["l3-both-parities"], "backward"):
-        for unit in work.twins:
+    for assigned in divide_paths(TABLES["l3-both-parities"], "backward"):
+        for unit in assigned.twins:
             sources = {path.source for path in unit}
             assert {path for path in TABLES["l3-both-parities"].paths if path.source in sources} == set(unit)
 
 
 def test_parities_share_code_and_a_small_table_one_program():
-    assert n_parts(TABLES["l2"], "backward") == 1
-    assert n_parts(TABLES["l2"], "forward") == 3
-    assert all(len(work.twins) == 2 for work in works(TABLES["l3-both-parities"], "backward"))
-    assert n_parts(TABLES["no-path"], "forward") == 0
+    assert n_programs(TABLES["l2"], "backward") == 1
+    assert n_programs(TABLES["l2"], "forward") == 3
+    assert all(len(assigned.twins) == 2 for assigned in divide_paths(TABLES["l3-both-parities"], "backward"))
+    assert n_programs(TABLES["no-path"], "forward") == 0

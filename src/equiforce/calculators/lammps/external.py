@@ -13,6 +13,7 @@ except that ``compute heat/flux`` and ``compute centroid/stress/atom`` do not wo
 """
 
 import math
+import os
 import sys
 import time
 import traceback
@@ -136,8 +137,10 @@ def _load(
     if all(element == "NULL" for element in elements):
         raise InputError("all atom types are NULL: give the chemical symbols of the types that the model computes")
     numbered = enumerate(elements, start=1)
-    codes = [-1 if name == "NULL" else species_of(name, number, potential, str(model)) for number, name in numbered]
-    return potential, np.array([-1, *codes])
+    species_of_type = [
+        -1 if name == "NULL" else species_of(name, number, potential, str(model)) for number, name in numbered
+    ]
+    return potential, np.array([-1, *species_of_type])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +149,7 @@ class _Atoms:
 
     tags: Int[np.ndarray, " atoms"]  # LAMMPS' atom IDs
     species: Int[np.ndarray, " atoms"]
-    seen: Bool[np.ndarray, " atoms"]
+    computed: Bool[np.ndarray, " atoms"]  # False for atoms whose type the model ignores
     n_owned: int
 
 
@@ -176,7 +179,7 @@ class _External:
         self.species_of_type = species_of_type
         self.energy_unit = energy_unit
         self.atoms: _Atoms | None = None
-        self.halo: TaggedGhosts | None = None
+        self.halo: TagHalo | None = None
         self.list: _PairList | None = None
 
     def __call__(self, caller: Any, step: int, n_owned: int, tags: Any, x: Any, forces: Any) -> None:  # noqa: ARG002
@@ -194,9 +197,9 @@ class _External:
         if self.atoms is None or self.halo is None or self.lmp.extract_setting("neigh_ago") == 0:
             self.atoms, self.list = _agreed(self.ranks, self._read_atoms), None
             n_owned = self.atoms.n_owned
-            self.halo = TaggedGhosts(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
+            self.halo = TagHalo(self.ranks, self.atoms.tags[:n_owned], self.atoms.tags[n_owned:])
         topology, vectors = _agreed(self.ranks, self._topology, step)
-        energy_mask = torch.from_numpy(self.atoms.seen[: self.atoms.n_owned])
+        energy_mask = torch.from_numpy(self.atoms.computed[: self.atoms.n_owned])
         energies, edge_gradients = self.potential.energies_and_edge_gradients(topology, vectors, energy_mask)
         assert edge_gradients is not None
         energies, vectors = energies.detach(), vectors.detach()
@@ -214,7 +217,7 @@ class _External:
             raise InputError("some atoms have no ID, which the ranks need: remove atom_modify id no, or set the IDs")
         species = self.species_of_type[types]
         n_owned = self.lmp.extract_setting("nlocal")
-        return _Atoms(tags=tags, species=np.maximum(species, 0), seen=species >= 0, n_owned=n_owned)
+        return _Atoms(tags=tags, species=np.maximum(species, 0), computed=species >= 0, n_owned=n_owned)
 
     def _per_atom(self, name: str, *columns: int) -> np.ndarray:
         """View an array of LAMMPS for all atoms of this rank, ghosts included; LAMMPS has no array for no atoms."""
@@ -255,8 +258,8 @@ class _External:
         pairs = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), self.potential.cutoff + SKIN, f"step {step}")
         n_edges = np.searchsorted(pairs.centers, atoms.n_owned)  # other ranks compute the ghosts
         centers, neighbors = pairs.centers[:n_edges], pairs.neighbors[:n_edges]
-        seen = np.flatnonzero(atoms.seen[centers] & atoms.seen[neighbors])
-        return _PairList(positions=positions, centers=centers.take(seen), neighbors=neighbors.take(seen))
+        kept = np.flatnonzero(atoms.computed[centers] & atoms.computed[neighbors])
+        return _PairList(positions=positions, centers=centers.take(kept), neighbors=neighbors.take(kept))
 
     def _hand_over(
         self,
@@ -282,7 +285,7 @@ class _External:
             self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
 
 
-class TaggedGhosts(HaloExchange):
+class TagHalo(HaloExchange):
     """The halo exchange between LAMMPS' ghosts and the atoms with the same IDs (tags), of which they are images.
 
     All ranks must create it together. A rank receives each atom once, even if it has several ghosts of this atom.
@@ -390,3 +393,4 @@ def _end(ranks: Any, problem: str) -> None:
     sys.stderr.flush()
     time.sleep(GRACE)
     ranks.Abort(1)
+    os._exit(1)  # MPI_Abort may return before it has ended this process

@@ -16,7 +16,7 @@ from torch import Tensor
 from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
-from equiforce.memory import StepMemory, available, footprint, format_bytes
+from equiforce.memory import StepMemory, available, format_bytes, step_memory
 from equiforce.neighbors import COINCIDENT
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
@@ -78,12 +78,14 @@ class Host:
     def __init__(self, exchange: Callable[..., None]):
         self.exchange = exchange
         self.potentials: list[Potential] = []
-        self.footprints: list[StepMemory] = []
+        self.step_memories: list[StepMemory] = []
         self.n_ranks_here = 1  # number of ranks on this machine
         # bytes that each model was allowed to take; it may still hold them, so they no longer count as free memory
         self.granted: dict[int, float] = {}
 
-    def load(self, path: str, elements: list[str], precision: str, n_ranks: int, codes: Any, model: _Model) -> None:
+    def load(
+        self, path: str, elements: list[str], precision: str, n_ranks: int, species_of_type: Any, model: _Model
+    ) -> None:
         """Load a model file, which must reproduce its reference values, and write its properties for the pair style.
 
         Args:
@@ -91,7 +93,7 @@ class Host:
             elements: the chemical symbol of each atom type, or ``NULL``.
             precision: ``float32`` or ``float64`` for the weights, or empty for that of the file.
             n_ranks: the number of ranks on all machines.
-            codes: output, the species of each atom type, -1 for ``NULL``.
+            species_of_type: output, the species of each atom type, -1 for ``NULL``.
             model: output, the properties of the model.
 
         Raises:
@@ -101,7 +103,7 @@ class Host:
         torch.set_num_threads(threads_of_a_rank(self.n_ranks_here))
         potential = model_file.load(Path(path), dtype=precision or None)
         for number, element in enumerate(elements):
-            codes[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
+            species_of_type[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
         if all(element == "NULL" for element in elements):
             raise InputError(
                 "pair_coeff says NULL for all atom types: give the chemical symbol of each type that the model computes"
@@ -110,7 +112,7 @@ class Host:
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
         model.edges_at_once, model.coincident = EDGES_AT_ONCE[potential.device.type], COINCIDENT
         self.potentials.append(potential)
-        self.footprints.append(footprint(potential))
+        self.step_memories.append(step_memory(potential))
 
     def compute(self, batch: _Batch) -> None:
         """Compute the energies and the edge gradients of a batch, and write them to LAMMPS' memory."""
@@ -136,7 +138,7 @@ class Host:
     def refuse_what_does_not_fit(self, number: int, n_owned: int, n_atoms: int, n_edges: int) -> None:
         """Raise InputError if a model needs more memory than is free, because the system would kill the process."""
         potential, granted = self.potentials[number], self.granted.get(number, 0.0)
-        need = self.footprints[number].bytes(n_atoms, n_edges)
+        need = self.step_memories[number].bytes(n_atoms, n_edges)
         if need <= granted:
             return
         free = available(potential.device)
@@ -180,8 +182,8 @@ def attach(address: int) -> None:
     functions = _Functions.from_address(address)
     host = Host(functions.exchange)
 
-    def load(path, elements, precision, n_ranks, codes, model) -> None:
-        given = (path.decode(), elements.decode().split(), precision.decode(), n_ranks, codes, model.contents)
+    def load(path, elements, precision, n_ranks, species_of_type, model) -> None:
+        given = (path.decode(), elements.decode().split(), precision.decode(), n_ranks, species_of_type, model.contents)
         model.contents.problem = _problem(host.load, *given)
 
     def compute(batch) -> int:

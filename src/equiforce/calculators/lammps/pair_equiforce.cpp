@@ -158,9 +158,9 @@ void PairEquiforce::compute(int eflag, int vflag)
   if (neighbor->ago == 0) check_neighbors();
   list_atoms();
   if (model.n_hops == 1)
-    compute_blocks();
+    compute_center_batches();
   else
-    compute_whole();
+    compute_at_once();
   if (vflag_fdotr) virial_fdotr_compute();
 }
 
@@ -207,7 +207,7 @@ void PairEquiforce::sort_by_neighbor(int64_t n_atoms)
 }
 
 // Message passing: all atoms in one batch, owned atoms first and then ghosts, because layers exchange features of ghosts.
-void PairEquiforce::compute_whole()
+void PairEquiforce::compute_at_once()
 {
   const int n_owned = atom->nlocal, n_atoms = n_owned + atom->nghost;
   species.resize(n_atoms);
@@ -226,7 +226,7 @@ void PairEquiforce::compute_whole()
 }
 
 // Strictly local models: batches of centres, because the model needs only the species and the vector of a neighbour.
-void PairEquiforce::compute_blocks()
+void PairEquiforce::compute_center_batches()
 {
   const int n_owned = atom->nlocal;
   for (int first = 0, stop; first < n_owned; first = stop) {

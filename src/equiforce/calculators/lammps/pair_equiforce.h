@@ -82,8 +82,8 @@ class PairEquiforce : public Pair {
   void list_atoms();
   void add_edges(int atom, int64_t center, bool by_species);
   void sort_by_neighbor(int64_t n_atoms);
-  void compute_whole();
-  void compute_blocks();
+  void compute_at_once();
+  void compute_center_batches();
   void run(int64_t n_centers, int64_t n_atoms);
   void tally(int first, int64_t n_centers);
   template <typename T> void add_rows(int, const int *, const double *);

@@ -88,7 +88,7 @@ def prepare(
     if len(atoms) == 0:
         raise InputError(f"{start} has no atoms: name a structure with atoms to start from")
     refuse_unfit(atoms, options)
-    system = system_of(atoms, species, str(start), turns=options.ensemble == "langevin")
+    system = system_of(atoms, species, str(start), rotates=options.ensemble == "langevin")
     files = _Files(output, model)
     files.refuse_taken(start, overwrite)
     texts = {files.data: data_lines(system, start.name), output: _input_lines(system, options, files)}
@@ -115,8 +115,8 @@ class _Files:
         self.stem = re.sub(r"[^\w.+-]", "_", stem, flags=re.ASCII)  # names in an if command of LAMMPS cannot be quoted
         self.data = output.with_name(f"{self.stem}.data")
         folder = os.path.realpath(output.parent)
-        self.model_from_there = os.path.relpath(os.path.join(os.path.realpath(model.parent), model.name), folder)
-        for name in (self.model_from_there, output.name):
+        self.model_from_input = os.path.relpath(os.path.join(os.path.realpath(model.parent), model.name), folder)
+        for name in (self.model_from_input, output.name):
             if '"' in name or not name.isprintable():
                 raise InputError(
                     f"LAMMPS cannot read the name {name!r}: rename it without double quotes and control characters"
@@ -159,7 +159,7 @@ def _input_lines(system: System, options: MDOptions, files: _Files) -> Iterator[
         "",
         "# The potential; atom types 1, 2, ... are these elements",
         "pair_style equiforce",
-        f'pair_coeff * * "{files.model_from_there}" {" ".join(system.symbols)}',
+        f'pair_coeff * * "{files.model_from_input}" {" ".join(system.symbols)}',
         f"neighbor {_number(options.skin)} bin  # Angstrom beyond the cutoff",
         "neigh_modify every 1 delay 0 check yes",
         "",

@@ -51,7 +51,7 @@ class System:
         return "".join(axis for axis, repeats in zip(AXES, self.pbc, strict=True) if repeats)
 
 
-def system_of(atoms: Atoms, species: Sequence[str], source: str, *, turns: bool = False) -> System:
+def system_of(atoms: Atoms, species: Sequence[str], source: str, *, rotates: bool = False) -> System:
     """Check atoms and convert them to LAMMPS' axes, atom types and units.
 
     Momenta are kept, without the total momentum. Atoms in a ``FixAtoms`` constraint become fixed atoms.
@@ -61,7 +61,7 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, turns: bool 
             be zero along directions that are not periodic.
         species: the chemical symbols of the model; atom types are numbered in this order.
         source: where the atoms come from, for messages.
-        turns: whether the rotation of a molecule counts as a degree of freedom even if it starts at rest, because
+        rotates: whether the rotation of a molecule counts as a degree of freedom even if it starts at rest, because
             random forces make it rotate.
 
     Raises:
@@ -90,7 +90,7 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, turns: bool 
         positions=positions,
         velocities=None if velocities is None else velocities @ rotation,
         fixed=fixed,
-        n_at_rest=min(n_at_rest, 3) if turns and not len(fixed) else n_at_rest,
+        n_at_rest=min(n_at_rest, 3) if rotates and not len(fixed) else n_at_rest,
     )
 
 

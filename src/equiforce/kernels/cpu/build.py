@@ -105,10 +105,10 @@ def file_name(kernel: KernelSource, family: Target) -> str:
 
 @cache
 def _generator() -> str:
-    """A hash of the source files from which kernels are generated."""
+    """A hash of the source files and tables from which kernels are generated."""
     package = Path(__file__).parents[2]
     folders = (package / "geometry", package / "kernels" / "spec", Path(__file__).parent)
-    files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".c"))
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".c", ".npz"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -25,13 +25,13 @@ def needed(table: PathTable, dtype: torch.dtype, training: bool) -> list[Convolu
     scalar = SCALARS[dtype]
     kernels = [
         ConvolutionKernel(table, scalar, "forward"),
-        ConvolutionKernel(table, scalar, "backward", x=True, geometry=True),
+        ConvolutionKernel(table, scalar, "backward", geometry=True),
     ]
     if training:
         kernels += [
-            ConvolutionKernel(table, scalar, "backward", x=True, weights=True),
+            ConvolutionKernel(table, scalar, "backward", weights=True),
             ConvolutionKernel(table, scalar, "forward", jvp=True),
-            ConvolutionKernel(table, scalar, "backward", jvp=True, x=True, weights=True),
+            ConvolutionKernel(table, scalar, "backward", jvp=True, weights=True),
         ]
     return kernels
 
@@ -83,7 +83,7 @@ def convolve_backward(
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     _, geometry, weights = needs_grad
     # the gradient of x is always computed: the first layer alone does not need it, too little for another kernel
-    kernel = _kernel(table, x.dtype, "backward", tangents is not None, True, geometry, weights)
+    kernel = _kernel(table, x.dtype, "backward", tangents is not None, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
     made = {"gx": Tensor.new_zeros}
     made |= {"gharmonics": Tensor.new_empty, "gknot_coordinates": Tensor.new_empty} if geometry else {}
@@ -122,7 +122,7 @@ def _given(
     return {
         "centers": topology.centers,
         "neighbors": topology.neighbors,
-        "order": topology.by_neighbor,
+        "by_neighbor": topology.by_neighbor,
         "x": x,
         "harmonics": harmonics,
         "values": values,
@@ -142,7 +142,7 @@ def _kernel(
 
 def edge_geometry(vectors: Tensor, l_max: int, scale: float) -> tuple[Tensor, Tensor]:
     """See :class:`equiforce.kernels.backend.EdgeBackend`."""
-    y, t = _edges("forward", vectors, l_max, scale, {}, ("y", "t"))
+    y, t = _edges("forward", vectors, l_max, scale, {}, ("harmonics", "knot_coordinates"))
     return y, t
 
 
@@ -150,12 +150,13 @@ def edge_geometry_backward(
     vectors: Tensor, g_harmonics: Tensor, g_coordinates: Tensor, l_max: int, scale: float
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.EdgeBackend`."""
-    return _edges("backward", vectors, l_max, scale, {"gy": g_harmonics, "gt": g_coordinates}, ("gv",))[0]
+    given = {"gharmonics": g_harmonics, "gknot_coordinates": g_coordinates}
+    return _edges("backward", vectors, l_max, scale, given, ("gvectors",))[0]
 
 
 def edge_geometry_jvp(vectors: Tensor, tangent: Tensor, l_max: int, scale: float) -> tuple[Tensor, Tensor]:
     """See :class:`equiforce.kernels.backend.EdgeBackend`."""
-    y, t = _edges("jvp", vectors, l_max, scale, {"dv": tangent}, ("y", "t"))
+    y, t = _edges("jvp", vectors, l_max, scale, {"dvectors": tangent}, ("harmonics", "knot_coordinates"))
     return y, t
 
 
@@ -163,8 +164,8 @@ def edge_geometry_backward_jvp(
     vectors: Tensor, tangent: Tensor, g_harmonics: Tensor, g_coordinates: Tensor, l_max: int, scale: float
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.EdgeBackend`."""
-    given = {"dv": tangent, "gy": g_harmonics, "gt": g_coordinates}
-    return _edges("backward_jvp", vectors, l_max, scale, given, ("gv",))[0]
+    given = {"dvectors": tangent, "gharmonics": g_harmonics, "gknot_coordinates": g_coordinates}
+    return _edges("backward_jvp", vectors, l_max, scale, given, ("gvectors",))[0]
 
 
 def _edges(
@@ -173,7 +174,7 @@ def _edges(
     sizes = {"n_edges": vectors.shape[0], "three": 3, "n_harmonics": (l_max + 1) ** 2}
     function = _edge_kernel(l_max, vectors.dtype, kind)
     return EDGE_ARGUMENTS.call(
-        function, vectors, sizes, {**given, "v": vectors}, dict.fromkeys(made, Tensor.new_empty), (scale,)
+        function, vectors, sizes, {**given, "vectors": vectors}, dict.fromkeys(made, Tensor.new_empty), (scale,)
     )
 
 

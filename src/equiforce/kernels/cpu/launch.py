@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from equiforce.checks import check_tensor
 from equiforce.errors import InputError
 
 Function = Callable[[Any], int]
@@ -33,6 +34,7 @@ class Array(NamedTuple):
 
 
 C_TYPES = {"scalar": "S", "index": "long", "double": "double"}
+CPU = torch.device("cpu")
 DTYPES = {"index": torch.int64, "double": torch.float64}
 
 
@@ -114,7 +116,7 @@ class Arguments:
             place, shape_of, own_dtype, _ = fields[name]
             shape = shape_of(sizes)
             if tensor.dtype is not (own_dtype or dtype) or tensor.shape != shape or not tensor.is_cpu:
-                self._refuse(name, tensor, own_dtype or dtype, shape)
+                check_tensor(tensor, f"{self.name}: {name}", own_dtype or dtype, shape, CPU)
             if not tensor.is_contiguous():
                 kept.append(tensor := tensor.contiguous())
             addresses[place] = tensor.data_ptr()
@@ -122,8 +124,6 @@ class Arguments:
         for name, allocate in made.items():
             place, shape_of, own_dtype, copies = fields[name]
             shape = shape_of(sizes)
-            if own_dtype is not None and own_dtype is not dtype:
-                self._refuse(name, like, own_dtype, like.shape)
             # separate integers, because torch takes twice as long to read them from a tuple
             result = allocate(like, n_parts, *shape) if copies else allocate(like, *shape)
             results.append(result)
@@ -151,16 +151,6 @@ class Arguments:
     @cached_property
     def _numbers(self) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
         return _getter(self.sizes)
-
-    def _refuse(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> NoReturn:
-        """Raise the InputError of an input that the kernel cannot read."""
-        if tensor.dtype is not dtype:
-            have, want = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype))
-            rest = " like the rest" if dtype.is_floating_point else ""
-            raise InputError(f"{self.name}: {name} is {have}, but has to be {want}{rest}: convert it")
-        if tensor.shape != shape:
-            raise InputError(f"{self.name}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
-        raise InputError(f"{self.name}: {name} is on {tensor.device}, but other tensors are on the CPU: move it")
 
 
 class _Field(NamedTuple):

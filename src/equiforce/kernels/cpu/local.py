@@ -16,13 +16,17 @@ from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.codegen.act import ACT, ACT_ON_HARMONICS, ActKernel
 from equiforce.kernels.cpu.codegen.local import COUPLE, ENVIRONMENT, CoupleKernel, EnvironmentKernel
 from equiforce.kernels.cpu.codegen.lookup import ARGUMENTS as LOOKUP
-from equiforce.kernels.cpu.codegen.lookup import ROLES, LookupKernel
+from equiforce.kernels.cpu.codegen.lookup import RESULTS, LookupKernel
 from equiforce.kernels.cpu.launch import Allocate, Arguments
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.couplings import CouplingTable
 
-# the arguments from which each result is computed; "given" are strengths that are an input
-LOOKUP_OTHERS = {"rows": ("table", "given"), "table": ("rows", "given"), "strengths": ("rows", "table")}
+# the arguments from which each result is computed; a C struct has different fields for results and inputs
+LOOKUP_OTHERS = {
+    "rows": ("table", "given_strengths"),
+    "table": ("rows", "given_strengths"),
+    "strengths": ("rows", "table"),
+}
 
 
 def needed_for_environments(l_max: int, channels: int, dtype: torch.dtype) -> list[EnvironmentKernel]:
@@ -72,14 +76,14 @@ def environment(
     first: Tensor,
     second: Tensor,
     centers: Tensor | None,
-    n_atoms: int,
+    n_centers: int,
     l_max: int,
     channels: int,
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": n_atoms if centers is None else centers.shape[0],
-        "n_atoms": n_atoms,
+        "n_edges": n_centers if centers is None else centers.shape[0],
+        "n_centers": n_centers,
         "dim_environment": (l_max + 1) ** 2 * channels,
         "dim_weights": (l_max + 1) * channels,
         "n_harmonics": (l_max + 1) ** 2,
@@ -92,7 +96,7 @@ def environment(
 def couple(result: CoupleArgument, first: Tensor, second: Tensor, table: CouplingTable) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
     sizes = {
-        "n_rows": first.shape[0],
+        "n_centers": first.shape[0],
         "dim_operator": len(table.elements) * table.channels,
         "dim_environment": table.dim_environment,
         "n_paths": table.n_paths,
@@ -105,10 +109,10 @@ def couple(result: CoupleArgument, first: Tensor, second: Tensor, table: Couplin
 
 
 def act(
-    result: ActArgument, first: Tensor, second: Tensor, centers: Tensor, n_atoms: int, table: CouplingTable
+    result: ActArgument, first: Tensor, second: Tensor, centers: Tensor, n_centers: int, table: CouplingTable
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
-    return _act_with(ACT, result, (first, second), centers, n_atoms, table)
+    return _act_with(ACT, result, (first, second), centers, n_centers, table)
 
 
 def act_on_harmonics(
@@ -117,11 +121,11 @@ def act_on_harmonics(
     second: Tensor,
     third: Tensor,
     centers: Tensor,
-    n_atoms: int,
+    n_centers: int,
     table: CouplingTable,
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.HarmonicsBackend`."""
-    return _act_with(ACT_ON_HARMONICS, result, (first, second, third), centers, n_atoms, table)
+    return _act_with(ACT_ON_HARMONICS, result, (first, second, third), centers, n_centers, table)
 
 
 def lookup(
@@ -134,15 +138,15 @@ def lookup(
     order: int,
 ) -> Tensor:
     """See :class:`equiforce.kernels.backend.LocalBackend`."""
-    n_kinds, n_knots, n_columns = shape
+    n_kinds, n_rows, n_columns = shape
     sizes = {
-        "role": ROLES[result],
+        "result": RESULTS[result],
         "order": order,
         "n_edges": knot_coordinates.shape[0],
         "n_kinds": n_kinds,
-        "n_knots": n_knots,
+        "n_rows": n_rows,
         "n_columns": n_columns,
-        "n_numbers": n_kinds * n_knots * n_columns,
+        "n_numbers": n_kinds * n_rows * n_columns,
     }
     one, other = LOOKUP_OTHERS[result]
     given = {"knot_coordinates": knot_coordinates, "kinds": kinds, one: first, other: second}
@@ -156,13 +160,13 @@ def _act_with(
     result: ActArgument | ActOnHarmonicsArgument,
     others: tuple[Tensor, ...],
     centers: Tensor,
-    n_atoms: int,
+    n_centers: int,
     table: CouplingTable,
 ) -> Tensor:
     of_harmonics = arguments is ACT_ON_HARMONICS
     sizes = {
-        "n_rows": centers.shape[0],
-        "n_atoms": n_atoms,
+        "n_edges": centers.shape[0],
+        "n_centers": n_centers,
         "dim_out": table.dims[1],
         "dim_in": table.dims[0],
         "dim_operator": len(table.elements) * table.channels,

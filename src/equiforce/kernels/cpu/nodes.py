@@ -10,12 +10,12 @@ from torch import Tensor
 from equiforce.kernels.backend import LinearArgument
 from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.codegen.nodes import (
+    ACTIVATIONS,
     BLOCK,
     GATE,
+    GATE_BLOCK,
     LINEAR,
-    LINEAR_KINDS,
-    PART,
-    PART_KINDS,
+    LINEAR_RESULTS,
     NodeKernel,
     NodeKind,
 )
@@ -61,7 +61,7 @@ class _Linear(NamedTuple):
 @cache
 def _linear(plan: LinearPlan, result: str) -> _Linear:
     sizes = {
-        "kind": LINEAR_KINDS[result],
+        "result": LINEAR_RESULTS[result],
         "n_species": plan.n_species,
         "n_blocks": len(plan.matrices),
         "n_weights": plan.n_weights,
@@ -118,7 +118,7 @@ def _gate(
 def _parts(plan: GatePlan) -> RecordArray:
     rows = []
     for a, b, gates in plan.parts:
-        kind = "gated" if b.l else "tanh" if b.parity < 0 else "silu"
+        activation = "gated" if b.l else "tanh" if b.parity < 0 else "silu"
         # the block 0e of the input also holds the gates; the output's block b has only the scalars that are no gates
-        rows.append((PART_KINDS[kind], 2 * a.l + 1, b.channels, a.start, b.start, gates))
-    return PART.array(rows)
+        rows.append((ACTIVATIONS[activation], 2 * a.l + 1, b.channels, a.start, b.start, gates))
+    return GATE_BLOCK.array(rows)

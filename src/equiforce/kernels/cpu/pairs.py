@@ -36,7 +36,7 @@ def vectors(graph: AtomicGraph) -> Tensor:
 
 def gradient(edge_gradients: Tensor, topology: Topology) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
-    given: dict[str, Tensor | None] = {"vectors": edge_gradients, "order": topology.by_neighbor}
+    given: dict[str, Tensor | None] = {"vectors": edge_gradients, "by_neighbor": topology.by_neighbor}
     return _run("gradient", topology, edge_gradients, given, {"gradient": Tensor.new_zeros})
 
 

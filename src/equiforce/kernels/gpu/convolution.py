@@ -18,8 +18,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from equiforce.graph import Topology
 from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.gpu.codegen import convolution as codegen
-from equiforce.kernels.gpu.launch import check_size, checked, checked_tensor, interpreted, load
-from equiforce.kernels.gpu.programs import WARP, n_parts
+from equiforce.kernels.gpu.launch import (
+    check_indices,
+    check_size,
+    checked,
+    checked_tensor,
+    interpreted,
+    load,
+)
+from equiforce.kernels.gpu.programs import WARP, n_programs
+from equiforce.kernels.order import version_of
 from equiforce.kernels.spec.paths import PathTable
 
 # Not yet tuned. A program with one warp needs no barrier and processes one edge of 32 channels at a time. A program
@@ -35,6 +43,7 @@ MOST_SLICES, EDGES_OF_A_SLICE = 8, 256
 class Indices(NamedTuple):
     """The int32 indices of a topology that kernels read."""
 
+    versions: tuple[int, ...]  # of the topology's centers, neighbors and by_neighbor
     centers: Int[Tensor, " edges"]
     neighbors: Int[Tensor, " edges"]
     center_starts: Int[Tensor, " atoms+1"]  # the first edge of each centre
@@ -62,14 +71,14 @@ def convolve_forward(
     tangents: Tangents | None = None,
 ) -> Float[Tensor, "centers messages"]:
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
-    n_centers, parts = topology.n_centers, n_parts(table, "forward")
-    if not (topology.n_edges and parts):
+    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
+    n_centers, programs = topology.n_centers, n_programs(table, "forward")
+    if not (topology.n_edges and programs):
         return x.new_zeros(n_centers, table.irreps_out.dim)
     out = x.new_empty(n_centers, table.irreps_out.dim)
-    edges, n_warps = _edges(topology), _n_warps(n_centers * parts)
-    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
+    edges, n_warps = _edges(topology), _n_warps(n_centers * programs)
     with torch.cuda.device_of(x):
-        kernel = _module(table, interpreted()).forward[n_centers, parts]
+        kernel = _module(table, interpreted()).forward[n_centers, programs]
         kernel(
             *(*given, edges.neighbors, edges.center_starts, out, values.shape[0]),
             LANES=WARP * n_warps,
@@ -93,16 +102,16 @@ def convolve_backward(
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`.
 
     A separate kernel computes the gradient of the values, over edges sorted by their knots. It reads x and g a second
-    time, but it does not read the table and needs no atomic additions, of which there would be 4·n_weights for each
-    edge. So its results are exactly reproducible.
+    time, but it does not read the spline values and needs no atomic additions, of which there would be 4·n_weights for
+    each edge. So its results are exactly reproducible.
     """
+    g = checked_tensor("convolve", x, "g", g, (topology.n_centers, table.irreps_out.dim))
+    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
     if not (topology.n_edges and table.paths):
         zeros = [torch.zeros_like(of) for of in (x, harmonics, values, knot_coordinates)]
         needed = (needs_grad.x, needs_grad.geometry, needs_grad.values, needs_grad.geometry)
         gx, gy, gvalues, gt = (zero if yes else None for zero, yes in zip(zeros, needed, strict=True))
         return gx, gy, gvalues, gt
-    g = checked_tensor("convolve", x, "g", g, (topology.n_centers, table.irreps_out.dim))
-    given = _checked(x, harmonics, values, knot_coordinates, topology, table, tangents)
     gx = geometry = gvalues = gy = gt = None
     with torch.cuda.device_of(x):
         if needs_grad.x or needs_grad.geometry:
@@ -119,11 +128,11 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Compute the gradient of x, and those of harmonics and knot coordinates side by side [edges, harmonics + 1]."""
     x, harmonics, values = given.x, given.harmonics, given.values
-    n_atoms, parts = x.shape[0], n_parts(table, "backward")
-    edges, n_warps = _edges(topology), _n_warps(n_atoms * parts)
+    n_atoms, programs = x.shape[0], n_programs(table, "backward")
+    edges, n_warps = _edges(topology), _n_warps(n_atoms * programs)
     gx = torch.zeros_like(x) if needs_grad.x else None  # zeros, because some features may have no path
-    geometry = x.new_empty(parts, topology.n_edges, harmonics.shape[1] + 1) if needs_grad.geometry else None
-    _module(table, interpreted()).backward[n_atoms, parts](
+    geometry = x.new_empty(programs, topology.n_edges, harmonics.shape[1] + 1) if needs_grad.geometry else None
+    _module(table, interpreted()).backward[n_atoms, programs](
         *(g, *given, edges.order, edges.ordered_centers, edges.neighbor_starts),
         *(gx, geometry, topology.n_edges, values.shape[0]),
         LANES=WARP * n_warps,
@@ -133,18 +142,18 @@ def _backward(
         num_warps=n_warps,
     )
     if geometry is not None:
-        geometry = geometry[0] if parts == 1 else geometry.sum(0)
+        geometry = geometry[0] if programs == 1 else geometry.sum(0)
     return gx, geometry
 
 
 def _values_gradient(g: Tensor, given: "Given", topology: Topology, table: PathTable) -> Float[Tensor, "rows weights"]:
     """Compute the gradient of the spline values."""
     x, harmonics, values, knot_coordinates, *tangents = given
-    n_rows, parts = values.shape[0], n_parts(table, "knots")
+    n_rows, programs = values.shape[0], n_programs(table, "knots")
     n_slices = max(1, min(MOST_SLICES, topology.n_edges // (n_rows * EDGES_OF_A_SLICE)))
     edges, knots, n_warps = _edges(topology), _edges_by_knot(knot_coordinates, n_rows), WARPS_OF_FEW
     copies = values.new_empty(4 * n_slices, n_rows, values.shape[1])
-    _module(table, interpreted()).knots[n_rows, parts, n_slices](
+    _module(table, interpreted()).knots[n_rows, programs, n_slices](
         *(g, x, harmonics, knot_coordinates, *tangents),
         *(knots.order, edges.centers, edges.neighbors, knots.starts, copies, n_rows),
         LANES=WARP * n_warps,
@@ -175,9 +184,11 @@ def _checked(
     table: PathTable,
     tangents: Tangents | None,
 ) -> Given:
-    """Check features, harmonics, values, knot coordinates and their tangents."""
+    """Check all inputs except g; the indices of the topology are read by :func:`_edges`."""
     n_edges = topology.n_edges
     check_size("convolve", max(n_edges, topology.n_atoms))
+    indices = {"centers": topology.centers, "neighbors": topology.neighbors, "by_neighbor": topology.by_neighbor}
+    check_indices("convolve", x, n_edges, **indices)
     features, of_edges = (topology.n_atoms, table.irreps_in.dim), (n_edges, (table.l_max + 1) ** 2)
     dx, dy, dt = tangents or (None, None, None)
     return Given(
@@ -195,8 +206,8 @@ def _checked(
     )
 
 
-def _n_warps(n_programs: int) -> int:
-    return WARPS_OF_MANY if n_programs >= FILLING else WARPS_OF_FEW
+def _n_warps(n_in_all: int) -> int:
+    return WARPS_OF_MANY if n_in_all >= FILLING else WARPS_OF_FEW
 
 
 _edges_of: WeakKeyDictionary[Topology, Indices] = WeakKeyDictionary()
@@ -204,12 +215,14 @@ _knots_kept = WeakTensorKeyDictionary()  # knot coordinates: EdgesByKnot
 
 
 def _edges(topology: Topology) -> Indices:
-    """The indices of a topology; they are computed when it is first used."""
+    """The indices of a topology; they are computed when it is first used, and again when one was changed in place."""
+    versions = tuple(map(version_of, (topology.centers, topology.neighbors, topology.by_neighbor)))
     found = _edges_of.get(topology)
-    if found is None:
+    if found is None or found.versions != versions:
         atoms = torch.arange(topology.n_atoms + 1, device=topology.centers.device)
         order = topology.by_neighbor
-        found = Indices(
+        found = _edges_of[topology] = Indices(
+            versions=versions,
             centers=topology.centers.int(),
             neighbors=topology.neighbors.int(),
             center_starts=torch.searchsorted(topology.centers, atoms, out_int32=True),
@@ -217,13 +230,12 @@ def _edges(topology: Topology) -> Indices:
             ordered_centers=topology.centers[order].int(),
             neighbor_starts=torch.searchsorted(topology.neighbors[order], atoms, out_int32=True),
         )
-        _edges_of[topology] = found
     return found
 
 
 def _edges_by_knot(knot_coordinates: Float[Tensor, " edges"], n_rows: int) -> EdgesByKnot:
     """Sort the edges by knots; the result is cached for the other layers of the same pass."""
-    version = 0 if knot_coordinates.is_inference() else knot_coordinates._version
+    version = version_of(knot_coordinates)
     found = _knots_kept.get(knot_coordinates)
     if found is None or (found.version, found.n_rows) != (version, n_rows):
         rows, order = knot_coordinates.detach().floor().clamp(0, n_rows - 4).int().sort(stable=True)

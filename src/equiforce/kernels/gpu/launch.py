@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from equiforce.checks import check_tensor
 from equiforce.errors import InputError
 from equiforce.kernels.cache import cache_folder
 
@@ -19,7 +20,10 @@ except ImportError:  # torch for CUDA installs Triton, which has knobs since tor
     knobs = None
 
 DTYPES = (torch.float32, torch.float64)
-MOST_ROWS = 2**31 - 1  # the kernels have int32 indices
+# The kernels count rows in int32, also beyond the last row: the last tile may not be full, and after its last step a
+# loop has advanced by up to 512 tiles of up to 128 rows. All this is less than MOST_BEYOND.
+MOST_BEYOND = 2**17
+MOST_ROWS = 2**31 - 1 - MOST_BEYOND
 
 
 def available() -> bool:
@@ -58,13 +62,14 @@ def checked_tensor(operation: str, like: Tensor, name: str, tensor: Tensor, shap
     Raises:
         InputError: the tensor has another dtype, shape or device.
     """
-    if tensor.dtype != like.dtype:
-        raise InputError(f"{operation}: {name} is {tensor.dtype}, but the rest is {like.dtype}: convert it")
-    if tensor.shape != shape:
-        raise InputError(f"{operation}: {name} has the shape {list(tensor.shape)}, but has to have {list(shape)}")
-    if tensor.device != like.device:
-        raise InputError(f"{operation}: {name} is on {tensor.device}, but the rest is on {like.device}: move it")
+    check_tensor(tensor, f"{operation}: {name}", like.dtype, shape, like.device)
     return tensor.contiguous()
+
+
+def check_indices(operation: str, like: Tensor, n_rows: int, **indices: Tensor) -> None:
+    """Raise InputError if an index is not int64, does not have ``n_rows`` rows, or is not on the device of ``like``."""
+    for name, index in indices.items():
+        check_tensor(index, f"{operation}: {name}", torch.int64, (n_rows,), like.device)
 
 
 def check_size(operation: str, n_rows: int) -> None:

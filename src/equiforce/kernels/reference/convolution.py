@@ -126,6 +126,7 @@ def cubic_basis(
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # the result is cached for training too, which cannot use inference tensors
 def _stacked(table: PathTable, dtype: torch.dtype, device: torch.device) -> StackedTable:
     by_source: dict[Block, list[Path]] = {}
     for path in table.paths:

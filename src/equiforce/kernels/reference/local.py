@@ -33,11 +33,11 @@ def environment(
     weights: Float[Tensor, "edges degrees_channels"],
     harmonics: Float[Tensor, "edges harmonics"],
     centers: Int[Tensor, " edges"],
-    n_atoms: int,
+    n_centers: int,
 ) -> Float[Tensor, "atoms environment"]:
     """Compute Γ_i = sum_j w_ij Y_ij."""
     rows = weighted_harmonics(weights, harmonics)
-    return rows.new_zeros(n_atoms, rows.shape[1]).index_add(0, centers, rows)
+    return rows.new_zeros(n_centers, rows.shape[1]).index_add(0, centers, rows)
 
 
 def tensor_product(
@@ -58,7 +58,7 @@ def tensor_product(
 
 
 def lookup(
-    values: Float[Tensor, "kinds knots columns"],
+    values: Float[Tensor, "kinds rows columns"],
     knot_coordinates: Float[Tensor, " edges"],
     kinds: Int[Tensor, " edges"],
 ) -> Float[Tensor, "edges columns"]:
@@ -69,6 +69,7 @@ def lookup(
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # the result is cached for training too, which cannot use inference tensors
 def _indices(table: CouplingTable, dtype: torch.dtype, device: torch.device) -> Indices:
     terms = [(number, *term) for number, element in enumerate(table.elements) for term in element.terms]
     of_terms = torch.tensor([term[:3] for term in terms], device=device).unbind(1)

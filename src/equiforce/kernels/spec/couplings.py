@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from equiforce.geometry.irreps import Block, Irreps, blocks
 from equiforce.kernels.spec.layout import Layout
-from equiforce.kernels.spec.paths import couplings, sparse_coupling
+from equiforce.kernels.spec.paths import allowed_paths, sparse_coupling
 
 
-class Coupled(NamedTuple):
+class CouplingPath(NamedTuple):
     """One path (l1 of the edge) x (l2 of the environment) -> (l3 of the result)."""
 
     source: Block  # of irreps_in
@@ -65,8 +65,8 @@ class CouplingTable(Layout):
         return (self.l_max + 1) ** 2 * self.channels
 
     @cached_property
-    def _couplings(self) -> list[tuple[Block, int, str]]:
-        return couplings(self.irreps_in, self.l_max, self.targets)
+    def _allowed(self) -> list[tuple[Block, int, str]]:
+        return allowed_paths(self.irreps_in, self.l_max, self.targets)
 
     def _adds_up(self, name: str) -> bool:
         """Whether the paths to an irrep are added."""
@@ -74,12 +74,12 @@ class CouplingTable(Layout):
 
     @cached_property
     def n_paths(self) -> int:
-        return len(self._couplings)
+        return len(self._allowed)
 
     @cached_property
     def paths_to(self) -> dict[str, int]:
         """The number of paths to each irrep of the result."""
-        names = [name for _, _, name in self._couplings]
+        names = [name for _, _, name in self._allowed]
         return {str(ir): names.count(str(ir)) for _, ir in self.targets if str(ir) in names}
 
     @cached_property
@@ -94,11 +94,11 @@ class CouplingTable(Layout):
         return Irreps([(self.channels, ir) for mul, ir in self.irreps_out for _ in range(mul // self.channels)])
 
     @cached_property
-    def paths(self) -> tuple[Coupled, ...]:
+    def paths(self) -> tuple[CouplingPath, ...]:
         targets = {block.name: block for block in blocks(self.irreps_out)}
         used, paths = dict.fromkeys(targets, 0), []
-        for source, l2, name in self._couplings:
-            paths.append(Coupled(source, l2, targets[name], 0 if self._adds_up(name) else used[name]))
+        for source, l2, name in self._allowed:
+            paths.append(CouplingPath(source, l2, targets[name], 0 if self._adds_up(name) else used[name]))
             used[name] += self.channels
         return tuple(paths)
 

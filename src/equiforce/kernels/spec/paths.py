@@ -68,14 +68,14 @@ class PathTable(Layout):
     __hash__ = Layout.__hash__
 
     @cached_property
-    def _couplings(self) -> list[tuple[Block, int, str]]:
-        return couplings(self.irreps_in, self.l_max, self.targets)
+    def _allowed(self) -> list[tuple[Block, int, str]]:
+        return allowed_paths(self.irreps_in, self.l_max, self.targets)
 
     @cached_property
     def irreps_out(self) -> Irreps:
         """The irreps of the message: for each target, the channels of all paths to it."""
         channels = {str(ir): 0 for _, ir in self.targets}
-        for source, _, name in self._couplings:
+        for source, _, name in self._allowed:
             channels[name] += source.channels
         return Irreps([(channels[str(ir)], ir) for _, ir in self.targets if channels[str(ir)]])
 
@@ -84,7 +84,7 @@ class PathTable(Layout):
         targets = {block.name: block for block in blocks(self.irreps_out)}
         used = dict.fromkeys(targets, 0)
         paths, weight = [], 0
-        for source, l2, name in self._couplings:
+        for source, l2, name in self._allowed:
             coupling = sparse_coupling(source.l, l2, targets[name].l)
             paths.append(Path(source, l2, targets[name], used[name], weight, coupling))
             used[name] += source.channels
@@ -105,7 +105,7 @@ class PathTable(Layout):
         return sum(path.source.channels for path in self.paths)
 
 
-def couplings(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
+def allowed_paths(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
     """List every (source block, l2, name of the target irrep) with harmonics up to ``l_max`` and a given target."""
     allowed = {ir for _, ir in targets}
     return [

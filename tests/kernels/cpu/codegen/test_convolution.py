@@ -60,6 +60,6 @@ def test_code_grows_with_kinds_of_paths_and_not_with_paths(family):
 
 
 def test_source_is_the_same_every_time():
-    kernel = ConvolutionKernel(TABLES["l2"], "float", "backward", jvp=True, x=True, weights=True)
+    kernel = ConvolutionKernel(TABLES["l2"], "float", "backward", jvp=True, weights=True)
     assert kernel.source(TARGETS["avx512"]) == kernel.source(TARGETS["avx512"])
     assert "float" in kernel.source(TARGETS["avx512"])

@@ -16,7 +16,7 @@ import pytest
 from equiforce.geometry.irreps import hidden_irreps
 from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu.codegen.convolution import FLAGS, source
-from equiforce.kernels.gpu.programs import FAMILIES
+from equiforce.kernels.gpu.programs import KERNEL_KINDS
 from equiforce.kernels.spec.paths import PathTable
 
 H100 = 90  # its compute capability
@@ -38,14 +38,14 @@ def table_of(*channels, odd=False):
     return PathTable(irreps, len(channels) - 1, irreps)
 
 
-def compiled(table, family, flags, folder, *, n_warps=1, scalar="fp32"):
+def compiled(table, kind, flags, folder, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = getattr(launch.load(source(table), False, folder), family)
+    function = getattr(launch.load(source(table), False, folder), kind)
     types, constants = {}, {}
     for name in function.arg_names:
         absent = (name in {"dx", "dy", "dt"} and not flags.get("JVP")) or (name == "gx" and not flags.get("X"))
-        if name in FLAGS[family]:
+        if name in FLAGS[kind]:
             constants[name] = 32 * n_warps if name == "LANES" else flags.get(name, False)
         elif absent or (name == "geometry" and not flags.get("GEOMETRY")):
             constants[name] = None
@@ -83,10 +83,10 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
-def test_source_is_python_with_a_kernel_for_each_family():
+def test_source_is_python_with_a_kernel_for_each_kind():
     tree = ast.parse(source(table_of(4, 3, 2, odd=True)))
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    assert set(FAMILIES) <= names
+    assert set(KERNEL_KINDS) <= names
     assert "4x0e" in ast.get_docstring(tree)
 
 
@@ -99,17 +99,17 @@ def test_nothing_is_added_atomically():
     assert "atomic" not in source(table_of(4, 4, 4))
 
 
-@pytest.mark.parametrize(("family", "flags"), FORCES + TRAINING + HESSIAN)
+@pytest.mark.parametrize(("kind", "flags"), FORCES + TRAINING + HESSIAN)
 @pytest.mark.parametrize("n_warps", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_every_kernel_compiles(family, flags, n_warps, compiler, tmp_path):
-    kernel = compiled(table_of(6, 2, odd=True), family, flags, tmp_path, n_warps=n_warps)
+def test_every_kernel_compiles(kind, flags, n_warps, compiler, tmp_path):
+    kernel = compiled(table_of(6, 2, odd=True), kind, flags, tmp_path, n_warps=n_warps)
     assert resources(kernel, tmp_path)[1] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "flags"), FORCES)
-def test_a_usual_table_fits_into_registers_and_keeps_its_layout(family, flags, compiler, tmp_path):
-    kernel = compiled(table_of(32, 32, 32), family, flags, tmp_path)
+@pytest.mark.parametrize(("kind", "flags"), FORCES)
+def test_a_usual_table_fits_into_registers_and_keeps_its_layout(kind, flags, compiler, tmp_path):
+    kernel = compiled(table_of(32, 32, 32), kind, flags, tmp_path)
     registers, stack = resources(kernel, tmp_path)
     assert registers <= 168
     assert stack == 0
@@ -125,12 +125,12 @@ def test_double_precision_has_exact_constants(compiler, tmp_path):
 
 def report(channels, folder):
     table = table_of(*channels)
-    for family, flags in FORCES + TRAINING + HESSIAN:
+    for kind, flags in FORCES + TRAINING + HESSIAN:
         for n_warps in (1, 4):
             start = time.time()
-            kernel = compiled(table, family, flags, folder, n_warps=n_warps)
+            kernel = compiled(table, kind, flags, folder, n_warps=n_warps)
             registers, stack = resources(kernel, folder)
-            what = f"{family} {' '.join(flags)}, {n_warps} warps"
+            what = f"{kind} {' '.join(flags)}, {n_warps} warps"
             print(f"{what:40} {time.time() - start:5.1f} s, {registers} registers, {stack} bytes of stack")
 
 

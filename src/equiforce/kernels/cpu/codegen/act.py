@@ -21,16 +21,17 @@ from equiforce.kernels.cpu.launch import Array
 from equiforce.kernels.cpu.targets import Scalar, Target
 from equiforce.kernels.spec.couplings import CouplingTable, Element
 
-_RESULT = Array("result", ("n_rows", "dim_out"), result=True)  # of each edge
-_OPERATOR = Array("operator", ("n_atoms", "dim_operator"), result=True)
-ACT = arguments_of("act", 128, _RESULT, _OPERATOR, Array("features", ("n_rows", "dim_in"), result=True))
+_RESULT = Array("result", ("n_edges", "dim_out"), result=True)  # of each edge
+_OPERATOR = Array("operator", ("n_centers", "dim_operator"), result=True)
+ACT = arguments_of("act", "n_edges", 128, _RESULT, _OPERATOR, Array("features", ("n_edges", "dim_in"), result=True))
 ACT_ON_HARMONICS = arguments_of(
     "act on harmonics",
+    "n_edges",
     128,
     _RESULT,
     _OPERATOR,
-    Array("weights", ("n_rows", "dim_weights"), result=True),
-    Array("harmonics", ("n_rows", "n_harmonics"), result=True),
+    Array("weights", ("n_edges", "dim_weights"), result=True),
+    Array("harmonics", ("n_edges", "n_harmonics"), result=True),
 )
 
 
@@ -52,10 +53,10 @@ class ActKernel:
     def source(self, target: Target) -> str:
         """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         table, width = self.table, target.width(self.scalar)
-        n_columns, n_rows = table.n_components
+        n_columns, n_out = table.n_components
         n_given, given = (table.l_max + 1, "weights") if self.of_harmonics else (n_columns, "features")
         lines = [
-            f"S *restrict t = a->result + e*{n_rows * table.channels};",
+            f"S *restrict t = a->result + e*{n_out * table.channels};",
             f"S *restrict x = a->{given} + e*{n_given * table.channels};",
             f"S *restrict m = a->operator + i*{len(table.elements) * table.channels};",
             *([f"S *restrict y = a->harmonics + e*{n_columns};"] if self.of_harmonics else []),
@@ -81,24 +82,24 @@ class ActKernel:
 
     def _forward(self, tail: str) -> Iterator[str]:
         """Compute rows from columns; two edges at a time share the loaded elements of the operator."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
+        c, (n_columns, n_out) = self.table.channels, self.table.n_components
         yield from self._pairs_of_edges(
             lambda edge: self._columns(range(n_columns), edge, tail),
             {row: [(e.column, k) for k, e in own] for row, own in self._by_row.items()},
             "x",
-            lambda row, edge: [f"ST{tail}(t + (k + {edge})*{n_rows * c} + {row * c} + u, s{edge});"],
-            range(n_rows),
+            lambda row, edge: [f"ST{tail}(t + (k + {edge})*{n_out * c} + {row * c} + u, s{edge});"],
+            range(n_out),
             tail,
         )
 
     def _backward(self, tail: str) -> Iterator[str]:
         """Compute columns, or the weights of their harmonics, from rows."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
+        c, (n_columns, n_out) = self.table.channels, self.table.n_components
         degrees = range(self.table.l_max + 1)
 
         def load(edge: str) -> Iterator[str]:
             yield from (
-                f"const V t{j}_{edge} = LD{tail}(t + (k + {edge})*{n_rows * c} + {j * c} + u);" for j in range(n_rows)
+                f"const V t{j}_{edge} = LD{tail}(t + (k + {edge})*{n_out * c} + {j * c} + u);" for j in range(n_out)
             )
             if self.of_harmonics:
                 yield from (f"V w{l}_{edge} = {{0}};" for l in degrees)
@@ -151,10 +152,10 @@ class ActKernel:
 
     def _harmonics(self, width: int) -> Iterator[str]:
         """Compute the gradient of Y of each edge: the gradient of each column times w, summed over channels."""
-        c, (n_columns, n_rows) = self.table.channels, self.table.n_components
+        c, (n_columns, n_out) = self.table.channels, self.table.n_components
 
         def body(tail: str) -> Iterator[str]:
-            yield from (f"const V t{j}_0 = LD{tail}(t + k*{n_rows * c} + {j * c} + u);" for j in range(n_rows))
+            yield from (f"const V t{j}_0 = LD{tail}(t + k*{n_out * c} + {j * c} + u);" for j in range(n_out))
             for l in range(self.table.l_max + 1):
                 yield f"const V w{l} = LD{tail}(x + k*{(self.table.l_max + 1) * c} + {l * c} + u);"
             for column in range(n_columns):
@@ -182,7 +183,7 @@ class ActKernel:
 
     def _operator(self, n_registers: int) -> Body:
         """Sum over the edges of a centre, with as many elements at the same time as there are registers."""
-        c, n_rows = self.table.channels, self.table.n_components[1]
+        c, n_out = self.table.channels, self.table.n_components[1]
         most, elements = n_registers - SPARE_REGISTERS, list(enumerate(self.table.elements))
 
         def group(tail: str, own: list[tuple[int, Element]]) -> Iterator[str]:
@@ -190,7 +191,7 @@ class ActKernel:
             yield "for (long k = 0; k < n; k++) {"
             yield from self._columns(sorted({e.column for _, e in own}), "0", tail)
             for row, some in groupby(own, key=lambda entry: entry[1].row):
-                yield f"{{ const V g = LD{tail}(t + k*{n_rows * c} + {row * c} + u);"
+                yield f"{{ const V g = LD{tail}(t + k*{n_out * c} + {row * c} + u);"
                 yield "".join(f"s{number} += g*x{e.column}_0;" for number, e in some) + "}"
             yield "}"
             yield from (f"ST{tail}(m + {number * c} + u, s{number});" for number, _ in own)

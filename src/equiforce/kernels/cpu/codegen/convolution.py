@@ -26,7 +26,7 @@ ARGUMENTS = Arguments(
     arrays=(
         Array("centers", ("n_edges",), "index"),
         Array("neighbors", ("n_edges",), "index"),
-        Array("order", ("n_edges",), "index"),  # permutation that sorts edges by neighbour
+        Array("by_neighbor", ("n_edges",), "index"),
         Array("x", ("n_atoms", "dim_in")),
         Array("harmonics", ("n_edges", "n_harmonics")),
         Array("values", ("n_rows", "n_weights")),
@@ -60,7 +60,7 @@ class _Writer:
         self.n_harmonics = (kernel.table.l_max + 1) ** 2
         self.dim_in, self.dim_out = kernel.table.irreps_in.dim, kernel.table.irreps_out.dim
         self.forward, self.jvp = kernel.kind == "forward", kernel.jvp
-        self.key = "a->centers[{}]" if self.forward else "a->neighbors[a->order[{}]]"
+        self.key = "a->centers[{}]" if self.forward else "a->neighbors[a->by_neighbor[{}]]"
         options = {"n_registers": target.n_registers, "width": self.width, "n_harmonics": self.n_harmonics}
         self.groups = [GroupWriter(kernel, group, number, **options) for number, group in enumerate(self.table.groups)]
 
@@ -95,7 +95,7 @@ class _Writer:
         h = self.n_harmonics
         yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
         yield "  for (int k = 0; k < c->n; k++) {"
-        yield f"    const long e = {'first + k' if self.forward else 'a->order[first + k]'};"
+        yield f"    const long e = {'first + k' if self.forward else 'a->by_neighbor[first + k]'};"
         yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->harmonics[e*{h} + h];"
         yield "    const S t = a->knot_coordinates[e];"
         yield "    const long row = t > 0 ? (t < a->n_rows - 4 ? (long)t : a->n_rows - 4) : 0;"
@@ -138,12 +138,12 @@ class _Writer:
             given = f"c, a->out + atom*{self.dim_out}"
         else:
             dx = f"a->dx + atom*{self.dim_in}" if self.jvp else "0"
-            gx = f"a->gx + atom*{self.dim_in}" if self.kernel.x else "0"
+            gx = f"a->gx + atom*{self.dim_in}"
             given = f"c, a->x + atom*{self.dim_in}, {dx}, {gx}, sums"
         yield from (f"      {group.name}({given});" for group in self.groups)
         if self.kernel.geometry:
             yield "      for (int k = 0; k < c->n; k++) {"
-            yield "        const long edge = a->order[first + k];"
+            yield "        const long edge = a->by_neighbor[first + k];"
             yield f"        for (int h = 0; h < {h}; h++) a->gharmonics[edge*{h} + h] = total(sums[k][h]);"
             yield f"        a->gknot_coordinates[edge] = total(sums[k][{h}]);"
             yield "      }"

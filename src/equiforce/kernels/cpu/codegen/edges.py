@@ -22,13 +22,13 @@ ARGUMENTS = Arguments(
     sizes=("n_edges",),
     doubles=("scale",),
     arrays=(
-        Array("v", ("n_edges", "three")),
-        Array("dv", ("n_edges", "three")),
-        Array("gy", ("n_edges", "n_harmonics")),
-        Array("gt", ("n_edges",)),
-        Array("y", ("n_edges", "n_harmonics"), result=True),
-        Array("t", ("n_edges",), result=True),
-        Array("gv", ("n_edges", "three"), result=True),
+        Array("vectors", ("n_edges", "three")),
+        Array("dvectors", ("n_edges", "three")),
+        Array("gharmonics", ("n_edges", "n_harmonics")),
+        Array("gknot_coordinates", ("n_edges",)),
+        Array("harmonics", ("n_edges", "n_harmonics"), result=True),
+        Array("knot_coordinates", ("n_edges",), result=True),
+        Array("gvectors", ("n_edges", "three"), result=True),
     ),
 )
 
@@ -52,12 +52,12 @@ class EdgeKernel:
             PARALLEL,
             "#include <math.h>",
             f"typedef S L __attribute__((vector_size({LANES} * sizeof(S)), may_alias));",
-            "#define AT(a, k) (((S *)&(a))[k])",
+            "#define LANE(a, k) (((S *)&(a))[k])",
             "static void chunk(const Arguments *a, long e, int n) {",
             f"L r = {{0}}; {' '.join(f'L {name}[3] = {{{{0}}}};' for name in loads)}",
             f"for (int k = 0; k < {LANES}; k++) {{ const long i = 3*(e + (k < n ? k : 0));",
-            *(f"for (int c = 0; c < 3; c++) AT({name}[c], k) = a->{name}[i + c];" for name in loads),
-            "AT(r, k) = sqrt(AT(v[0], k)*AT(v[0], k) + AT(v[1], k)*AT(v[1], k) + AT(v[2], k)*AT(v[2], k)); }",
+            *(f"for (int c = 0; c < 3; c++) LANE({name}[c], k) = a->{name}ectors[i + c];" for name in loads),
+            "const S x = LANE(v[0], k), y = LANE(v[1], k), z = LANE(v[2], k); LANE(r, k) = sqrt(x*x + y*y + z*z); }",
             "const L n0 = v[0]/r, n1 = v[1]/r, n2 = v[2]/r;",
             *bodies[self.kind](self.l_max, h),
             "}",
@@ -90,8 +90,8 @@ def _store(l_max: int, h: int, length: str, harmonic: str) -> Iterator[str]:
     """Write the knot coordinate and the harmonics, or their tangents, from the variables of the given names."""
     names = ", ".join(f"{harmonic}{l}_{m}" for l in range(l_max + 1) for m in range(2 * l + 1))
     yield f"const L all[{h}] = {{{names}}};"
-    yield f"for (int k = 0; k < n; k++) {{ a->t[e + k] = (S)a->scale*AT({length}, k);"
-    yield f"for (int c = 0; c < {h}; c++) a->y[(e + k)*{h} + c] = AT(all[c], k); }}"
+    yield f"for (int k = 0; k < n; k++) {{ a->knot_coordinates[e + k] = (S)a->scale*LANE({length}, k);"
+    yield f"for (int c = 0; c < {h}; c++) a->harmonics[(e + k)*{h} + c] = LANE(all[c], k); }}"
 
 
 def _forward(l_max: int, h: int) -> Iterator[str]:
@@ -118,13 +118,13 @@ def _jvp(l_max: int, h: int) -> Iterator[str]:
 
 def _load_gradients(h: int) -> Iterator[str]:
     yield f"L gt = {{0}}, g[{h}] = {{{{0}}}};"
-    yield "for (int k = 0; k < n; k++) { AT(gt, k) = (S)a->scale*a->gt[e + k];"
-    yield f"for (int c = 0; c < {h}; c++) AT(g[c], k) = a->gy[(e + k)*{h} + c]; }}"
+    yield "for (int k = 0; k < n; k++) { LANE(gt, k) = (S)a->scale*a->gknot_coordinates[e + k];"
+    yield f"for (int c = 0; c < {h}; c++) LANE(g[c], k) = a->gharmonics[(e + k)*{h} + c]; }}"
 
 
 def _store_vectors() -> Iterator[str]:
-    yield "for (int k = 0; k < n; k++) { S *out = a->gv + 3*(e + k);"
-    yield "out[0] = AT(gv0, k); out[1] = AT(gv1, k); out[2] = AT(gv2, k); }"
+    yield "for (int k = 0; k < n; k++) { S *out = a->gvectors + 3*(e + k);"
+    yield "out[0] = LANE(gv0, k); out[1] = LANE(gv1, k); out[2] = LANE(gv2, k); }"
 
 
 def _backward(l_max: int, h: int) -> Iterator[str]:

@@ -22,14 +22,13 @@ SPARE_REGISTERS = 2
 
 @dataclass(frozen=True)
 class Derivative:
-    """Which derivative of the form a kernel computes.
+    """Which derivative of the form a kernel computes; ``backward`` always computes the gradient of x.
 
     Args:
         table: the paths.
         scalar: the C type of weights and features.
         kind: ``forward`` sums over the edges of each centre, ``backward`` over those of each neighbour.
         jvp: whether tangents of x, Y and knot coordinates are given.
-        x: whether ``backward`` computes the gradient of x.
         geometry: whether ``backward`` computes the gradients of Y and of the knot coordinates.
         weights: whether ``backward`` computes the gradient of the spline table.
     """
@@ -38,7 +37,6 @@ class Derivative:
     scalar: Scalar
     kind: ConvolutionKind
     jvp: bool = False
-    x: bool = False
     geometry: bool = False
     weights: bool = False
 
@@ -164,8 +162,7 @@ class GroupWriter:
         rows = [(m1, v, f"xo + {m1 * self.group.channels} + u + {v}*W") for m1 in self.n1 for v in vectors]
         given = ["x"] + ["dx"] * self.jvp
         yield from (f"const V {name}{m1}_{v} = LD{tail}({name} + {at});" for name in given for m1, v, at in rows)
-        if self.kernel.x:
-            yield from (f"V gx{m1}_{v} = LD{tail}(gx + {at});" for m1, v, at in rows)
+        yield from (f"V gx{m1}_{v} = LD{tail}(gx + {at});" for m1, v, at in rows)
         yield "for (int k = 0; k < c->n; k++) {"
         yield "const S *t = c->t[k] + wo + u, *g = c->g[k] + oo + u;"
         yield self._scalars(list(spline_bases(self.kernel)))
@@ -180,14 +177,12 @@ class GroupWriter:
         if self.kernel.weights:
             yield from self._table(vectors, tail)
         yield "}"
-        if self.kernel.x:
-            yield from (f"ST{tail}(gx + {at}, gx{m1}_{v});" for m1, v, at in rows)
+        yield from (f"ST{tail}(gx + {at}, gx{m1}_{v});" for m1, v, at in rows)
 
     def _weights(self) -> dict[str, str]:
         """The radial weights and derivatives that the kernel uses, each with the name of its spline basis."""
         read = {"w": "b", "dw": "db", "sw": "sb", "cw": "cb"}
-        used = set(spline_bases(self.kernel)) if self.kernel.x or self.kernel.geometry else set()
-        return {name: basis for name, basis in read.items() if basis in used}
+        return {name: basis for name, basis in read.items() if basis in spline_bases(self.kernel)}
 
     def _component(self, m1: int, v: int) -> Iterator[str]:
         """Compute h, the coupling times g; p, the product h x, or its tangent in a jvp; s, the product h x in a jvp."""
@@ -200,8 +195,7 @@ class GroupWriter:
         yield f"{{ const V h = {coupled('m')};"
         if self.jvp:
             yield f"const V dh = {coupled('dm')};"
-        if self.kernel.x:
-            yield f"gx{m1}_{v} += w_{v}*dh + dw_{v}*h;" if self.jvp else f"gx{m1}_{v} += w_{v}*h;"
+        yield f"gx{m1}_{v} += w_{v}*dh + dw_{v}*h;" if self.jvp else f"gx{m1}_{v} += w_{v}*h;"
         if summed and self.jvp:
             yield f"p_{v} += h*dx{m1}_{v} + dh*x{m1}_{v}; s_{v} += h*x{m1}_{v};"
         elif summed:

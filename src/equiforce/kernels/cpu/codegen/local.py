@@ -13,6 +13,7 @@ environment or the operator of the centre stays in registers or in the nearest c
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from equiforce.kernels.backend import CoupleArgument, EnvironmentArgument
 from equiforce.kernels.cpu.launch import Arguments, Array
@@ -22,24 +23,25 @@ from equiforce.kernels.spec.couplings import CouplingTable
 SPARE_REGISTERS = 8
 
 
-def arguments_of(name: str, rows_per_thread: int, *arrays: Array) -> Arguments:
-    """The struct of one form; without ``centers`` each row belongs to a different atom."""
-    centers = Array("centers", ("n_rows",), "index")
-    return Arguments(name, "n_rows", rows_per_thread, (centers, *arrays), ("n_rows",))
+def arguments_of(name: str, rows: Literal["n_edges", "n_centers"], rows_per_thread: int, *arrays: Array) -> Arguments:
+    """The struct of one form; without ``centers`` each row belongs to a different centre."""
+    return Arguments(name, rows, rows_per_thread, (Array("centers", (rows,), "index"), *arrays), (rows,))
 
 
 ENVIRONMENT = arguments_of(
     "environment",
+    "n_edges",
     128,
-    Array("environment", ("n_atoms", "dim_environment"), result=True),  # Γ, a row of channels for each harmonic
-    Array("weights", ("n_rows", "dim_weights"), result=True),  # w of each edge, a row of channels for each degree
-    Array("harmonics", ("n_rows", "n_harmonics"), result=True),  # Y of each edge
+    Array("environment", ("n_centers", "dim_environment"), result=True),  # Γ, a row of channels for each harmonic
+    Array("weights", ("n_edges", "dim_weights"), result=True),  # w of each edge, a row of channels for each degree
+    Array("harmonics", ("n_edges", "n_harmonics"), result=True),  # Y of each edge
 )
 COUPLE = arguments_of(
     "couple",
+    "n_centers",
     16,
-    Array("operator", ("n_rows", "dim_operator"), result=True),  # of each atom, a row of channels for each element
-    Array("environment", ("n_rows", "dim_environment"), result=True),
+    Array("operator", ("n_centers", "dim_operator"), result=True),  # of each atom, a row of channels for each element
+    Array("environment", ("n_centers", "dim_environment"), result=True),
     Array("weights", ("n_paths", "channels"), result=True, copies=True),  # of the paths
 )
 Body = Callable[[str], Iterator[str]]  # writes lines for one vector; argument: number of channels if not whole
@@ -129,7 +131,7 @@ class CoupleKernel:
         own_copy = f" + p*{table.n_paths * table.channels}" if self.result == "weights" else ""
         lines = [
             "const Arguments *a = given;",
-            "for (long i = a->n_rows*p/a->n_parts; i < a->n_rows*(p + 1)/a->n_parts; i++) {",
+            "for (long i = a->n_centers*p/a->n_parts; i < a->n_centers*(p + 1)/a->n_parts; i++) {",
             f"S *restrict m = a->operator + i*{len(table.elements) * table.channels};",
             f"S *restrict g = a->environment + i*{table.dim_environment};",
             f"S *restrict w = a->weights{own_copy};",
@@ -218,8 +220,8 @@ def text_of(arguments: Arguments, scalar: Scalar, target: Target, channels: int,
             *vector_types(width, {channels % width} - {0}),
             *horizontal_sum(width),
             "static long start(const Arguments *a, long p) {",
-            "  long e = a->n_rows*p/a->n_parts;",
-            "  while (a->centers && e > 0 && e < a->n_rows && a->centers[e] == a->centers[e - 1]) e++;",
+            f"  long e = a->{arguments.rows}*p/a->n_parts;",
+            f"  while (a->centers && e > 0 && e < a->{arguments.rows} && a->centers[e] == a->centers[e - 1]) e++;",
             "  return e;",
             "}",
             "static void compute(const void *given, long p) {",

@@ -18,7 +18,7 @@ static inline void store(S *p, V v, long n) {
   else memcpy(p, &v, n * sizeof(S));
 }
 
-#define NO_ORDER 4
+#define ZERO_BASIS 4
 
 static void basis(S u, long order, S *b) {
   const S v = 1 - u;
@@ -34,26 +34,26 @@ static void part(const void *given, long p) {
   const long n = a->n_columns;
   for (long e = a->n_edges*p/a->n_parts; e < a->n_edges*(p + 1)/a->n_parts; e++) {
     const S t = a->knot_coordinates[e];
-    const long first = t > 0 ? (t < a->n_knots - 4 ? (long)t : a->n_knots - 4) : 0; /* in range for inf and NaN too */
+    const long first = t > 0 ? (t < a->n_rows - 4 ? (long)t : a->n_rows - 4) : 0; /* in range for inf and NaN too */
     S b[4];
     const int beyond = t - first > 1; /* the splines are constant beyond the last knot */
-    basis(beyond ? 1 : t - first, beyond && a->order ? NO_ORDER : a->order, b);
-    S *table = a->table + (a->kinds[e]*a->n_knots + first)*n + (a->role == 2 ? p*a->n_numbers : 0);
+    basis(beyond ? 1 : t - first, beyond && a->order ? ZERO_BASIS : a->order, b);
+    S *table = a->table + (a->kinds[e]*a->n_rows + first)*n + (a->result == 2 ? p*a->n_numbers : 0);
     S *rows = a->rows + e*n;
-    if (a->given) for (int k = 0; k < 4; k++) b[k] *= a->given[e];
+    if (a->given_strengths) for (int k = 0; k < 4; k++) b[k] *= a->given_strengths[e];
     V total = {0};
     for (long c = 0; c < n; c += W) {
-      if (a->role == 2) {
+      if (a->result == 2) {
         const V g = load(rows + c, n - c);
         for (int k = 0; k < 4; k++) store(table + k*n + c, load(table + k*n + c, n - c) + b[k]*g, n - c);
         continue;
       }
       V value = {0};
       for (int k = 0; k < 4; k++) value += b[k]*load(table + k*n + c, n - c);
-      if (a->role == 0) store(rows + c, value, n - c);
+      if (a->result == 0) store(rows + c, value, n - c);
       else total += value*load(rows + c, n - c);
     }
-    if (a->role == 1) {
+    if (a->result == 1) {
       S sum = 0;
       for (int k = 0; k < W; k++) sum += total[k];
       a->strengths[e] = sum;

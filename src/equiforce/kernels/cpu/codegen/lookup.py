@@ -10,20 +10,20 @@ from equiforce.kernels.cpu.launch import Arguments, Array
 from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "lookup.c"
-ROLES = {"rows": 0, "strengths": 1, "table": 2}
+RESULTS = {"rows": 0, "strengths": 1, "table": 2}
 ARGUMENTS = Arguments(
     name="lookup",
     rows="n_edges",
     rows_per_thread=128,
     checks="kinds",
-    # role: the argument that is computed; order: of the derivative of B; n_numbers: size of the tables of all kinds
-    sizes=("role", "order", "n_edges", "n_kinds", "n_knots", "n_columns", "n_numbers"),
+    # result: the argument that is computed; order: of the derivative of B; n_numbers: size of the tables of all kinds
+    sizes=("result", "order", "n_edges", "n_kinds", "n_rows", "n_columns", "n_numbers"),
     arrays=(
         Array("kinds", ("n_edges",), "index"),
         Array("knot_coordinates", ("n_edges",)),
-        Array("given", ("n_edges",)),  # strengths if they are an input; a null pointer means that all are 1
+        Array("given_strengths", ("n_edges",)),  # strengths if they are an input; a null pointer means that all are 1
         Array("rows", ("n_edges", "n_columns"), result=True),
-        Array("table", ("n_kinds", "n_knots", "n_columns"), result=True, copies=True),
+        Array("table", ("n_kinds", "n_rows", "n_columns"), result=True, copies=True),
         Array("strengths", ("n_edges",), result=True),
     ),
 )

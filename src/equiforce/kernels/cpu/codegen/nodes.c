@@ -1,7 +1,7 @@
 /* Linear maps of the features of each atom, and the gate.
 
    nodes.py writes the definitions of S (float or double), DOUBLE (0 or 1), W (scalars in a vector), R (rows that are
-   multiplied together) and of the structs Block, Linear, Part and Gate before this text.
+   multiplied together) and of the structs Block, Linear, GateBlock and Gate before this text.
    Features are flat; the block of an irrep is [2l+1, channels], channels last. */
 #include <math.h>
 #include <stdlib.h>
@@ -94,7 +94,7 @@ static void outer(S **a, S **b, long rows, S *w, long n_in, long n_out, S scale)
   }
 }
 
-/* the atoms order[first..last) have the same species, whose matrices are w (transposed for kind 1) */
+/* the atoms order[first..last) have the same species, whose matrices are w (transposed for result 1) */
 static void linear_some(const Linear *m, const long *order, long first, long last, S *w) {
   S *a[CHUNK], *b[CHUNK];
   for (long k = 0; k < m->n_blocks; k++) {
@@ -108,9 +108,9 @@ static void linear_some(const Linear *m, const long *order, long first, long las
       }
       long whole = n;
       for (; whole % R; whole++) { a[whole] = a[n - 1]; b[whole] = b[n - 1]; }
-      if (m->kind == 0) multiply(a, b, whole, w + t.w, t.n_in, t.n_out, t.scale);
-      if (m->kind == 1) multiply(b, a, whole, w + t.w, t.n_out, t.n_in, t.scale);
-      if (m->kind == 2) outer(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
+      if (m->result == 0) multiply(a, b, whole, w + t.w, t.n_in, t.n_out, t.scale);
+      if (m->result == 1) multiply(b, a, whole, w + t.w, t.n_out, t.n_in, t.scale);
+      if (m->result == 2) outer(a, b, n, w + t.w, t.n_in, t.n_out, t.scale);
     }
   }
 }
@@ -121,7 +121,7 @@ static void linear_part(const void *given, long p) {
   const Sorted *sorted = given;
   const Linear *m = sorted->m;
   const long low = m->n_atoms * p / m->n_parts, high = m->n_atoms * (p + 1) / m->n_parts;
-  S *w = sorted->w + (m->kind == 2 ? p * m->n_species * m->n_weights : 0);
+  S *w = sorted->w + (m->result == 2 ? p * m->n_species * m->n_weights : 0);
   for (long s = 0; s < m->n_species; s++, w += m->n_weights) {
     const long first = sorted->start[s] > low ? sorted->start[s] : low;
     const long last = sorted->start[s + 1] < high ? sorted->start[s + 1] : high;
@@ -150,12 +150,12 @@ long linear(const Linear *m) {
   for (long i = 0; i < m->n_atoms; i++) start[(m->species ? m->species[i] : 0) + 2]++;
   for (long s = 0; s < m->n_species; s++) start[s + 2] += start[s + 1];
   for (long i = 0; i < m->n_atoms; i++) order[start[(m->species ? m->species[i] : 0) + 1]++] = i;
-  const Sorted sorted = {m, order, start, m->kind == 1 ? transposed(m) : m->w};
+  const Sorted sorted = {m, order, start, m->result == 1 ? transposed(m) : m->w};
   each_part(linear_part, &sorted, m->n_parts);
-  if (m->kind == 2)
+  if (m->result == 2)
     for (long p = 1; p < m->n_parts; p++)
       for (long k = 0; k < total; k++) m->w[k] += m->w[p * total + k];
-  if (m->kind == 1) free(sorted.w);
+  if (m->result == 1) free(sorted.w);
   free(order);
   free(start);
   return 0;
@@ -215,12 +215,12 @@ static inline Value hyperbolic(V x, S gain) {
   return (Value){gain * t, gain * slope, -2 * gain * t * slope};
 }
 
-static void gate_scalars(const Gate *a, const Part p, long atom) {
+static void gate_scalars(const Gate *a, const GateBlock p, long atom) {
   const S *x = a->x + atom * a->dim_x + p.x;
   const long to = atom * a->dim_x + p.x, from = atom * a->dim_y + p.y;
   for (long c = 0; c < p.channels; c += W) {
     const long n = p.channels - c;
-    const Value v = p.kind ? hyperbolic(load(x + c, n), a->tanh) : silu(load(x + c, n), a->silu);
+    const Value v = p.activation ? hyperbolic(load(x + c, n), a->tanh_gain) : silu(load(x + c, n), a->silu_gain);
     if (a->order == 0) { store(a->y + from + c, v.f, n); continue; }
     const V g = load(a->g + from + c, n);
     if (a->order == 1) { store(a->gx + to + c, v.f1 * g, n); continue; }
@@ -230,11 +230,11 @@ static void gate_scalars(const Gate *a, const Part p, long atom) {
   }
 }
 
-static void gate_block(const Gate *a, const Part p, long atom) {
+static void gate_block(const Gate *a, const GateBlock p, long atom) {
   const long in = atom * a->dim_x, out = atom * a->dim_y;
   for (long c = 0; c < p.channels; c += W) {
     const long n = p.channels - c, gate = in + p.gate + c;
-    const Value v = silu(load(a->x + gate, n), a->silu);
+    const Value v = silu(load(a->x + gate, n), a->silu_gain);
     const V dt = a->order == 2 ? load(a->dx + gate, n) : (V){0};
     V along = {0}, across = {0};
     for (long m = 0; m < p.rows; m++) {
@@ -258,7 +258,7 @@ static void gate_part(const void *given, long p) {
   const Gate *a = given;
   for (long atom = a->n_atoms * p / a->n_parts; atom < a->n_atoms * (p + 1) / a->n_parts; atom++)
     for (long k = 0; k < a->n_blocks; k++)
-      if (a->blocks[k].kind == 2) gate_block(a, a->blocks[k], atom);
+      if (a->blocks[k].activation == 2) gate_block(a, a->blocks[k], atom);
       else gate_scalars(a, a->blocks[k], atom);
 }
 

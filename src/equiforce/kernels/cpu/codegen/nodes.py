@@ -9,13 +9,13 @@ from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target
 
 TEXT = Path(__file__).parent / "nodes.c"
 NodeKind = Literal["linear", "gate"]
-LINEAR_KINDS = {"y": 0, "x": 1, "w": 2}  # the argument that is computed from the two others; y_i = x_i W(species_i)
+LINEAR_RESULTS = {"y": 0, "x": 1, "w": 2}  # the argument that is computed from the others; y_i = x_i W(species_i)
 BLOCK = Record("Block", ("rows", "n_in", "n_out", "x", "y", "w"), ("scale",))
 LINEAR = Arguments(
     name="linear",
     rows="n_atoms",
     rows_per_thread=64,
-    sizes=("kind", "n_atoms", "n_species", "n_blocks", "n_weights", "dim_x", "dim_y"),
+    sizes=("result", "n_atoms", "n_species", "n_blocks", "n_weights", "dim_x", "dim_y"),
     records=(("blocks", BLOCK.name),),
     checks="species",
     arrays=(
@@ -25,16 +25,16 @@ LINEAR = Arguments(
         Array("y", ("n_atoms", "dim_y"), result=True),
     ),
 )
-PART = Record("Part", ("kind", "rows", "channels", "x", "y", "gate"))
-PART_KINDS = {"silu": 0, "tanh": 1, "gated": 2}
+GATE_BLOCK = Record("GateBlock", ("activation", "rows", "channels", "x", "y", "gate"))
+ACTIVATIONS = {"silu": 0, "tanh": 1, "gated": 2}
 GATE = Arguments(
     name="gate",
     rows="n_atoms",
     rows_per_thread=64,
     # order 0 computes y; 1 computes gx from g; 2 computes the gradients of <dx, gx> with respect to g (dg) and x (gx)
     sizes=("order", "n_atoms", "n_blocks", "dim_x", "dim_y"),
-    doubles=("silu", "tanh"),
-    records=(("blocks", PART.name),),
+    doubles=("silu_gain", "tanh_gain"),
+    records=(("blocks", GATE_BLOCK.name),),
     arrays=(
         Array("x", ("n_atoms", "dim_x")),
         Array("g", ("n_atoms", "dim_y")),
@@ -44,7 +44,7 @@ GATE = Arguments(
         Array("dg", ("n_atoms", "dim_y"), result=True),
     ),
 )
-STRUCTS = BLOCK.c_struct() + LINEAR.c_struct("Linear") + PART.c_struct() + GATE.c_struct("Gate")
+STRUCTS = BLOCK.c_struct() + LINEAR.c_struct("Linear") + GATE_BLOCK.c_struct() + GATE.c_struct("Gate")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ static void at_centers(const void *given, long p) {
 
 static void at_neighbors(const void *given, long p) {
   const Pairs *a = given;
-  add(a, a->neighbors, a->order, 1, p);
+  add(a, a->neighbors, a->by_neighbor, 1, p);
 }
 
 static void differences_part(const void *given, long p) {

@@ -17,7 +17,7 @@ ARGUMENTS = Arguments(
     arrays=(
         Array("centers", ("n_edges",), "index"),
         Array("neighbors", ("n_edges",), "index"),
-        Array("order", ("n_edges",), "index"),  # permutation that sorts edges by neighbour
+        Array("by_neighbor", ("n_edges",), "index"),
         Array("structures", ("n_atoms",), "index"),  # of each atom; a null pointer if there is one structure
         Array("positions", ("n_atoms", "three"), "double"),
         Array("shifts", ("n_edges", "three"), "double"),

@@ -3,9 +3,9 @@
 All kernels compute derivatives of one form, which is linear in each argument: Φ(g, x, Y, w) = sum over edges ij, paths
 p and channels u of w C g_i x_j Y_ij. ``forward`` loops over the edges of each centre and computes ∂Φ/∂g, which is the
 convolution. ``backward`` loops over the edges of each neighbour and computes ∂Φ/∂x and the parts of ∂Φ/∂Y and ∂Φ/∂t,
-where t are the knot coordinates. ``knots`` loops over the edges between two knots and computes the parts of ∂Φ/∂table.
-With ``JVP`` they do the same for the derivative of Φ along tangents of x, Y and t. One program writes each result, so
-there are no atomic additions and a run is reproducible to the last bit.
+where t are the knot coordinates. ``knots`` loops over the edges between two knots and computes the parts of ∂Φ/∂values,
+the spline coefficients of w. With ``JVP`` they do the same for the derivative of Φ along tangents of x, Y and t. One
+program writes each result, so there are no atomic additions and a run is reproducible to the last bit.
 
 A program processes tiles of EDGES edges by up to 32 channels. The channels lie along the lanes of a warp, so that whole
 lines of memory are read. All tensors of a program have the shape of its tile, even if they do not depend on the
@@ -14,7 +14,7 @@ channel. All then have one layout, and the compiler does not pass anything throu
 
 from collections.abc import Callable, Iterator
 
-from equiforce.kernels.gpu.programs import FAMILIES, Family, Work, works
+from equiforce.kernels.gpu.programs import KERNEL_KINDS, KernelKind, ProgramPaths, divide_paths
 from equiforce.kernels.spec.paths import Combination, Path, PathGroup, PathTable, combination
 
 PRELUDE = '''\
@@ -55,12 +55,12 @@ def bends(u, scale):
     return scale * v, scale * (3.0 * u - 2.0), scale * (3.0 * v - 2.0), scale * u
 '''
 
-ARGUMENTS: dict[Family, str] = {
-    "forward": "x, y, table, t, dx, dy, dt, neighbors, starts, out, n_rows",
-    "backward": "g, x, y, table, t, dx, dy, dt, order, centers, starts, gx, geometry, n_edges, n_rows",
+ARGUMENTS: dict[KernelKind, str] = {
+    "forward": "x, y, values, t, dx, dy, dt, neighbors, starts, out, n_rows",
+    "backward": "g, x, y, values, t, dx, dy, dt, order, centers, starts, gx, geometry, n_edges, n_rows",
     "knots": "g, x, y, t, dx, dy, dt, order, centers, neighbors, starts, out, n_rows",
 }
-FLAGS: dict[Family, tuple[str, ...]] = {
+FLAGS: dict[KernelKind, tuple[str, ...]] = {
     "forward": ("LANES", "JVP"),
     "backward": ("LANES", "JVP", "X", "GEOMETRY"),
     "knots": ("LANES", "JVP"),
@@ -71,32 +71,32 @@ def source(table: PathTable) -> str:
     """Write the Python source of a module with the kernels ``forward``, ``backward`` and ``knots`` of a table."""
     title = f"{table.irreps_in} x harmonics up to {table.l_max} -> {table.irreps_out}"
     lines = [f'"""{title}: written by equiforce, not to be edited."""', "", *PRELUDE.splitlines()]
-    for family in FAMILIES:
-        found = works(table, family)
-        for number, work in enumerate(found):
-            lines += ["", "", *_Writer(table, family, work).function(f"{family}_{number}")]
-        lines += ["", "", *_entry(family, found)]
+    for kind in KERNEL_KINDS:
+        found = divide_paths(table, kind)
+        for number, assigned in enumerate(found):
+            lines += ["", "", *_Writer(table, kind, assigned).function(f"{kind}_{number}")]
+        lines += ["", "", *_entry(kind, found)]
     return "\n".join(lines) + "\n"
 
 
-def _signature(family: Family, first: str) -> str:
-    return f"{first}{ARGUMENTS[family]}, {', '.join(f'{flag}: tl.constexpr' for flag in FLAGS[family])}"
+def _signature(kind: KernelKind, first: str) -> str:
+    return f"{first}{ARGUMENTS[kind]}, {', '.join(f'{flag}: tl.constexpr' for flag in FLAGS[kind])}"
 
 
-def _entry(family: Family, found: tuple[Work, ...]) -> Iterator[str]:
-    """Write the kernel that is launched; each program calls the function of its work."""
-    lengths = ["n_rows", "n_edges"] if family == "backward" else ["n_rows"]
+def _entry(kind: KernelKind, found: tuple[ProgramPaths, ...]) -> Iterator[str]:
+    """Write the kernel that is launched; each program calls the function of its paths."""
+    lengths = ["n_rows", "n_edges"] if kind == "backward" else ["n_rows"]
     yield f"@triton.jit(do_not_specialize={lengths})"
-    yield f"def {family}({_signature(family, '')}):"
-    yield "    part = tl.program_id(1)"
-    arguments, first = f"{ARGUMENTS[family]}, {', '.join(FLAGS[family])}", 0
-    for number, work in enumerate(found):
+    yield f"def {kind}({_signature(kind, '')}):"
+    yield "    program = tl.program_id(1)"
+    arguments, first = f"{ARGUMENTS[kind]}, {', '.join(FLAGS[kind])}", 0
+    for number, assigned in enumerate(found):
         last = number == len(found) - 1
         if len(found) > 1:
-            yield "    else:" if last else f"    {'elif' if number else 'if'} part < {first + work.n_parts}:"
+            yield "    else:" if last else f"    {'elif' if number else 'if'} program < {first + assigned.n_programs}:"
         indent = " " * (8 if len(found) > 1 else 4)
-        yield f"{indent}{family}_{number}(part - {first}, {arguments})"
-        first += work.n_parts
+        yield f"{indent}{kind}_{number}(program - {first}, {arguments})"
+        first += assigned.n_programs
 
 
 def _signed(terms: list[tuple[int, str]]) -> str:
@@ -104,26 +104,26 @@ def _signed(terms: list[tuple[int, str]]) -> str:
 
 
 class _Writer:
-    """Writes the function of one work."""
+    """Writes the function of the paths that are assigned to a program."""
 
-    def __init__(self, table: PathTable, family: Family, work: Work):
-        self.table, self.family, self.work = table, family, work
+    def __init__(self, table: PathTable, kind: KernelKind, assigned: ProgramPaths):
+        self.table, self.kind, self.assigned = table, kind, assigned
         self.n_harmonics = (table.l_max + 1) ** 2
         self.groups = {path.weight: group for group in table.groups for path in group.paths}
-        self.sources = list(dict.fromkeys(path.source for path in work.twins[0]))
+        self.sources = list(dict.fromkeys(path.source for path in assigned.twins[0]))
         self.started: set[str] = set()
 
     def function(self, name: str) -> Iterator[str]:
         # a separate function, because the time of Triton's passes grows much faster than the length of a function
         yield "@triton.jit(noinline=True)"
-        yield f"def {name}({_signature(self.family, 'part, ')}):"
-        body = {"forward": self._forward, "backward": self._backward, "knots": self._knots}[self.family]
+        yield f"def {name}({_signature(self.kind, 'program, ')}):"
+        body = {"forward": self._forward, "backward": self._backward, "knots": self._knots}[self.kind]
         yield from (f"    {line}" for line in self._tile_lines())
         yield from (f"    {line}" for line in body())
 
     def _number(self, of: Callable[[Path], int], index: int) -> str:
         """A number that may differ between twins."""
-        values = [of(paths[index]) for paths in self.work.twins]
+        values = [of(paths[index]) for paths in self.assigned.twins]
         return str(values[0]) if len(set(values)) == 1 else f"({values[0]} + {values[1] - values[0]} * twin)"
 
     def _source_row(self, index: int, m1: int) -> str:
@@ -133,19 +133,19 @@ class _Writer:
         return self._number(lambda path: path.target.start + path.channel + m3 * path.target.channels, index)
 
     def _paths(self) -> Iterator[tuple[int, Path, PathGroup]]:
-        for index, path in enumerate(self.work.twins[0]):
+        for index, path in enumerate(self.assigned.twins[0]):
             yield index, path, self.groups[path.weight]
 
     def _tile_lines(self) -> Iterator[str]:
-        width, n_blocks = self.work.width, self.work.n_blocks
+        width, n_blocks = self.assigned.width, self.assigned.n_blocks
         yield f"EDGES: tl.constexpr = LANES // {width}"
         yield "S: tl.constexpr = x.dtype.element_ty"
         yield f"zero = tl.full([EDGES, {width}], 0, tl.int32)"
         yield "lane = tl.arange(0, EDGES)[:, None] + zero"
         yield f"column = tl.arange(0, {width})[None, :] + zero"
-        if len(self.work.twins) > 1:
-            yield f"twin = part // {n_blocks}"
-        yield f"u = column + (part % {n_blocks}) * {width}" if n_blocks > 1 else "u = column"
+        if len(self.assigned.twins) > 1:
+            yield f"twin = program // {n_blocks}"
+        yield f"u = column + (program % {n_blocks}) * {width}" if n_blocks > 1 else "u = column"
         yield from (f"in{c} = u < {c}" for c in dict.fromkeys(s.channels for s in self.sources) if self._mask(c))
         yield "owner = tl.program_id(0).to(tl.int64)"
         yield "start = tl.load(starts + owner)"
@@ -153,7 +153,7 @@ class _Writer:
         yield "last = tl.maximum(stop - 1, 0)"
 
     def _mask(self, channels: int) -> str:
-        whole = self.work.width * self.work.n_blocks
+        whole = self.assigned.width * self.assigned.n_blocks
         return "" if channels == whole else f", mask=in{channels}"
 
     def _load(self, pointer: str, channels: int) -> str:
@@ -178,7 +178,7 @@ class _Writer:
 
     def _geometry(self, bases: dict[str, tuple[str, str]]) -> Iterator[str]:
         """Load the data of ``edge`` and compute spline bases, which are name -> (condition, call of a function)."""
-        used = sorted({path.l2 for path in self.work.twins[0]})
+        used = sorted({path.l2 for path in self.assigned.twins[0]})
         for name, flag in (("y", ""), ("dy", "JVP")):
             line = f"{name}_row = {name} + edge * {self.n_harmonics}"
             yield self._if(flag, line) if flag else line
@@ -188,14 +188,14 @@ class _Writer:
         yield "row, beyond, inside = place(coordinate, n_rows)"
         yield "valid = tl.where(first + lane < stop, 1.0, 0.0).to(S)"  # a tile that is not full repeats its last edge
         yield "if JVP: along = valid * inside * tl.load(dt + edge)"
-        if self.family != "knots":
-            yield f"knot = table + row * {self.table.n_weights} + u"
+        if self.kind != "knots":
+            yield f"knot = values + row * {self.table.n_weights} + u"
         for name, (flag, call) in bases.items():
             line = f"{', '.join(f'{name}{b}' for b in range(4))} = {call}"
             yield self._if(flag, line) if flag else line
 
     def _weights(self, index: int, channels: int, needed: dict[str, tuple[str, str]]) -> Iterator[str]:
-        """Load four rows of the table and compute sums of them, which are name -> (condition, basis)."""
+        """Load four rows of spline coefficients and compute sums of them, which are name -> (condition, basis)."""
         weight = self._number(lambda path: path.weight, index)
         for b in range(4):
             yield f"r{b} = {self._load(f'knot + {weight} + {b * self.table.n_weights}', channels)}"
@@ -248,7 +248,7 @@ class _Writer:
 
     def _sums(self, name: str, count: int, flag: str = "") -> Iterator[str]:
         for k in range(count):
-            line = f"{name}_{k} = tl.full([EDGES, {self.work.width}], 0.0, S)"
+            line = f"{name}_{k} = tl.full([EDGES, {self.assigned.width}], 0.0, S)"
             yield self._if(flag, line) if flag else line
 
     def _store(self, pointer: str, value: str, channels: int) -> str:
@@ -351,8 +351,8 @@ class _Writer:
         """Sum over channels; lane c of an edge's channels holds sum c, and all lanes store at the same time."""
         names = [f"gy{c}" if f"gy{c}" in self.started else "" for c in range(self.n_harmonics)] + ["gt"]
         yield f"result = geometry + (tl.program_id(1).to(tl.int64) * n_edges + edge) * {len(names)} + column"
-        for begin in range(0, len(names), self.work.width):
-            some = names[begin : begin + self.work.width]
+        for begin in range(0, len(names), self.assigned.width):
+            some = names[begin : begin + self.assigned.width]
             yield "totals = zero.to(S)"
             for lane, name in enumerate(some):
                 if name:

@@ -22,7 +22,7 @@ from equiforce.kernels.spec.couplings import CouplingTable
 # Not yet tuned. Each element of the operator takes a register. 80 elements leave registers for the rows of an edge, and
 # the whole operator of l = 2 with natural parity (71 elements, or 79 with paths side by side) fits into one program.
 MOST_ELEMENTS = 80
-MOST_TERMS = 200  # of ``couple``, which needs few registers; the limit bounds the time that Triton takes to compile
+MOST_TERMS_OF_COUPLE = 200  # few registers are needed; the limit bounds the time that Triton takes to compile
 
 HELPERS = '''
 
@@ -41,7 +41,7 @@ class TritonKernel(NamedTuple):
     parts: list[list[str]]
 
 
-class Constant(NamedTuple):
+class OperatorTerm(NamedTuple):
     """A term of the operator: its rows in the operator ``m``, the path weights ``w`` and the environment ``g``."""
 
     m: int
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     t: int
 
 
-Part = dict[int, list]  # for each row of the result, the constants or entries that contribute to it
+Part = dict[int, list]  # for each row of the result, the terms or entries that contribute to it
 
 
 class TritonModule(NamedTuple):
@@ -82,7 +82,7 @@ def width_of(channels: int) -> int:
 def environments(l_max: int, channels: int) -> TritonModule:
     """The kernels ``environment``, ``weights`` and ``harmonics``; each computes the argument of its name."""
     writer = _Environments(l_max, channels)
-    return writer.source(f"Environments of {channels} channels up to degree {l_max}", writer.kernels())
+    return writer.module(f"Environments of {channels} channels up to degree {l_max}", writer.kernels())
 
 
 @cache
@@ -90,19 +90,19 @@ def products(table: CouplingTable) -> TritonModule:
     """The kernels of ``couple`` and ``act``; each has the name of the argument that it computes (``act_features``)."""
     writer = _Products(table)
     title = f"{table.irreps_in} x environments up to {table.l_max} -> {table.irreps_out}"
-    return writer.source(title, writer.kernels())
+    return writer.module(title, writer.kernels())
 
 
 class _Writer:
     """The base of the writers of kernels, which writes tiles of rows by channels."""
 
-    def __init__(self, channels: int, n_rows: dict[str, int]):
-        self.channels, self.n_rows = channels, n_rows
+    def __init__(self, channels: int, n_components: dict[str, int]):
+        self.channels, self.n_components = channels, n_components
         self.width = width_of(channels)
         self.n_blocks = -(-channels // self.width)
         self.partial = channels % self.width > 0
 
-    def source(self, title: str, kernels: list[TritonKernel]) -> TritonModule:
+    def module(self, title: str, kernels: list[TritonKernel]) -> TritonModule:
         """Write a module with these kernels."""
         text = f'"""{title}: written by equiforce, not to be edited."""\n\n{PRELUDE}{HELPERS}'
         text += "".join(f"{line}\n" for kernel in kernels for line in self._functions(kernel))
@@ -137,7 +137,7 @@ class _Writer:
 
     def _row(self, pointer: str, index: str, of: str = "") -> str:
         """Write the pointer to this tile's channels in the first row of an edge or atom of the tensor ``of``."""
-        return f"{pointer}_row = {pointer} + {index} * {self.n_rows[of or pointer] * self.channels} + u"
+        return f"{pointer}_row = {pointer} + {index} * {self.n_components[of or pointer] * self.channels} + u"
 
     def _load(self, pointer: str, row: int) -> str:
         mask = ", mask=inside, other=0.0" if self.partial else ""
@@ -256,19 +256,20 @@ class _Products(_Writer):
 
     def __init__(self, table: CouplingTable):
         columns, rows = table.n_components
-        n_rows = {"m": len(table.elements), "g": (table.l_max + 1) ** 2, "w": table.n_paths, "x": columns, "t": rows}
-        super().__init__(table.channels, n_rows)
+        of_atoms = {"m": len(table.elements), "g": (table.l_max + 1) ** 2, "w": table.n_paths}
+        super().__init__(table.channels, {**of_atoms, "x": columns, "t": rows})
         elements = list(enumerate(table.elements))
         self.entries = [Entry(number, element.column, element.row) for number, element in elements]
-        self.terms = [Constant(number, *term) for number, element in elements for term in element.terms]
+        self.terms = [OperatorTerm(number, *term) for number, element in elements for term in element.terms]
 
     def kernels(self) -> list[TritonKernel]:
         """One kernel for each argument of each of the two forms."""
 
-        def kernel(name: str, arguments: str, gives: str, body: Callable[[str, Part], Iterator[str]]) -> TritonKernel:
-            members, most = (self.terms, MOST_TERMS) if "n_atoms" in arguments else (self.entries, MOST_ELEMENTS)
-            parts = _divided(members, self.n_rows[gives], attrgetter(gives), most)
-            return TritonKernel(name, arguments, [list(body(gives, part)) for part in parts])
+        def kernel(name: str, arguments: str, result: str, body: Callable[[str, Part], Iterator[str]]) -> TritonKernel:
+            terms, entries = (self.terms, MOST_TERMS_OF_COUPLE), (self.entries, MOST_ELEMENTS)
+            members, most = terms if "n_atoms" in arguments else entries
+            parts = _divided(members, self.n_components[result], attrgetter(result), most)
+            return TritonKernel(name, arguments, [list(body(result, part)) for part in parts])
 
         return [
             kernel("couple_operator", "out, g, w, n_atoms", "m", self._operator),
@@ -279,7 +280,7 @@ class _Products(_Writer):
             kernel("act_features", "t, m, out, starts", "x", self._multiplied),
         ]
 
-    def _load_all(self, pointer: str, members: Iterable[Constant | Entry]) -> Iterator[str]:
+    def _load_all(self, pointer: str, members: Iterable[OperatorTerm | Entry]) -> Iterator[str]:
         """Load the rows of a tensor that these members need."""
         yield from (self._load(pointer, k) for k in sorted(set(map(attrgetter(pointer), members))))
 
@@ -289,24 +290,24 @@ class _Products(_Writer):
         yield "atom = tl.minimum(first + lane, n_atoms - 1).to(tl.int64)"
         yield "live = first + lane < n_atoms"
 
-    def _operator(self, gives: str, part: Part) -> Iterator[str]:
+    def _operator(self, result: str, part: Part) -> Iterator[str]:
         terms = [term for own in part.values() for term in own]
         yield "first = tl.program_id(0) * ROWS"
         yield from self._tile_of_atoms()
-        yield from (self._row("g", "atom"), "w_row = w + u", self._row("out", "atom", gives))
+        yield from (self._row("g", "atom"), "w_row = w + u", self._row("out", "atom", result))
         yield from (*self._load_all("g", terms), *self._load_all("w", terms))
         yield from (self._store(number, _form("w", "g", own), "live") for number, own in part.items())
 
-    def _environment(self, gives: str, part: Part) -> Iterator[str]:
+    def _environment(self, result: str, part: Part) -> Iterator[str]:
         yield "first = tl.program_id(0) * ROWS"
         yield from self._tile_of_atoms()
-        yield from (self._row("m", "atom"), "w_row = w + u", self._row("out", "atom", gives))
+        yield from (self._row("m", "atom"), "w_row = w + u", self._row("out", "atom", result))
         yield from self._load_all("w", (term for own in part.values() for term in own))
         yield from self._sums(part)
         yield from self._couple_back("w", part)
         yield from (self._store(k, f"s{k}", "live") for k in part)
 
-    def _weights(self, gives: str, part: Part) -> Iterator[str]:
+    def _weights(self, result: str, part: Part) -> Iterator[str]:
         """Sum over atoms; each program has its own copy of the result and processes a part of the tiles."""
         lines = [*self._tile_of_atoms(), self._row("m", "atom"), self._row("g", "atom")]
         for k in sorted({term.g for own in part.values() for term in own}):
@@ -314,7 +315,7 @@ class _Products(_Writer):
         yield from self._sums(part)
         yield "for first in range(tl.program_id(0) * ROWS, n_atoms, tl.num_programs(0) * ROWS):"
         yield from (f"    {line}" for line in (*lines, *self._couple_back("g", part)))
-        yield self._row("out", "tl.program_id(0).to(tl.int64)", gives)
+        yield self._row("out", "tl.program_id(0).to(tl.int64)", result)
         yield from self._store_sums(part)
 
     def _couple_back(self, other: str, part: Part) -> Iterator[str]:
@@ -325,18 +326,18 @@ class _Products(_Writer):
                 if terms := [term for term in own if term.m == number]:
                     yield f"s{k} += {_form('m', other, terms)}"
 
-    def _multiplied(self, gives: str, part: Part) -> Iterator[str]:
+    def _multiplied(self, result: str, part: Part) -> Iterator[str]:
         """Compute rows of each edge from its columns, or columns from rows; the operator stays in registers."""
-        other = "x" if gives == "t" else "t"
+        other = "x" if result == "t" else "t"
         entries = [entry for own in part.values() for entry in own]
-        lines = [self._row(other, "edge"), self._row("out", "edge", gives), *self._load_all(other, entries)]
+        lines = [self._row(other, "edge"), self._row("out", "edge", result), *self._load_all(other, entries)]
         for k, own in part.items():
             total = " + ".join(f"m{entry.m} * {other}{attrgetter(other)(entry)}" for entry in own)
             lines.append(self._store(k, total or "zero.to(S)", "live"))
         yield from (*self._edges_of_atom(), self._row("m", "atom"), *self._load_all("m", entries))
         yield from self._for_edges(lines)
 
-    def _summed(self, gives: str, part: Part) -> Iterator[str]:
+    def _summed(self, result: str, part: Part) -> Iterator[str]:
         entries = [entry for own in part.values() for entry in own]
         lines = [self._row("x", "edge"), self._row("t", "edge"), *self._load_all("x", entries)]
         for k in sorted({entry.t for entry in entries}):
@@ -344,11 +345,11 @@ class _Products(_Writer):
             lines += [f"s{entry.m} += t{k} * x{entry.x}" for entry in entries if entry.t == k]
         yield from (*self._edges_of_atom(), *self._sums(part))
         yield from self._for_edges(lines)
-        yield self._row("out", "atom", gives)
+        yield self._row("out", "atom", result)
         yield from self._store_sums(part)
 
 
-def _form(outer: str, inner: str, terms: list[Constant]) -> str:
+def _form(outer: str, inner: str, terms: list[OperatorTerm]) -> str:
     """The sum of rows of ``outer``, each times a sum of constants times rows of ``inner``."""
     of, times = attrgetter(outer), attrgetter(inner)
     sums = []

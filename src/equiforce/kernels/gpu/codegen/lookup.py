@@ -13,9 +13,9 @@ from equiforce.kernels.gpu.codegen.convolution import PRELUDE
 LOOKUPS = '''
 
 @triton.jit
-def basis(knot_coordinates, strengths, edge, valid, n_knots, S: tl.constexpr, ORDER: tl.constexpr):
+def basis(knot_coordinates, strengths, edge, valid, n_rows, S: tl.constexpr, ORDER: tl.constexpr):
     """The first row that each edge reads, and its strength times a derivative of the four splines."""
-    first, beyond, inside = place(tl.load(knot_coordinates + edge), n_knots)
+    first, beyond, inside = place(tl.load(knot_coordinates + edge), n_rows)
     scale = tl.where(valid, 1.0, 0.0).to(S)
     if strengths is not None:
         scale = scale * tl.load(strengths + edge)
@@ -44,30 +44,30 @@ def weighted_rows(row, live, b0, b1, b2, b3, COLUMNS: tl.constexpr):
     return b0 * r0 + b1 * r1 + b2 * r2 + b3 * r3
 
 
-@triton.jit(do_not_specialize=["n_edges", "n_knots"])
-def lookup_rows(out, table, strengths, knot_coordinates, kinds, n_edges, n_knots,
+@triton.jit(do_not_specialize=["n_edges", "n_rows"])
+def lookup_rows(out, table, strengths, knot_coordinates, kinds, n_edges, n_rows,
                 COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None] + zero
     column = tl.arange(0, WIDTH)[None, :] + zero
     edge, valid = tl.minimum(lane, n_edges - 1).to(tl.int64), lane < n_edges
-    first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
-    row = table + (tl.load(kinds + edge).to(tl.int64) * n_knots + first) * COLUMNS + column
+    first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_rows, out.dtype.element_ty, ORDER)
+    row = table + (tl.load(kinds + edge).to(tl.int64) * n_rows + first) * COLUMNS + column
     for begin in range(0, COLUMNS, WIDTH):
         live = valid & (begin + column < COLUMNS)
         value = weighted_rows(row + begin, live, b0, b1, b2, b3, COLUMNS)
         tl.store(out + edge * COLUMNS + begin + column, value, mask=live)
 
 
-@triton.jit(do_not_specialize=["n_edges", "n_knots"])
-def lookup_strengths(rows, table, out, knot_coordinates, kinds, n_edges, n_knots,
+@triton.jit(do_not_specialize=["n_edges", "n_rows"])
+def lookup_strengths(rows, table, out, knot_coordinates, kinds, n_edges, n_rows,
                      COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None] + zero
     column = tl.arange(0, WIDTH)[None, :] + zero
     edge, valid = tl.minimum(lane, n_edges - 1).to(tl.int64), lane < n_edges
-    first, b0, b1, b2, b3 = basis(knot_coordinates, None, edge, valid, n_knots, out.dtype.element_ty, ORDER)
-    row = table + (tl.load(kinds + edge).to(tl.int64) * n_knots + first) * COLUMNS + column
+    first, b0, b1, b2, b3 = basis(knot_coordinates, None, edge, valid, n_rows, out.dtype.element_ty, ORDER)
+    row = table + (tl.load(kinds + edge).to(tl.int64) * n_rows + first) * COLUMNS + column
     total = zero.to(out.dtype.element_ty)
     for begin in range(0, COLUMNS, WIDTH):
         live = valid & (begin + column < COLUMNS)
@@ -77,14 +77,14 @@ def lookup_strengths(rows, table, out, knot_coordinates, kinds, n_edges, n_knots
 
 
 @triton.jit
-def store(out, total, b, live, c, n_rows, COLUMNS: tl.constexpr):
+def store(out, total, b, live, c, n_all_rows, COLUMNS: tl.constexpr):
     """Row k + b of copy b, cyclic: rows without edges get the zeros of the last three programs of each kind."""
-    copy = (tl.program_id(2) * 4 + b).to(tl.int64) * n_rows + (tl.program_id(0) + b) % n_rows
+    copy = (tl.program_id(2) * 4 + b).to(tl.int64) * n_all_rows + (tl.program_id(0) + b) % n_all_rows
     tl.store(out + copy * COLUMNS + c, tl.reduce(total, 0, add, keep_dims=True) + 0 * c, mask=live)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_knots"])
-def lookup_table(rows, out, strengths, knot_coordinates, order, starts, n_rows, n_knots,
+@triton.jit(do_not_specialize=["n_all_rows", "n_rows"])
+def lookup_table(rows, out, strengths, knot_coordinates, by_row, starts, n_all_rows, n_rows,
                  COLUMNS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ORDER: tl.constexpr):
     zero = tl.full([ROWS, WIDTH], 0, tl.int32)
     lane = tl.arange(0, ROWS)[:, None] + zero
@@ -95,18 +95,18 @@ def lookup_table(rows, out, strengths, knot_coordinates, order, starts, n_rows, 
     s1, s2, s3 = s0, s0, s0
     for at in range(start + ROWS * tl.program_id(2), stop, ROWS * tl.num_programs(2)):
         valid = at + lane < stop
-        edge = tl.load(order + tl.minimum(at + lane, stop - 1)).to(tl.int64)
-        first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_knots, out.dtype.element_ty, ORDER)
+        edge = tl.load(by_row + tl.minimum(at + lane, stop - 1)).to(tl.int64)
+        first, b0, b1, b2, b3 = basis(knot_coordinates, strengths, edge, valid, n_rows, out.dtype.element_ty, ORDER)
         given = tl.load(rows + edge * COLUMNS + c, mask=c < COLUMNS, other=0.0)
         s0 += b0 * given
         s1 += b1 * given
         s2 += b2 * given
         s3 += b3 * given
     live = (lane == 0) & (c < COLUMNS)
-    store(out, s0, 0, live, c, n_rows, COLUMNS)
-    store(out, s1, 1, live, c, n_rows, COLUMNS)
-    store(out, s2, 2, live, c, n_rows, COLUMNS)
-    store(out, s3, 3, live, c, n_rows, COLUMNS)
+    store(out, s0, 0, live, c, n_all_rows, COLUMNS)
+    store(out, s1, 1, live, c, n_all_rows, COLUMNS)
+    store(out, s2, 2, live, c, n_all_rows, COLUMNS)
+    store(out, s3, 3, live, c, n_all_rows, COLUMNS)
 '''
 
 SOURCE = f'"""Splines on edges."""\n\n{PRELUDE}{LOOKUPS}'

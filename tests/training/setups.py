@@ -45,7 +45,7 @@ def mixed(n_crystals: int = 2, n_molecules: int = 2, seed: int = 0, **absent: No
     return [labelled(a, **absent) for a in atoms]
 
 
-def plan_of(
+def setup_of(
     folder: Path,
     training: list[Structure] | None = None,
     validation: list[Structure] | None = None,
@@ -57,14 +57,14 @@ def plan_of(
     trackers=(),
     **options,
 ) -> tuple[TrainingState, RunSetup]:
-    """A new state and its plan; batches of two and ten steps, unless ``options`` say otherwise."""
+    """A new state and its setup; batches of two and ten steps, unless ``options`` say otherwise."""
     limited = options.keys() & {"max_steps", "max_epochs", "time"}
     config = TrainingConfig(**({} if limited else {"max_steps": 10}), device="cpu", **options)
     how = OptimizerConfig(**{"learning_rate": 0.03, "warmup_steps": 0, **(optimizer or {})})
     potential = tiny_potential(config.dtype, config.seed)
     common = {"species": SPECIES, "cutoff": potential.cutoff}
     chunk = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size or 2}
-    plan = RunSetup(
+    setup = RunSetup(
         training=Batches(training or mixed(), **common, **chunk, seed=config.seed),
         validation=Batches(mixed(seed=7) if validation is None else validation, **common, max_edges=1000),
         config=config,
@@ -76,4 +76,4 @@ def plan_of(
         on_best=on_best,
         on_step=on_step,
     )
-    return new_state(potential, how), plan
+    return new_state(potential, how), setup
