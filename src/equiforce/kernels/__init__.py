@@ -343,8 +343,7 @@ def _local(chosen: Chosen) -> LocalBackend:
 def _of_one_dtype(operation: str, **tensors: Tensor) -> list[Tensor]:
     """The tensors if they have one dtype; within autocast, converted to the dtype of the highest precision."""
     values = list(tensors.values())
-    dtype = values[0].dtype
-    if all(value.dtype is dtype for value in values):
+    if len({value.dtype for value in values}) == 1:
         return values
     if torch.is_autocast_enabled(values[0].device.type):
         highest = reduce(torch.promote_types, (value.dtype for value in values))

@@ -71,7 +71,7 @@ class TwoBody(nn.Module):
             hidden = self._envelope(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
             return [head(hidden) for head in self.heads]
         knots = self.knots
-        tables = self.cache(lambda: self.tables(knots), [*self.parameters(), *self.buffers()])
+        tables = self.cache(lambda: self.tables(knots), [*self.parameters(), *self.basis.buffers()])
         return [lookup(values, knot_coordinates, kinds) for values in tables]
 
     def tables(self, knots: Knots) -> list[Float[Tensor, "kinds rows outputs"]]:
