@@ -17,6 +17,11 @@ def check_tensor(tensor: Tensor, name: str, dtype: torch.dtype, shape: tuple[int
         raise InputError(f"{name} is on {tensor.device}, but other tensors are on {device}: move all to one device")
 
 
+def version_of(tensor: Tensor) -> int:
+    """The number of times that a tensor has been changed in place; 0 for an inference tensor, which has no count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def check_index(index: Tensor, name: str, n_rows: int, rows: str) -> None:
     """Raise InputError if an index is not between 0 and ``n_rows`` - 1."""
     if not index.shape[0]:

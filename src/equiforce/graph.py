@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from equiforce.ase_atoms import AseAtoms, geometry_of, labels_of
-from equiforce.checks import check_index, check_tensor
+from equiforce.checks import check_index, check_tensor, version_of
 from equiforce.errors import InputError
 from equiforce.quantities import QUANTITIES, Quantity
 
@@ -116,28 +116,32 @@ class Topology:
     neighbors: Int[Tensor, " edges"]
     by_neighbor: Int[Tensor, " edges"]
     halo: HaloExchange | None = None
+    checked: tuple[int, ...] = field(init=False, repr=False)  # the state that passed the last check
 
     def __post_init__(self) -> None:
         self.check()
 
+    @property
+    def state(self) -> tuple[int, ...]:
+        """Numbers that differ after an index has been changed in place: the versions of the indices, and n_centers."""
+        return (self.n_centers, *[version_of(index) for index in self.indices])
+
     def check(self) -> None:
         """Raise InputError if a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range."""
         kind, device = type(self).__name__, self.species.device
-        n_atoms, n_edges = self.n_atoms, self.n_edges
-        for name, tensor, n_rows in (
-            ("species", self.species, n_atoms),
-            ("centers", self.centers, n_edges),
-            ("neighbors", self.neighbors, n_edges),
-            ("by_neighbor", self.by_neighbor, n_edges),
+        n_atoms, n_edges, n_centers = self.n_atoms, self.n_edges, self.n_centers
+        if not isinstance(n_centers, int) or not 0 <= n_centers <= n_atoms:
+            raise InputError(f"{kind}.halo.n_owned is {n_centers!r}, but has to be a whole number from 0 to {n_atoms}")
+        check_tensor(self.species, f"{kind}.species", torch.int64, (n_atoms,), device)
+        for name, tensor, n_rows, rows in (
+            ("centers", self.centers, n_centers, "atoms that may be centres"),
+            ("neighbors", self.neighbors, n_atoms, "atoms"),
+            ("by_neighbor", self.by_neighbor, n_edges, "edges"),
         ):
-            check_tensor(tensor, f"{kind}.{name}", torch.int64, (n_rows,), device)
-        if device.type == "cpu" and n_edges:  # on a GPU the check would wait for the device
-            for name, tensor, n_rows, rows in (
-                ("centers", self.centers, self.n_centers, "atoms that may be centres"),
-                ("neighbors", self.neighbors, n_atoms, "atoms"),
-                ("by_neighbor", self.by_neighbor, n_edges, "edges"),
-            ):
+            check_tensor(tensor, f"{kind}.{name}", torch.int64, (n_edges,), device)
+            if device.type == "cpu":  # on a GPU the check would wait for the device
                 check_index(tensor, f"{kind}.{name}", n_rows, rows)
+        object.__setattr__(self, "checked", self.state)  # the class is frozen
 
     @property
     def indices(self) -> tuple[Tensor, ...]:
@@ -187,10 +191,8 @@ class Topology:
         seen = torch.zeros_like(self.by_neighbor, dtype=torch.bool)
         seen[self.by_neighbor] = True
         if not bool(seen.all()):
-            raise InputError(
-                f"{type(self).__name__}.by_neighbor names an edge twice: it has to name every edge once, as "
-                "neighbors.argsort() does"
-            )
+            wrong = f"{type(self).__name__}.by_neighbor names an edge twice"
+            raise InputError(f"{wrong}: it has to name every edge once, as neighbors.argsort() does")
         centers, neighbors = self.centers, self.neighbors[self.by_neighbor]
         if bool((centers[1:] >= centers[:-1]).all()) and bool((neighbors[1:] >= neighbors[:-1]).all()):
             return None
@@ -291,9 +293,8 @@ class AtomicGraph(Topology):
         """Move the graph to a device; a graph that is on the device already is returned as it is."""
         if self.species.device == torch.device(device):
             return self
-        tensors = (field.name for field in fields(self) if field.name != "halo")
-        # a copy to the CPU is waited for, because its indices are checked at once
-        non_blocking = torch.device(device).type != "cpu"
+        tensors = (entry.name for entry in fields(self) if entry.init and entry.name != "halo")
+        non_blocking = torch.device(device).type != "cpu"  # a copy to the CPU is checked at once
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in tensors})
 
 
@@ -355,8 +356,8 @@ class Prediction:
     def _fields(self) -> Iterator[tuple[str, bool, Tensor | None]]:
         """Yield the name of each field, whether its rows are atoms, and its value."""
         of_atoms = {"energies", *(quantity.name for quantity in QUANTITIES if quantity.of_atoms)}
-        for field in fields(self):
-            yield field.name, field.name in of_atoms, getattr(self, field.name)
+        for entry in fields(self):
+            yield entry.name, entry.name in of_atoms, getattr(self, entry.name)
 
 
 def without_edges(species: Int[Tensor, " atoms"]) -> Topology:

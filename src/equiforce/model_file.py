@@ -97,8 +97,11 @@ def save(
         about: statistics, training and errors, which ``equiforce info`` shows.
 
     Raises:
-        InputError: a structure contains an element that the potential does not know.
+        InputError: a structure contains an element that the potential does not know, or the weights are neither float32
+            nor float64.
     """
+    if potential.dtype not in DTYPES.values():
+        raise InputError(f"{path}: weights of {potential.dtype} cannot be stored: convert them with potential.float()")
     target = Path(path)
     header = {
         "format": FORMAT,

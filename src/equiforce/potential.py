@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -94,7 +95,7 @@ class Potential(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
-        return next(self.model.parameters()).dtype
+        return next(chain(self.model.parameters(), self.model.buffers()), self.scale).dtype
 
     @property
     def device(self) -> torch.device:
@@ -175,12 +176,15 @@ class Potential(nn.Module):
             The energies [centers], and the gradient [edges 3] or None.
 
         Raises:
-            InputError: ``vectors`` are not float64 [edges 3] on the device of the topology, the topology has a species
+            InputError: ``vectors`` or ``energy_mask`` has another dtype, shape or device, the topology has a species
                 that the model does not know (checked on a CPU only), or torch is in inference mode.
         """
         _refuse_inference_mode()
         self._check_species(topology)
-        check_tensor(vectors, "vectors", torch.float64, (topology.n_edges, 3), topology.species.device)
+        device = topology.species.device
+        check_tensor(vectors, "vectors", torch.float64, (topology.n_edges, 3), device)
+        if energy_mask is not None:
+            check_tensor(energy_mask, "energy_mask", torch.bool, (topology.n_centers,), device)
         recorded = torch.is_grad_enabled() and (self.training or vectors.requires_grad or not derivatives)
         at_once = recorded or self.model.n_hops > 1 or topology.n_edges <= EDGES_AT_ONCE[vectors.device.type]
         if not at_once:

@@ -4,13 +4,15 @@ Value, gradient and second gradient of each operation are those of the reference
 that lie in memory in any way. Inputs of another dtype give the same numbers or a sentence, never other numbers.
 """
 
+import copy
+
 import pytest
 import torch
 
 from equiforce.errors import InputError
 from equiforce.geometry import spherical_harmonics
 from equiforce.geometry.irreps import Irreps, hidden_irreps
-from equiforce.graph import batch
+from equiforce.graph import HaloExchange, Topology, batch
 from equiforce.kernels import (
     CouplingTable,
     GatePlan,
@@ -29,6 +31,7 @@ from equiforce.kernels import (
     using,
     weighted_harmonics,
 )
+from equiforce.kernels.order import sorted_edges
 from equiforce.kernels.reference import convolution as reference
 from equiforce.kernels.reference import local as reference_local
 from equiforce.potential import EDGES_AT_ONCE, evaluating
@@ -106,7 +109,12 @@ def rows_backwards(t):
     return torch.flip(t, (0,))[torch.arange(len(t) - 1, -1, -1)].as_strided(t.shape, t.stride())
 
 
-LAYOUTS = [torch.clone, column_major, every_second, off_the_start, rows_backwards]
+def negated(t):
+    """The same numbers with the opposite sign in memory, as the imaginary part of a conjugate has them."""
+    return torch._neg_view(-t)
+
+
+LAYOUTS = [torch.clone, negated, column_major, every_second, off_the_start, rows_backwards]
 
 
 def derivatives(function, inputs, lay):
@@ -215,6 +223,78 @@ def test_the_structure_of_an_atom_that_is_changed_in_place_is_checked_again():
         graph.structure_of_atom[0] = 10**9
         with pytest.raises(InputError, match="structure_of_atom holds 1000000000"):
             potential(graph)
+
+
+def by_torch(tensor, row, value):
+    tensor[row] = value
+
+
+def behind_torch(tensor, row, value):
+    tensor.numpy()[row] = value
+
+
+@pytest.mark.parametrize("write", [by_torch, behind_torch])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("value", [10**9, -(10**9)])
+@pytest.mark.parametrize("name", ["centers", "neighbors", "by_neighbor", "structure_of_atom"])
+def test_no_index_that_is_changed_in_place_reaches_c(name, value, used, write):
+    potential = potential_of("nequip", **SMALLEST["nequip"])
+    graph = batch([graph_of(ethanol()), graph_of(ethanol())])
+    with evaluating(potential):
+        if used:
+            potential(graph)
+        write(getattr(graph, name), -1, value)
+        with pytest.raises(InputError, match=rf"{name} holds {value}"):
+            potential(graph)
+
+
+def indices_of(topology):
+    return {name: getattr(topology, name) for name in ("species", "centers", "neighbors", "by_neighbor")}
+
+
+def test_the_number_of_owned_atoms_is_checked():
+    class Halo(HaloExchange):
+        n_owned = 9
+
+        def forward_comm(self, x):
+            return x
+
+        def reverse_comm(self, g):
+            return g
+
+    topology = Topology(**indices_of(GRAPH), halo=Halo())
+    for wrong in (10**7, -1):
+        Halo.n_owned = wrong
+        with pytest.raises(InputError, match=r"halo\.n_owned is .*, but has to be a whole number from 0 to 9"):
+            sorted_edges(topology)
+        with pytest.raises(InputError, match=r"halo\.n_owned"):
+            Topology(**indices_of(GRAPH), halo=Halo())
+    Halo.n_owned = 2
+    with pytest.raises(InputError, match="centers holds"):
+        sorted_edges(topology)
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.ones(8, dtype=torch.bool), torch.ones(1, dtype=torch.bool), torch.ones(0, dtype=torch.bool)]
+)
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_a_mask_that_is_none_is_refused(kind, at_once, n, monkeypatch):
+    monkeypatch.setitem(EDGES_AT_ONCE, "cpu", 4096 if at_once else 1)
+    potential = potential_of(kind, **SMALLEST[kind]).eval()
+    with pytest.raises(InputError, match="energy_mask has the shape"):
+        potential.energies_and_edge_gradients(
+            graph_of(ethanol()), graph_of(ethanol()).edge_vectors(), torch.ones(n).bool()
+        )
+
+
+def test_new_weights_at_an_old_address_are_noticed():
+    potential, graph = potential_of("nequip", **SMALLEST["nequip"]).requires_grad_(False), graph_of(ethanol())
+    flat = torch.nn.utils.parameters_to_vector(potential.model.parameters())
+    for factor in (1.0, 1.1, 1.2, 1.3):
+        torch.nn.utils.vector_to_parameters(factor * flat, potential.model.parameters())
+        energy = potential(graph).energy
+        torch.testing.assert_close(energy, copy.deepcopy(potential)(graph).energy, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

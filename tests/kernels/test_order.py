@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from equiforce.checks import version_of
 from equiforce.errors import InputError
-from equiforce.kernels.order import require_sorted, sorted_by_center, sorted_edges, version_of
+from equiforce.kernels.order import require_sorted, sorted_by_center, sorted_edges
 from tests.kernels.cases import random_graph, shuffled
 
 GRAPH = random_graph(9, 70)

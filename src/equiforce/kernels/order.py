@@ -10,15 +10,10 @@ from equiforce.errors import InputError
 from equiforce.graph import Topology
 
 
-def version_of(tensor: Tensor) -> int:
-    """The number of times that a tensor has been changed in place; 0 for an inference tensor, which has no count."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
 class _Order(NamedTuple):
     """The result of sorting a topology's edges; it is valid until an index is changed in place."""
 
-    versions: tuple[int, ...]
+    state: tuple[int, ...]
     found: tuple[Topology, Int[Tensor, " edges"]] | None  # None if the edges were sorted
 
 
@@ -31,12 +26,15 @@ def sorted_edges(topology: Topology) -> tuple[Topology, Int[Tensor, " edges"] | 
     Raises:
         InputError: an index has been changed in place and is out of range, or ``by_neighbor`` names an edge twice.
     """
-    versions = tuple([version_of(index) for index in topology.indices])
-    order = _orders.get(topology)
-    if order is None or order.versions != versions:
-        if order is not None:
-            topology.check()  # someone has changed an index in place since the topology was made
-        order = _orders[topology] = _Order(versions, topology.sorted_by_center())
+    order, state = _orders.get(topology), topology.state
+    if order is None or order.state != state:
+        if topology.checked != state:
+            topology.check()  # someone has changed an index in place since the topology was checked
+        try:
+            order = _orders[topology] = _Order(state, topology.sorted_by_center())
+        except (IndexError, RuntimeError):
+            topology.check()  # an index was changed in a way that torch did not notice
+            raise
         if order.found is not None:
             sorted_edges(order.found[0])
     return (topology, None) if order.found is None else order.found

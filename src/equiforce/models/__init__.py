@@ -5,6 +5,8 @@ training, model files, calculators, LAMMPS and the command line. ``base.py`` def
 docs/models.md shows a complete example.
 """
 
+from typing import NoReturn
+
 from equiforce.models.base import Footprint, Model, ModelConfig, Peak
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.models.registry import REGISTRY, STANDARD, ModelKind, register
@@ -29,3 +31,12 @@ __all__ = [
     "Peak",
     "register",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name in ("MODELS", "PRESETS"):
+        raise AttributeError(
+            f"equiforce.models.{name} is a registry now: decorate the class of a model with equiforce.models.register "
+            "(docs/models.md)"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -225,6 +225,7 @@ class ParameterCache:
 
     def __init__(self) -> None:
         self._state: tuple[tuple[int, int, torch.dtype], ...] | None = None
+        self._weights: list[Tensor] = []  # their memory lives on, so that no new weight has the same address
         self._tensors: list[Tensor] = []
 
     def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:
@@ -235,4 +236,5 @@ class ParameterCache:
         state = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
         if state != self._state:
             self._state, self._tensors = state, make()
+            self._weights = [weight.detach() for weight in weights]
         return self._tensors

@@ -121,8 +121,8 @@ class Arguments:
         yield f"if ({tensor} := given.get({array.name!r})) is not None:"
         yield f"    if {tensor}.dtype is not {array.kind} or {tensor}.shape != ({shape}) or not {tensor}.is_cpu:"
         yield f"        check({tensor}, '{self.name}: {array.name}', {array.kind}, ({shape}), CPU)"
-        yield f"    if not {tensor}.is_contiguous():"
-        yield f"        {tensor} = {tensor}.contiguous()"
+        yield f"    if not {tensor}.is_contiguous() or {tensor}.is_neg():"  # torch may keep a sign beside the memory
+        yield f"        {tensor} = {tensor}.resolve_neg().contiguous()"
         yield f"    address_{array.name} = {tensor}.data_ptr()"
         if array.result:
             # separate integers, because torch takes twice as long to read them from a tuple

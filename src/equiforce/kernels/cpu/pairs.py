@@ -4,6 +4,7 @@ from functools import cache
 
 from torch import Tensor
 
+from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, Topology
 from equiforce.kernels.cpu import build
 from equiforce.kernels.cpu.codegen.pairs import ARGUMENTS, PairKernel, PairKind
@@ -29,9 +30,18 @@ def _kernel(kind: PairKind) -> build.Function:
 def vectors(graph: AtomicGraph) -> Tensor:
     """See :class:`equiforce.kernels.backend.PairBackend`."""
     structures = None if graph.n_structures == 1 else graph.structure_of_atom
-    given: dict[str, Tensor | None]
-    given = {"positions": graph.positions, "shifts": graph.shifts, "cells": graph.cell, "structures": structures}
-    return _run("vectors", graph, graph.positions, given, {"vectors": Tensor.new_empty}, graph.n_structures)
+    given: dict[str, Tensor | None] = {
+        "positions": graph.positions,
+        "shifts": graph.shifts,
+        "cells": graph.cell,
+        "structures": structures,
+        "by_neighbor": graph.by_neighbor,
+    }
+    try:
+        return _run("vectors", graph, graph.positions, given, {"vectors": Tensor.new_empty}, graph.n_structures)
+    except InputError:
+        graph.check()  # names the index and its value
+        raise
 
 
 def gradient(edge_gradients: Tensor, topology: Topology) -> Tensor:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from equiforce.checks import version_of
 from equiforce.graph import Topology
 from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.gpu.codegen import convolution as codegen
@@ -27,7 +28,6 @@ from equiforce.kernels.gpu.launch import (
     load,
 )
 from equiforce.kernels.gpu.programs import WARP, n_programs
-from equiforce.kernels.order import version_of
 from equiforce.kernels.spec.paths import PathTable
 
 # Not yet tuned. A program with one warp needs no barrier and processes one edge of 32 channels at a time. A program

@@ -63,7 +63,7 @@ def checked_tensor(operation: str, like: Tensor, name: str, tensor: Tensor, shap
         InputError: the tensor has another dtype, shape or device.
     """
     check_tensor(tensor, f"{operation}: {name}", like.dtype, shape, like.device)
-    return tensor.contiguous()
+    return tensor.resolve_neg().contiguous()  # torch may keep a sign beside the memory
 
 
 def check_indices(operation: str, like: Tensor, n_rows: int, **indices: Tensor) -> None:

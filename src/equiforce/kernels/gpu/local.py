@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from equiforce.checks import version_of
 from equiforce.kernels.backend import ActArgument, CoupleArgument, EnvironmentArgument, LookupArgument
 from equiforce.kernels.gpu.codegen import lookup as codegen_lookup
 from equiforce.kernels.gpu.codegen.local import TritonModule, environments, products, width_of
@@ -24,7 +25,6 @@ from equiforce.kernels.gpu.launch import (
     load,
 )
 from equiforce.kernels.gpu.programs import WARP
-from equiforce.kernels.order import version_of
 from equiforce.kernels.spec.couplings import CouplingTable
 
 # Not yet measured: the largest number of copies of the gradient of the path weights, each a sum over some atoms.

@@ -45,14 +45,34 @@ static void differences_part(const void *given, long p) {
       a->vectors[3 * e + c] = a->gradient[3 * a->neighbors[e] + c] - a->gradient[3 * a->centers[e] + c];
 }
 
+/* Memory of tensors can be changed in ways that torch does not notice, so the indices are checked again here, once for
+   all kernels that read the same graph after this one. Returns 0, or 1 + the first row with a wrong index. */
+static long first_wrong(const Pairs *a) {
+#define OUTSIDE(i, n) ((unsigned long)(i) >= (unsigned long)(n))
+  for (long e = 0; e < a->n_edges; e++)
+    if (OUTSIDE(a->centers[e], a->n_atoms) | OUTSIDE(a->neighbors[e], a->n_atoms) |
+        OUTSIDE(a->by_neighbor[e], a->n_edges)) return e + 1;
+  for (long i = 0; a->structures && i < a->n_atoms; i++)
+    if (OUTSIDE(a->structures[i], a->n_structures)) return i + 1;
+  return 0;
+}
+
 /* r_ij = r_j - r_i + S cell */
-void vectors(const Pairs *a) { each_part(vectors_part, a, a->n_parts); }
+long vectors(const Pairs *a) {
+  const long wrong = first_wrong(a);
+  if (!wrong) each_part(vectors_part, a, a->n_parts);
+  return wrong;
+}
 
 /* dE/dr_i = sum_j dE/dr_ji - sum_j dE/dr_ij; each atom belongs to one thread, so that no two threads add to it */
-void gradient(const Pairs *a) {
+long gradient(const Pairs *a) {
   each_part(at_centers, a, a->n_parts);
   each_part(at_neighbors, a, a->n_parts);
+  return 0;
 }
 
 /* the transpose of gradient */
-void differences(const Pairs *a) { each_part(differences_part, a, a->n_parts); }
+long differences(const Pairs *a) {
+  each_part(differences_part, a, a->n_parts);
+  return 0;
+}

@@ -13,7 +13,8 @@ ARGUMENTS = Arguments(
     name="pairs",
     rows="n_edges",
     rows_per_thread=2048,
-    sizes=("n_edges",),
+    sizes=("n_edges", "n_atoms", "n_structures"),
+    checks="centers, neighbors, by_neighbor or structures",
     arrays=(
         Array("centers", ("n_edges",), "index"),
         Array("neighbors", ("n_edges",), "index"),
