@@ -149,6 +149,27 @@ def test_a_virial_in_other_units(saved):
 
 
 @pytest.mark.parametrize(
+    ("key", "unit", "option"),
+    [
+        ("energy-unit", "Hartree", "energy_unit"),
+        ("Energy_Unit", "kcal/mol", "energy_unit"),
+        ("stress-unit", "kbar", "stress_unit"),
+        ("forces_unit", "Ha/Bohr", "forces_unit"),
+        ("length_unit", "Bohr", "length_unit"),
+    ],
+)
+def test_a_unit_that_a_header_states_is_not_ignored(saved, key, unit, option):
+    path = saved([water(energy=-1.0, forces=forces(), info={key: unit})])
+    with pytest.raises(InputError, match=rf"frame 0: '{key}' is '{unit}', but .* --set data\.{option}={unit}"):
+        read(path)
+    assert only(path, ReadOptions(**{option: unit})).energy is not None
+    same = {"energy_unit": "eV", "length_unit": "Ang", "stress_unit": "eV/A^3", "forces_unit": "eV/Ang"}[option]
+    assert only(saved([water(energy=-1.0, info={key: same})])).energy == -1.0
+    with pytest.raises(InputError, match=rf"'{key}' is 'parsec', but 'parsec' is not a unit"):
+        read(saved([water(energy=-1.0, info={key: "parsec"})]))
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"energy_unit": "kcal/mole"}, "did you mean 'kcal/mol'"),

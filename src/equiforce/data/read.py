@@ -1,5 +1,7 @@
 """Reads structures and labels from files, converts them to eV and Å, and checks each structure."""
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +21,7 @@ from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
+STATED_UNIT = re.compile(r"(energy|length|force|stress)s?[-_ ]?units?")  # of a key in the header of a frame
 FEW = 3  # a larger number of similar files in a folder share one line of the report
 
 
@@ -167,6 +170,7 @@ def read_with_report(
     files: list[FileReport] = []
     for contents in all_contents:
         scales = _scales(contents, options)
+        _check_stated_units(contents, options, scales)
         keys = choose_keys(contents, asked, scales)
         here = [_structure(contents, number, keys, scales) for number in range(len(contents.frames))]
         structures.extend(here)
@@ -199,6 +203,31 @@ def _scales(contents: Contents, options: ReadOptions) -> Scales:
         scales[STRESS] = -scales[STRESS]
         words.append("stress positive under compression")
     return Scales(length, scales, ", ".join(words))
+
+
+def _check_stated_units(contents: Contents, options: ReadOptions, scales: Scales) -> None:
+    """Raise InputError if a frame states another unit than the one that is used; a unit that the user gave wins."""
+    readers = {"energy": units.energy_in_ev, "length": units.length_in_angstrom}
+    readers |= {quantity.name: reader for quantity, reader in units.UNIT_PARSERS.items()}
+    used = {"length": scales.length, **{quantity.name: abs(scale) for quantity, scale in scales.of.items()}}
+    stated = {key: match for key in _offered([contents]) if (match := STATED_UNIT.fullmatch(key.lower()))}
+    for key, match in stated.items():
+        what = next(name for name in used if name.startswith(match[1]))
+        if getattr(options, f"{what}_unit") is not None:
+            continue
+        for number, frame in enumerate(contents.frames):
+            if (unit := frame.values.get(key)) is None:
+                continue
+            where = f"{contents.frame_name(number)}: {key!r} is {unit!r}"
+            try:
+                factor = readers[what](str(unit))
+            except InputError as error:
+                raise InputError(f"{where}, but {error}, with --set data.{what}_unit=UNIT") from error
+            if not math.isclose(factor, used[what], rel_tol=1e-3):
+                raise InputError(
+                    f"{where}, but equiforce would read another unit: add --set data.{what}_unit={unit} if the file is "
+                    "right, or give the right unit"
+                )
 
 
 def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Scales) -> Structure:
