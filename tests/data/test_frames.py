@@ -69,7 +69,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_a_file_cut_off_in_the_middle(dimer_file):
     dimer_file.write_text("\n".join(dimer_file.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(InputError, match=r"dimers\.xyz.*cannot be read by ASE"):
+    with pytest.raises(InputError, match=r"dimers\.xyz, line 17: frame 4 .* has 2 atoms, but .* after 1 of them"):
         read(dimer_file)
 
 
@@ -112,7 +112,9 @@ def test_md17(tmp_path, arrays, columns):
         np.testing.assert_array_equal(structure.positions, arrays["R"][i])
         assert structure.atomic_numbers.tolist() == [8, 1, 1]
         assert structure.source.endswith(f"md17.npz, frame {i}")
-    assert str(report).endswith("energy from 'E' (4 of 4), forces from 'F' (4 of 4); converted from kcal/mol")
+    found, note = str(report).splitlines()
+    assert found.endswith("energy from 'E' (4 of 4), forces from 'F' (4 of 4); converted from kcal/mol")
+    assert note == "  note: arrays that are not used: name, theory"
 
 
 def test_rmd17(tmp_path, arrays):
@@ -133,6 +135,24 @@ def test_sgdml_states_its_units_and_its_lattice_by_columns(tmp_path, arrays):
     np.savez(tmp_path / "s.npz", **arrays, e_unit="parsec")
     with pytest.raises(InputError, match=r"s\.npz: 'parsec' is not a unit of energy"):
         read(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("of_each", [False, True])
+def test_cells_and_pbc_as_in_nequips_files(tmp_path, arrays, of_each):
+    cell = np.array([[20.0, 1, 2], [0, 20.0, 3], [0, 0, 20.0]])
+    pbc = np.array([True, True, False])
+    given = {"cell": np.stack([cell + i for i in range(4)]), "pbc": np.stack([pbc] * 4)} if of_each else {"cell": cell}
+    np.savez(tmp_path / "n.npz", **arrays, **given)
+    structures = read(tmp_path / "n.npz")
+    np.testing.assert_array_equal(structures[2].cell, cell + 2 * of_each)
+    assert structures[2].pbc.tolist() == (pbc.tolist() if of_each else [True] * 3)
+    for wrong, message in (
+        ({"cell": np.ones((2, 2))}, r"the cell has the shape \(2, 2\)"),
+        ({"cell": cell, "lattice": cell}, "'cell' and 'lattice': remove one"),
+    ):
+        np.savez(tmp_path / "n.npz", **arrays, **wrong)
+        with pytest.raises(InputError, match=message):
+            read(tmp_path / "n.npz")
 
 
 def test_units_that_are_asked_for_win(tmp_path, arrays):

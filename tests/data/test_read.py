@@ -120,62 +120,6 @@ def test_no_labels_at_all(saved):
     assert "no labels" in str(report)
 
 
-def test_two_different_energies_are_an_error_that_names_them(saved):
-    frames = [water(i, energy=-1.0, info={"REF_energy": -1.0 - (i == 2)}, forces=forces()) for i in range(3)]
-    path = saved(frames)
-    with pytest.raises(
-        InputError, match=r"frame 2: both 'energy' and 'REF_energy' .*--energy-key energy or --energy-key REF"
-    ):
-        read(path)
-    assert read(path, ReadOptions(energy_key="REF_energy"))[2].energy == -2.0
-    assert read(path, ReadOptions(energy_key="energy"))[2].energy == -1.0
-
-
-def test_the_same_energy_twice_will_do(saved):
-    structures, report = read_with_report(saved([water(energy=-1.0, info={"REF_energy": -1.0})]))
-    assert structures[0].energy == -1.0
-    assert "from 'energy'" in str(report)
-
-
-def test_energies_of_two_names_in_different_frames_are_ambiguous(saved):
-    with pytest.raises(InputError, match="frame 0: both 'energy' and 'dft_energy'"):
-        read(saved([water(energy=-1.0), water(info={"dft_energy": -2.0})]))
-
-
-def test_a_stress_and_a_virial_must_agree(saved):
-    right, wrong = -STRESS * np.linalg.det(BOX), STRESS * np.linalg.det(BOX)
-    both = [water(periodic=True, info={"stress": STRESS, "virial": v}, energy=-1.0) for v in (right, wrong)]
-    np.testing.assert_allclose(only(saved(both[:1])).stress, STRESS, atol=1e-12)
-    path = saved(both)
-    with pytest.raises(InputError, match="frame 1: 'stress' is not −virial/volume of 'virial'"):
-        read(path)
-    np.testing.assert_allclose(read(path, ReadOptions(stress_key="stress"))[1].stress, STRESS, atol=1e-12)
-    np.testing.assert_allclose(read(path, ReadOptions(virial_key="virial"))[1].stress, -STRESS, atol=1e-7)
-    np.testing.assert_allclose(read(path, ReadOptions(virial_key="none"))[1].stress, STRESS, atol=1e-12)
-    with pytest.raises(InputError, match=r"data\.stress_key and data\.virial_key"):
-        ReadOptions(stress_key="a", virial_key="b")
-
-
-def test_keys_that_are_asked_for(saved):
-    path = saved([water(info={"E_ccsd": -7.0, "E_mp2": -6.0}, arrays={"grad": forces()})])
-    structure = only(path, ReadOptions(energy_key="E_ccsd", forces_key="grad"))
-    assert structure.energy == -7.0
-    np.testing.assert_allclose(structure.forces, forces(), atol=1e-8)
-    with pytest.raises(InputError, match=r"no frame has the key 'E_ccsdt' for the energy: the keys are E_ccsd, E_mp2"):
-        read(path, ReadOptions(energy_key="E_ccsdt"))
-
-
-def test_free_energy_is_taken_only_when_asked_for(saved):
-    path = saved([water(energy=-1.0, free_energy=-1.5)])
-    assert only(path).energy == -1.0
-    assert only(path, ReadOptions(energy_key="free_energy")).energy == -1.5
-
-
-def test_a_label_can_be_left_out(saved):
-    path = saved([water(energy=-1.0, forces=forces())])
-    assert only(path, ReadOptions(forces_key="none")).forces is None
-
-
 def test_units_are_converted(saved):
     path = saved([water(periodic=True, info={"stress": STRESS}, energy=-1.0, forces=forces())])
     structures, report = read_with_report(path, ReadOptions(energy_unit="hartree", length_unit="bohr"))
@@ -202,6 +146,27 @@ def test_a_virial_in_other_units(saved):
     path = saved([water(periodic=True, info={"virial": np.eye(3)}, energy=-1.0)])
     found = only(path, ReadOptions(energy_unit="kcal/mol", length_unit="nm")).stress
     np.testing.assert_allclose(found, -np.eye(3) * units.kcal / units.mol / (np.linalg.det(BOX) * 1e3))
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "option"),
+    [
+        ("energy-unit", "Hartree", "energy_unit"),
+        ("Energy_Unit", "kcal/mol", "energy_unit"),
+        ("stress-unit", "kbar", "stress_unit"),
+        ("forces_unit", "Ha/Bohr", "forces_unit"),
+        ("length_unit", "Bohr", "length_unit"),
+    ],
+)
+def test_a_unit_that_a_header_states_is_not_ignored(saved, key, unit, option):
+    path = saved([water(energy=-1.0, forces=forces(), info={key: unit})])
+    with pytest.raises(InputError, match=rf"frame 0: '{key}' is '{unit}', but .* --set data\.{option}={unit}"):
+        read(path)
+    assert only(path, ReadOptions(**{option: unit})).energy is not None
+    same = {"energy_unit": "eV", "length_unit": "Ang", "stress_unit": "eV/A^3", "forces_unit": "eV/Ang"}[option]
+    assert only(saved([water(energy=-1.0, info={key: same})])).energy == -1.0
+    with pytest.raises(InputError, match=rf"'{key}' is 'parsec', but 'parsec' is not a unit"):
+        read(saved([water(energy=-1.0, info={key: "parsec"})]))
 
 
 @pytest.mark.parametrize(

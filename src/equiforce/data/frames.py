@@ -15,6 +15,7 @@ from ase.io import iread
 from jaxtyping import Bool, Float, Int
 
 from equiforce.ase_atoms import group_of
+from equiforce.data.xyz import read_xyz_text
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.quantities import QUANTITIES
@@ -26,6 +27,8 @@ PREFIXES = ("", "REF_", "ref_", "dft_", "DFT_")  # of the keys of labels in file
 NPZ_NUMBERS = ("z", "nuclear_charges")
 NPZ_POSITIONS = ("R", "coords")
 NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces")}
+NPZ_CELL = ("cell", "lattice", "pbc")
+NPZ_UNITS = ("e_unit", "r_unit")
 NPZ_ENERGY_UNIT = "kcal/mol"
 
 
@@ -50,6 +53,7 @@ class Contents:
     keys: Mapping[str, tuple[str, ...]]  # the possible keys of each label
     energy_unit: str
     length_unit: str
+    notes: tuple[str, ...] = ()  # what was changed or left out when the file was read
 
     def frame_name(self, number: int) -> str:
         """The name of a frame in messages; frames are counted from 0."""
@@ -123,8 +127,10 @@ def _split_selection(path: str) -> tuple[str, slice]:
 
 def _read_ase(path: str, file: str, selection: slice) -> Contents:
     frames: list[Frame] = []
+    xyz = read_xyz_text(file)
+    source, form = (file, None) if xyz is None else (xyz.open(), "extxyz")
     try:
-        for atoms in iread(file, index=selection, do_not_split_by_at_sign=True):
+        for atoms in iread(source, index=selection, format=form, do_not_split_by_at_sign=True):
             frames.append(_frame_from_atoms(atoms))  # noqa: PERF401 (the message needs the number of the frame that fails)
     # The readers of about a hundred formats raise errors of all types.
     except Exception as error:
@@ -138,11 +144,13 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
         raise kind(
             f"{where} (counted from 0) cannot be read by ASE ({type(error).__name__}: {reason}): correct the file"
         ) from error
+    if xyz is not None and len(frames) != (expected := len(range(xyz.n_frames)[selection])):
+        raise InputError(f"{path} has {expected} frames, but ASE read {len(frames)} of them: correct the file")
     keys = {quantity.name: quantity.keys for quantity in QUANTITIES} | {VIRIAL: ("virial", "virials")}
     with_prefixes = {
         label: tuple(prefix + key for prefix in PREFIXES for key in keys[label]) for label in label_names()
     }
-    return Contents(path, frames, with_prefixes, "eV", "Å")
+    return Contents(path, frames, with_prefixes, "eV", "Å", () if xyz is None else xyz.notes)
 
 
 def _frame_from_atoms(atoms: Atoms) -> Frame:
@@ -165,9 +173,10 @@ def _read_npz(path: str, file: str, selection: slice) -> Contents:
     try:
         # numpy itself would leave the file of a broken archive open
         with Path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            wanted = {*NPZ_NUMBERS, *NPZ_POSITIONS, *sum(NPZ_NAMES.values(), ()), "e_unit", "r_unit", "lattice"}
+            wanted = {*NPZ_NUMBERS, *NPZ_POSITIONS, *sum(NPZ_NAMES.values(), ()), *NPZ_UNITS, *NPZ_CELL}
             arrays = {name: archive[name] for name in archive.files if name in wanted}
             names = ", ".join(archive.files)
+            unused = [name for name in archive.files if name not in wanted]
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise _UnreadableError(f"{path} cannot be read as npz ({error}): correct the file") from error
     numbers = next((arrays[name] for name in NPZ_NUMBERS if name in arrays), None)
@@ -183,25 +192,42 @@ def _read_npz(path: str, file: str, selection: slice) -> Contents:
     if positions.shape != (*n_frames, *n_atoms, 3) or any(array.shape[:1] != n_frames for array in per_frame):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
         raise InputError(f"{path} contains arrays whose shapes do not fit together ({shapes}): correct the file")
+    cells, pbc = _npz_cells(path, arrays, *n_frames)
     return Contents(
         path,
-        list(_npz_frames(numbers, positions, arrays.get("lattice"), labels, selection)),
+        list(_npz_frames(numbers, positions, cells, pbc, labels, selection)),
         {label: NPZ_NAMES.get(label, ()) for label in label_names()},
         str(arrays.get("e_unit", NPZ_ENERGY_UNIT)),
         str(arrays.get("r_unit", "Å")),
+        (f"arrays that are not used: {', '.join(unused)}",) if unused else (),
     )
+
+
+def _npz_cells(path: str, arrays: Mapping[str, np.ndarray], n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cell [frames 3 3] and the periodicity [frames 3] of each frame."""
+    if "cell" in arrays and "lattice" in arrays:
+        raise InputError(f"{path} has the arrays 'cell' and 'lattice': remove one of them")
+    cell = arrays.get("cell", np.zeros((3, 3)))  # as in nequip's files, with lattice vectors as rows
+    if "lattice" in arrays:  # sGDML stores lattice vectors as columns
+        cell = np.swapaxes(arrays["lattice"], -1, -2)
+    pbc = np.asarray(arrays.get("pbc", cell.any()), dtype=bool)
+    try:
+        return np.broadcast_to(cell, (n_frames, 3, 3)), np.broadcast_to(pbc, (n_frames, 3))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: the cell has the shape {np.shape(cell)} and pbc {pbc.shape}, but a cell is (3, 3) or "
+            f"({n_frames}, 3, 3), and pbc (3,) or ({n_frames}, 3): correct the arrays"
+        ) from error
 
 
 def _npz_frames(
     numbers: np.ndarray,
     positions: np.ndarray,
-    lattice: np.ndarray | None,
+    cells: np.ndarray,
+    pbc: np.ndarray,
     labels: dict[str, np.ndarray],
     selection: slice,
 ) -> Iterator[Frame]:
-    pbc = np.full(3, lattice is not None)
-    # sGDML stores lattice vectors as columns
-    cell = np.zeros((3, 3)) if lattice is None else lattice.T
     for i in range(len(positions))[selection]:
         z = numbers if numbers.ndim == 1 else numbers[i]
-        yield Frame(z, positions[i], cell, pbc, {name: array[i] for name, array in labels.items()}, "")
+        yield Frame(z, positions[i], cells[i], pbc[i], {name: array[i] for name, array in labels.items()}, "")

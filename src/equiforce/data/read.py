@@ -1,18 +1,19 @@
 """Reads structures and labels from files, converts them to eV and Å, and checks each structure."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-from equiforce.ase_atoms import full_matrix
 from equiforce.data import units
-from equiforce.data.frames import VIRIAL, Contents, Frame, label_names, read_files
+from equiforce.data.frames import VIRIAL, Contents, label_names, read_files
+from equiforce.data.keys import NOTHING, choose_keys
+from equiforce.data.values import Scales, fault, label_of, stress_of
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.graph import Structure
@@ -20,9 +21,8 @@ from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
-ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
+STATED_UNIT = re.compile(r"(energy|length|force|stress)s?[-_ ]?units?")  # of a key in the header of a frame
 FEW = 3  # a larger number of similar files in a folder share one line of the report
-NOTHING = "none"  # the value of a key option that leaves the label out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,13 @@ class FileReport(NamedTuple):
     n_frames: int
     keys: dict[str, tuple[str, int]]  # label -> its key, and the number of frames that have it
     converted: str  # the units of the file in words; empty if they are eV and Å
+    notes: tuple[str, ...] = ()  # what was changed or left out
 
     def __str__(self) -> str:
         found = [f"{label} from {key!r} ({n} of {self.n_frames})" for label, (key, n) in self.keys.items()]
         labels = ", ".join(found) or "no labels"
         units_used = f"; converted from {self.converted}" if self.converted else ""
-        return f"{self.path}: {self.n_frames} structures; {labels}{units_used}"
+        return "\n".join([f"{self.path}: {self.n_frames} structures; {labels}{units_used}", *map(_note, self.notes)])
 
 
 class ReadReport(NamedTuple):
@@ -105,7 +106,7 @@ class ReadReport(NamedTuple):
         alike: dict[tuple[object, ...], list[FileReport]] = {}
         for report in self.files:
             keys = tuple((label, key) for label, (key, _) in report.keys.items())
-            alike.setdefault((Path(report.path).parent, keys, report.converted), []).append(report)
+            alike.setdefault((Path(report.path).parent, keys, report.converted, report.notes), []).append(report)
         lines: list[str] = []
         for group in alike.values():
             lines += [str(report) for report in group] if len(group) <= FEW else [str(_together(group))]
@@ -117,7 +118,11 @@ class ReadReport(NamedTuple):
 def _together(group: Sequence[FileReport]) -> FileReport:
     keys = {label: (key, sum(report.keys[label][1] for report in group)) for label, (key, _) in group[0].keys.items()}
     name = f"{len(group)} files, {group[0].path} to {group[-1].path}"
-    return FileReport(name, sum(report.n_frames for report in group), keys, group[0].converted)
+    return FileReport(name, sum(report.n_frames for report in group), keys, group[0].converted, group[0].notes)
+
+
+def _note(text: str) -> str:
+    return f"  note: {text}"
 
 
 def read(
@@ -160,11 +165,13 @@ def read_with_report(
     """
     options = options or ReadOptions()
     all_contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
+    asked = {label: options.key(label) for label in label_names()}
     structures: list[Structure] = []
     files: list[FileReport] = []
     for contents in all_contents:
         scales = _scales(contents, options)
-        keys = _choose_keys(contents, options, scales)
+        _check_stated_units(contents, options, scales)
+        keys = choose_keys(contents, asked, scales)
         here = [_structure(contents, number, keys, scales) for number in range(len(contents.frames))]
         structures.extend(here)
         files.append(_file_report(contents, here, keys, scales))
@@ -178,15 +185,7 @@ def read_with_report(
     return structures, ReadReport(tuple(files), tuple(skipped))
 
 
-class _Scales(NamedTuple):
-    """The factors that convert the values of a file to eV and Å."""
-
-    length: float
-    of: Mapping[Quantity, float]
-    converted: str  # the units of the file in words; empty if they are eV and Å
-
-
-def _scales(contents: Contents, options: ReadOptions) -> _Scales:
+def _scales(contents: Contents, options: ReadOptions) -> Scales:
     try:
         energy_unit = units.energy_unit(options.energy_unit or contents.energy_unit)
         length_unit = units.length_unit(options.length_unit or contents.length_unit)
@@ -203,70 +202,47 @@ def _scales(contents: Contents, options: ReadOptions) -> _Scales:
     if options.stress_positive_under == "compression":
         scales[STRESS] = -scales[STRESS]
         words.append("stress positive under compression")
-    return _Scales(length, scales, ", ".join(words))
+    return Scales(length, scales, ", ".join(words))
 
 
-def _choose_keys(contents: Contents, options: ReadOptions, scales: _Scales) -> dict[str, str]:
-    """The key of each label that the file has."""
-    present = Counter(name for frame in contents.frames for name, value in frame.values.items() if value is not None)
-    keys: dict[str, str] = {}
-    for label in label_names():
-        asked = options.key(label)
-        candidates = [name for name in (contents.keys[label] if asked is None else (asked,)) if present[name]]
-        for other in candidates[1:]:
-            _check_same(contents, label, candidates[0], other)
-        if candidates and asked != NOTHING:
-            keys[label] = candidates[0]
-    if "stress" in keys and "virial" in keys:
-        if options.virial_key is not None:
-            del keys["stress"]
-        elif options.stress_key is None:
-            _check_virial(contents, keys, scales)
-        keys.pop("virial" if "stress" in keys else "stress", None)
-    return keys
+def _check_stated_units(contents: Contents, options: ReadOptions, scales: Scales) -> None:
+    """Raise InputError if a frame states another unit than the one that is used; a unit that the user gave wins."""
+    readers = {"energy": units.energy_in_ev, "length": units.length_in_angstrom}
+    readers |= {quantity.name: reader for quantity, reader in units.UNIT_PARSERS.items()}
+    used = {"length": scales.length, **{quantity.name: abs(scale) for quantity, scale in scales.of.items()}}
+    stated = {key: match for key in _offered([contents]) if (match := STATED_UNIT.fullmatch(key.lower()))}
+    for key, match in stated.items():
+        what = next(name for name in used if name.startswith(match[1]))
+        if getattr(options, f"{what}_unit") is not None:
+            continue
+        for number, frame in enumerate(contents.frames):
+            if (unit := frame.values.get(key)) is None:
+                continue
+            where = f"{contents.frame_name(number)}: {key!r} is {unit!r}"
+            try:
+                factor = readers[what](str(unit))
+            except InputError as error:
+                raise InputError(f"{where}, but {error}, with --set data.{what}_unit=UNIT") from error
+            if not math.isclose(factor, used[what], rel_tol=1e-3):
+                raise InputError(
+                    f"{where}, but equiforce would read another unit: add --set data.{what}_unit={unit} if the file is "
+                    "right, or give the right unit"
+                )
 
 
-def _check_same(contents: Contents, label: str, one: str, other: str) -> None:
-    """Raise InputError if two keys for one label have different values."""
-    for number, frame in enumerate(contents.frames):
-        a, b = (_values(frame, key, contents.frame_name(number)) for key in (one, other))
-        same = a is b if a is None or b is None else a.shape == b.shape and np.allclose(a, b, rtol=1e-7, atol=1e-6)
-        if not same:
-            raise InputError(
-                f"{contents.frame_name(number)}: both {one!r} and {other!r} may be the {label}, but they differ: "
-                f"choose one with --{label}-key {one} or --{label}-key {other}"
-            )
-
-
-def _check_virial(contents: Contents, keys: dict[str, str], scales: _Scales) -> None:
-    """Raise InputError if stress and virial of a frame contradict each other."""
-    for number in range(len(contents.frames)):
-        stress = _stress(contents, number, {"stress": keys["stress"]}, scales)
-        from_virial = _stress(contents, number, {"virial": keys["virial"]}, scales)
-        if stress is None or from_virial is None:
-            same = stress is from_virial
-        else:
-            same = np.allclose(stress, from_virial, rtol=1e-3, atol=1e-5)
-        if not same:
-            raise InputError(
-                f"{contents.frame_name(number)}: {keys['stress']!r} is not −virial/volume of {keys['virial']!r}: "
-                f"choose one with --stress-key {keys['stress']} or --virial-key {keys['virial']}"
-            )
-
-
-def _structure(contents: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Structure:
+def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Scales) -> Structure:
     """Convert a frame to eV and Å and check it."""
     frame, where = contents.frames[number], contents.frame_name(number)
     numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
     if len(numbers) == 0:
-        raise _fault(where, "the frame has no atoms: remove it")
+        raise fault(where, "the frame has no atoms: remove it")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
-        raise _fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
+        raise fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
     labels: dict[str, Any] = {
-        quantity.name: _stress(contents, number, keys, scales)
+        quantity.name: stress_of(contents, number, keys, scales)
         if quantity is STRESS
-        else _label(frame, quantity, keys, where, scales)
+        else label_of(frame, quantity, keys, where, scales)
         for quantity in QUANTITIES
     }
     structure = Structure(
@@ -282,90 +258,14 @@ def _structure(contents: Contents, number: int, keys: dict[str, str], scales: _S
     return structure
 
 
-def _label(
-    frame: Frame, quantity: Quantity, keys: dict[str, str], where: str, scales: _Scales
-) -> float | np.ndarray | None:
-    """The value of a quantity other than the stress in a frame, in eV and Å."""
-    key, n_atoms = keys.get(quantity.name), len(frame.atomic_numbers)
-    values, shape = _values(frame, key, where), quantity.rows_of(n_atoms)
-    if values is None:
-        return None
-    if values.shape != shape and not (shape == () and values.size == 1):
-        right = f"{quantity.some} is {shape or 'one number'}"
-        if quantity.of_atoms:
-            right = f"the {quantity.name} on {n_atoms} atoms are {shape}"
-        raise _fault(where, f"{key!r} has the shape {values.shape}, but {right}")
-    values = values.reshape(shape)
-    if quantity.of_atoms:
-        wrong = np.flatnonzero(~np.isfinite(values.reshape(n_atoms, -1)).all(axis=1))
-        if len(wrong):
-            raise _fault(
-                where,
-                f"{key!r} of atom {wrong[0]} is {values[wrong[0]].tolist()}, which is not a valid {quantity.one}",
-            )
-    elif not np.isfinite(values).all():
-        raise _fault(
-            where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {quantity.name} is not known"
-        )
-    return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
-
-
-def _stress(contents: Contents, number: int, keys: dict[str, str], scales: _Scales) -> Float[np.ndarray, "3 3"] | None:
-    """The stress of a frame in eV/Å³, positive under tension, from its stress or its virial."""
-    frame, where = contents.frames[number], contents.frame_name(number)
-    label = VIRIAL if VIRIAL in keys else STRESS.name
-    key = keys.get(label)
-    values = _values(frame, key, where)
-    if values is None:
-        return None
-    if values.shape not in ((6,), (9,), (3, 3)):
-        raise _fault(
-            where,
-            f"{key!r} has the shape {values.shape}, but a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
-        )
-    if not np.isfinite(values).all():
-        raise _fault(where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {label} is not known")
-    matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
-    if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
-        raise _fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
-    volume = abs(np.linalg.det(frame.cell)) * scales.length**3
-    if not np.any(frame.pbc) or volume == 0:
-        raise _fault(
-            where,
-            f"{key!r} is given, but there is no volume and therefore no {label} without a periodic cell: "
-            f"remove the key, or ignore every {label} with --{label}-key none",
-        )
-    symmetric = 0.5 * (matrix + matrix.T)
-    return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
-
-
-def _values(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
-    """A label in the units of the file, or None if the frame does not have it."""
-    value: Any = None if key is None else frame.values.get(key)
-    if value is None:
-        return None
-    try:
-        # ASE reads a word without a value, as in a comment "energy -1.0", as True
-        if np.asarray(value).dtype != bool:
-            return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
-    raise _fault(where, f"{key!r} is {value!r}, not a number")
-
-
-def _fault(where: str, what: str) -> InputError:
-    """The error for a wrong frame."""
-    return InputError(f"{where}: {what} (frames and atoms are counted from 0)")
-
-
 def _file_report(
-    contents: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: _Scales
+    contents: Contents, structures: Sequence[Structure], keys: dict[str, str], scales: Scales
 ) -> FileReport:
     found: dict[str, tuple[str, int]] = {}
     for label, key in keys.items():
         name = STRESS.name if label == VIRIAL else label
         found[name] = (key, sum(getattr(s, name) is not None for s in structures))
-    return FileReport(contents.path, len(structures), found, scales.converted)
+    return FileReport(contents.path, len(structures), found, scales.converted, contents.notes)
 
 
 def _offered(all_contents: Sequence[Contents]) -> list[str]:

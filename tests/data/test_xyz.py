@@ -1,0 +1,109 @@
+"""What ASE's reader of xyz files would leave out or misread is taken, or named with its line."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from equiforce.data.read import read, read_with_report
+from equiforce.data.xyz import read_xyz_text
+from equiforce.errors import InputError
+
+N = 4
+
+
+@pytest.fixture
+def crystal(tmp_path):
+    """A file of crystals with energies, and its text."""
+    frames = []
+    for number in range(N):
+        atoms = bulk("Cu", cubic=True)
+        atoms.info["energy"] = -float(number)
+        frames.append(atoms)
+    write(tmp_path / "a.xyz", frames, format="extxyz")
+    return tmp_path / "a.xyz"
+
+
+def changed(path, *replacements):
+    text = path.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def energies(path):
+    return [-s.energy for s in read(path)]
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n", "   \n"])
+def test_blank_lines_between_frames_end_nothing(crystal, blank):
+    lines = crystal.read_text().splitlines(keepends=True)
+    frames = ["".join(lines[i : i + 6]) for i in range(0, len(lines), 6)]
+    crystal.write_text(blank + blank.join(frames) + blank)
+    assert energies(crystal) == [0, 1, 2, 3]
+    assert energies(f"{crystal}@1:3") == [1, 2]
+
+
+def test_a_blank_comment_belongs_to_its_frame(tmp_path):
+    (tmp_path / "b.xyz").write_text("1\n\nH 0 0 0\n\n1\n\nHe 1 2 3\n")
+    structures = read(tmp_path / "b.xyz", labels_required=False)
+    assert [s.atomic_numbers.tolist() for s in structures] == [[1], [2]]
+
+
+@pytest.mark.parametrize("key", ["lattice", "LATTICE"])
+def test_a_lattice_in_another_case_is_a_lattice(crystal, key):
+    expected = read(crystal)[0]
+    structures, report = read_with_report(changed(crystal, ("Lattice=", f"{key}="), ("Properties=", "properties=")))
+    assert len(structures) == N
+    np.testing.assert_array_equal(structures[0].cell, expected.cell)
+    assert structures[0].pbc.all()
+    assert f"note: read {key!r} as 'Lattice' ({N} times)" in str(report)
+    assert "read 'properties' as 'Properties'" in str(report)
+
+
+def test_a_key_without_a_value_does_not_swallow_the_next(crystal):
+    structures, report = read_with_report(changed(crystal, ("Lattice=", "config_type= Lattice=")))
+    assert structures[0].pbc.all()
+    assert structures[0].group == ""
+    assert f"note: ignored the key 'config_type', which has no value ({N} times)" in str(report)
+
+
+def test_texts_in_quotes_stay_as_they_are(crystal):
+    changed(crystal, ("energy=", 'note="lattice= and pbc= Lattice=" energy='))
+    assert read_xyz_text(str(crystal)).notes == ()
+    assert read(crystal)[0].pbc.all()
+    assert 'note="lattice= and pbc= Lattice="' in read_xyz_text(str(crystal)).text
+
+
+def test_a_byte_order_mark_is_no_text(crystal):
+    crystal.write_bytes(b"\xef\xbb\xbf" + crystal.read_bytes())
+    assert energies(crystal) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["a.exyz", "a.txt", "frames"])
+def test_the_content_says_that_a_file_is_xyz(crystal, name):
+    assert energies(crystal.rename(crystal.with_name(name))) == [0, 1, 2, 3]
+
+
+def test_other_files_are_left_to_ase(tmp_path):
+    for name, text in (("POSCAR", "4\n1.0\n3 0 0\n"), ("words.txt", "some words\n"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+        assert read_xyz_text(str(tmp_path / name)) is None
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    assert read_xyz_text(str(tmp_path / "binary")) is None
+
+
+def test_what_cannot_be_a_frame_is_named_with_its_line(crystal):
+    text = crystal.read_text()
+    for wrong, message in (
+        (text.replace("4\n", "3\n", 1), "a.xyz, line 6: frame 1 .* should begin here .* the line is 'Cu"),
+        (text + "end of file\n", "a.xyz, line 25: frame 4 .* should begin here .* 'end of file'"),
+        (text.rsplit("\n", 2)[0] + "\n", "a.xyz, line 19: frame 3 .* has 4 atoms, but the file ends after 3 of them"),
+        (text.replace("4\n", "5\n", 1), "a.xyz, line 7: frame 0 .* needs an atom here, .* the line is '4'"),
+    ):
+        crystal.write_text(wrong)
+        with pytest.raises(InputError, match=message) as caught:
+            read(crystal)
+        assert "\n" not in str(caught.value)
