@@ -22,11 +22,10 @@ from typing import Any
 from cases import Case, add_settings, chosen, message, settings_of
 from machine import commit, machine, slug, today
 from process import Worker
-from report import RESULTS, digits, quartiles, ratio, replace_between, save
+from report import OURS, RESULTS, digits, quartiles, ratio, replace_between, save
 from rich.console import Console
 from rich.progress import track
 
-OURS = "equiforce"
 # glibc: no block of memory is mapped by itself, and none is given back
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 console = Console()

@@ -31,7 +31,7 @@ class ChunkPlan(NamedTuple):
         return sum(len(chunk) for chunk in self.chunks)
 
     def describe(self) -> str:
-        """Describes the plan for the user."""
+        """Describe the plan for the user."""
         need = f"energy and forces of {self.n_atoms:,} atoms need about {format_bytes(self.need)}"
         sentence = f"{need}; available: {format_bytes(self.limit)}"
         if len(self.chunks) == 1:
@@ -81,7 +81,7 @@ class ChunkedPotential:
         return in_chunks(self.potential, graph, chunks, **requested)
 
     def plan(self, graph: AtomicGraph) -> ChunkPlan:
-        """Chooses the chunks of a graph, if it needs any; raises InputError if even small chunks do not fit."""
+        """Choose the chunks of a graph, if it needs any; raises InputError if even small chunks do not fit."""
         if not self._measured:  # only once, because earlier computations change the available memory
             self._limit, self._measured = available(self.potential.device), True
         need, limit = self._memory.bytes(graph.n_atoms, graph.n_edges), self._limit
@@ -157,7 +157,7 @@ def surroundings(
 
 
 def compact(graph: AtomicGraph, n_chunks: int) -> list[Int[Tensor, " _"]]:
-    """Divides atoms into compact groups of similar size by recursive bisection (Berger and Bokhari 1987).
+    """Divide atoms into compact groups of similar size by recursive bisection (Berger and Bokhari 1987).
 
     Each group is halved across its longest side. An atom outside its cell counts at the position of its image inside.
 

@@ -230,7 +230,6 @@ class AtomicGraph(Topology):
 
     def check(self) -> None:
         """Raise InputError if a tensor has the wrong dtype, shape or device or, on a CPU, an index is out of range."""
-        Topology.check(self)  # super() fails: dataclass(slots=True) replaces the class, and super() means the original
         kind, device = type(self).__name__, self.species.device
         for name, tensor, shape in (
             ("positions", self.positions, (self.n_atoms, 3)),
@@ -241,6 +240,8 @@ class AtomicGraph(Topology):
         check_tensor(self.structure_of_atom, f"{kind}.structure_of_atom", torch.int64, (self.n_atoms,), device)
         if device.type == "cpu":
             check_index(self.structure_of_atom, f"{kind}.structure_of_atom", self.n_structures, "structures")
+        # last, because it notes the state that passed; super() fails where dataclass(slots=True) replaces the class
+        Topology.check(self)
 
     @property
     def indices(self) -> tuple[Tensor, ...]:

@@ -66,7 +66,7 @@ def step_memory(potential: Potential, *, training: bool = False) -> StepMemory:
 
 
 def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
-    """Compares the memory that a training step on the largest batch needs with the available memory.
+    """Compare the memory that a training step on the largest batch needs with the available memory.
 
     Args:
         potential: the potential, on the device of the training.

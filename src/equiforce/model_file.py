@@ -44,7 +44,7 @@ MARGIN = 2.5  # Å of vacuum around the atoms of a periodic reference structure
 
 
 def build_potential(description: dict[str, Any]) -> Potential:
-    """Builds the potential of a description (see :func:`describe`) with random weights.
+    """Build the potential of a description (see :func:`describe`) with random weights.
 
     Raises:
         InputError: the kind of the model, an element or the dtype is unknown.
@@ -87,7 +87,7 @@ def describe(potential: Potential) -> dict[str, Any]:
 def save(
     path: Path | str, potential: Potential, references: Sequence[Structure], about: dict[str, Any] | None = None
 ) -> None:
-    """Writes a model file atomically: a simultaneous reader of ``path`` gets either the old file or the new one.
+    """Write a model file atomically: a simultaneous reader of ``path`` gets either the old file or the new one.
 
     Args:
         path: the file to write; its name usually ends in ``.eqf``.
@@ -124,7 +124,7 @@ def stored_units() -> dict[str, str]:
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
-    """Reads and checks the header of a model file; old names become the current ones, and ``format`` stays as written.
+    """Read and check the header of a model file; old names become the current ones, and ``format`` stays as written.
 
     Raises:
         InputError: there is no such file, it is not a model file, or a newer equiforce wrote it.
@@ -144,7 +144,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
 
 
 def read_stored_header(path: Path | str) -> dict[str, Any]:
-    """Reads the header of a model file as it was written, and checks only that its ``format`` is an integer.
+    """Read the header of a model file as it was written, and check only that its ``format`` is an integer.
 
     Raises:
         InputError: there is no such file, or it is not a model file.
@@ -191,7 +191,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
-    """Loads the potential of a model file and checks that it reproduces the reference values in the file.
+    """Load the potential of a model file and check that it reproduces the reference values in the file.
 
     Args:
         path: the ``.eqf`` file.
@@ -243,7 +243,7 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
 
 
 def load_or_take(model: Path | str | Potential, device: str | torch.device | None = None) -> Potential:
-    """Returns a potential on a device, from a model file or from a potential.
+    """Return a potential on a device, from a model file or from a potential.
 
     Args:
         model: the path of a model file, or a potential.
@@ -263,7 +263,7 @@ def load_or_take(model: Path | str | Potential, device: str | torch.device | Non
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """Checks that torch can compute on a device of this machine; raises InputError otherwise."""
+    """Check that torch can compute on a device of this machine; raises InputError otherwise."""
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as error:
@@ -271,7 +271,7 @@ def _usable(device: str | torch.device) -> torch.device:
 
 
 def verify(potential: Potential, header: dict[str, Any], tolerance: float, path: str) -> None:
-    """Computes the reference structures again and compares the results with those in the file.
+    """Compute the reference structures again and compare the results with those in the file.
 
     Quantities that were added to equiforce after the file was written are not compared.
 
@@ -348,7 +348,7 @@ def reference_structures(structures: Sequence[Structure]) -> list[Structure]:
 
 
 def small_pieces(structures: Sequence[Structure]) -> list[Structure]:
-    """Cuts reference structures out of structures.
+    """Cut reference structures out of structures.
 
     Returns:
         For one atom of each element, its nearest atoms twice: without a cell, and in a small periodic cell.

@@ -6,7 +6,7 @@ next word as the value of a key without one. All three would change the physics 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import dropwhile, islice
 from pathlib import Path
@@ -49,10 +49,12 @@ def read_xyz_text(path: str) -> XyzText | None:
             line, counted from 1.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        with Path(path).open(encoding="utf-8-sig") as file:
+            if not _is_xyz(path, file):  # reads three lines: other formats may be large
+                return None
+            file.seek(0)
+            lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
-        return None
-    if not _is_xyz(path, lines):
         return None
     frames, changes = [], Counter[str]()
     for number, start, stop in _frames(path, lines):
@@ -62,7 +64,7 @@ def read_xyz_text(path: str) -> XyzText | None:
     return XyzText("\n".join(frames) + "\n", len(frames), tuple(f"{what} ({n} times)" for what, n in changes.items()))
 
 
-def _is_xyz(path: str, lines: Sequence[str]) -> bool:
+def _is_xyz(path: str, lines: Iterable[str]) -> bool:
     """Whether the first line is a number of atoms and, unless the name says so, the third one looks like an atom."""
     head = [line.split() for line in islice(dropwhile(lambda line: not line.strip(), lines), 3)]
     if not head or len(head[0]) != 1 or not head[0][0].isdecimal():
