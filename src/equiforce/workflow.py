@@ -22,12 +22,12 @@ from equiforce.data.write import write_structures
 from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, errors, predict
-from equiforce.graph import Structure
 from equiforce.kernels import describe
 from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.report import parity_plot, training_plot
+from equiforce.structure import Structure
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
