@@ -76,7 +76,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, dimer_file):
     structures, report = read_with_report(tmp_path)
     assert [s.source.split("/")[-1] for s in structures[:2]] == ["another.xyz, frame 0", "dimers.xyz, frame 0"]
     (skipped,) = report.skipped
-    assert "README.md (a text in which no reader finds structures, with the first line '# words')" in skipped
+    assert skipped.endswith("README.md (without structures)")
     bare = tmp_path / "bare"
     bare.mkdir()
     with pytest.raises(InputError, match="has no file with structures"):

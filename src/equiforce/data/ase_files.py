@@ -1,7 +1,9 @@
 """Reads files with ASE's readers, and says what these leave out."""
 
+import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import ase.db
 import numpy as np
@@ -21,10 +23,12 @@ from equiforce.errors import InputError
 
 DATABASES = (DATABASE, JSON, LMDB)
 RUNNER = "runnerdata"  # of RuNNer and n2p2
+DUMP, TRAJECTORY, GPAW = "lammps-dump-text", "traj", "gpaw-out"
+PYTHON = re.compile(r"broadcast|tuple|unpack|NoneType|object|argument|buffer|sequence|array|attribute|index")
 # what programs write if the electrons have not converged; ASE does not look at it
 NOT_CONVERGED = {
     "espresso-out": "convergence NOT achieved",
-    "gpaw-out": "Did not converge",
+    GPAW: "Did not converge",
     "aims-output": "Self-consistency cycle not yet converged",
     "orca-output": "SCF NOT CONVERGED",
     "gaussian-out": "Convergence failure",
@@ -72,8 +76,10 @@ def read_with_ase(source: Source, form: str, selection: slice, *, keep_unconverg
             line = next((number for number, line in enumerate(lines, 1) if mark in line), None)
         if line is not None:
             notes.append(f"line {line} says {mark!r}: remove frames that did not converge")
-    if form == "lammps-dump-text":
+    if form == DUMP:
         notes.append("positions are taken in Å and forces in eV/Å, as in LAMMPS' units metal")
+    if form == TRAJECTORY:
+        notes += _rest_of_trajectory(source)
     units = ("Hartree", "Bohr") if form == RUNNER else ("eV", "Å")
     if form in DATABASES:
         units = _units_of(source, form, frames)
@@ -105,6 +111,7 @@ def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str])
         else:
             frames = _iread(source, form, selection)
         for atoms in frames:
+            _mend_results(atoms, form)
             yield atoms
             number += 1
     except InputError:
@@ -125,10 +132,32 @@ def _iread(source: Source, form: str, selection: slice) -> Iterable[Atoms]:
         frames = iread(source.file, slice(None) if of_form.single else selection, form, do_not_split_by_at_sign=True)
         yield from list(frames)[selection] if of_form.single else frames
         return
-    file: IO[Any] = source.open() if of_form.isbinary else source.open_text()
-    with file:
-        frames = iread(file, slice(None) if of_form.single else selection, form, **arguments)
+    with source.open() if of_form.isbinary else source.open_text() as file:
+        frames = iread(cast(IO[Any], file), slice(None) if of_form.single else selection, form, **arguments)
         yield from list(frames)[selection] if of_form.single else frames
+
+
+def _mend_results(atoms: Atoms, form: str) -> None:
+    """Remove what a reader of ASE invents, and add what it leaves out."""
+    if form == DUMP and atoms.calc is not None:
+        del atoms.calc.results["energy"]  # always 0
+    if form == GPAW and getattr(atoms.calc, "name", "") == "gpaw":  # "energy" is the one extrapolated to 0 K
+        free_energy = getattr(atoms.calc, "energy_contributions", {}).get("free energy")
+        if free_energy is not None:
+            atoms.calc.results["free_energy"] = free_energy
+
+
+def _rest_of_trajectory(source: Source) -> list[str]:
+    """A note about bytes after the last frame of a trajectory of ASE, which a killed run leaves."""
+    with source.open() as file:
+        data = file.read()
+    n_frames, table = struct.unpack_from("<2q", data, 32)
+    (last,) = struct.unpack_from("<q", data, table + 8 * (n_frames - 1))
+    (length,) = struct.unpack_from("<q", data, last)
+    n_left = len(data) - (last + 8 + length)
+    if table > last or n_left <= 0:  # the table of the frames is at the end
+        return []
+    return [f"the last {n_left} bytes are an unfinished frame, which is left out"]
 
 
 def _refuse_packed(source: Source) -> None:
@@ -147,11 +176,13 @@ def _fault(source: Source, form: str, number: int, selection: slice, text: str, 
         message = f"{source.path} is an LMDB database of ASE: install its reader with 'pip install ase-db-backends'"
         return UnreadableError(message, "an LMDB database, whose reader 'pip install ase-db-backends' installs")
     reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    told = isinstance(error, ValueError | OSError | RuntimeError) and " " in reason
+    told = isinstance(error, ValueError | OSError | RuntimeError) and " " in reason and not PYTHON.search(reason)
+    other = "name another format with --format"
+    if number and selection == slice(None):
+        other = f"read the frames before it with {source.file}@:{number}"
     message = (
         f"{where} cannot be read as {ioformats[form].description if form in ioformats else form}"
-        f"{f' ({reason})' if told else ''}: correct the file, complete it if it is cut off, or name another format "
-        "with --format"
+        f"{f' ({reason})' if told else ''}: correct the file, complete it if it is cut off, or {other}"
     )
     return InputError(message) if number else UnreadableError(message, f"damaged, or not of the format {form}")
 
@@ -229,11 +260,6 @@ def _read_vasp(source: Source, form: str, selection: slice, *, keep_unconverged:
             f"{source.path}: in none of the frames did the electrons converge in NELM steps: compute them again, or "
             "keep them with --set data.unconverged=keep"
         )
-    return Contents(
-        source.path,
-        [frames[chosen[number]] for number in numbers],
-        usual_keys(),
-        notes=tuple(notes),
-        numbers=tuple(numbers),
-        format=form,
-    )
+    chosen_frames = [frames[chosen[number]] for number in numbers]
+    numbered = tuple(numbers) if len(numbers) < len(chosen) else None
+    return Contents(source.path, chosen_frames, usual_keys(), notes=tuple(notes), numbers=numbered, format=form)

@@ -138,7 +138,7 @@ def _read_file(path: str, form: str | None, *, keep_unconverged: bool) -> Conten
                 contents = read_with_ase(source, found, selection, keep_unconverged=keep_unconverged)
     if not contents.frames:
         raise _without_structures(path)
-    if (asked := _asked(selection)) is not None and len(contents.frames) < asked and not contents.numbers:
+    if (asked := _asked(selection)) is not None and len(contents.frames) < asked and contents.numbers is None:
         note = f"the slice asks for {asked} frames, but the file has only {len(contents.frames)} of them"
         contents = replace(contents, notes=(*contents.notes, note))
     return contents
@@ -148,6 +148,8 @@ def _form_of(source: Source, asked: str | None) -> str:
     """The format of a file, which exists and is a file of data."""
     file = Path(source.file)
     if not file.exists():
+        if file.is_symlink():
+            raise InputError(f"{file} is a link to a file that does not exist: correct the link")
         names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         nearest = get_close_matches(file.name, names, n=1, cutoff=0.4)
         hint = f"; did you mean {file.parent / nearest[0]}?" if nearest else ""

@@ -15,8 +15,10 @@ NPZ, XYZ, OUTCAR, VASPRUN, DATABASE, JSON, LMDB = "npz", "extxyz", "vasp-out", "
 NO_LABELS = ("vasp", "vasp-xdatcar")  # files of VASP without labels
 SHOWN = 60  # characters of a line in a message
 
-_EXTXYZ = "write it as extended xyz"
-_WITH_ASE = f"{_EXTXYZ} with ase.io.write (energies in eV, positions in Å, forces in eV/Å), and read that file"
+_VECTOR = r"[^\S\n]*-?\d\S*[^\S\n]+\S+[^\S\n]+\S+[^\n]*\n"
+_WITH_ASE = (
+    "write it as extended xyz with ase.io.write (energies in eV, positions in Å, forces in eV/Å), and read that file"
+)
 
 
 class Unreadable(NamedTuple):
@@ -32,11 +34,11 @@ def _dpdata(form: str) -> str:
 
 # formats of ASE by their content, where ASE itself looks at the name
 CONTENTS = (
-    (re.compile(r"\s*vasp\.\d|.{0,4000}?\n\s*(POTCAR|INCAR):\s", re.DOTALL), OUTCAR),
-    (re.compile(r"\s*(<\?xml[^>]*>\s*)?<modeling>"), VASPRUN),
-    (re.compile(r"[^\n]*\n[^\n]*\n(\s*-?\d\S*\s+\S+\s+\S+\n){3}[^\n]*\n[^\n]*\nDirect configuration="), "vasp-xdatcar"),
-    (re.compile(r"[^\n]*\n\s*-?[\d.]+(e[+-]?\d+)?\s*\n(\s*-?\d\S*[^\S\n]+\S+[^\S\n]+\S+[^\n]*\n){3}"), "vasp"),
-    (re.compile(r'\s*\{\s*"\d+": *\{.*"(numbers|positions)":', re.DOTALL), JSON),
+    (r"\A\s*vasp\.\d|^ (POTCAR|INCAR):", OUTCAR),
+    (r"\A\s*(<\?xml[^>]*>\s*)?<modeling>", VASPRUN),
+    (r"^Direct configuration=", "vasp-xdatcar"),
+    (rf"\A[^\n]*\n[^\S\n]*-?[\d.]+(e[+-]?\d+)?[^\S\n]*\n({_VECTOR}){{3}}", "vasp"),
+    (r'\A\s*\{\s*"\d+": *\{(.|\n)*"(numbers|positions)":', JSON),
 )
 
 # binary files by their first bytes
@@ -53,26 +55,28 @@ BINARIES = (
     (b"\x28\xb5\x2f\xfd", "a file compressed by zstd", "unpack it with unzstd"),
 )
 
-# texts of known programs, by their first lines
+# texts of known programs
 TEXTS = (
-    (r"version https://git-lfs", "a pointer of Git LFS instead of the file", "fetch the file with 'git lfs pull'"),
-    (r"\s*<(!doctype )?html", "a web page (HTML) instead of data", "download the file itself"),
-    (r"(.*\n)*?\s*BEGIN_CFG", "a file of MTP (MLIP), which numbers the types of atoms instead of naming elements",
+    (r"\Aversion https://git-lfs", "a pointer of Git LFS instead of the file", "fetch the file with 'git lfs pull'"),
+    (r"\A\s*<(!doctype )?html", "a web page (HTML) instead of data", "download the file itself"),
+    (r"^[ \t]*BEGIN_CFG", "a file of MTP (MLIP), which numbers the types of atoms instead of naming elements",
      f"name the element of each type and {_WITH_ASE}"),
-    (r"(.*\n)*?.*(CP2K\||DBCSR\|)", "an output of CP2K", _dpdata("cp2k/output")),
-    (r"(.*\n)*?.*\bABACUS\b", "an output of ABACUS", _dpdata("abacus/scf")),
-    (r"(.*\n)*?.*Psi4: An Open-Source", "an output of Psi4", _dpdata("psi4/out")),
-    (r"(.*\n)*?.*OpenMX", "a file of OpenMX", _dpdata("openmx/md")),
-    (r"\s*LAMMPS \(", "a log of LAMMPS, which has no positions", "give the dump file, with the column 'element'"),
+    (r"CP2K\||DBCSR\|", "an output of CP2K", _dpdata("cp2k/output")),
+    (r"\bABACUS\b", "an output of ABACUS", _dpdata("abacus/scf")),
+    (r"Psi4: An Open-Source", "an output of Psi4", _dpdata("psi4/out")),
+    (r"OpenMX", "a file of OpenMX", _dpdata("openmx/md")),
+    (r"\A\s*LAMMPS \(", "a log of LAMMPS, which has no positions", "give the dump file, with the column 'element'"),
 )  # fmt: skip
+
 # texts by what they look like, if no reader takes them
 LOOKS = (
-    (r"\s*PAW(_\w+)? ", "a POTCAR of VASP, which has no structures", "give the vasprun.xml or the OUTCAR"),
-    (r"(?i)([^\n]*\n)*?\s*(system|encut|prec|ismear|nsw|ibrion)\s*=", "an input of VASP without structures",
+    (r"\A\s*PAW(_\w+)? ", "a POTCAR of VASP, which has no structures", "give the vasprun.xml or the OUTCAR"),
+    (r"^[ \t]*(system|encut|prec|ismear|nsw|ibrion)[ \t]*=", "an input of VASP without structures",
      "give the vasprun.xml or the OUTCAR"),
-    (r"\s*[{\[]", "a JSON file that is no database of ASE", f"open it with Python and {_WITH_ASE}"),
-    (r"[^\n,]*,[^\n,]*,", "a table with commas, perhaps CSV", f"open it with pandas and {_WITH_ASE}"),
+    (r"\A\s*[{\[]", "a JSON file that is no database of ASE", f"open it with Python and {_WITH_ASE}"),
+    (r"\A[^\n,]*,[^\n,]*,", "a table with commas, perhaps CSV", f"open it with pandas and {_WITH_ASE}"),
 )  # fmt: skip
+FLAGS = re.IGNORECASE | re.MULTILINE
 
 
 def recognise(source: Source, asked: str | None = None) -> str | Unreadable:
@@ -93,8 +97,9 @@ def recognise(source: Source, asked: str | None = None) -> str | Unreadable:
         return Unreadable("empty" if not data.strip() else "full of zero bytes", "copy it again")
     if asked is not None:
         return _known(asked)
-    text = head_text(data)
-    found = _by_text(source, text) if text else _by_bytes(data)
+    text, found = head_text(data), _by_bytes(data)
+    if found is None and text:
+        found = _by_text(source, text)
     if found is None:
         found = _as_ase_guesses(source, data, is_text=bool(text))
     return _look(text) if found is None else found
@@ -114,14 +119,14 @@ def _by_text(source: Source, text: str) -> str | Unreadable | None:
     if is_xyz(source.file, text):
         return XYZ
     for content, name in CONTENTS:
-        if content.match(text):
+        if re.search(content, text, FLAGS):
             return name
     for pattern, what, step in TEXTS:
-        if re.match(pattern, text[:20_000]):
+        if re.search(pattern, text[:20_000], FLAGS):
             return Unreadable(what, step)
     if "ITEM: TIMESTEP" in text:
         return _lammps_dump(text)
-    if re.search(r"(?m)^\s*\d+\s+atom types", text) and not re.search(r"(?m)^\s*Masses|^\s*Atom Type Labels", text):
+    if re.search(r"(?m)^[ \t]*\d+[ \t]+atom types", text) and not re.search(r"(?m)^[ \t]*(Masses|Atom Type Labels)", text):
         return Unreadable(
             "a data file of LAMMPS without masses, so that its elements are not known", "add the section Masses"
         )
@@ -183,13 +188,10 @@ def _as_ase_guesses(source: Source, data: bytes, *, is_text: bool) -> str | None
             guess = filetype(spelled, read=False)
         except UnknownFileTypeError:
             continue
-        if guess in ioformats and ioformats[guess].can_read and (is_text != _is_binary(guess)):
+        readable = guess in ioformats and ioformats[guess].can_read and (is_text or ioformats[guess].isbinary)
+        if readable and guess != JSON:  # a database of JSON is known by its content
             return str(guess)
     return None
-
-
-def _is_binary(name: str) -> bool:
-    return ioformats[name].isbinary or name in (DATABASE, "netcdftrajectory", "abinit-gsr", "gpw")
 
 
 def _look(text: str) -> Unreadable:
@@ -197,7 +199,7 @@ def _look(text: str) -> Unreadable:
     if not text:
         return Unreadable("a binary file of an unknown format", f"open it with its own program and {_WITH_ASE}")
     for pattern, what, step in LOOKS:
-        if re.match(pattern, text):
+        if re.search(pattern, text, FLAGS):
             return Unreadable(what, step)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return Unreadable(

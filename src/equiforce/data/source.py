@@ -7,7 +7,7 @@ import lzma
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import BinaryIO, cast
 from zlib import error as ZlibError
 
 from equiforce.errors import InputError
@@ -59,7 +59,7 @@ class Source:
 
     def open_text(self) -> io.TextIOWrapper:
         """Open the file for reading lines, unpacked; bytes that are no text in its encoding become a mark."""
-        text = _Text(self.open(), encoding=_encoding(self.head()), errors="replace")
+        text = _Text(cast(BinaryIO, self.open()), encoding=_encoding(self.head()), errors="replace")
         text.name = self.file
         return text
 
@@ -83,8 +83,7 @@ def _encoding(data: bytes) -> str:
 
 def head_text(data: bytes) -> str:
     r"""The first bytes of a file as text with line ends \n; empty if they are binary."""
-    encoding = _encoding(data)
-    text = data.decode(encoding, errors="replace")
+    text = data.decode(_encoding(data), errors="replace").rstrip("\0")  # zeros at the end are left by a full disk
     return "" if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -18,9 +18,11 @@ KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as AS
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
+SAME_LENGTH = 4  # this many lines at least show that rows have the same length
 COLUMNS = 4  # of an atom at least: its element and three coordinates
 SUFFIX = re.compile(r"\.e?(xt)?xyz(\.(gz|bz2|xz))?$", re.IGNORECASE)
 ISOTOPES = ("D", "T")
+PLAIN = {"species": 0, "pos": 1, "": COLUMNS}  # the first column of each property without a header, and their number
 
 
 class XyzText(NamedTuple):
@@ -65,13 +67,16 @@ def complete_xyz(path: str, text: str) -> XyzText:
             the message names the line, counted from 1.
     """
     lines = text.split("\n")
+    frames, changes = [], Counter[str]()
     if lines[-1] == "":
         lines.pop()
-    frames, changes = [], Counter[str]()
+    elif {len(line) for line in lines[-SAME_LENGTH:-1]} == {len(lines[-2])} and len(lines[-1]) < len(lines[-2]):
+        changes["the last line is shorter than those before and has no end: the file may be cut off there"] += 1
     for number, start, stop in _frames(path, lines):
         header = _header(lines[start + 1], changes)
-        _check_atoms(path, number, lines[start + 2 : stop], start + 3)
-        _count_columns(header, lines[start + 2 : stop], changes)
+        rows = lines[start + 2 : stop]
+        _check_atoms(path, number, rows, start + 3)
+        _check_columns(f"{path}, line {start + 2}: frame {number} (counted from 0)", header, rows, changes)
         frames.append("\n".join([lines[start], header, *lines[start + 2 : stop]]))
     return XyzText("\n".join(frames) + "\n", len(frames), tuple(f"{what} ({n} times)" for what, n in changes.items()))
 
@@ -80,19 +85,19 @@ def fault_in(path: str, text: str, frame: int) -> str | None:
     """Describe the first line of a frame of an xyz file that ASE cannot read; None if no line is wrong by itself."""
     lines = text.split("\n")
     _, start, stop = next(islice(_frames(path, lines), frame, None))
-    column = _columns(lines[start + 1]) or {"species": 0, "pos": 1}
+    columns = _columns(lines[start + 1]) or PLAIN
     for line, row in enumerate(lines[start + 2 : stop], start + 3):
         words = row.split()
-        if (first := column.get("pos")) is not None:
-            for word in words[first : first + 3]:
-                if not _is_number(word):
-                    return f"line {line}: {word!r} is not a coordinate: correct it"
-        if (first := column.get("species")) is not None and first < len(words):
-            symbol = words[first].capitalize()
-            if symbol in ISOTOPES:
-                return f"line {line}: {symbol!r} is an isotope, and equiforce knows elements only: write 'H'"
-            if symbol not in SYMBOLS[1:]:
-                return f"line {line}: there is no element {words[first]!r}: correct the symbol"
+        if len(words) < columns[""]:
+            return f"line {line}: the header names {columns['']} columns, but the atom has {len(words)}: correct it"
+        for word in words[columns["pos"] : columns["pos"] + 3]:
+            if not _is_number(word):
+                return f"line {line}: {word!r} is not a coordinate: correct it"
+        symbol = words[columns["species"]].capitalize() if "species" in columns else SYMBOLS[1]
+        if symbol in ISOTOPES:
+            return f"line {line}: {symbol!r} is an isotope, and equiforce knows elements only: write 'H'"
+        if symbol not in SYMBOLS:
+            return f"line {line}: there is no element {words[columns['species']]!r}: correct the symbol"
     return None
 
 
@@ -146,21 +151,27 @@ def _check_atoms(path: str, number: int, rows: Sequence[str], first_line: int) -
 
 
 def _columns(header: str) -> dict[str, int] | None:
-    """The first column of each property that the header names; ``""`` is the number of columns; None without any."""
+    """The first column of each property that the header names, and their number under ``""``; None without any."""
     if (found := re.search(r"Properties=\"?([^\s\"]+)", header)) is None:
         return None
-    words, columns, at = found[1].split(":"), {}, 0
+    words = found[1].split(":")
+    columns: dict[str, int] = {}
+    at = 0
     for name, count in zip(words[::3], words[2::3], strict=False):
         columns[name] = at
         at += int(count) if count.isdecimal() else 1
     return columns | {"": at}
 
 
-def _count_columns(header: str, rows: Sequence[str], changes: Counter[str]) -> None:
-    """Note the columns of atoms that the header does not name, because ASE leaves them out."""
-    used = (_columns(header) or {"": COLUMNS})[""]
-    found = len(rows[0].split()) if rows else 0
-    if found > used:
+def _check_columns(where: str, header: str, rows: Sequence[str], changes: Counter[str]) -> None:
+    """Raise InputError if the header names no positions, and note the columns that it does not name."""
+    columns = _columns(header) or PLAIN
+    if "pos" not in columns or not {"species", "Z"} & columns.keys():
+        raise InputError(
+            f"{where} needs the columns of elements and positions in its header: write Properties=species:S:1:pos:R:3 "
+            "and what follows"
+        )
+    if rows and len(rows[0].split()) > (used := columns[""]):  # ASE leaves these out
         changes[
             f"did not use the columns after the first {used} of each atom, which the header does not name: if they are "
             "forces, write Properties=species:S:1:pos:R:3:forces:R:3 there"
