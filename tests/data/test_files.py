@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import write
 
+from equiforce.data.files import read_atoms
 from equiforce.data.read import read, read_with_report
 from equiforce.errors import InputError
 
@@ -89,3 +92,52 @@ def test_the_group_of_a_frame(tmp_path):
     frames[1].info["group"] = 7
     write(tmp_path / "g.xyz", frames, format="extxyz")
     assert [s.group for s in read(tmp_path / "g.xyz")] == ["bulk", "7", ""]
+
+
+def test_subfolders_are_read_but_not_runs_of_equiforce(tmp_path, dimer_file):
+    for name in ("b/deep", ".git", "run"):
+        (tmp_path / name).mkdir(parents=True)
+        write(tmp_path / name / "more.xyz", dimers(2), format="extxyz")
+    (tmp_path / "run" / "model.eqf").write_text("")
+    structures, report = read_with_report(tmp_path)
+    assert len(structures) == 7
+    assert [file.path for file in report.files] == [str(dimer_file), str(tmp_path / "b" / "deep" / "more.xyz")]
+    assert report.lines()[-1] == f"skipped: {tmp_path / 'run'} (the folder of a run of equiforce)"
+
+
+def test_files_that_were_left_out_for_the_same_reason_share_a_clause(tmp_path, dimer_file):
+    for number in range(3):
+        (tmp_path / f"empty{number}").write_text("")
+    assert read_with_report(tmp_path)[1].skipped == (f"{tmp_path / 'empty0'} and 2 more (empty)",)
+
+
+@pytest.mark.parametrize(("part", "asked"), [("0:7", 7), (":9", 9), ("3:9:2", 3), ("-8:", 8)])
+def test_a_slice_beyond_the_end_is_said(dimer_file, part, asked):
+    structures, report = read_with_report(f"{dimer_file}@{part}")
+    assert f"note: the slice asks for {asked} frames, but the file has only {len(structures)} of them" in str(report)
+
+
+def test_slices_within_the_file_need_no_note(dimer_file):
+    for part in (":5", "1:3", "-2:", "::2", "4", "-1", ":-1", "1:-1"):
+        assert "note" not in str(read_with_report(f"{dimer_file}@{part}")[1])
+    with pytest.raises(InputError, match="the step of a slice cannot be 0"):
+        read(f"{dimer_file}@::0")
+
+
+def test_one_structure_as_ases_atoms(tmp_path, dimer_file):
+    atoms = dimers(3)[-1]
+    atoms.set_momenta([[1, 2, 3], [0, 0, 0]])
+    atoms.set_constraint(FixAtoms([1]))
+    write(tmp_path / "start", atoms, format="extxyz")
+    read_back = read_atoms(str(tmp_path / "start"))
+    assert read_back.get_momenta().tolist() == [[1, 2, 3], [0, 0, 0]]
+    assert read_back.constraints[0].index.tolist() == [1]
+    assert read_atoms(str(dimer_file)).positions[1, 0] == pytest.approx(1.0)
+    assert read_atoms(f"{dimer_file}@0").positions[1, 0] == pytest.approx(0.96)
+    np.savez(tmp_path / "a.npz", z=[8, 1], R=[atoms.positions], E=[0.0])
+    np.testing.assert_array_equal(read_atoms(str(tmp_path / "a.npz")).positions, atoms.positions)
+    for wrong, message in ((f"{dimer_file}@7", "contains no structures"), ("nowhere.xyz", "There is no file nowhere")):
+        with pytest.raises(InputError, match=message):
+            read_atoms(wrong)
+    with pytest.raises(InputError, match="is a folder"):
+        read_atoms(str(tmp_path))

@@ -97,6 +97,14 @@ def test_columns_that_the_header_does_not_name_are_said(tmp_path):
     assert "(1 times)" in str(report)
 
 
+def test_a_last_line_that_is_cut_off_is_said(crystal):
+    assert "note" not in str(read_with_report(crystal)[1])
+    crystal.write_text(crystal.read_text().rstrip("\n"))
+    assert "note" not in str(read_with_report(crystal)[1])
+    crystal.write_text(crystal.read_text()[:-3])
+    assert "note: the last line is shorter than those before and has no end" in str(read_with_report(crystal)[1])
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

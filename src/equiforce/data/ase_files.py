@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 import ase.db
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io import iread
 from ase.io.formats import ioformats
 from ase.io.runner.runneratoms import Units
@@ -191,11 +191,21 @@ def frame_of(atoms: Atoms) -> Frame:
     """The frame of ASE's atoms, with everything that ASE knows of them; nested values get names such as ``a.b``."""
     results = atoms.calc.results if atoms.calc is not None else {}
     arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
-    fixed = [constraint.index for constraint in atoms.constraints if isinstance(constraint, FixAtoms)]
-    if fixed:  # the name and the meaning of this column in extended xyz files
-        arrays["move_mask"] = ~np.isin(np.arange(len(atoms)), np.concatenate(fixed))
+    if not (free := _free(atoms)).all():
+        arrays["move_mask"] = free  # the name and the meaning of this column in extended xyz files
     values = {**_flat(atoms.info), **arrays, **results}
     return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info))
+
+
+def _free(atoms: Atoms) -> np.ndarray:
+    """Whether each atom can move [atoms], or each of its coordinates if some are fixed in part [atoms 3]."""
+    free = np.ones((len(atoms), 3), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            free[constraint.index] = False
+        elif isinstance(constraint, FixCartesian):
+            free[constraint.index] &= ~constraint.mask
+    return free if (free != free[:, :1]).any() else free[:, 0]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

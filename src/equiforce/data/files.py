@@ -69,7 +69,10 @@ def read_atoms(path: str) -> Atoms:
         InputError: no structure can be read.
     """
     source, selection = _split_selection(path)
-    form = None if Path(source.file).is_dir() else _form_of(source, None)
+    folder = Path(source.file)
+    if folder.is_dir() and not is_deepmd(folder):
+        raise InputError(f"{path} is a folder: name one file")
+    form = None if folder.is_dir() else _form_of(source, None)
     if form in (None, NPZ):
         frame = _read_file(path, None, keep_unconverged=True).frames[-1]
         return Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)

@@ -38,6 +38,8 @@ CONTENTS = (
     (r"\A\s*(<\?xml[^>]*>\s*)?<modeling>", VASPRUN),
     (r"^Direct configuration=", "vasp-xdatcar"),
     (rf"\A[^\n]*\n[^\S\n]*-?[\d.]+(e[+-]?\d+)?[^\S\n]*\n({_VECTOR}){{3}}", "vasp"),
+    (r"\A\s*(CRYSTAL|SLAB|POLYMER|MOLECULE|ANIMSTEPS\s+\d+)\s*\n", "xsf"),
+    (r"^_cell_length_a\s", "cif"),
     (r'\A\s*\{\s*"\d+": *\{(.|\n)*"(numbers|positions)":', JSON),
 )
 
@@ -126,11 +128,14 @@ def _by_text(source: Source, text: str) -> str | Unreadable | None:
             return Unreadable(what, step)
     if "ITEM: TIMESTEP" in text:
         return _lammps_dump(text)
-    if re.search(r"(?m)^[ \t]*\d+[ \t]+atom types", text) and not re.search(r"(?m)^[ \t]*(Masses|Atom Type Labels)", text):
-        return Unreadable(
-            "a data file of LAMMPS without masses, so that its elements are not known", "add the section Masses"
-        )
-    return None
+    return _lammps_data(text) if re.search(r"^[ \t]*\d+[ \t]+atom types", text, FLAGS) else None
+
+
+def _lammps_data(text: str) -> str | Unreadable:
+    if re.search(r"^[ \t]*(Masses|Atom Type Labels)", text, FLAGS):
+        return "lammps-data"
+    what = "a data file of LAMMPS without masses, so that its elements are not known"
+    return Unreadable(what, "add the section Masses")
 
 
 def _lammps_dump(text: str) -> str | Unreadable:

@@ -18,7 +18,7 @@ KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as AS
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
-SAME_LENGTH = 4  # this many lines at least show that rows have the same length
+SAME_LENGTH = 4  # so many lines, or more, show that all rows have one length
 COLUMNS = 4  # of an atom at least: its element and three coordinates
 SUFFIX = re.compile(r"\.e?(xt)?xyz(\.(gz|bz2|xz))?$", re.IGNORECASE)
 ISOTOPES = ("D", "T")
