@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from equiforce import kernels, model_file
+from equiforce.cache import user_folder
 from equiforce.calculators.lammps import plugin
 from equiforce.calculators.lammps.entry import shared_library
 from equiforce.calculators.lammps.system import data_lines, system_of
@@ -101,7 +102,9 @@ def _pair_style() -> str:
         raise InputError(
             "LAMMPS does not find equiforce, because equiforce is on the path but not installed: install it with pip"
         )
-    return f"compiled, {plugin.compiled() / plugin.PLUGIN}"
+    folder = plugin.compiled()
+    where = "" if user_folder("lammps") in folder.parents else f", because {user_folder('lammps')} cannot be written to"
+    return f"compiled, {folder / plugin.PLUGIN}{where}"
 
 
 def _python() -> str:
