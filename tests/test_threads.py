@@ -70,7 +70,8 @@ def of_pool(how):
     with context.Pool(2, maxtasksperchild=1) as pool:
         first = pool.map_async(numbers, range(4)).get(timeout=60)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        return first, list(pool.map(numbers, range(4), timeout=60)), list(pool.map(in_plain_torch, range(4), timeout=60))
+        second, third = (pool.map(function, range(4), timeout=60) for function in (numbers, in_plain_torch))
+        return first, list(second), list(third)
 
 
 def forked_by_a_thread():

@@ -66,7 +66,11 @@ def _temporary_folder(kind: str) -> Path:
     shared = Path(tempfile.gettempdir()) / f"equiforce-{os.getuid()}"
     shared.mkdir(mode=0o700, exist_ok=True)
     found = shared.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
         return _made_writable(shared / kind)
     return Path(tempfile.mkdtemp(prefix=f"equiforce-{kind}-"))
 

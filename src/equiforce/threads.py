@@ -77,9 +77,9 @@ class _Fork:
         os.register_at_fork(before=self.before, after_in_child=self.in_child)
 
     def before(self) -> None:
-        runtime = openmp_runtime()
-        pause = runtime and getattr(ctypes.CDLL(runtime), "omp_pause_resource_all", None)
-        self.threads_ended = bool(pause) and pause(OMP_PAUSE_SOFT) == 0
+        path = openmp_runtime()
+        pause = getattr(ctypes.CDLL(path), "omp_pause_resource_all", None) if path else None
+        self.threads_ended = pause is not None and pause(OMP_PAUSE_SOFT) == 0
 
     def in_child(self) -> None:
         if not self.threads_ended:  # an OpenMP before 5.0: one thread needs no others

@@ -32,7 +32,9 @@ def get_plugin_dir() -> str:
     try:
         folder = plugin.plugin_folder()
         if first and not (folder / plugin.PLUGIN).exists():
-            print(f"equiforce: compiling pair_style equiforce in {folder}{_reason(folder)}", file=sys.stderr, flush=True)
+            print(
+                f"equiforce: compiling pair_style equiforce in {folder}{_reason(folder)}", file=sys.stderr, flush=True
+            )
         return str(plugin.compiled())
     except (InputError, OSError) as error:
         if first:
