@@ -229,11 +229,10 @@ class _External:
     def _read_atoms(self) -> _Atoms:
         if self.lmp.extract_global("respa_levels") is not None:
             raise InputError("run_style respa does not call fix external: use run_style verlet")
-        if trials := [
-            group for group in self.lmp.available_ids("group") if group.startswith(("FixGCMC:", "FixWidom:"))
-        ]:
-            style = "gcmc" if trials[0].startswith("FixGCMC:") else "widom"
-            raise InputError(f"fix {style} does not work with fix external: use pair_style equiforce")
+        groups = [group for group in self.lmp.available_ids("group") if group]
+        for name, style in (("FixGCMC:", "gcmc"), ("FixWidom:", "widom")):
+            if any(group.startswith(name) for group in groups):
+                raise InputError(f"fix {style} does not work with fix external: use pair_style equiforce")
         self.check_masses()
         types, tags = self._per_atom("type"), self._per_atom("id").astype(np.int64)
         if tags.min(initial=1) < 1:
