@@ -75,14 +75,21 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"modle.l_max": 1}, "there is no section modle: did you mean model?"),
+        ({"modle.l_max": 1}, "there is no option modle.l_max: it is model.l_max"),
         ({"model.lmax": 1}, "there is no option model.lmax: did you mean model.l_max?"),
         ({"training.": 1}, "there is no option training."),
-        ({"l_max": 1}, "l_max=1: write options as section.option=value"),
+        ({"l_max": 1}, "there is no option l_max: write model.l_max"),
+        ({"model.r_max": 5.0}, "there is no option model.r_max: nequip's and MACE's r_max is model.cutoff here"),
+        ({"model.learning_rate": 1}, "there is no option model.learning_rate: it is optimizer.learning_rate"),
+        (
+            {"model": "allegro"},
+            "model is a section: give one of its options, such as model.cutoff; MACE's model is model",
+        ),
+        ({"split.nothing": 1}, "there is no option split.nothing: equiforce config lists all options"),
         ({"model.kind": "nequipp"}, "model.kind='nequipp' does not exist: choose one of"),
         (
             {"model.kind": "allegro", "model.channels": 4},
-            "there is no option model.channels: did you mean model.tensor_",
+            "there is no option model.channels: did you mean model.scalar_channels or model.tensor_channels?",
         ),
         ({"model.kind": "allegro", "model.radial_basis": "sine"}, "it should be 'bessel' or 'spline'"),
         (
@@ -171,8 +178,15 @@ def test_an_option_without_effect_is_an_error(options):
         ),
         ("model:\n  l_max: 1\n  l_max: 2\n", "c.yaml, line 3 is not valid YAML ('l_max' occurs twice)"),
         ("- model\n", "c.yaml must consist of sections"),
-        ("model: 3\n", "c.yaml must consist of sections"),
+        ("model: 3\n", "c.yaml: model is a section: give one of its options, such as model.cutoff"),
+        ("l_max: 1\n", "c.yaml: there is no option l_max: write model.l_max"),
+        ("model.l_max: 1\n", "c.yaml: model.l_max must be two lines: 'model:', and indented below it 'l_max: ...'"),
+        (
+            "lr: 1\nl_max: 1\n",
+            "c.yaml: there are no such options: write optimizer.learning_rate for lr, model.l_max for",
+        ),
         ("nonsense\n", "c.yaml must consist of sections"),
+        ("loss:\n  - energy: 1\n", "c.yaml: loss is a section: give one of its options"),
         ("Model:\n  l_max: 1\n", "c.yaml: there is no section Model: did you mean model?"),
         ("model:\n  1: 2\n", "c.yaml: there is no option model.1"),
     ],
