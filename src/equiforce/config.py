@@ -147,8 +147,11 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
+        return self.construct_sequence(node)
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node))  # in files of nequip
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)  # as in files of nequip
 
 
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "") -> RunConfig:
