@@ -6,10 +6,12 @@ remark says why. ``elsewhere`` collects words of no program in particular, which
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-PROGRAMS = ("nequip", "nequip-allegro", "MACE", "SevenNet", "DeePMD-kit", "ASE", "LAMMPS")  # in the order of columns
+PROGRAMS = ("nequip", "nequip-allegro", "MACE", "SevenNet", "DeePMD-kit", "ASE", "LAMMPS")
+COLUMNS = {"nequip, nequip-allegro": PROGRAMS[:2]} | {program: (program,) for program in PROGRAMS[2:]}  # of the page
 ELSEWHERE = "elsewhere"
 TABLE = """
 == The network
@@ -235,15 +237,19 @@ def markdown() -> str:
 
 
 def _table(heading: str, part: list[Counterpart]) -> list[str]:
-    columns = [program for program in PROGRAMS if any(program in row.names for row in part)]
+    columns = {
+        title: of for title, of in COLUMNS.items() if any(program in row.names for row in part for program in of)
+    }
     lines = [f"### {heading}", "", f"| equiforce | {' | '.join(columns)} | remark |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for row in part:
-        cells = [_code(row.names.get(program, ())) for program in columns]
-        if any(cells):
-            lines.append(f"| {_code(row.ours) or 'none'} | {' | '.join(cells)} | {row.remark} |")
+        names = [
+            dict.fromkeys(name for program in of for name in row.names.get(program, ())) for of in columns.values()
+        ]
+        if any(names):
+            lines.append(f"| {_code(row.ours) or 'none'} | {' | '.join(map(_code, names))} | {row.remark} |")
     return [*lines, ""]
 
 
-def _code(names: tuple[str, ...]) -> str:
+def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
