@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -34,6 +34,15 @@ SECTIONS: dict[str, type] = {
 DEFAULT_KIND = "nequip"
 LISTING = "equiforce config lists all options"
 RENAMED = {"potential.shift_trainable": "potential.atomic_energies_trainable"}  # the old name is still read
+KINDS = {  # of values, in pydantic's words and in those of a user
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "a text (in quotes if it looks like a number)",
+    "a valid boolean": "true or false",
+    "a valid list": "a list",
+    "a valid tuple": "a pair of numbers",
+    "a valid dictionary": "names with values, as in {H: 1.0, O: 2.0}",
+}
 PRESET_REASON = "sets several options of the model at once; docs/accuracy.md compares the presets"
 
 
@@ -215,7 +224,8 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
         checked = schema_of(cls).model_validate(values)
         options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
     except ValidationError as error:
-        raise InputError(f"{_start(origin)}{_refusal(error, name, values)}") from None
+        may_be_null = type(None) in get_args(hints[str(error.errors()[0]["loc"][0])])
+        raise InputError(f"{_start(origin)}{_refusal(error, name, values, may_be_null)}") from None
     except ValueError as error:
         raise InputError(f"{_start(origin)}{error}") from None
     for key, condition in without_effect(options):
@@ -225,15 +235,20 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
     return options
 
 
-def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) -> str:
+def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], may_be_null: bool) -> str:
     """Describe the first wrong option and the kinds of values that are allowed."""
     name = str(error.errors()[0]["loc"][0])
     wanted = []
     for fault in (e for e in error.errors() if e["loc"][0] == name):
         entry = [str(part) for part in fault["loc"][1:] if not re.match(r"(int|float|str)$|(list|dict)\[", str(part))]
-        kind = fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
-        wanted.append(f"entry {entry[0]}: {kind}" if entry else kind)
-    return f"{section}.{name}={values[name]!r} is not allowed: it should be {' or '.join(dict.fromkeys(wanted))}"
+        kind = re.split(", unable|, got", fault["msg"].removeprefix("Input should be "))[0]
+        kind = KINDS.get(kind, kind)
+        wanted.append(f"{kind} as entry {entry[0]}" if entry else kind)
+    kinds = dict.fromkeys([*wanted, *(["null"] if may_be_null else [])])
+    if KINDS["a valid number"] in kinds:
+        kinds.pop(KINDS["a valid integer"], None)
+    allowed = " or ".join(kinds)
+    return f"{section}.{name}={values[name]!r} is not allowed: it should be {allowed}"
 
 
 @cache

@@ -92,9 +92,11 @@ def refusal(wrong: Sequence[str], vocabulary: Vocabulary) -> str:
 
 def _one(name: str, vocabulary: Vocabulary) -> str:
     if name in vocabulary.sections:
-        example = vocabulary.inside(name)[0]
+        option = vocabulary.inside(name)[0]
         meant = "".join(f"; {meaning.clause}" for meaning in _from_elsewhere(name, vocabulary))
-        return f"{name} is a section: give one of its options, such as {example}{meant}"
+        return (
+            f"{name} is a section: write '{_leaf(option)}: ...' indented below '{name}:', or --set {option}=...{meant}"
+        )
     if vocabulary.has(name):
         return f"{name} must be two lines: '{_section(name)}:', and indented below it '{_leaf(name)}: ...'"
     near = "" if "." in name else _near(name, vocabulary.sections)

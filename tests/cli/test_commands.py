@@ -198,7 +198,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("train copper.xyz --steps 0", "training.max_steps=0 is not allowed"),
         ("train copper.xyz --set nonsense", "--set nonsense has no equals sign: write option=value"),
         ("train copper.xyz --set nonsense=1", "there is no option nonsense: equiforce config lists all options"),
-        ("train copper.xyz --set model.l_max=two", "model.l_max='two' is not allowed: it should be a valid integer"),
+        ("train copper.xyz --set model.l_max=two", "model.l_max='two' is not allowed: it should be a whole number"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
         ("train copper.xyz --set training.tim=5m", "did you mean training.time?"),
         ("train copper.xyz --resume run", "--resume takes data and configuration from the run folder"),
