@@ -137,6 +137,10 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
             {"potential.reference_energies": {1: -13.6}},
             "it should be a text (in quotes if it looks like a number) as entry",
         ),
+        (
+            {"potential.reference_energies": {"H:-13.6": None}},
+            "it should be a number as entry H:-13.6 or null, with a space b",
+        ),
         ({"training.time": 10}, "training.time=10 is not allowed: it should be a text (in quotes if it looks like a"),
         ({"loss.forces": [1, 10]}, "it should be a number or a pair of numbers as entry 0 or a pair"),
         ({"split.validation": "10%"}, "split.validation='10%' is not allowed: it should be a number"),

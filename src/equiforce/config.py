@@ -247,8 +247,10 @@ def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], ma
     kinds = dict.fromkeys([*wanted, *(["null"] if may_be_null else [])])
     if KINDS["a valid number"] in kinds:
         kinds.pop(KINDS["a valid integer"], None)
-    allowed = " or ".join(kinds)
-    return f"{section}.{name}={values[name]!r} is not allowed: it should be {allowed}"
+    given = values[name]
+    together = isinstance(given, Mapping) and any(":" in str(key) for key in given)
+    hint = ", with a space behind each colon" if together else ""
+    return f"{section}.{name}={given!r} is not allowed: it should be {' or '.join(kinds)}{hint}"
 
 
 @cache
