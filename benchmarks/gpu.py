@@ -23,10 +23,11 @@ from report import RESULTS, provenance, quartiles, replace_between, save
 from rich.console import Console
 from structures import SPECIES, make
 
-from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.graph import AtomicGraph, batch
 from equiforce.model_file import DTYPES, build_potential
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential
+from equiforce.structure import Structure
 
 PEERS_NEED = 150  # seconds that must be left to start the peers
 COMPARED = ("nequip", "nequip-parity", "allegro")

@@ -21,12 +21,13 @@ from report import RESULTS, replace_between, save
 from structures import water
 
 from equiforce.geometry.irreps import hidden_irreps
-from equiforce.graph import AtomicGraph, Structure
+from equiforce.graph import AtomicGraph
 from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.cpu import build, convolution
 from equiforce.kernels.cpu.targets import Target
 from equiforce.kernels.spec.paths import PathTable, combination
 from equiforce.neighbors import build_graph
+from equiforce.structure import Structure
 
 N_KNOTS = 64
 REPEATS = 50

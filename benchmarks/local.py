@@ -18,7 +18,6 @@ from lightning_fabric import Fabric
 from machine import commit, machine
 from structures import water
 
-from equiforce.graph import Structure
 from equiforce.kernels.cpu import convolution, nodes
 from equiforce.kernels.cpu import local as local_kernels
 from equiforce.labels import Label, Labels
@@ -26,6 +25,7 @@ from equiforce.model_file import build_potential
 from equiforce.models.allegro import AllegroConfig
 from equiforce.neighbors import build_graph
 from equiforce.quantities import ENERGY, FORCES
+from equiforce.structure import Structure
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from equiforce.graph import Structure
+from equiforce.structure import Structure
 from tests.systems import structure_of
 
 TINY = {"cutoff": 3.5, "n_layers": 2, "l_max": 1, "channels": 4, "radial_width": 8, "radial_depth": 1, "n_bessel": 4}

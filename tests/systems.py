@@ -7,11 +7,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from equiforce.graph import AtomicGraph, HaloExchange, Prediction, Structure, batch
+from equiforce.graph import AtomicGraph, HaloExchange, Prediction, batch
 from equiforce.model_file import build_potential
 from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential
+from equiforce.structure import Structure
 
 SPECIES = ["H", "C", "O"]
 CUTOFF = 3.5

@@ -14,7 +14,7 @@ from equiforce.ase_atoms import geometry_of
 from equiforce.data.read import read
 from equiforce.data.write import atoms_from_structure, write_structures
 from equiforce.errors import InputError
-from equiforce.graph import Structure
+from equiforce.structure import Structure
 
 VOIGT = np.array([1.0, 2.0, 3.0, 0.1, 0.2, 0.3])  # xx, yy, zz, yz, xz, xy
 MATRIX = np.array([[1.0, 0.3, 0.2], [0.3, 2.0, 0.1], [0.2, 0.1, 3.0]])

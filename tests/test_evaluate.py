@@ -13,11 +13,12 @@ from rich.console import Console
 import equiforce
 from equiforce.errors import InputError
 from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
-from equiforce.graph import Structure, batch
+from equiforce.graph import batch
 from equiforce.labels import batch_labels
 from equiforce.memory import step_memory
 from equiforce.neighbors import build_graph
 from equiforce.quantities import ENERGY, FORCES, STRESS
+from equiforce.structure import Structure
 from tests.systems import structure_of
 
 

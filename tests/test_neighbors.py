@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.neighbors import SMALL_MOLECULE, VerletList, build_graph, refuse_coincident
+from equiforce.structure import Structure
 
 PERIODICITIES = [
     (True, True, True),

@@ -20,7 +20,7 @@ from equiforce.data.statistics import Statistics, compute
 from equiforce.data.write import write_structures
 from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict, validation_sums
-from equiforce.graph import Prediction, Structure, batch
+from equiforce.graph import Prediction, batch
 from equiforce.labels import batch_labels
 from equiforce.neighbors import build_graph
 from equiforce.options import option
@@ -41,6 +41,7 @@ from equiforce.quantities import (
     requested,
 )
 from equiforce.report import parity_plot, training_plot
+from equiforce.structure import Structure
 from equiforce.studies.runs import measured_columns
 from equiforce.studies.table import ResultTable
 from equiforce.training.display import Display

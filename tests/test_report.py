@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.graph import Prediction, Structure
+from equiforce.graph import Prediction
 from equiforce.report import ModelCurve, learning_curve_plot, parity_plot, training_plot
+from equiforce.structure import Structure
 
 PNG = b"\x89PNG"
 LOG = [

@@ -6,11 +6,12 @@ import torch
 from lightning_fabric import Fabric
 from protocol import Work, count_weights, random_labels, serve
 
-from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.graph import AtomicGraph, batch
 from equiforce.labels import Label, Labels
 from equiforce.model_file import build_potential
 from equiforce.neighbors import build_graph
 from equiforce.quantities import ENERGY, FORCES
+from equiforce.structure import Structure
 from equiforce.training.loop import backward
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig, build_optimizer

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from equiforce.data.read import ReadOptions, read
     from equiforce.errors import DivergedError, InputError
     from equiforce.evaluate import predict
-    from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+    from equiforce.graph import AtomicGraph, Prediction, batch
     from equiforce.labels import Labels
     from equiforce.model_file import load, save
     from equiforce.neighbors import build_graph
     from equiforce.potential import Potential
+    from equiforce.structure import Structure
     from equiforce.workflow import train
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ _HOMES = {
     "Prediction": "graph",
     "ReadOptions": "data.read",
     "RunConfig": "config",
-    "Structure": "graph",
+    "Structure": "structure",
     "batch": "graph",
     "build_graph": "neighbors",
     "load": "model_file",

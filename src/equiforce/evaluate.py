@@ -15,11 +15,12 @@ from torch import Tensor
 from equiforce.ase_atoms import AseAtoms
 from equiforce.chunks import ChunkedPotential
 from equiforce.elements import SYMBOLS
-from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+from equiforce.graph import AtomicGraph, Prediction, batch
 from equiforce.labels import Labels, residual
 from equiforce.neighbors import build_graph
 from equiforce.potential import Potential, evaluating
 from equiforce.quantities import FORCES, QUANTITIES, Measure, Quantity, requested
+from equiforce.structure import Structure
 
 
 @overload

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Prediction, Structure
+from equiforce.graph import AtomicGraph, Prediction
 from equiforce.quantities import QUANTITIES, Quantity, Residual
+from equiforce.structure import Structure
 
 
 class Label(NamedTuple):

@@ -14,12 +14,12 @@ from safetensors.torch import save as to_bytes
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError, MissingPackageError
-from equiforce.graph import Structure
 from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
 from equiforce.potential import Potential, evaluating
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity, requested
+from equiforce.structure import Structure
 
 FORMAT = 2
 # the names of format 1 -> the names of format 2

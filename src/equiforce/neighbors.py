@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from equiforce.elements import species_index
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Structure
+from equiforce.graph import AtomicGraph
+from equiforce.structure import Structure
 
 COINCIDENT = 0.1  # Å; closer atoms are an error everywhere, because the shortest bond, that of H2, is 0.74 Å long
 COINCIDENT_SEARCH = 1.0  # Å; the search for coincident atoms is fastest with about this cutoff

@@ -1,6 +1,6 @@
 """The table of quantities, which describes once for all modules what potentials predict: energy, forces, stress.
 
-:class:`equiforce.graph.Structure` and :class:`equiforce.graph.Prediction` have an attribute with the name of each
+:class:`equiforce.structure.Structure` and :class:`equiforce.graph.Prediction` have an attribute with the name of each
 quantity, and :class:`equiforce.training.loss.LossConfig` has an option with this name. Loss, evaluation, logs, figures,
 reports and files take everything else from the entries of ``QUANTITIES``.
 """

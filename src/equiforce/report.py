@@ -16,8 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from equiforce.errors import InputError
 from equiforce.evaluate import Metric
-from equiforce.graph import Prediction, Structure
+from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, join_words
+from equiforce.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType

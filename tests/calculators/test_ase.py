@@ -10,8 +10,8 @@ import equiforce
 from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.neighbors import build_graph
+from equiforce.structure import Structure
 
 
 def water_box(n: int = 1) -> Atoms:

@@ -8,8 +8,9 @@ import torch
 
 from equiforce.calculators.batched import BatchedPotential
 from equiforce.errors import InputError
-from equiforce.graph import Prediction, Structure
+from equiforce.graph import Prediction
 from equiforce.neighbors import build_graph
+from equiforce.structure import Structure
 from tests.systems import atom, crystal, ethanol, potential_of, slab
 
 POTENTIALS = {

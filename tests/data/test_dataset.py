@@ -9,8 +9,8 @@ from ase.io import iread
 
 from equiforce.data.dataset import Batches, SplitOptions, fingerprint, first_copies, split, without_copies
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.quantities import FORCES
+from equiforce.structure import Structure
 
 
 def molecule(seed, n_atoms=4, energy=0.0, source="train.xyz", group="", pbc=False):

@@ -6,8 +6,8 @@ from ase.io import iread
 
 from equiforce.data.statistics import Statistics, compute, is_isolated_atom
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.quantities import ENERGY, FORCES, STRESS
+from equiforce.structure import Structure
 
 
 def structure(numbers, energy=None, forces=None, pbc=False, group="", spacing=1.0, stress=None):

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 
 from equiforce.data.write import atoms_from_structure, write_structures
-from equiforce.graph import Prediction, Structure
+from equiforce.graph import Prediction
+from equiforce.structure import Structure
 
 STRESS = np.array([[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]])
 

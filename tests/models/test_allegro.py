@@ -4,10 +4,10 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import hidden_irreps
-from equiforce.graph import Structure
 from equiforce.kernels import using
 from equiforce.models.allegro import Allegro, AllegroConfig
 from equiforce.neighbors import build_graph
+from equiforce.structure import Structure
 from tests.systems import CUTOFF, SPECIES, crystal, ethanol, graph_of, potential_of
 
 pytestmark = pytest.mark.usefixtures("plain_torch")

@@ -4,9 +4,9 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps
-from equiforce.graph import Structure
 from equiforce.models.nequip import NequIP, NequIPConfig
 from equiforce.neighbors import build_graph
+from equiforce.structure import Structure
 from tests.systems import SPECIES, crystal, ethanol, graph_of, potential_of
 
 pytestmark = pytest.mark.usefixtures("plain_torch")

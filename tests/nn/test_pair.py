@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from equiforce.graph import Structure
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
+from equiforce.structure import Structure
 
 
 def energy(distance, symbols=(14, 8), cutoff=4.0):

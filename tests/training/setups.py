@@ -6,10 +6,10 @@ import torch
 from ase import Atoms
 
 from equiforce.data.dataset import Batches
-from equiforce.graph import Structure
 from equiforce.model_file import build_potential
 from equiforce.models.nequip import NequIPConfig
 from equiforce.potential import Potential
+from equiforce.structure import Structure
 from equiforce.training.loop import RunSetup, new_state
 from equiforce.training.loss import LossConfig
 from equiforce.training.optimizer import OptimizerConfig

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from equiforce.elements import species_index
-from equiforce.graph import AtomicGraph, Prediction, Structure, batch
+from equiforce.graph import AtomicGraph, Prediction, batch
 from equiforce.neighbors import VerletList
 from equiforce.potential import Potential, evaluating
+from equiforce.structure import Structure
 
 
 class BatchedPotential:

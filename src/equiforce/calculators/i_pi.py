@@ -13,7 +13,7 @@ from equiforce.calculators.batched import BatchedPotential
 from equiforce.data.read import read
 from equiforce.elements import species_index
 from equiforce.errors import InputError
-from equiforce.graph import Structure
+from equiforce.structure import Structure
 
 try:
     from ipi.utils.units import unit_to_internal

@@ -11,8 +11,8 @@ from torch import Tensor
 from equiforce import model_file
 from equiforce.calculators.batched import BatchedPotential
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.potential import Potential
+from equiforce.structure import Structure
 
 try:
     from torch_sim.models.interface import ModelInterface

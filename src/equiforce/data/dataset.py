@@ -12,11 +12,12 @@ from jaxtyping import Int
 
 from equiforce.data.statistics import is_isolated_atom
 from equiforce.errors import InputError
-from equiforce.graph import AtomicGraph, Structure, batch
+from equiforce.graph import AtomicGraph, batch
 from equiforce.labels import Labels, batch_labels
 from equiforce.neighbors import build_graph
 from equiforce.options import option
 from equiforce.quantities import QUANTITIES
+from equiforce.structure import Structure
 
 SAME_POSITION = 1e-6  # Å
 PARTS = ("train", "validation", "test")

@@ -16,10 +16,10 @@ from equiforce.data.keys import NOTHING, choose_keys
 from equiforce.data.values import Scales, fault, label_of, stress_of
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.neighbors import refuse_coincident
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
+from equiforce.structure import Structure
 
 STATED_UNIT = re.compile(r"(energy|length|force|stress)s?[-_ ]?units?")  # of a key in the header of a frame
 FEW = 3  # a larger number of similar files in a folder share one line of the report
@@ -252,6 +252,7 @@ def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Sc
         pbc=np.array(frame.pbc, dtype=bool),
         group=frame.group,
         source=where,
+        extra={key: value for key, value in frame.values.items() if key not in keys.values() and value is not None},
         **labels,
     )
     refuse_coincident(structure)

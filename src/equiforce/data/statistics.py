@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from equiforce.elements import SYMBOLS, atomic_number, symbols_by_number
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.neighbors import find_pairs
 from equiforce.quantities import QUANTITIES, Quantity
+from equiforce.structure import Structure
 
 MOST_SEARCHED = 1000  # structures; even fewer give the mean number of neighbours to within a percent
 IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10

@@ -11,8 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from equiforce.graph import Prediction, Structure
+from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, STRESS, Quantity
+from equiforce.structure import Structure
 
 
 def atoms_from_structure(structure: Structure) -> Atoms:

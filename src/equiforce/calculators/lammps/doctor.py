@@ -19,7 +19,7 @@ from equiforce.calculators.lammps.system import data_lines, system_of
 from equiforce.calculators.untrained import untrained
 from equiforce.data.write import atoms_from_structure
 from equiforce.errors import InputError
-from equiforce.graph import Structure
+from equiforce.structure import Structure
 
 RANKS = 2
 SECONDS = 180  # a simulation of one step that takes longer is taken to hang

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.elements import atomic_number, species_index
 from equiforce.errors import InputError
-from equiforce.graph import Structure
 from equiforce.neighbors import refuse_coincident
+from equiforce.structure import Structure
 
 MARGIN = 5.0  # Å between the atoms and the box along axes that are not periodic; LAMMPS widens the box if atoms leave
 PS = 1000 * units.fs
