@@ -65,7 +65,9 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
 def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options)
-    console.print(str(report), highlight=False, soft_wrap=True)
+    for line in report.lines():
+        style = "yellow" if line.is_note else None
+        console.print(line.text, highlight=False, soft_wrap=True, markup=False, style=style)
     return structures
 
 

@@ -32,6 +32,12 @@ def arrays():
     return {"z": np.array([8, 1, 1]), "R": positions, "E": rng.normal(size=4), "F": rng.normal(size=(4, 3, 3))}
 
 
+@pytest.fixture
+def in_kcal(arrays):
+    """Energies and forces of the size that they have in kcal/mol."""
+    return arrays | {"E": arrays["E"] - 47_950, "F": 25 * arrays["F"]}
+
+
 def test_parts_of_a_file(dimer_file):
     def energies(part):
         return [-s.energy for s in read(f"{dimer_file}@{part}")]
@@ -101,8 +107,9 @@ def test_the_group_of_a_frame(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_md17(tmp_path, arrays, columns):
+def test_md17(tmp_path, in_kcal, columns):
     """Energies are kcal/mol, in a row or a column."""
+    arrays = in_kcal
     stored = arrays | ({"E": arrays["E"][:, None]} if columns else {})
     np.savez(tmp_path / "md17.npz", **stored, name="water", theory="DFT")
     structures, report = read_with_report(tmp_path / "md17.npz")
@@ -113,11 +120,13 @@ def test_md17(tmp_path, arrays, columns):
         assert structure.atomic_numbers.tolist() == [8, 1, 1]
         assert structure.source.endswith(f"md17.npz, frame {i}")
     found, note = str(report).splitlines()
-    assert found.endswith("energy from 'E' (4 of 4), forces from 'F' (4 of 4); converted from kcal/mol")
+    assert "energy from 'E' (4 of 4), forces from 'F' (4 of 4); in kcal/mol, which the file does not state" in found
+    assert found.endswith("; converted from kcal/mol")
     assert note == "  note: arrays that are not used: name, theory"
 
 
-def test_rmd17(tmp_path, arrays):
+def test_rmd17(tmp_path, in_kcal):
+    arrays = in_kcal
     names = {"z": "nuclear_charges", "R": "coords", "E": "energies", "F": "forces"}
     np.savez(tmp_path / "r.npz", **{names[k]: v for k, v in arrays.items()}, old_indices=np.arange(4))
     structures, report = read_with_report(f"{tmp_path / 'r.npz'}@1:3")

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.io import iread
 from jaxtyping import Bool, Float, Int
 
-from equiforce.ase_atoms import group_of
+from equiforce.ase_atoms import full_matrix, group_of
 from equiforce.data.xyz import read_xyz_text
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
@@ -29,7 +29,6 @@ NPZ_POSITIONS = ("R", "coords")
 NPZ_NAMES = {"energy": ("E", "energies"), "forces": ("F", "forces")}
 NPZ_CELL = ("cell", "lattice", "pbc")
 NPZ_UNITS = ("e_unit", "r_unit")
-NPZ_ENERGY_UNIT = "kcal/mol"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Contents:
     path: str
     frames: list[Frame]
     keys: Mapping[str, tuple[str, ...]]  # the possible keys of each label
-    energy_unit: str
+    energy_unit: str  # empty if the file does not state it and its format does not imply it
     length_unit: str
     notes: tuple[str, ...] = ()  # what was changed or left out when the file was read
 
@@ -154,7 +153,11 @@ def _read_ase(path: str, file: str, selection: slice) -> Contents:
 
 
 def _frame_from_atoms(atoms: Atoms) -> Frame:
-    results = atoms.calc.results if atoms.calc is not None else {}
+    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    if "stress" in results and np.shape(results["stress"]) == (
+        6,
+    ):  # in ASE's order, while six numbers of a file may have another one
+        results["stress"] = full_matrix(results["stress"])
     arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
     values = {**atoms.info, **arrays, **results}
     return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info))
@@ -197,7 +200,7 @@ def _read_npz(path: str, file: str, selection: slice) -> Contents:
         path,
         list(_npz_frames(numbers, positions, cells, pbc, labels, selection)),
         {label: NPZ_NAMES.get(label, ()) for label in label_names()},
-        str(arrays.get("e_unit", NPZ_ENERGY_UNIT)),
+        str(arrays.get("e_unit", "")),
         str(arrays.get("r_unit", "Å")),
         (f"arrays that are not used: {', '.join(unused)}",) if unused else (),
     )
