@@ -64,7 +64,7 @@ CELL = re.compile(
     r"(_?(vectors?|vecs?|matrix|tensor|par(ameter)?s?|lengths?|size|dimensions?|abc|abg|bounds))?|h_?matrix"
 )
 LENGTHS = ("a", "b", "c")  # of a cell, one under each name
-HARMLESS = frozenset({*GROUPS, "momenta", "velocities", "masses"})
+HARMLESS = frozenset({*GROUPS, "momenta", "velocities", "masses", "move_mask"})
 
 
 def plain(name: str) -> str:

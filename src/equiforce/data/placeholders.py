@@ -17,6 +17,7 @@ ASYMMETRIC = 0.05  # of one neighbour; a larger vector cannot be an error of rou
 # Zero is far from the other energies, and not the lowest of relative energies, if those (all but a few) are large, or
 # larger than thermal energies and than their spread; in eV/atom.
 FEW, LARGE, THERMAL, SPREADS = 0.05, 2.5, 0.3, 5.0
+FEWEST_ENERGIES = 4  # other than zero, with which zeros are compared
 STRONGEST_COHESION = 12.0  # eV/atom, above the cohesive energy of every material
 
 
@@ -33,8 +34,10 @@ def without_placeholders(structures: Sequence[Structure]) -> tuple[list[Structur
         The structures without placeholders, and notes for the user.
     """
     sizes = np.array([abs(s.energy) / len(s) for s in structures if s.energy and len(s) > 1])
-    lowest, highest = np.quantile(sizes, (FEW, 1 - FEW)) if len(sizes) else (0.0, 0.0)
-    zero_is_far = len(sizes) == 0 or lowest > LARGE or lowest > max(THERMAL, SPREADS * (highest - lowest))
+    lowest, highest = np.quantile(sizes, (FEW, 1 - FEW)) if len(sizes) >= FEWEST_ENERGIES else (0.0, 0.0)
+    zero_is_far = lowest > LARGE or lowest > max(THERMAL, SPREADS * (highest - lowest))
+    if not len(sizes):
+        zero_is_far = sum(s.energy is not None for s in structures) >= FEWEST_ENERGIES
 
     def lacks_energy(s: Structure) -> bool:
         if s.energy != 0.0:

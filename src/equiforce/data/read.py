@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from equiforce.data import units
-from equiforce.data.frames import VIRIAL, Contents, label_names, read_files
+from equiforce.data.files import read_files
+from equiforce.data.frames import VIRIAL, Contents, label_names
 from equiforce.data.implied_units import check_usual_unit, evidence_of, implied_unit
 from equiforce.data.keys import NOTHING, choose_keys
 from equiforce.data.placeholders import without_placeholders
@@ -56,6 +57,12 @@ class ReadOptions:
     stress_unit: str | None = option(None, "unit of stresses, such as GPa or kbar; default: energy_unit / length_unit³")
     stress_positive_under: str = option(
         "tension", "sign of stresses: 'tension' as in ASE, or 'compression' as for pressures and as VASP prints them"
+    )
+    format: str | None = option(
+        None, "format of the files by its name in ASE ('ase info --formats'); default: found by their content"
+    )
+    unconverged: Literal["leave out", "keep"] = option(
+        "leave out", "labels of steps whose electrons did not converge are wrong; of VASP, whose files tell them"
     )
 
     stress_order: str | None = option(
@@ -153,7 +160,11 @@ def read_with_report(
         InputError: as in :func:`read`.
     """
     options = options or ReadOptions()
-    all_contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
+    all_contents, skipped = read_files(
+        [paths] if isinstance(paths, str | Path) else paths,
+        options.format,
+        keep_unconverged=options.unconverged == "keep",
+    )
     structures: list[Structure] = []
     files: list[FileReport] = []
     for contents in all_contents:

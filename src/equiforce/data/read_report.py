@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 FEW = 3  # a larger number of similar files in a folder share one line of the report
 
+NOTE = "note: "
 MANY = 20  # further names of unused values are counted
 
 
-class Line(NamedTuple):
-    """A line of the report; notes are what the user should check, and are printed in another colour."""
-
-    text: str
-    is_note: bool = False
+def is_note(line: str) -> bool:
+    """Whether a line of the report is a note, which the user should check and which is printed in another colour."""
+    return line.lstrip().startswith(NOTE)
 
 
 class FileReport(NamedTuple):
@@ -27,7 +26,7 @@ class FileReport(NamedTuple):
     remarks: tuple[str, ...] = ()  # how the labels were understood
     unused: tuple[str, ...] = ()  # the other values of the file
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[str]:
         """The line of the file, and its notes."""
         found = [
             f"{label} from {' and '.join(f'{key!r} ({n} of {self.n_frames})' for key, n in keys)}"
@@ -39,39 +38,36 @@ class FileReport(NamedTuple):
         if self.unused:
             more = f" and {len(self.unused) - MANY} more" if len(self.unused) > MANY else ""
             parts.append(f"not used: {', '.join(self.unused[:MANY])}{more}")
-        return [
-            Line(f"{self.path}: {'; '.join(parts)}"),
-            *(Line(f"  note: {note}", is_note=True) for note in self.notes),
-        ]
+        return [f"{self.path}: {'; '.join(parts)}", *(f"  {NOTE}{note}" for note in self.notes)]
 
     def __str__(self) -> str:
-        return "\n".join(line.text for line in self.lines())
+        return "\n".join(self.lines())
 
 
 class ReadReport(NamedTuple):
     """What was read from several files; ``print`` shows it."""
 
     files: tuple[FileReport, ...]
-    skipped: tuple[str, ...]  # files of folders that contain no structures
+    skipped: tuple[str, ...]  # clauses that name the files that were left out, with the reason
     notes: tuple[str, ...] = ()  # about all files together
 
     def __str__(self) -> str:
-        return "\n".join(line.text for line in self.lines())
+        return "\n".join(self.lines())
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[str]:
         """The notes about all files; then the lines of each file, or of more than three similar files of a folder."""
         alike: dict[tuple[object, ...], list[FileReport]] = {}
         for report in self.files:
             keys = tuple((label, tuple(key for key, _ in found)) for label, found in report.keys.items())
             kind = (Path(report.path).parent, keys, report.converted, report.notes, report.remarks, report.unused)
             alike.setdefault(kind, []).append(report)
-        lines = [Line(f"note: {note}", is_note=True) for note in self.notes]
+        lines = [NOTE + note for note in self.notes]
         for group in alike.values():
             lines += [
                 line for report in (group if len(group) <= FEW else [_together(group)]) for line in report.lines()
             ]
         if self.skipped:
-            lines.append(Line(f"skipped, because no structures were found in them: {', '.join(self.skipped)}"))
+            lines.append(f"skipped: {', '.join(self.skipped)}")
         return lines
 
 

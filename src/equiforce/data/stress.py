@@ -39,7 +39,7 @@ def in_all_orders(stress: Float[np.ndarray, "3 3"], order: str) -> dict[str, Flo
 
 def has_volume(frame: Frame) -> bool:
     """Whether a frame has a volume and therefore may have a stress."""
-    return bool(np.any(frame.pbc) and np.linalg.det(frame.cell) != 0)
+    return bool(np.any(frame.pbc) and np.isfinite(frame.cell).all() and np.linalg.det(frame.cell) != 0)
 
 
 def stress_key_of(frame: Frame, keys: Keys) -> tuple[str, str] | None:
