@@ -101,3 +101,38 @@ def test_npz_of_another_kind_and_of_wrong_shapes(tmp_path, arrays):
         (tmp_path / "broken.npz").write_bytes(content)
         with pytest.raises(InputError, match="cannot be read as npz"):
             read(tmp_path / "broken.npz")
+
+
+@pytest.mark.parametrize(
+    "names", [("Z", "R", "energy", "forces"), ("numbers", "positions", "REF_energy", "REF_forces")]
+)
+def test_other_names_of_arrays(tmp_path, in_kcal, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, in_kcal.values(), strict=True)))
+    structures, report = read_with_report(tmp_path / "a.npz")
+    assert structures[1].energy == pytest.approx(in_kcal["E"][1] * KCAL)
+    np.testing.assert_allclose(structures[1].forces, in_kcal["F"][1] * KCAL)
+    assert f"energy from {names[2]!r} (4 of 4), forces from {names[3]!r} (4 of 4)" in str(report)
+
+
+def test_arrays_that_are_filled_up_with_zeros(tmp_path, in_kcal):
+    """As in files of PhysNet, with the number N of atoms of each structure."""
+    filled = {name: np.concatenate([in_kcal[name], np.zeros((4, 2, 3))], axis=1) for name in ("R", "F")}
+    z = np.array([[8, 1, 1, 0, 0]] * 4)
+    np.savez(tmp_path / "a.npz", N=np.full(4, 3), Z=z, E=in_kcal["E"], Q=np.zeros(4), **filled)
+    structures, report = read_with_report(tmp_path / "a.npz")
+    assert structures[2].atomic_numbers.tolist() == [8, 1, 1]
+    np.testing.assert_allclose(structures[2].forces, in_kcal["F"][2] * KCAL)
+    assert structures[2].extra["Q"] == 0.0
+    assert str(report).endswith("not used: Q")
+
+
+def test_arrays_of_objects_are_never_read(tmp_path, in_kcal):
+    np.savez(tmp_path / "a.npz", **in_kcal, comment=np.array([{"a": 1}], dtype=object))
+    assert "note: arrays that are not used: comment" in str(read_with_report(tmp_path / "a.npz")[1])
+
+
+def test_look_alikes_in_npz(tmp_path, in_kcal):
+    np.savez(tmp_path / "a.npz", z=in_kcal["z"], R=in_kcal["R"], F=in_kcal["F"], U0=in_kcal["E"])
+    with pytest.raises(InputError, match=r"'U0' \(4 frames\) looks like the energy.*--energy-key U0"):
+        read(tmp_path / "a.npz")
+    assert read(tmp_path / "a.npz", ReadOptions(energy_key="U0"))[0].energy == pytest.approx(in_kcal["E"][0] * KCAL)
