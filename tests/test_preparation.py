@@ -1,6 +1,5 @@
 """What is decided before the first training step."""
 
-from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -50,8 +49,10 @@ def test_what_was_read_is_said(settings):
 
 
 def test_notes_of_reading_are_yellow_and_missing_forces_come_first(tmp_path):
-    structures = [replace(s, forces=None) for s in crystals(6)]
-    write(tmp_path / "a.xyz", structures)
+    frames = crystals(6)
+    for atoms in frames:
+        atoms.calc.results = {"energy": atoms.get_potential_energy()}
+    write(tmp_path / "a.xyz", frames)
     text = StringIO()
     console = Console(file=text, width=200, force_terminal=True, color_system="standard")
     read_and_report([str(tmp_path / "a.xyz")], configured({}).data, console)
