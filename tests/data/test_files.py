@@ -82,7 +82,10 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, dimer_file):
     assert skipped.endswith("README.md (without structures)")
     bare = tmp_path / "bare"
     bare.mkdir()
-    with pytest.raises(InputError, match="has no file with structures"):
+    with pytest.raises(InputError, match="has no file with structures that can be read: correct the path"):
+        read(bare)
+    (bare / "a.h5").write_bytes(b"\x89HDF\0")
+    with pytest.raises(InputError, match=r"has no file .*, only .*/a\.h5 \(an HDF5 file, .*\): correct the path"):
         read(bare)
 
 

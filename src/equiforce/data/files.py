@@ -20,6 +20,7 @@ from equiforce.data.source import Source, faults_of
 from equiforce.data.vasp import LABELLED, without_repeated_steps
 from equiforce.errors import InputError
 
+SHOWN = 3  # kinds of files that a message names
 MODEL = "model.eqf"  # of a run of equiforce, whose folder holds predictions instead of data
 
 
@@ -92,9 +93,8 @@ def _read_folder(path: str, form: str | None, *, keep_unconverged: bool) -> tupl
         except UnreadableError as error:
             skipped.append(Skipped(str(file), error.reason))
     if not contents:
-        raise InputError(
-            f"The folder {path} has no file with structures that can be read: correct the path, or name the files"
-        )
+        found = f", only {', '.join(_grouped(skipped)[:SHOWN])}" if skipped else ""
+        raise InputError(f"The folder {path} has no file with structures that can be read{found}: correct the path")
     labelled = {Path(each.path).parent for each in contents if each.format in LABELLED}
     companions = [each for each in contents if each.format in NO_LABELS and Path(each.path).parent in labelled]
     skipped += [Skipped(each.path, "structures of the run of VASP whose output is read") for each in companions]

@@ -62,7 +62,7 @@ class ReadOptions:
         None, "format of the files by its name in ASE ('ase info --formats'); default: found by their content"
     )
     unconverged: Literal["leave out", "keep"] = option(
-        "leave out", "labels of steps whose electrons did not converge are wrong; of VASP, whose files tell them"
+        "leave out", "the labels of steps whose electrons did not converge are wrong; known for outputs of VASP"
     )
 
     stress_order: str | None = option(
@@ -129,8 +129,8 @@ def read(
     :func:`equiforce.data.read.read_with_report` also returns which labels were taken, and from which units.
 
     Args:
-        paths: one or more files or folders: any format of ASE, or npz files of MD17, rMD17 or sGDML.
-            ``file.xyz@0:100`` reads a part of a file.
+        paths: one or more files or folders, with their subfolders: any format of ASE, npz files of MD17, rMD17 or
+            sGDML, or data folders of DeePMD-kit; compressed or not. ``file.xyz@0:100`` reads a part of a file.
         options: keys and units; needed if they cannot be found automatically or are not eV and Å.
         labels_required: whether data with neither energies nor forces are an error.
 
