@@ -15,9 +15,16 @@ def arrays():
     return {"z": np.array([8, 1, 1]), "R": positions, "E": rng.normal(size=4), "F": rng.normal(size=(4, 3, 3))}
 
 
+@pytest.fixture
+def in_kcal(arrays):
+    """Energies and forces of the size that they have in kcal/mol."""
+    return arrays | {"E": arrays["E"] - 47_950, "F": 25 * arrays["F"]}
+
+
 @pytest.mark.parametrize("columns", [False, True])
-def test_md17(tmp_path, arrays, columns):
+def test_md17(tmp_path, in_kcal, columns):
     """Energies are kcal/mol, in a row or a column."""
+    arrays = in_kcal
     stored = arrays | ({"E": arrays["E"][:, None]} if columns else {})
     np.savez(tmp_path / "md17.npz", **stored, name="water", theory="DFT")
     structures, report = read_with_report(tmp_path / "md17.npz")
@@ -28,11 +35,13 @@ def test_md17(tmp_path, arrays, columns):
         assert structure.atomic_numbers.tolist() == [8, 1, 1]
         assert structure.source.endswith(f"md17.npz, frame {i}")
     found, note = str(report).splitlines()
-    assert found.endswith("energy from 'E' (4 of 4), forces from 'F' (4 of 4); converted from kcal/mol")
+    assert "energy from 'E' (4 of 4), forces from 'F' (4 of 4); in kcal/mol, which the file does not state" in found
+    assert found.endswith("; converted from kcal/mol")
     assert note == "  note: arrays that are not used: name, theory"
 
 
-def test_rmd17(tmp_path, arrays):
+def test_rmd17(tmp_path, in_kcal):
+    arrays = in_kcal
     names = {"z": "nuclear_charges", "R": "coords", "E": "energies", "F": "forces"}
     np.savez(tmp_path / "r.npz", **{names[k]: v for k, v in arrays.items()}, old_indices=np.arange(4))
     structures, report = read_with_report(f"{tmp_path / 'r.npz'}@1:3")
@@ -92,3 +101,38 @@ def test_npz_of_another_kind_and_of_wrong_shapes(tmp_path, arrays):
         (tmp_path / "broken.npz").write_bytes(content)
         with pytest.raises(InputError, match="cannot be read as npz"):
             read(tmp_path / "broken.npz")
+
+
+@pytest.mark.parametrize(
+    "names", [("Z", "R", "energy", "forces"), ("numbers", "positions", "REF_energy", "REF_forces")]
+)
+def test_other_names_of_arrays(tmp_path, in_kcal, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, in_kcal.values(), strict=True)))
+    structures, report = read_with_report(tmp_path / "a.npz")
+    assert structures[1].energy == pytest.approx(in_kcal["E"][1] * KCAL)
+    np.testing.assert_allclose(structures[1].forces, in_kcal["F"][1] * KCAL)
+    assert f"energy from {names[2]!r} (4 of 4), forces from {names[3]!r} (4 of 4)" in str(report)
+
+
+def test_arrays_that_are_filled_up_with_zeros(tmp_path, in_kcal):
+    """As in files of PhysNet, with the number N of atoms of each structure."""
+    filled = {name: np.concatenate([in_kcal[name], np.zeros((4, 2, 3))], axis=1) for name in ("R", "F")}
+    z = np.array([[8, 1, 1, 0, 0]] * 4)
+    np.savez(tmp_path / "a.npz", N=np.full(4, 3), Z=z, E=in_kcal["E"], Q=np.zeros(4), **filled)
+    structures, report = read_with_report(tmp_path / "a.npz")
+    assert structures[2].atomic_numbers.tolist() == [8, 1, 1]
+    np.testing.assert_allclose(structures[2].forces, in_kcal["F"][2] * KCAL)
+    assert structures[2].extra["Q"] == 0.0
+    assert str(report).endswith("not used: Q")
+
+
+def test_arrays_of_objects_are_never_read(tmp_path, in_kcal):
+    np.savez(tmp_path / "a.npz", **in_kcal, comment=np.array([{"a": 1}], dtype=object))
+    assert "note: arrays that are not used: comment" in str(read_with_report(tmp_path / "a.npz")[1])
+
+
+def test_look_alikes_in_npz(tmp_path, in_kcal):
+    np.savez(tmp_path / "a.npz", z=in_kcal["z"], R=in_kcal["R"], F=in_kcal["F"], U0=in_kcal["E"])
+    with pytest.raises(InputError, match=r"'U0' \(4 frames\) looks like the energy.*--energy-key U0"):
+        read(tmp_path / "a.npz")
+    assert read(tmp_path / "a.npz", ReadOptions(energy_key="U0"))[0].energy == pytest.approx(in_kcal["E"][0] * KCAL)

@@ -82,7 +82,7 @@ def test_a_relaxation_that_stopped_early_is_kept_and_said(tmp_path):
     assert len(structures) == 3
     assert "note: the relaxation stopped at NSW before its end" in str(report)
     (tmp_path / "OUTCAR").write_text(vasp_files.outcar(range(3), settings="NSW = 3; IBRION = 0"))
-    assert "note" not in str(read_with_report(tmp_path / "OUTCAR")[1])
+    assert "NSW" not in str(read_with_report(tmp_path / "OUTCAR")[1])
 
 
 def test_labels_of_vasps_own_force_field_are_refused(tmp_path):

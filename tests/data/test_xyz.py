@@ -98,9 +98,9 @@ def test_columns_that_the_header_does_not_name_are_said(tmp_path):
 
 
 def test_a_last_line_that_is_cut_off_is_said(crystal):
-    assert "note" not in str(read_with_report(crystal)[1])
+    assert not read_with_report(crystal)[1].files[0].notes
     crystal.write_text(crystal.read_text().rstrip("\n"))
-    assert "note" not in str(read_with_report(crystal)[1])
+    assert not read_with_report(crystal)[1].files[0].notes
     crystal.write_text(crystal.read_text()[:-3])
     assert "note: the last line is shorter than those before and has no end" in str(read_with_report(crystal)[1])
 
@@ -132,3 +132,21 @@ def test_what_cannot_be_a_frame_is_named_with_its_line(crystal):
         with pytest.raises(InputError, match=message) as caught:
             read(crystal)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["stress", "virial"])
+@pytest.mark.parametrize("quotes", ['""', "''", "{}", "[]"])
+def test_six_components_under_a_key_of_ase(crystal, key, quotes):
+    first, last = quotes
+    value = f"{first}0.01 0.02 0.03 0.004 0.005 0.006{last}".replace(" ", ", " if first == "[" else " ")
+    structures, report = read_with_report(changed(crystal, ("energy=", f"{key}={value} energy=")))
+    stress = structures[0].stress * (1 if key == "stress" else -np.linalg.det(structures[0].cell))
+    np.testing.assert_allclose(stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], [0.01, 0.02, 0.03, 0.004, 0.005, 0.006])
+    assert f"note: read {key!r} as {key.capitalize()!r}, because it is not nine numbers ({N} times)" in str(report)
+
+
+@pytest.mark.parametrize("value", ["nan", '"nan nan nan nan nan nan nan nan nan"'])
+def test_a_stress_that_is_not_known(crystal, value):
+    structures, report = read_with_report(changed(crystal, ("energy=", f"stress={value} energy=")))
+    assert all(s.stress is None for s in structures)
+    assert f"NaN or empty in {N} of {N} frames" in str(report)

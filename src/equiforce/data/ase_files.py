@@ -13,7 +13,7 @@ from ase.io import iread
 from ase.io.formats import ioformats
 from ase.io.runner.runneratoms import Units
 
-from equiforce.ase_atoms import group_of
+from equiforce.ase_atoms import full_matrix, group_of
 from equiforce.data.formats import DATABASE, JSON, LMDB, OUTCAR, VASPRUN, XYZ, Unreadable
 from equiforce.data.frames import Contents, Frame, usual_keys
 from equiforce.data.source import Source
@@ -189,7 +189,9 @@ def _fault(source: Source, form: str, number: int, selection: slice, text: str, 
 
 def frame_of(atoms: Atoms) -> Frame:
     """The frame of ASE's atoms, with everything that ASE knows of them; nested values get names such as ``a.b``."""
-    results = atoms.calc.results if atoms.calc is not None else {}
+    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    if "stress" in results and np.shape(results["stress"]) == (6,):
+        results["stress"] = full_matrix(results["stress"])  # six numbers of a file may have another order than ASE's
     arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
     if not (free := _free(atoms)).all():
         arrays["move_mask"] = free  # the name and the meaning of this column in extended xyz files

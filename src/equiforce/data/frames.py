@@ -32,7 +32,7 @@ class Contents:
     path: str
     frames: list[Frame]
     keys: Mapping[str, tuple[str, ...]]  # the possible keys of each label
-    energy_unit: str = "eV"
+    energy_unit: str = "eV"  # empty if the file does not state it and its format does not imply it
     length_unit: str = "Å"
     notes: tuple[str, ...] = ()  # what was changed or left out when the file was read
     numbers: tuple[int, ...] | None = None  # of the frames in the file, where some of them were left out

@@ -18,7 +18,10 @@ KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as AS
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
+# ASE takes nothing but nine numbers under these keys, and leaves those with a capital letter alone
+MATRIX = re.compile(r"(?<![\w-])(stress|virial)(\s*=\s*)(\0|[^\s\0]+)")
 SAME_LENGTH = 4  # so many lines, or more, show that all rows have one length
+N_MATRIX = 9
 COLUMNS = 4  # of an atom at least: its element and three coordinates
 SUFFIX = re.compile(r"\.e?(xt)?xyz(\.(gz|bz2|xz))?$", re.IGNORECASE)
 ISOTOPES = ("D", "T")
@@ -136,6 +139,11 @@ def _header(line: str, changes: Counter[str]) -> str:
         if found != (right := KEYS[found.lower()]):
             changes[f"read {found!r} as {right!r}"] += 1
     line = SPELLED.sub(lambda match: KEYS[match[0].lower()], line)
+    for match in MATRIX.finditer(line):
+        key, value = match[1], quoted[line[: match.start()].count("\0")] if match[3] == "\0" else match[3]
+        if len(re.split(r"[\s,]+", value.strip("\"'{}[] "))) != N_MATRIX:
+            line = line[: match.start()] + line[match.start() :].replace(key, key.capitalize(), 1)
+            changes[f"read {key!r} as {key.capitalize()!r}, because it is not nine numbers"] += 1
     head, *rest = line.split("\0")
     return head + "".join(text + after for text, after in zip(quoted, rest, strict=True))
 
