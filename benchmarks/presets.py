@@ -30,10 +30,10 @@ from equiforce.config import configured
 from equiforce.data.dataset import Batches
 from equiforce.models import REGISTRY
 from equiforce.neighbors import build_graph
+from equiforce.preparation import Prepared, prepare
 from equiforce.training.loop import backward
 from equiforce.training.optimizer import build_optimizer
 from equiforce.training.processes import make_fabric
-from equiforce.workflow import Prepared, prepare
 
 PATH = RESULTS / "presets.json"
 PAGE = ROOT / "docs" / "accuracy.md"

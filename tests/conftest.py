@@ -54,4 +54,4 @@ def plain_torch():
 def without_plots(monkeypatch):
     """Leaves out the figures of a training run, most of a tiny one's time; test_report.py and others draw them."""
     for name in ("training_plot", "parity_plot"):
-        monkeypatch.setattr(f"equiforce.workflow.{name}", lambda path, *_: path.touch())
+        monkeypatch.setattr(f"equiforce.assessment.{name}", lambda path, *_: path.touch())

@@ -21,8 +21,8 @@ from equiforce import model_file
 from equiforce.config import configured, load_config
 from equiforce.errors import DivergedError, InputError, MissingPackageError
 from equiforce.evaluate import errors
+from equiforce.preparation import prepare
 from equiforce.training.display import Display
-from equiforce.workflow import prepare
 from tests.data_sets import TINY, crystals, labelled, molecules, write
 from tests.systems import atom
 

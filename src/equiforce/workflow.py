@@ -1,32 +1,22 @@
 """``equiforce train``: reads reference data, trains a potential, tests it and writes the run folder."""
 
-import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 
 from equiforce import model_file
-from equiforce.config import RunConfig, configured, load_config, resolve_defaults, to_dict, to_yaml
-from equiforce.data import statistics
-from equiforce.data.dataset import Batches, Split, split
-from equiforce.data.read import ReadOptions, read_with_report
-from equiforce.data.statistics import Statistics
-from equiforce.data.write import write_structures
-from equiforce.elements import symbols_by_number
+from equiforce.assessment import finish
+from equiforce.config import RunConfig, configured, load_config, to_dict
+from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
-from equiforce.evaluate import Errors, errors, predict
+from equiforce.evaluate import Errors
 from equiforce.kernels import describe
 from equiforce.memory import require_room
 from equiforce.potential import Potential
-from equiforce.quantities import QUANTITIES
-from equiforce.report import parity_plot, training_plot
+from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, write_preparations
 from equiforce.structure import Structure
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
@@ -47,16 +37,6 @@ class Trained(NamedTuple):
     outcome: Outcome
     n_weights: int  # the number of trainable weights
     n_train: int  # the number of training structures
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """The inputs of the first training step: resolved options, structures, statistics and the untrained potential."""
-
-    config: RunConfig
-    parts: Split
-    statistics: Statistics
-    potential: Potential
 
 
 def train(
@@ -176,108 +156,6 @@ def _new_folder(output: str | Path | None, settings: RunConfig) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
-    """Read and split the data, compute statistics, resolve default options and build the untrained potential."""
-    files = settings.split
-    structures = read_and_report(files.train_file, settings.data, console)
-    validation, test = (
-        read_and_report(paths, settings.data, console) if paths else None
-        for paths in (files.validation_file, files.test_file)
-    )
-    if resumed and (folder / "split.json").exists():
-        files = replace(files, split_file=str(folder / "split.json"))
-    parts = split(structures, files, validation, test)
-    found_statistics = statistics.compute(
-        parts.train,
-        parts.isolated,
-        settings.model.cutoff,
-        settings.potential.reference_energies,
-        settings.model.pair_cutoffs,
-    )
-    _check_elements(parts, found_statistics)
-    resolved = resolve_defaults(settings, parts, found_statistics)
-    torch.manual_seed(resolved.training.seed)
-    potential = model_file.build_potential(description_of(resolved, found_statistics))
-    _print_decisions(parts, found_statistics, resolved, potential, console)
-    return Prepared(config=resolved, parts=parts, statistics=found_statistics, potential=potential)
-
-
-def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
-    """Read the structures of files and print which labels were taken from which keys and units."""
-    structures, report = read_with_report(paths, options)
-    console.print(str(report), highlight=False, soft_wrap=True)
-    return structures
-
-
-def _check_elements(parts: Split, found_statistics: Statistics) -> None:
-    for name in ("validation", "test"):
-        for structure in getattr(parts, name):
-            symbols = set(symbols_by_number(structure.atomic_numbers))
-            if missing := symbols - set(found_statistics.species):
-                raise InputError(
-                    f"{structure.source} ({name}) contains {', '.join(sorted(missing))}, but no training structure "
-                    "does: add structures with this element to the training data, or leave the frame out"
-                )
-
-
-def description_of(settings: RunConfig, found_statistics: Statistics) -> dict[str, Any]:
-    """The description for :func:`equiforce.model_file.build_potential`; raises InputError if a scale is missing."""
-    given, species = settings.potential.scale, found_statistics.species
-    for_all = found_statistics.force_rms if given is None else given
-    scale = given if isinstance(given, Mapping) else dict.fromkeys(species, for_all)
-    if missing := [symbol for symbol in species if symbol not in scale]:
-        raise InputError(
-            f"potential.scale has no value for {', '.join(missing)}: give one number for each element, or one for all"
-        )
-    return {
-        "kind": settings.kind,
-        "config": asdict(settings.model),
-        "species": list(species),
-        "dtype": settings.training.dtype,
-        "zbl": settings.potential.zbl,
-        "atomic_energies": list(found_statistics.reference_energies),
-        "scale": [scale[symbol] for symbol in species],
-        "atomic_energies_trainable": settings.potential.atomic_energies_trainable,
-        "scale_trainable": settings.potential.scale_trainable,
-    }
-
-
-def n_weights_of(potential: Potential) -> int:
-    """The number of trainable weights."""
-    return sum(p.numel() for p in potential.parameters() if p.requires_grad)
-
-
-def _print_decisions(
-    parts: Split, found_statistics: Statistics, settings: RunConfig, potential: Potential, console: Console
-) -> None:
-    """Print what was decided from the data before training starts."""
-    model, loss, species = settings.model, settings.loss, found_statistics.species
-    references = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, found_statistics.reference_energies, strict=True))
-    power = "" if loss.kind == "mae" else "²"
-    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in QUANTITIES)
-    console.print(
-        f"structures: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for "
-        f"testing; elements {', '.join(species)}\n"
-        f"reference energies ({found_statistics.reference_energies_from}): {references} eV\n"
-        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; on average "
-        f"{found_statistics.mean_neighbors:.1f} neighbours within the cutoff of {model.cutoff:g} Å\n"
-        f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}\n"
-        f"loss weights: {weights}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
-    for note in (*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))):
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
-
-
-def _write_preparations(prepared: Prepared, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(prepared.config))
-    (folder / "statistics.json").write_text(json.dumps(prepared.statistics.to_dict(), indent=1) + "\n")
-    prepared.parts.save(folder / "split.json")
-
-
 def _run(
     prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, console: Console, *, plots: bool
 ) -> Trained:
@@ -288,7 +166,7 @@ def _run(
         console.print(f"the run continues at step {state.step}, epoch {state.epoch}", highlight=False)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     if fabric.is_global_zero:
-        _write_preparations(prepared, folder)
+        write_preparations(prepared, folder)
     references = model_file.reference_structures(parts.train)
 
     def save_model(best: Potential, test: Errors | None = None) -> None:
@@ -339,62 +217,3 @@ def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:
     if settings.training.wandb:
         trackers.append(WandbLog(folder, settings.training.wandb, to_dict(settings)))
     return trackers
-
-
-def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None) -> dict[str, Any]:
-    """The origin of a model, which is stored in its file and shown by ``equiforce info``."""
-    return {
-        "statistics": prepared.statistics.to_dict(),
-        "config": to_dict(prepared.config),
-        "training": {"steps": step, "best_step": best_step, "seconds": round(seconds, 1)},
-        "test_errors": test.as_dict() if test else None,
-        "made": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "equiforce": version("equiforce"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def finish(
-    potential: Potential, test: Sequence[Structure], folder: Path, console: Console, *, plots: bool
-) -> Errors | None:
-    """Compute the errors on the test structures; with ``plots``, draw figures and write predictions too."""
-    if plots:
-        training_plot(folder / "training.png", folder / "log.csv")
-    if not test:
-        return None
-    return assess(potential, test, folder, "test", console) if plots else errors(test, predict(potential, test))
-
-
-def assess(
-    potential: Potential,
-    structures: Sequence[Structure],
-    folder: Path,
-    name: str,
-    console: Console,
-    max_memory: float | None = None,
-) -> Errors:
-    """Compute and print errors, and write them, the predictions and a parity plot into ``folder``.
-
-    Args:
-        potential: the potential.
-        structures: the structures, with labels.
-        folder: gets ``{name}_errors.json``, ``{name}_predictions.xyz`` and ``{name}_parity.png``.
-        name: the start of the names of the files.
-        console: prints the table of errors.
-        max_memory: the memory that predictions may take, in GB; None takes what is available.
-
-    Returns:
-        The errors of the predictions.
-    """
-    predictions = predict(potential, structures, max_memory=max_memory, console=console)
-    result = errors(structures, predictions)
-    console.print(result.table())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}_errors.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
-    write_structures(folder / f"{name}_predictions.xyz", structures, predictions)
-    if result.total:
-        parity_plot(folder / f"{name}_parity.png", structures, predictions)
-    return result

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from equiforce.cli.arguments import INTERRUPTED
 from equiforce.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from equiforce.studies.work import Study
 
 app = typer.Typer(help="Experiments of many trainings: learning curves, published benchmarks.", no_args_is_help=True)
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
+
 STOPPED = "stopped; the same command continues the study"
 STOPPED_WATCHING = (
     "stopped watching; submitted SLURM jobs continue (squeue lists them, scancel ends them); the same command submits "

@@ -1,0 +1,88 @@
+"""``equiforce lammps``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from equiforce.cli.arguments import (
+    AnyOther,
+    Ensemble,
+    Friction,
+    Pressure,
+    Seed,
+    Steps,
+    Temperature,
+    ThermoEvery,
+    Timestep,
+    TrajectoryEvery,
+    given,
+    parsed,
+)
+from equiforce.errors import InputError
+
+
+def lammps(
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A model file, RUN/model.eqf.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Argument(metavar="STRUCTURE", help="The start structure; the last one of a file with several."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The LAMMPS input; the data file is named after it.")
+    ] = Path("in.lammps"),
+    temperature: Temperature = None,
+    steps: Steps = None,
+    timestep: Timestep = None,
+    ensemble: Ensemble = None,
+    pressure: Pressure = None,
+    friction: Friction = None,
+    trajectory_every: TrajectoryEvery = None,
+    thermo_every: ThermoEvery = None,
+    seed: Seed = None,
+    sets: AnyOther = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Check LAMMPS, MPI and the pair style, and run one step.")
+    ] = False,
+) -> None:
+    """Write a LAMMPS input and its data file for a model and a structure, or check the installation."""
+    if doctor:
+        if start is not None:
+            raise InputError(f"--doctor runs the reference structure of the model file and no other: leave out {start}")
+        _examine(model)
+        return
+    from equiforce.calculators.lammps.prepare import prepare
+    from equiforce.calculators.md import MDOptions
+    from equiforce.config import read_options
+
+    if model is None or start is None:
+        raise InputError("name a model file and a start structure: equiforce lammps MODEL STRUCTURE -o in.lammps")
+    flags = given(
+        temperature=temperature,
+        steps=steps,
+        timestep=timestep,
+        ensemble=ensemble,
+        pressure=pressure,
+        friction=friction,
+        trajectory_every=trajectory_every,
+        thermo_every=thermo_every,
+        seed=seed,
+    )
+    options = read_options(MDOptions, flags | parsed(sets), "lammps")
+    prepared = prepare(model, start, output, options, overwrite=overwrite)
+    Console().print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _examine(model: Path | None) -> None:
+    from equiforce.calculators.lammps.doctor import examine, table
+
+    console, findings = Console(), []
+    with console.status("checking LAMMPS ...") as status:
+        for finding in examine(model):
+            findings.append(finding)
+            status.update(f"{finding.part}: checked, continuing ...")
+    console.print(table(findings))
+    if not findings[-1].ok:
+        raise typer.Exit(1)

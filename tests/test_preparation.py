@@ -1,0 +1,48 @@
+"""What is decided before the first training step."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from equiforce.config import configured
+from equiforce.errors import InputError
+from equiforce.preparation import description_of, n_weights_of, prepare, read_and_report
+from tests.data_sets import TINY, crystals, molecules, write
+
+
+@pytest.fixture
+def settings(tmp_path):
+    write(tmp_path / "copper.xyz", crystals(6))
+    return configured({"model": TINY, "split": {"train_file": [str(tmp_path / "copper.xyz")]}})
+
+
+def test_preparing_reads_splits_and_builds(settings, tmp_path):
+    text = StringIO()
+    prepared = prepare(settings, tmp_path / "run", resumed=False, console=Console(file=text, width=200))
+    assert [len(part) for part in (prepared.parts.train, prepared.parts.validation, prepared.parts.test)] == [5, 1, 0]
+    assert list(prepared.potential.species) == ["Cu"]
+    assert prepared.config.model.mean_neighbors == prepared.statistics.mean_neighbors
+    assert f"{n_weights_of(prepared.potential):,} weights" in text.getvalue()
+    assert not (tmp_path / "run").exists()  # nothing is written before everything has passed
+
+
+def test_an_element_that_is_not_trained_on_is_named(settings, tmp_path):
+    write(tmp_path / "water.xyz", molecules(2))
+    files = {"split.test_file": [str(tmp_path / "water.xyz")]}
+    with pytest.raises(InputError, match=r"water\.xyz, frame 0 \(test\) contains H, O, but no training structure does"):
+        prepare(configured(settings, files), tmp_path / "run", resumed=False, console=Console(quiet=True))
+
+
+def test_a_scale_has_to_be_given_for_each_element(settings, tmp_path):
+    prepared = prepare(settings, tmp_path / "run", resumed=False, console=Console(quiet=True))
+    incomplete = configured(prepared.config, {"potential.scale": {"H": 1.0}})
+    with pytest.raises(InputError, match=r"potential\.scale has no value for Cu"):
+        description_of(incomplete, prepared.statistics)
+
+
+def test_what_was_read_is_said(settings):
+    text = StringIO()
+    structures = read_and_report(settings.split.train_file, settings.data, Console(file=text, width=200))
+    assert len(structures) == 6
+    assert "copper.xyz: 6 structures; energy from 'energy' (6 of 6)" in text.getvalue()
