@@ -1,7 +1,7 @@
 """Compares energies and stresses with the forces of the same structures: their signs, units and order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ OUTLIER, LEAST_OUTLIER = 20.0, 5.0  # times the usual deviation, and eV
 MANY = 0.02  # a larger share of outliers has another reason
 PRESENT = 0.3  # of the root mean square force; forces that are predicted to be larger are not zero
 # the off-diagonal components yz, xz and xy of files in which another order is taken for that order
-ORDERS = {(2, 0, 1): "vasp", (2, 1, 0): "lammps", (1, 2, 0): "ase"}
+ORDERS: Mapping[tuple[int, ...], str] = {(2, 0, 1): "vasp", (2, 1, 0): "lammps", (1, 2, 0): "ase"}
 
 
 class Agreement(NamedTuple):
@@ -43,8 +43,10 @@ def compare(fitted: ForceFit) -> list[Finding]:
         fitted: the fit.
 
     Returns:
-        The findings; none if the fit does not explain the forces.
+        The findings; none if there are fewer forces than coefficients.
     """
+    if fitted.determined < 1:
+        return []
     if fitted.explained < LEAST_EXPLAINED:
         return _unexplained(fitted)
     of_energies = _energies(fitted)
@@ -76,12 +78,9 @@ def energy_agreement(fitted: ForceFit) -> Agreement | None:
     n_atoms = np.array([len(s) for s in structures])
     columns = np.stack([np.array([s.energy for s in structures]) / n_atoms, fitted.energies[known] / n_atoms], axis=1)
     varying, compared = _within_compositions(structures, columns)
-    if within := compared.sum() >= FEWEST:
-        varying = varying[compared]
-    else:
-        varying = _without(_fractions(structures), columns)
-    labels, predictions = varying.T
-    return Agreement(_rank_correlation(labels, predictions), _ratio(labels, predictions), len(varying), bool(within))
+    within = bool(compared.sum() >= FEWEST)
+    labels, predictions = (varying[compared] if within else _without(_fractions(structures), columns)).T
+    return Agreement(_rank_correlation(labels, predictions), _ratio(labels, predictions), len(labels), within)
 
 
 def _energies(fitted: ForceFit) -> list[Finding]:
@@ -104,8 +103,8 @@ def _energies(fitted: ForceFit) -> list[Finding]:
         return []
     return [
         Finding(
-            sentence=f"{where}: energies vary {ratio:.2g} times as much as the forces say{_as_if(ratio, fitted)}: state "
-            "the units with data.energy_unit, data.length_unit and data.forces_unit",
+            sentence=f"{where}: energies vary {ratio:.2g} times as much as the forces say{_as_if(ratio, fitted)}: "
+            "state the units with data.energy_unit, data.length_unit and data.forces_unit",
             sure=sure and not 1 / WRONG_RATIO < ratio < WRONG_RATIO,
         )
     ]
@@ -143,7 +142,7 @@ def energy_outliers(structures: Sequence[Structure]) -> list[Finding]:
         return []
     n_atoms = np.array([len(s) for s in known])
     energies = np.array([s.energy for s in known]) / n_atoms
-    forces = np.array([np.sqrt(np.square(s.forces).mean()) for s in known])  # type: ignore[arg-type]
+    forces = np.array([np.sqrt(np.square(np.asarray(s.forces)).mean()) for s in known])
     varying, compared = _within_compositions(known, np.stack([energies, forces], axis=1))
     away = np.where(compared, np.abs(varying[:, 0]), 0.0)
     usual = float(np.median(away[compared])) if compared.any() else 0.0
@@ -155,9 +154,9 @@ def energy_outliers(structures: Sequence[Structure]) -> list[Finding]:
     more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
     return [
         Finding(
-            sentence=f"{known[worst].source}{more}: the energy is {varying[worst, 0] * n_atoms[worst]:+.3g} eV away from "
-            f"those of other frames of {formula(known[worst].atomic_numbers)} although its forces are not large: check "
-            "whether this calculation converged, or leave the frame out",
+            sentence=f"{known[worst].source}{more}: the energy is {away[worst] * n_atoms[worst]:.3g} eV away from "
+            f"those of similar frames of {formula(known[worst].atomic_numbers)}, and the forces are not: check whether "
+            "the calculation converged, or leave the frame out",
             sure=False,
         )
     ]
@@ -165,14 +164,14 @@ def energy_outliers(structures: Sequence[Structure]) -> list[Finding]:
 
 def _stresses(fitted: ForceFit) -> list[Finding]:
     known = [
-        (s, s.stress, predicted)
+        (s, np.asarray(s.stress), predicted)
         for s, predicted in zip(fitted.structures, fitted.stresses, strict=True)
         if s.stress is not None and predicted is not None and s.stress.any()
     ]
     if len(known) < FEWEST:
         return []
-    labels, predictions = (np.stack([entry[i] for entry in known]) for i in (1, 2))
-    where = _files([entry[0] for entry in known])
+    structures, all_labels, all_predictions = zip(*known, strict=True)
+    labels, predictions, where = np.stack(all_labels), np.stack(all_predictions), _files(structures)
     if (order := _order(labels, predictions, where)) is not None:
         return [order]
     # forces say little about the trace, which depends on the volume
@@ -185,7 +184,8 @@ def _stresses(fitted: ForceFit) -> list[Finding]:
         return [
             Finding(
                 sentence=f"{where}: stresses have the opposite sign of those that follow from the forces (correlation "
-                f"{correlation:.2f} in {len(known)} structures): set data.stress_positive_under to the other value",
+                f"{correlation:.2f} in {len(known)} structures): set data.stress_positive_under=compression, "
+                "or leave it out if it is set",
                 sure=True,
             )
         ]
@@ -222,7 +222,7 @@ def _order(labels: np.ndarray, predictions: np.ndarray, where: str) -> Finding |
 
 def _zero_forces(fitted: ForceFit) -> list[Finding]:
     """The finding that forces are zero in structures that are not in equilibrium."""
-    sizes = np.array([np.sqrt(np.square(s.forces).mean()) for s in fitted.structures])  # type: ignore[arg-type]
+    sizes = np.array([np.sqrt(np.square(np.asarray(s.forces)).mean()) for s in fitted.structures])
     predicted = np.array([np.sqrt(np.square(forces).mean()) for forces in fitted.forces])
     zero = np.flatnonzero((sizes == 0) & (predicted > PRESENT * np.sqrt(np.square(sizes).mean())))
     if not len(zero):
@@ -278,8 +278,8 @@ def _without(design: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(values, kind="stable")) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    one, other = (np.argsort(np.argsort(values, kind="stable")) for values in (one, other))
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _ratio(labels: np.ndarray, predictions: np.ndarray) -> float:

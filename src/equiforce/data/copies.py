@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from equiforce.data.isolated import TYPICAL_CUTOFF, is_isolated_atom
 from equiforce.data.states import relevance
+from equiforce.errors import InputError
 from equiforce.structure import Structure
 
 SAME_POSITION = 1e-4  # Å; programs print positions with fewer digits than they compute with
@@ -57,7 +59,9 @@ def _without_identical(structures: Sequence[Structure], kind: Sequence[int]) -> 
 def _near_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structures"]:
     """The first structure that each one of the same elements and boundaries equals within the tolerance."""
     # Near-equal structures have near-equal projections. Hashes of rounded coordinates would separate some of them.
-    projections = np.concatenate([_projections(structures[i : i + AT_ONCE]) for i in range(0, len(structures), AT_ONCE)])
+    projections = np.concatenate(
+        [_projections(structures[i : i + AT_ONCE]) for i in range(0, len(structures), AT_ONCE)]
+    )
     within = 6 * SAME_POSITION * np.sqrt(len(structures[0]))
     copy_of = np.arange(len(structures))
     # of two grids that are shifted by half a cell, one has both of two near-equal numbers in the same cell
@@ -119,6 +123,35 @@ def _same(structures: Sequence[Structure], one: np.ndarray, other: np.ndarray) -
     return same
 
 
+def without_copies(
+    structures: Sequence[Structure], held_out: Sequence[Structure], cutoff: float = TYPICAL_CUTOFF
+) -> tuple[list[int], int]:
+    """Choose structures to train on: no isolated atoms, and no copies of others or of structures in ``held_out``.
+
+    Args:
+        structures: the structures to choose from.
+        held_out: the structures that are not for training.
+        cutoff: in Å, within which isolated atoms have no neighbour.
+
+    Returns:
+        The indices of the chosen structures, and the number of copies that were left out.
+
+    Raises:
+        InputError: the labels of copies contradict one another.
+    """
+    copy_of = first_copies([*held_out, *structures])[len(held_out) :] - len(held_out)
+    not_isolated = [i for i, s in enumerate(structures) if not is_isolated_atom(s, cutoff)]
+    refuse_contradictions([*held_out, *(structures[i] for i in not_isolated)])
+    usable = [i for i in not_isolated if copy_of[i] == i]
+    return usable, len(not_isolated) - len(usable)
+
+
+def refuse_contradictions(structures: Sequence[Structure]) -> None:
+    """Raise InputError if the labels of copies contradict one another, before all but one of them are left out."""
+    if (found := contradiction(structures)) is not None:
+        raise InputError(str(found))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contradiction:
     """Copies of structures whose labels differ by more than repeated calculations of one geometry do."""
@@ -140,7 +173,7 @@ class Contradiction:
         are = "frame has" if self.n_copies == 1 else "frames have"
         return (
             f"{self.n_copies} {are} the same positions as an earlier frame but {much}, such as {self.first.source} and "
-            f"{self.second.source}{differ}: no potential of positions alone can fit both, so keep the frames of one kind"
+            f"{self.second.source}{differ}: no potential can fit both, so keep the frames of one kind"
         )
 
 

@@ -19,6 +19,7 @@ CUTOFF = 5.0  # Å
 MOST_STRUCTURES, MOST_EDGES = 150, 120_000  # that are fitted, which takes about half a second
 MOST_ELEMENTS = 6
 LARGEST = 2_000  # atoms of a structure
+FEWEST_COMPONENTS = 24  # of the forces of half of the structures
 N_RADIAL = 12  # functions of the distance for each pair of elements
 N_MANY_BODY = 6  # functions of the distance in the sums over neighbours
 RESOLVED = 3  # elements; with more, these sums do not distinguish the elements of neighbours
@@ -32,7 +33,7 @@ class ForceFit:
 
     structures: tuple[Structure, ...]  # that were fitted
     energies: Float[np.ndarray, " structures"]  # eV, up to a constant for each composition
-    forces: tuple[Float[np.ndarray, "atoms 3"], ...]  # eV/Å, of the fit to the other half of the structures
+    forces: tuple[Float[np.ndarray, "_ 3"], ...]  # eV/Å, of the fit to the other half of the structures
     stresses: tuple[Float[np.ndarray, "3 3"] | None, ...]  # eV/Å³; None without a volume
     explained: float  # the share of the square of the forces that the fit to other structures explains
     determined: float  # the number of force components for each coefficient of a fit
@@ -61,12 +62,12 @@ def fit(structures: Sequence[Structure], seed: int = 0) -> ForceFit | None:
             break
     chosen = chosen[: len(terms)]
     halves = [[i for i in range(len(terms)) if i % 2 == half] for half in (0, 1)]
-    if sum(3 * len(chosen[i]) for i in halves[1]) < 2 * n_radial or not any(s.forces.any() for s in chosen):  # type: ignore[union-attr]
+    labels = np.concatenate([np.asarray(s.forces) for s in chosen]) if chosen else np.zeros((0, 3))
+    if sum(3 * len(chosen[i]) for i in halves[1]) < FEWEST_COMPONENTS or not labels.any():
         return None
     coefficients = [_solve([chosen[i] for i in half], [terms[i] for i in half]) for half in halves]
     mean = 0.5 * (coefficients[0] + coefficients[1])
     forces = [(t.forces @ coefficients[1 - i % 2]).reshape(-1, 3) for i, t in enumerate(terms)]
-    labels = np.concatenate([s.forces for s in chosen])  # type: ignore[misc]
     residuals = np.concatenate(forces) - labels
     return ForceFit(
         structures=tuple(chosen),
@@ -93,7 +94,7 @@ def _choose(structures: Sequence[Structure], seed: int) -> list[Structure]:
 
 def _solve(structures: Sequence[Structure], terms: "Sequence[_Terms]") -> np.ndarray:
     matrix = np.concatenate([t.forces for t in terms])
-    labels = np.concatenate([s.forces.ravel() for s in structures])  # type: ignore[union-attr]
+    labels = np.concatenate([np.asarray(s.forces).ravel() for s in structures])
     sizes = np.sqrt(np.square(matrix).mean(axis=0))
     sizes = np.where(sizes > 1e-9 * sizes.max(initial=0.0), sizes, np.inf)
     matrix = matrix / sizes

@@ -7,6 +7,9 @@ import numpy as np
 from equiforce.neighbors import find_pairs
 from equiforce.structure import Structure
 
+TYPICAL_CUTOFF = 5.0  # Å, of most models
+FARTHEST = 50.0  # Å; the largest distance that is looked for
+
 
 def is_isolated_atom(structure: Structure, cutoff: float) -> bool:
     """Whether a structure is a single atom without a neighbour, such as an image of itself, within the cutoff in Å."""
@@ -47,16 +50,16 @@ def without_neighbors(structures: Sequence[Structure], cutoff: float) -> list[st
         return []
     more = f" and {len(alone) - 1} more training structures have" if len(alone) > 1 else " has"
     return [
-        f"{alone[0].source}{more} no neighbours within the cutoff of {cutoff:g} Å: the potential gives such a structure "
-        "the sum of its reference energies and no forces, whatever its labels"
+        f"{alone[0].source}{more} no neighbours within the cutoff of {cutoff:g} Å, so predicted energies are sums of "
+        "reference energies there, whatever the labels: leave such frames out, or choose a larger cutoff"
     ]
 
 
-def smallest_distance(structures: Sequence[Structure], least: float, most: float = 50.0) -> float | None:
-    """The smallest distance in Å between atoms that are farther apart than ``least``; None if it is above ``most``."""
+def smallest_distance(structures: Sequence[Structure], least: float) -> float | None:
+    """The smallest distance in Å between atoms that are farther apart than ``least``; None if it is above 50 Å."""
     cutoff = least
-    while cutoff < most:
-        cutoff = min(2 * cutoff, most)
+    while cutoff < FARTHEST:
+        cutoff = min(2 * cutoff, FARTHEST)
         found = [find_pairs(s.positions, s.cell, s.pbc, cutoff, s.source).distances for s in structures]
         if distances := [float(d.min()) for d in found if len(d)]:
             return min(distances)

@@ -60,7 +60,9 @@ def distances(structures: Sequence[Structure]) -> list[Finding]:
     ratio = float(np.median(ratios)) if ratios else 1.0
     if NARROW < ratio < WIDE:
         return []
-    unit = "Bohr, in which case set data.length_unit=Bohr" if ratio >= WIDE else "a larger unit, as nm are, than is said"
+    unit = (
+        "Bohr, in which case set data.length_unit=Bohr" if ratio >= WIDE else "a larger unit, as nm are, than is said"
+    )
     return [
         Finding(
             sentence=f"the smallest distances of the structures are {ratio:.2g} times those of covalent bonds: check "
@@ -75,14 +77,15 @@ def total_forces(structures: Sequence[Structure]) -> list[Finding]:
     turning: list[tuple[float, Structure]] = []
     pushing: list[tuple[float, Structure]] = []
     for s in _some([s for s in structures if s.forces is not None and len(s) > 1], MOST_SUMMED):
-        sizes = np.linalg.norm(s.forces, axis=1)  # type: ignore[arg-type]
+        forces = np.asarray(s.forces)
+        sizes = np.linalg.norm(forces, axis=1)
         if sizes.mean() < LEAST_FORCE or not sizes.all():  # constraints set the forces of atoms to zero
             continue
-        pushing.append((float(np.linalg.norm(s.forces.sum(axis=0)) / sizes.sum()), s))  # type: ignore[union-attr]
+        pushing.append((float(np.linalg.norm(forces.sum(axis=0)) / sizes.sum()), s))
         if len(s) > 2 and not s.pbc.any():
             arms = s.positions - s.positions.mean(axis=0)
             largest = float((np.linalg.norm(arms, axis=1) * sizes).sum())
-            turning.append((float(np.linalg.norm(np.cross(arms, s.forces).sum(axis=0))) / largest, s))
+            turning.append((float(np.linalg.norm(np.cross(arms, forces).sum(axis=0))) / largest, s))
     found = []
     for values, limit, what, why in (
         (pushing, PUSHING, "push", "check whether they are forces of all atoms, without external ones"),
@@ -105,7 +108,7 @@ def total_forces(structures: Sequence[Structure]) -> list[Finding]:
 def zero_stresses(structures: Sequence[Structure]) -> list[Finding]:
     """A finding if stresses are exactly zero, which no calculation gives."""
     known = [s for s in structures if s.stress is not None]
-    zero = [s for s in known if not s.stress.any()]  # type: ignore[union-attr]
+    zero = [s for s in known if not np.any(s.stress)]
     if not zero:
         return []
     return [

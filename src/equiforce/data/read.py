@@ -46,6 +46,9 @@ class ReadOptions:
     stress_positive_under: str = option(
         "tension", "sign of stresses: 'tension' as in ASE, or 'compression' as for pressures and as VASP prints them"
     )
+    check: bool = option(
+        True, "labels that contradict one another, or charges that vary, are an error; false: they are only noted"
+    )
 
     def __post_init__(self) -> None:
         if NOTHING not in (self.stress_key, self.virial_key) and self.stress_key and self.virial_key:

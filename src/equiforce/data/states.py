@@ -58,18 +58,20 @@ def _finding(key: str, structures: Sequence[Structure]) -> Finding | None:
         return _varies(key, most)
     charges = {value for _, value in stated}
     if is_charge and charges - {None, 0.0}:
-        what = f"{key!r} is {_word(*charges)} in all frames" if len(charges) == 1 else f"{key!r} follows the composition"
-        return Finding(sentence=f"{what}: the potential does not see it, and holds for these charges only", sure=False)
+        what = f"is {_word(*charges)} in all frames" if len(charges) == 1 else "follows from the composition"
+        return Finding(
+            sentence=f"{key!r} {what}: the potential does not see it, and holds for these charges only", sure=False
+        )
     return None
 
 
 def _varies(key: str, structures: Mapping[Any, Sequence[Structure]]) -> Finding:
     """The finding that the value of a key varies between structures of one composition."""
     values = sorted(structures, key=lambda value: -len(structures[value]))[:3]
-    counts = [f"{_word(value)} in {len(structures[value])} frames" for value in values]
+    counts = [f"{_word(value)} in {len(structures[value])}" for value in values]
     first, second = (structures[value][0] for value in values[:2])
     which = (
-        f"{key!r} is {', '.join(counts[:-1])} and {counts[-1]} of {formula(first.atomic_numbers)}, such as "
+        f"{key!r} is {', '.join(counts[:-1])} and {counts[-1]} frames of {formula(first.atomic_numbers)}, such as "
         f"{first.source} and {second.source}"
     )
     if relevance(key) > 0:

@@ -26,6 +26,7 @@ from equiforce.workflow import Trained, train
 
 # options that do not change the result: files (which the fingerprint of the data covers), machines and logs
 NOT_HASHED = {
+    "data": ("check",),
     "split": ("train_file", "validation_file", "test_file", "split_file"),
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
 }
