@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
-from equiforce.data import statistics
+from equiforce.data import plausible, statistics
 from equiforce.data.dataset import Split, split
 from equiforce.data.read import ReadOptions, read_with_report
 from equiforce.data.read_report import is_note
@@ -47,7 +47,9 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     )
     if resumed and (folder / "split.json").exists():
         files = replace(files, split_file=str(folder / "split.json"))
-    parts = split(structures, files, validation, test)
+    everything = [*structures, *(validation or ()), *(test or ())]
+    _print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
+    parts = split(structures, files, validation, test, settings.model.cutoff)
     found_statistics = statistics.compute(
         parts.train,
         parts.isolated,
@@ -130,7 +132,11 @@ def _print_decisions(
         soft_wrap=True,
     )
     no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
-    for note in (*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))):
+    _print_notes((*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))), console)
+
+
+def _print_notes(notes: Iterable[str], console: Console) -> None:
+    for note in notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
 
 
