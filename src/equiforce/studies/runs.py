@@ -105,9 +105,7 @@ class Run:
         defaults = {name: cls() for name, cls in SECTIONS.items()}
         for name, section in to_dict(config).items():
             left_out = {*NOT_HASHED.get(name, ()), *switched_off(getattr(config, name))}
-            left_out |= {
-                option for option in ADDED.get(name, ()) if section[option] == getattr(SECTIONS[name](), option)
-            }
+            left_out |= {option for option in ADDED.get(name, ()) if section[option] == getattr(defaults[name], option)}
             kept = {option: value for option, value in section.items() if option not in left_out}
             found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found
