@@ -62,9 +62,11 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     return Prepared(config=resolved, parts=parts, statistics=found_statistics, potential=potential)
 
 
-def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
+def read_and_report(
+    paths: Sequence[str], options: ReadOptions, console: Console, *, labels_required: bool = True
+) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
-    structures, report = read_with_report(paths, options)
+    structures, report = read_with_report(paths, options, labels_required=labels_required)
     console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 
@@ -134,8 +136,10 @@ def _print_decisions(
 def write_preparations(prepared: Prepared, folder: Path) -> None:
     """Write the options, the statistics and the split into the run folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(prepared.config))
-    (folder / "statistics.json").write_text(json.dumps(prepared.statistics.to_dict(), indent=1) + "\n")
+    (folder / "config.yaml").write_text(to_yaml(prepared.config), encoding="utf-8")
+    (folder / "statistics.json").write_text(
+        json.dumps(prepared.statistics.to_dict(), indent=1) + "\n", encoding="utf-8"
+    )
     prepared.parts.save(folder / "split.json")
 
 

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from ase import Atoms
 from ase.io import iread
+from ase.io.extxyz import per_atom_properties
 from jaxtyping import Bool, Float, Int
 
 from equiforce.ase_atoms import group_of
@@ -42,6 +43,7 @@ class Frame:
     pbc: Bool[np.ndarray, "3"]
     values: Mapping[str, Any]
     group: str
+    of_atoms: frozenset[str] = frozenset()  # the keys of the values that have a row for each atom
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ def _frame_from_atoms(atoms: Atoms) -> Frame:
     results = atoms.calc.results if atoms.calc is not None else {}
     arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
     values = {**atoms.info, **arrays, **results}
-    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info))
+    of_atoms = frozenset({*arrays, *(results.keys() & per_atom_properties)})
+    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info), of_atoms)
 
 
 def _line_with(file: str, symbol: str) -> int | None:

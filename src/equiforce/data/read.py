@@ -245,6 +245,7 @@ def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Sc
         else label_of(frame, quantity, keys, where, scales)
         for quantity in QUANTITIES
     }
+    extra = {key: value for key, value in frame.values.items() if key not in keys.values() and value is not None}
     structure = Structure(
         atomic_numbers=numbers,
         positions=np.array(frame.positions, dtype=np.float64) * scales.length,
@@ -252,7 +253,8 @@ def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Sc
         pbc=np.array(frame.pbc, dtype=bool),
         group=frame.group,
         source=where,
-        extra={key: value for key, value in frame.values.items() if key not in keys.values() and value is not None},
+        extra=extra,
+        of_atoms=frame.of_atoms & extra.keys(),
         **labels,
     )
     refuse_coincident(structure)

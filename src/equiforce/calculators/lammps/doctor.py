@@ -138,11 +138,12 @@ def _one_step(model: Path | None) -> str:
         system = system_of(
             atoms_from_structure(model_file.structure_of(reference)), header["potential"]["species"], str(model)
         )
-        (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n")
+        (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n", encoding="utf-8")
         (folder / "in").write_text(
             "units metal\nread_data data\npair_style equiforce\n"
             f'pair_coeff * * "{model.resolve()}" {" ".join(system.symbols)}\n'
-            f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n'
+            f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n',
+            encoding="utf-8",
         )
         printed = _run(folder)
     energy = float(next(line for line in printed.splitlines() if line.startswith(MARK)).split()[1])
@@ -158,7 +159,9 @@ def _one_step(model: Path | None) -> str:
 def _run(folder: Path) -> str:
     command: list[str | Path] = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report the error") from None
     if result.returncode or MARK not in result.stdout:

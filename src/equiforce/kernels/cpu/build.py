@@ -118,7 +118,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
     text = path.with_suffix(".c")
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
-        draft.write_text(kernel.source(family))
+        draft.write_text(kernel.source(family), encoding="utf-8")
         # -fopenmp goes to the compiler but not to the linker: a second OpenMP runtime would double the threads
         openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
         steps = (
@@ -126,7 +126,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
             [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
         for command in steps:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
             if result.returncode:
                 raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
         draft.replace(text)
@@ -155,7 +155,7 @@ def _spelled(flags: tuple[str, ...]) -> list[str]:
 def _openmp() -> str | None:
     """The path of the OpenMP runtime that torch has loaded; the kernels use its threads."""
     try:
-        mapped = Path("/proc/self/maps").read_text().splitlines()
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
@@ -166,7 +166,9 @@ def _openmp() -> str | None:
 @cache
 def _is_gcc() -> bool:
     """Whether the compiler is gcc; only gcc's OpenMP code can use torch's runtime."""
-    result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*compiler(), "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return "Free Software Foundation" in result.stdout
 
 
