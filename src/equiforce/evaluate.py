@@ -214,7 +214,8 @@ class Errors:
         """The errors as a table for the terminal, with the unit of each row."""
         sections = [[row for row in rows if row.metric is not None] for rows in self._sections()]
         biased = any(row.metric.is_biased for rows in sections for row in rows if row.metric)
-        table = Table(title=f"errors over {self.n_structures} structures (prediction − label)")
+        structures = "1 structure" if self.n_structures == 1 else f"{self.n_structures} structures"
+        table = Table(title=f"errors over {structures} (prediction − label)")
         table.add_column("", overflow="fold")
         for heading in ("MAE", "RMSE", "max", *(("bias",) if biased else ())):
             table.add_column(heading, justify="right", no_wrap=True)

@@ -28,11 +28,11 @@ for command in (train.train, evaluate.evaluate, md.md, lammps.lammps, info.info,
 app.add_typer(study.app, name="study")
 
 
-def _print_versions(asked: bool) -> None:
+def _print_versions(asked: bool) -> bool:
     if asked:
-        for line in info.versions():
-            print(line)
+        print("\n".join(info.versions()), flush=True)
         raise typer.Exit
+    return asked
 
 
 @app.callback()

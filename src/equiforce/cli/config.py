@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from equiforce.cli.arguments import Sets, parsed
-from equiforce.cli.output import FLAG, print_object
+from equiforce.cli.output import FLAG, print_file, print_object
 
 
 def config(
@@ -20,8 +20,8 @@ def config(
     from equiforce.config import json_schema, load_config, to_dict, to_yaml
 
     if schema:
-        print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+        print_file(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n")
     elif as_json:
         print_object(to_dict(load_config(file, parsed(sets))))
     else:
-        print(to_yaml(load_config(file, parsed(sets))), end="")
+        print_file(to_yaml(load_config(file, parsed(sets))))

@@ -34,17 +34,32 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
+class _Messages(Console):
+    """A console that becomes silent if its reader goes away, as in ``| head``, so that the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def messages(as_json: bool = False) -> Console:
     """The console for messages: the standard output, or the standard error if a JSON object is printed."""
     stream = sys.stderr if as_json else sys.stdout
     if stream is not None and stream.isatty():
-        return Console(stderr=as_json)
-    return Console(stderr=as_json, width=shutil.get_terminal_size((WIDE, 25)).columns)
+        return _Messages(stderr=as_json)
+    return _Messages(stderr=as_json, width=shutil.get_terminal_size((WIDE, 25)).columns)
+
+
+def print_file(text: str) -> None:
+    """Print the text of a file, which is in UTF-8 in every locale."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(text, end="", flush=True)
 
 
 def print_object(values: Mapping[str, Any]) -> None:
     """Print a JSON object; paths become texts, and numbers that are not finite become null."""
-    print(json.dumps(_plain(values), indent=1, allow_nan=False))
+    print(json.dumps(_plain(values), indent=1, allow_nan=False), flush=True)
 
 
 def print_error(error: Exception) -> None:

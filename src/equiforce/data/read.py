@@ -254,7 +254,7 @@ def _structure(contents: Contents, number: int, keys: dict[str, str], scales: Sc
         group=frame.group,
         source=where,
         extra=extra,
-        of_atoms=frame.of_atoms & extra.keys(),
+        of_atoms=frame.of_atoms.intersection(extra),
         **labels,
     )
     refuse_coincident(structure)

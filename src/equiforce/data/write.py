@@ -165,10 +165,8 @@ def _make_plain(atoms: Atoms, left_out: dict[str, str]) -> None:
             atoms.info[str(key)] = plain
     for key, values in list(atoms.arrays.items()):
         rows = values.reshape(len(atoms), -1)
-        if rows.dtype.kind in "OSU":
-            rows = rows.astype(str)
-        elif rows.dtype.kind == "u":
-            rows = rows.astype(np.int64)
+        if rows.dtype.kind in "OSUu":
+            rows = rows.astype(np.int64 if rows.dtype.kind == "u" else str)
         fits = rows.dtype.kind in "ifbU" and rows.shape[1] and not re.search(r"[\s:=\"']", str(key))
         if fits and rows.dtype.kind == "U":
             fits = all(re.fullmatch(r"\S+", word) for word in rows.flat)
@@ -187,13 +185,16 @@ def _plain(value: Any) -> Any:
         # line ends would end the header, and ASE's reader drops single backslashes
         text = re.sub(r"\s", " ", value).replace("\\", "\\\\")
         return text if text.strip() else None
-    if value is None or np.size(value) == 0:
-        return None
     try:
         numbers = np.asarray(value)
     except ValueError:  # lists of different lengths
-        numbers = np.asarray(None)
-    if numbers.dtype.kind in "biuf":
+        numbers = np.asarray("")
+    if value is None or numbers.size == 0:
+        return None
+    if numbers.dtype.kind == "u":  # which ASE writes as JSON
+        numbers = numbers.astype(np.int64)
+    if numbers.dtype.kind in "bif":
         return numbers.ravel() if numbers.ndim else numbers.item()
     values = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    return _plain(json.dumps(values, ensure_ascii=False, default=str))
+    nested = isinstance(values, list | tuple | dict)
+    return _plain(json.dumps(values, ensure_ascii=False, default=str) if nested else str(values))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from equiforce import kernels, model_file
@@ -58,9 +59,12 @@ def examine(model: Path | None = None) -> Iterator[Finding]:
 def table(findings: list[Finding]) -> Table:
     """The results as a table for the terminal."""
     shown = Table(title="LAMMPS with equiforce", show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for finding in findings:
         color = "green" if finding.ok else "red"
-        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", finding.message)
+        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", escape(finding.message))
     return shown
 
 
