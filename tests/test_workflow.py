@@ -210,7 +210,7 @@ def test_runs_without_a_name_are_counted(place, tmp_path, monkeypatch):
     ("data", "options", "sentence"),
     [
         ("none.xyz", {}, "There is no file"),
-        ("empty.xyz", {}, "cannot be read"),
+        ("empty.xyz", {}, "is empty"),
         ("nan.xyz", {}, r"nan\.xyz, frame 0: 'energy' is nan"),
         ("one.xyz", {}, "1 structure is not enough"),
         ("copper.xyz", {"data.energy_key": "E"}, "no frame has the key 'E'"),

@@ -73,7 +73,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("study learning-curve none.yaml", "there is no configuration file none.yaml"),
         ("study benchmark copper.xyz", "copper.xyz"),
         ("train folder", "The folder folder has no file"),
-        ("train text.eqf", "text.eqf, frame 0 (counted from 0) cannot be read by ASE"),
+        ("train text.eqf", "text.eqf is a text in which no reader finds structures, with the first line 'no model'"),
         ("train copper.xyz -o run", "run already exists"),
         ("train copper.xyz -o copper.xyz/run --steps 1", "Not a directory"),
         ("train copper.xyz --time 5x", "training.time='5x' is not a duration"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from equiforce.data.read import read
 from equiforce.data.write import atoms_from_structure, write_structures
 from equiforce.graph import Prediction
 from equiforce.structure import Structure
@@ -129,6 +130,14 @@ def test_values_of_atoms_are_columns_whatever_the_number_of_atoms(tmp_path):
         np.testing.assert_array_equal(read.info[name], value)
     write_structures(tmp_path / "one.xyz", [with_values(1, frozenset(["tags"]), tags=np.array([5]))])
     assert ase.io.read(tmp_path / "one.xyz").get_tags().tolist() == [5]
+
+
+@pytest.mark.parametrize("free", [[True, False, True], [[True] * 3, [True, False, True], [False] * 3]])
+def test_fixed_atoms_stay_fixed(tmp_path, free):
+    mask = np.array(free)
+    write_structures(tmp_path / "a.xyz", [with_values(of_atoms=frozenset(["move_mask"]), move_mask=mask)])
+    (structure,) = read(tmp_path / "a.xyz")
+    np.testing.assert_array_equal(structure.extra["move_mask"], mask)
 
 
 def test_what_cannot_be_written_is_named(tmp_path):

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from equiforce.data import units
-from equiforce.data.frames import VIRIAL, Contents, label_names, read_files
+from equiforce.data.files import read_files
+from equiforce.data.frames import VIRIAL, Contents, label_names
 from equiforce.data.keys import NOTHING, choose_keys
 from equiforce.data.values import Scales, fault, label_of, stress_of
 from equiforce.elements import SYMBOLS
@@ -45,6 +46,12 @@ class ReadOptions:
     stress_unit: str | None = option(None, "unit of stresses, such as GPa or kbar; default: energy_unit / length_unit³")
     stress_positive_under: str = option(
         "tension", "sign of stresses: 'tension' as in ASE, or 'compression' as for pressures and as VASP prints them"
+    )
+    format: str | None = option(
+        None, "format of the files by its name in ASE ('ase info --formats'); default: found by their content"
+    )
+    unconverged: Literal["leave out", "keep"] = option(
+        "leave out", "the labels of steps whose electrons did not converge are wrong; known for outputs of VASP"
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +103,7 @@ class ReadReport(NamedTuple):
     """What was read from several files; ``print`` shows it."""
 
     files: tuple[FileReport, ...]
-    skipped: tuple[str, ...]  # files of folders that contain no structures
+    skipped: tuple[str, ...]  # clauses that name the files that were left out, with the reason
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -111,7 +118,7 @@ class ReadReport(NamedTuple):
         for group in alike.values():
             lines += [str(report) for report in group] if len(group) <= FEW else [str(_together(group))]
         if self.skipped:
-            lines.append(f"skipped, because no structures were found in them: {', '.join(self.skipped)}")
+            lines.append(f"skipped: {', '.join(self.skipped)}")
         return lines
 
 
@@ -133,8 +140,8 @@ def read(
     :func:`equiforce.data.read.read_with_report` also returns which labels were taken, and from which units.
 
     Args:
-        paths: one or more files or folders: any format of ASE, or npz files of MD17, rMD17 or sGDML.
-            ``file.xyz@0:100`` reads a part of a file.
+        paths: one or more files or folders, with their subfolders: any format of ASE, npz files of MD17, rMD17 or
+            sGDML, or data folders of DeePMD-kit; compressed or not. ``file.xyz@0:100`` reads a part of a file.
         options: keys and units; needed if they cannot be found automatically or are not eV and Å.
         labels_required: whether data with neither energies nor forces are an error.
 
@@ -164,7 +171,11 @@ def read_with_report(
         InputError: as in :func:`read`.
     """
     options = options or ReadOptions()
-    all_contents, skipped = read_files([paths] if isinstance(paths, str | Path) else paths)
+    all_contents, skipped = read_files(
+        [paths] if isinstance(paths, str | Path) else paths,
+        options.format,
+        keep_unconverged=options.unconverged == "keep",
+    )
     asked = {label: options.key(label) for label in label_names()}
     structures: list[Structure] = []
     files: list[FileReport] = []

@@ -13,17 +13,19 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io.extxyz import write_extxyz
 from ase.spacegroup import Spacegroup
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from equiforce.data.frames import PREFIXES, VIRIAL
+from equiforce.data.frames import usual_keys
 from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, STRESS, Quantity
 from equiforce.structure import Structure
 
 PREDICTED, ERROR = "predicted_", "error_"  # of the keys that a file of predictions has in addition
 STATED_UNIT = re.compile(r"((energy|length|position|force|stress|virial)s?[-_ ]?)?units?", re.IGNORECASE)
+MOVE_MASK = "move_mask"  # the column of atoms that may move
 GEOMETRY = ("lattice", "properties", "pbc", "species", "pos")  # names of the format itself, in lower case
 
 
@@ -38,7 +40,9 @@ def atoms_from_structure(structure: Structure) -> Atoms:
     if structure.group:
         atoms.info["config_type"] = structure.group
     for key, value in structure.extra.items():
-        if key in structure.of_atoms:
+        if key == MOVE_MASK and key in structure.of_atoms:
+            atoms.set_constraint(_constraints(np.asarray(value, dtype=bool)))
+        elif key in structure.of_atoms:
             atoms.arrays[key] = np.asarray(value)
         else:
             atoms.info[key] = value
@@ -53,6 +57,13 @@ def atoms_from_structure(structure: Structure) -> Atoms:
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def _constraints(free: np.ndarray) -> list[FixAtoms | FixCartesian]:
+    """The constraints that let each atom move where ``free`` is true: [atoms], or [atoms 3] for its coordinates."""
+    if free.ndim == 1:
+        return [FixAtoms(mask=~free)]
+    return [FixCartesian([atom], ~free[atom]) for atom in np.flatnonzero(~free.all(axis=1))]
 
 
 def _attach(atoms: Atoms, quantity: Quantity, key: str, value: float | np.ndarray) -> None:
@@ -136,8 +147,7 @@ def _attach_predictions(atoms: Atoms, prediction: Prediction) -> None:
 
 def _kept(structure: Structure, left_out: dict[str, str]) -> Structure:
     """The structure without those other values that would contradict what the file has under standard keys."""
-    labels = {(prefix + key).lower() for q in QUANTITIES for prefix in PREFIXES for key in q.keys}
-    labels |= {prefix.lower() + key for prefix in PREFIXES for key in (VIRIAL, f"{VIRIAL}s")}
+    labels = {key.lower() for keys in usual_keys().values() for key in keys}
     predicted = tuple(f"{start}{q.name}" for q in QUANTITIES for start in (PREDICTED, ERROR))
 
     def contradiction(key: str) -> str:
