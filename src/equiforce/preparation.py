@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
@@ -66,7 +67,8 @@ def read_and_report(
     paths: Sequence[str], options: ReadOptions, console: Console, *, labels_required: bool = True
 ) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
-    structures, report = read_with_report(paths, options, labels_required=labels_required)
+    with console.status(escape(f"reading {', '.join(map(str, paths[:3]))} ...")):
+        structures, report = read_with_report(paths, options, labels_required=labels_required)
     console.print(str(report), highlight=False, soft_wrap=True)
     return structures
 
