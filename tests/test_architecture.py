@@ -1,6 +1,7 @@
 """The rules of the house that a linter cannot state; each failure lists the offenders."""
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,25 @@ def test_tensors_have_names_and_not_keys(file):
 def test_derivatives_are_taken_in_one_place():
     callers = {names(f) for f in FILES if "autograd.grad(" in f.read_text()}
     assert callers == {"potential.py"}
+
+
+def opens_text_in_the_encoding_of_the_locale(call):
+    """Whether a call reads or writes text without naming an encoding."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = {word.arg for word in call.keywords}
+    if "encoding" in given:
+        return False
+    if name == "open":
+        modes = [a.value for a in [*call.args, *(w.value for w in call.keywords)] if isinstance(a, ast.Constant)]
+        text = any(isinstance(mode, str) and re.fullmatch(r"[rwax]t?\+?", mode) for mode in modes)
+        return text or (isinstance(call.func, ast.Name) and not any("b" in str(mode) for mode in modes))
+    return name in ("read_text", "write_text") or bool(given & {"text", "universal_newlines"})
+
+
+@pytest.mark.parametrize("file", FILES, ids=names)
+def test_text_is_in_utf_8_in_every_locale(file):
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    assert not [call.lineno for call in calls if opens_text_in_the_encoding_of_the_locale(call)]
 
 
 def test_every_module_has_a_test_file():

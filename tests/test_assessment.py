@@ -1,7 +1,9 @@
 """Errors of a potential, with their files."""
 
 import json
+from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from rich.console import Console
 
 import equiforce
-from equiforce.assessment import assess, finish
+from equiforce.assessment import assess, finish, name_of, results_folder
 from equiforce.data.read import read
+from equiforce.errors import InputError
 from tests.data_sets import TINY, crystals, write
 
 
@@ -23,9 +26,10 @@ def structures(tmp_path):
 def test_errors_are_printed_and_written_with_predictions_and_a_plot(structures, tmp_path):
     text = StringIO()
     potential = equiforce.untrained(["Cu"], **TINY).potential
-    result = assess(potential, structures, tmp_path / "out", "copper", Console(file=text, width=120))
+    result, files = assess(potential, structures, tmp_path / "out", "copper", Console(file=text, width=120))
     names = ["copper_errors.json", "copper_parity.png", "copper_predictions.xyz"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    assert sorted(files) == [tmp_path / "out" / name for name in names]
     assert json.loads((tmp_path / "out" / "copper_errors.json").read_text()) == result.as_dict()
     frames = ase.io.read(tmp_path / "out" / "copper_predictions.xyz", ":")
     difference = np.concatenate(
@@ -33,6 +37,78 @@ def test_errors_are_printed_and_written_with_predictions_and_a_plot(structures, 
     )
     assert 1000 * np.abs(difference).mean() == pytest.approx(result.total["forces"].mae, rel=1e-4)
     assert "forces" in text.getvalue()
+    assert "no labels" not in text.getvalue()
+    for frame, structure in zip(frames, structures, strict=True):
+        per_atom = 1000 * (frame.info["predicted_energy"] - structure.energy) / len(structure)
+        assert frame.info["error_energy_meV_per_atom"] == pytest.approx(per_atom)
+        assert frame.info["source"] == structure.source
+
+
+def test_structures_without_labels_are_predicted_and_count_in_no_error(structures, tmp_path):
+    potential = equiforce.untrained(["Cu"], **TINY).potential
+    bare = [replace(one, energy=None, forces=None, stress=None) for one in structures]
+    text, folder = StringIO(), tmp_path / "out"
+    console = Console(file=text, width=120)
+    assess(potential, structures, folder, "a", console)
+    result, files = assess(potential, bare, folder, "a", console)
+    assert not result.total
+    assert files == list(folder.iterdir()) == [folder / "a_predictions.xyz"]  # no errors of other data beside it
+    assert text.getvalue().endswith("no labels: predictions only\n")
+    (frame, *_) = ase.io.read(files[0], ":")
+    assert frame.info["predicted_energy"] == pytest.approx(equiforce.predict(potential, bare[0]).energy.item())
+    assert not any(key.startswith("error_") for key in frame.info)
+    result, _ = assess(potential, [structures[0], *bare[1:]], folder, "a", console)
+    assert (result.n_structures, result.total.energy.n) == (3, 1)
+    assert "2 of 3 structures have no labels and count in no error" in text.getvalue()
+
+
+def test_the_values_of_the_file_are_in_the_predictions_and_what_is_not_is_said(structures, tmp_path):
+    text = StringIO()
+    known = [replace(one, extra={"id": f"mp-{n}", "REF_energy": 1.0}) for n, one in enumerate(structures)]
+    potential = equiforce.untrained(["Cu"], **TINY).potential
+    _, files = assess(potential, known, tmp_path / "out", "copper", Console(file=text, width=80))
+    assert [frame.info["id"] for frame in ase.io.read(files[0], ":")] == ["mp-0", "mp-1", "mp-2"]
+    assert (
+        "note: keys of the data that are not in copper_predictions.xyz: 'REF_energy' (it is a label that was not used)"
+        in text.getvalue()
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (["a/test.xyz"], "test"),
+        (["me@home/test.v2.xyz@:10"], "test.v2"),
+        (["a.xyz", "b.xyz"], "a-and-1-more"),
+        (["a.xyz@0:3", "b.xyz", "c.xyz"], "a-and-2-more"),
+        (["folder/"], "folder"),
+    ],
+)
+def test_results_are_named_after_the_data(data, name):
+    assert name_of(data) == name
+
+
+def test_the_working_folder_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert name_of(["."]) == tmp_path.name
+
+
+def test_no_results_are_lost(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results_folder(None, "a", overwrite=False) == Path("evaluate-a")
+    for number in ("", "-2"):
+        Path(f"evaluate-a{number}").mkdir()
+        Path(f"evaluate-a{number}/a_predictions.xyz").touch()
+    assert results_folder(None, "a", overwrite=False) == Path("evaluate-a-3")
+    assert results_folder(None, "a", overwrite=True) == Path("evaluate-a")
+    mine = Path("evaluate-a")
+    assert results_folder(mine, "b", overwrite=False) == mine
+    assert results_folder(mine, "a", overwrite=True) == mine
+    with pytest.raises(InputError, match=r"evaluate-a/a_predictions\.xyz exists .* or add --overwrite"):
+        results_folder(mine, "a", overwrite=False)
+    Path("file").touch()
+    with pytest.raises(InputError, match="file is a file, not a folder"):
+        results_folder(Path("file"), "a", overwrite=True)
 
 
 def test_without_test_structures_there_are_no_errors(tmp_path):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import equiforce
 from equiforce.errors import InputError
-from equiforce.evaluate import ErrorSums, errors, predict, validation_sums
+from equiforce.evaluate import Errors, ErrorSums, Metric, Metrics, errors, errors_of, predict, validation_sums
 from equiforce.graph import batch
 from equiforce.labels import batch_labels
 from equiforce.memory import step_memory
@@ -103,6 +103,8 @@ def test_a_progress_bar_is_shown_where_asked(potential, mixed, capsys):
     predict(potential, mixed[:1])
     assert capsys.readouterr().out == ""
     predict(potential, mixed[:1], console=Console(width=80))
+    assert "predicting" not in capsys.readouterr().out  # it would only be in the way in a file
+    predict(potential, mixed[:1], console=Console(width=80, force_terminal=True))
     assert "predicting" in capsys.readouterr().out
 
 
@@ -122,13 +124,63 @@ def test_errors_have_the_size_and_sign_of_the_difference(mixed, predictions):
     assert total.energy_per_atom.max == pytest.approx(3.0)
     assert total.forces.rmse == pytest.approx(20.0)
     assert total.forces.bias == pytest.approx(-20.0)
-    assert total.stress.mae == pytest.approx(1.0)
-    assert total.stress_GPa.mae == pytest.approx(0.160218, rel=1e-5)
+    assert total.stress.mae == pytest.approx(0.160218, rel=1e-5)  # GPa
     assert (total.energy.n, total.forces.n, total.stress.n) == (6, 3 * sum(map(len, mixed)), 18)
     assert list(found.by_group) == ["atom", "liquid", "molecule"]
     assert found.by_group["molecule"].stress is None
     assert list(found.forces_by_element) == ["H", "O"]
     assert found.forces_by_element["O"].n == 15
+
+
+def test_errors_of_one_structure_have_names_with_units(mixed, predictions):
+    wrong = labelled(mixed, predictions, energy=0.003, forces=-0.02, stress=0.001)
+    found = errors_of(wrong[1], predictions[1])
+    assert found == pytest.approx(
+        {
+            "error_energy_meV_per_atom": 1.0,
+            "error_forces_rmse_meV_per_A": 20.0,
+            "error_stress_rmse_GPa": 0.160218,
+        },
+        rel=1e-5,
+    )
+    assert errors_of(mixed[0], predictions[0]) == {}
+    assert list(errors_of(wrong[0], predictions[0])) == ["error_energy_meV_per_atom", "error_forces_rmse_meV_per_A"]
+
+
+def test_a_bias_is_shown_where_it_is_more_than_noise():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=1000)
+    noise -= noise.mean()
+    deviation = noise.std() / np.sqrt(999)
+    assert not Metric.of([noise + 1.9 * deviation], 1.0).is_biased
+    assert Metric.of([noise - 2.1 * deviation], 1.0).is_biased
+    assert not Metric.of([np.array([5.0])], 1.0).is_biased  # a single error tells no bias
+    shown = {}
+    for shift in (0.0, 1.0):
+        metric = Metric.of([noise + shift], 1.0)
+        table = Errors(
+            n_structures=1000,
+            total=Metrics(energy=metric, forces=Metric.of([noise], 1.0)),
+            by_group={},
+            forces_by_element={},
+        ).table()
+        shown[shift] = [column.header for column in table.columns], list(table.columns[4].cells)
+    assert "bias" not in shown[0.0][0]
+    assert shown[1.0][0][4] == "bias"
+    assert shown[1.0][1] == ["1", ""]
+
+
+def test_the_table_fits_80_columns_and_loses_nothing(mixed, predictions):
+    named = [replace(one, group=f"{one.group} [a group with a long name]") for one in mixed]
+    found = errors(labelled(named, predictions, energy=123.456, forces=0.02, stress=0.001), predictions)
+    console = Console(record=True, width=80, file=StringIO())
+    console.print(found.table())
+    shown = console.export_text()
+    assert "…" not in shown
+    assert "1.235e+05" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    words = " ".join(line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│"))
+    assert "liquid [a group with a long name]: energy per atom" in words
 
 
 def test_only_known_labels_count(mixed, predictions):
@@ -184,7 +236,7 @@ def test_validation_without_a_label_says_none(potential):
     potential.eval()
     assert found[ENERGY].mae > 0
     assert list(found) == [ENERGY]
-    assert found.columns()["stress_rmse_meV_per_A3"] is None
+    assert found.columns()["stress_rmse_GPa"] is None
 
 
 def test_ase_atoms_are_predicted_like_structures(potential):

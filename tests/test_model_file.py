@@ -18,6 +18,7 @@ from equiforce.model_file import (
     build_potential,
     describe,
     load,
+    path_of,
     read_header,
     read_stored_header,
     reference_structures,
@@ -148,10 +149,20 @@ def test_a_pickle_is_not_executed(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_missing_file_and_a_folder_are_said(tmp_path):
-    for path in (tmp_path / "none.eqf", tmp_path):
-        with pytest.raises(InputError, match=r"there is no model file .*: give the \.eqf file"):
-            load(path)
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"there is no model file .*: give the \.eqf file"):
+        load(tmp_path / "none.eqf")
+
+
+def test_the_folder_of_a_run_stands_for_its_model(file, tmp_path):
+    assert path_of(file) == path_of(str(file.parent)) == file
+    assert read_header(file.parent) == read_header(file)
+    assert load(file.parent).species == load(file).species
+    with pytest.raises(InputError, match=r"has no model\.eqf: give a model file, or the folder of a training run"):
+        load(tmp_path)
+    (tmp_path / "split.json").touch()
+    with pytest.raises(InputError, match=r"has not validated yet .* equiforce train --resume"):
+        read_header(tmp_path)
 
 
 def test_a_file_of_safetensors_from_elsewhere_is_no_model(tmp_path):

@@ -37,6 +37,7 @@ from equiforce.quantities import (
     Quantity,
     Residual,
     by_rank,
+    in_present_units,
     join_words,
     requested,
 )
@@ -163,9 +164,16 @@ def test_what_follows_from_the_table():
     assert [quantity.needs_volume for quantity in three] == [False, False, True]
     assert by_rank()[:2] == [FORCES, ENERGY]
     assert requested([ENERGY, STRESS]) == {"forces": False, "stress": True}
-    assert STRESS.column("rmse") == "stress_rmse_meV_per_A3"
+    assert STRESS.column("rmse") == "stress_rmse_GPa"
     assert join_words(["a", "b", "c"]) == "a, b or c"
     assert join_words(["a"]) == "a"
+
+
+def test_stresses_of_older_tables_become_gpa():
+    row = in_present_units({"step": "3", "stress_mae_meV_per_A3": "10.0", "test_stress_rmse_meV_per_A3": ""})
+    assert float(row.pop("stress_mae_GPa")) == pytest.approx(1.6021766208)
+    assert row == {"step": "3", "test_stress_rmse_GPa": ""}
+    assert in_present_units({"stress_mae_GPa": "1.6"}) == {"stress_mae_GPa": "1.6"}
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ LOG = [
     "energy_rmse_meV_per_atom",
     "forces_mae_meV_per_A",
     "forces_rmse_meV_per_A",
-    "stress_mae_meV_per_A3",
-    "stress_rmse_meV_per_A3",
+    "stress_mae_GPa",
+    "stress_rmse_GPa",
 ]
 
 

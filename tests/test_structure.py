@@ -17,4 +17,5 @@ def test_values_that_are_no_labels_stay_with_the_structure(tmp_path):
     assert structure.extra["charge"] == -1
     assert structure.extra["id"] == "mp-7"
     np.testing.assert_array_equal(structure.extra["tags"], [3, 4])
+    assert structure.of_atoms == {"tags"}  # forces are no other value, and "id" is one of the structure
     assert equiforce.Structure.from_ase(atoms).extra == {}

@@ -101,7 +101,7 @@ def test_a_run_leaves_everything(run):
     assert trained.outcome == ("4 steps are done", False)
     written = json.loads((folder / "test_errors.json").read_text())
     assert written["total"]["forces"]["mae"] == pytest.approx(trained.test.total.forces.mae)
-    assert set(written["total"]) == {"energy", "energy_per_atom", "forces", "stress", "stress_GPa"}
+    assert set(written["total"]) == {"energy", "energy_per_atom", "forces", "stress"}
     assert [row["step"] for row in csv.DictReader((folder / "log.csv").read_text().splitlines())] == ["2", "4"]
     predictions = ase.io.read(folder / "test_predictions.xyz", ":")
     assert len(predictions) == 1

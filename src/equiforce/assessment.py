@@ -3,14 +3,65 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
-from equiforce.data.write import write_structures
-from equiforce.evaluate import Errors, errors, predict
+from equiforce.data.write import whole, write_structures
+from equiforce.errors import InputError
+from equiforce.evaluate import Errors, errors, errors_of, predict
 from equiforce.potential import Potential
+from equiforce.quantities import QUANTITIES
 from equiforce.report import parity_plot, training_plot
 from equiforce.structure import Structure
+
+ERRORS, PARITY, PREDICTIONS = "errors.json", "parity.png", "predictions.xyz"  # after the name of the data and "_"
+
+
+class Assessment(NamedTuple):
+    """The errors of a potential, which are empty without labels, and the files that were written."""
+
+    errors: Errors
+    files: list[Path]
+
+
+def name_of(data: Sequence[str]) -> str:
+    """The name of the results on files of data, such as ``test`` for test.xyz, or ``a-and-2-more`` for three files."""
+    # a slice as in test.xyz@:10 is not a part of the name
+    path = Path(data[0]).parent / Path(data[0]).name.partition("@")[0]
+    first = path.stem or path.resolve().name
+    return first if len(data) == 1 else f"{first}-and-{len(data) - 1}-more"
+
+
+def results_folder(output: Path | None, name: str, *, overwrite: bool) -> Path:
+    """Choose the folder of results, so that none are lost.
+
+    Args:
+        output: the folder that the user asked for; None draws ``evaluate-NAME``, or ``evaluate-NAME-2`` and so on if
+            there are results in it.
+        name: the name of the results.
+        overwrite: whether existing results may be replaced.
+
+    Raises:
+        InputError: the folder is a file, or contains results of this name that may not be replaced.
+    """
+    if output is None:
+        first = f"evaluate-{name}"
+        folders = (Path(first if n == 1 else f"{first}-{n}") for n in range(1, 10_000))
+        return next(folder for folder in folders if overwrite or not _results_in(folder, name))
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file, not a folder: name another folder with -o")
+    if (found := _results_in(output, name)) and not overwrite:
+        raise InputError(
+            f"{found[0]} exists from an earlier evaluation: name another folder with -o, or add --overwrite"
+        )
+    return output
+
+
+def _results_in(folder: Path, name: str) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return [path for kind in (ERRORS, PARITY, PREDICTIONS) if (path := folder / f"{name}_{kind}").exists()]
 
 
 def finish(
@@ -21,7 +72,7 @@ def finish(
         training_plot(folder / "training.png", folder / "log.csv")
     if not test:
         return None
-    return assess(potential, test, folder, "test", console) if plots else errors(test, predict(potential, test))
+    return assess(potential, test, folder, "test", console).errors if plots else errors(test, predict(potential, test))
 
 
 def assess(
@@ -31,26 +82,54 @@ def assess(
     name: str,
     console: Console,
     max_memory: float | None = None,
-) -> Errors:
+) -> Assessment:
     """Compute and print errors, and write them, the predictions and a parity plot into ``folder``.
+
+    Structures without labels count in no error. If none has labels, only predictions are written.
 
     Args:
         potential: the potential.
-        structures: the structures, with labels.
-        folder: gets ``{name}_errors.json``, ``{name}_predictions.xyz`` and ``{name}_parity.png``.
+        structures: the structures, with or without labels.
+        folder: gets ``{name}_errors.json``, ``{name}_predictions.xyz`` and ``{name}_parity.png``; each is replaced as a
+            whole.
         name: the start of the names of the files.
         console: prints the table of errors.
         max_memory: the memory that predictions may take, in GB; None takes what is available.
 
     Returns:
-        The errors of the predictions.
+        The errors of the predictions, and the written files.
     """
     predictions = predict(potential, structures, max_memory=max_memory, console=console)
     result = errors(structures, predictions)
-    console.print(result.table())
+    _print_errors(result, structures, console)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}_errors.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
-    write_structures(folder / f"{name}_predictions.xyz", structures, predictions)
+    files = [folder / f"{name}_{PREDICTIONS}"]
+    each = [errors_of(structure, prediction) for structure, prediction in zip(structures, predictions, strict=True)]
+    left_out = write_structures(files[0], structures, predictions, each)
+    if left_out:
+        console.print(
+            f"note: keys of the data that are not in {files[0].name}: {', '.join(left_out)}",
+            style="yellow", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for kind in (PARITY, ERRORS):
+        (folder / f"{name}_{kind}").unlink(missing_ok=True)  # of other data or another model
     if result.total:
-        parity_plot(folder / f"{name}_parity.png", structures, predictions)
-    return result
+        files += [folder / f"{name}_{PARITY}", folder / f"{name}_{ERRORS}"]
+        with whole(files[1]) as draft:
+            parity_plot(draft, structures, predictions)
+        with whole(files[2]) as draft:
+            draft.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+    return Assessment(result, files)
+
+
+def _print_errors(result: Errors, structures: Sequence[Structure], console: Console) -> None:
+    if not result.total:
+        console.print("no labels: predictions only", highlight=False)
+        return
+    console.print(result.table())
+    bare = sum(all(structure.label(quantity) is None for quantity in QUANTITIES) for structure in structures)
+    if bare:
+        console.print(
+            f"{bare} of {len(structures)} structures have no labels and count in no error", highlight=False,
+            soft_wrap=True,
+        )  # fmt: skip

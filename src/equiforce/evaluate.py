@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
@@ -125,8 +126,9 @@ def _batches(
         waiting[with_volume].clear()
         return list(indices), batch(graphs), with_volume
 
-    shown = Console(quiet=True) if console is None else console
-    for index, structure in enumerate(track(structures, "predicting", console=shown, disable=console is None)):
+    # a bar in a file would only be in the way
+    silent = console is None or not console.is_terminal
+    for index, structure in enumerate(track(structures, "predicting", console=console, disable=silent)):
         graph, with_volume = build_graph(structure, potential.species, potential.cutoff), has_volume(structure)
         # Atoms count as well, because isolated atoms have no edges and a batch of them would have no limit.
         size = sum(other.n_edges + other.n_atoms for _, other in waiting[with_volume])
@@ -144,6 +146,14 @@ class Metric(NamedTuple):
     max: float
     bias: float  # the mean of prediction − label
     n: int
+
+    @property
+    def is_biased(self) -> bool:
+        """Whether the bias is more than two standard errors from zero."""
+        if self.n < 2:
+            return False
+        variance = max(self.rmse**2 - self.bias**2, 0.0)
+        return abs(self.bias) > 2 * (variance / (self.n - 1)) ** 0.5
 
     @classmethod
     def of(cls, differences: Sequence[np.ndarray], scale: float) -> "Metric | None":
@@ -202,27 +212,42 @@ class Errors:
 
     def table(self) -> Table:
         """The errors as a table for the terminal, with the unit of each row."""
-        table = Table(title=f"errors over {self.n_structures} structures (prediction − label)")
-        for heading in ("", "MAE", "RMSE", "max", "bias"):
-            table.add_column(heading, justify="right" if heading else "left")
-        table.add_column("unit")
-        table.add_column("values", justify="right")
-
-        def add(title: str, metric: Metric | None, unit: str) -> None:
-            if metric is not None:
-                numbers = [f"{value:.4g}" for value in metric[:4]]
-                table.add_row(title, *numbers, unit, str(metric.n))
-
-        for _, measure in _measures():
-            add(measure.title, self.total.get(measure.key), measure.unit)
-        table.add_section()
-        for element, metric in self.forces_by_element.items():
-            add(f"forces on {element}", metric, FORCES.logged.unit)
-        for group, metrics in self.by_group.items():
+        sections = [[row for row in rows if row.metric is not None] for rows in self._sections()]
+        biased = any(row.metric.is_biased for rows in sections for row in rows if row.metric)
+        structures = "1 structure" if self.n_structures == 1 else f"{self.n_structures} structures"
+        table = Table(title=f"errors over {structures} (prediction − label)")
+        table.add_column("", overflow="fold")
+        for heading in ("MAE", "RMSE", "max", *(("bias",) if biased else ())):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("unit", no_wrap=True)
+        table.add_column("values", justify="right", no_wrap=True)
+        for rows in sections:
+            for row in rows:
+                table.add_row(*row.cells(biased))
             table.add_section()
-            for measure in (quantity.logged for quantity in QUANTITIES):
-                add(f"{group}: {measure.title}", metrics.get(measure.key), measure.unit)
         return table
+
+    def _sections(self) -> Iterator[list["_Row"]]:
+        yield [_Row(measure.title, self.total.get(measure.key), measure.unit) for _, measure in _measures()]
+        yield [_Row(f"forces on {name}", metric, FORCES.logged.unit) for name, metric in self.forces_by_element.items()]
+        logged = [quantity.logged for quantity in QUANTITIES]
+        for group, metrics in self.by_group.items():
+            yield [_Row(f"{group}: {one.title}", metrics.get(one.key), one.unit) for one in logged]
+
+
+class _Row(NamedTuple):
+    """A row of the table of errors."""
+
+    title: str
+    metric: Metric | None
+    unit: str
+
+    def cells(self, with_bias: bool) -> list[str]:
+        """The texts of the row; a bias that may be zero is left empty."""
+        assert self.metric is not None
+        mae, rmse, largest, bias = (f"{value:.4g}" for value in self.metric[:4])
+        shown = [bias if self.metric.is_biased else ""] if with_bias else []
+        return [escape(self.title), mae, rmse, largest, *shown, self.unit, str(self.metric.n)]
 
 
 def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> Errors:
@@ -254,6 +279,26 @@ def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -
             if (metric := Metric.of(parts, FORCES.logged.factor)) is not None
         },
     )
+
+
+def errors_of(structure: Structure, prediction: Prediction) -> dict[str, float]:
+    """Compute the errors of the prediction for one structure.
+
+    Returns:
+        Each error by a name that contains its unit. The error of a single number is prediction − label, such as
+        ``error_energy_meV_per_atom``; that of several is a root mean square, such as ``error_forces_rmse_meV_per_A``.
+    """
+    found: dict[str, float] = {}
+    for quantity in QUANTITIES:
+        difference, measure = _difference(quantity, structure, prediction), quantity.logged
+        if difference is None:
+            continue
+        values = measure.factor * difference / (len(structure) if measure.per_atom else 1)
+        if values.size == 1:
+            found[f"error_{quantity.name}_{measure.column}"] = values.item()
+        else:
+            found[f"error_{quantity.column('rmse')}"] = float(np.sqrt((values**2).mean()))
+    return found
 
 
 def _metrics(pairs: Sequence[tuple[Structure, Prediction]]) -> Metrics:

@@ -113,7 +113,7 @@ def available(device: torch.device | str) -> float | None:
 def of_machine(root: Path = Path("/")) -> float | None:
     """The free memory in bytes: what Linux calls available, or less if a control group limits it; None if unknown."""
     try:
-        known = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+        known = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines())
         free = 1024.0 * int(known["MemAvailable"].split()[0])
     except (OSError, LookupError, ValueError):
         return None
@@ -123,7 +123,7 @@ def of_machine(root: Path = Path("/")) -> float | None:
 def _rooms(root: Path) -> Iterator[float]:
     """Yields the remaining memory in bytes of each control group (container, batch job) that contains this process."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -135,7 +135,8 @@ def _rooms(root: Path) -> Iterator[float]:
         for folder in (inner, *inner.parents):
             for limit, usage in CGROUP:
                 try:
-                    room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                    granted, taken = ((folder / name).read_text(encoding="utf-8") for name in (limit, usage))
+                    room = int(granted) - int(taken)
                     yield float(max(0, room + _reclaimable(folder)))
                 except (OSError, ValueError):  # no such file, or "max"
                     continue
@@ -145,5 +146,5 @@ def _rooms(root: Path) -> Iterator[float]:
 
 def _reclaimable(folder: Path) -> int:
     """The bytes of cached files that count as used memory, but that the kernel frees on demand."""
-    known = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    known = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
     return int(known.get("total_inactive_file", known.get("inactive_file", 0)))

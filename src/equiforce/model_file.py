@@ -22,6 +22,7 @@ from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity, r
 from equiforce.structure import Structure
 
 FORMAT = 2
+NAME = "model.eqf"  # in the folder of a run
 # the names of format 1 -> the names of format 2
 RENAMED = {"shift": "atomic_energies", "shift_trainable": "atomic_energies_trainable"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -123,12 +124,35 @@ def stored_units() -> dict[str, str]:
     return {ENERGY.name: ENERGY.unit, "length": "Å", **units}
 
 
+def path_of(model: Path | str) -> Path:
+    """The path of a model file; the folder of a run stands for the model file in it.
+
+    Raises:
+        InputError: a folder contains no model file.
+    """
+    path = Path(model)
+    if not path.is_dir():
+        return path
+    if (inside := path / NAME).is_file():
+        return inside
+    if (path / "split.json").is_file():
+        raise InputError(
+            f"the run in {path} has not validated yet and therefore has no model: wait, or continue it with equiforce "
+            f"train --resume {path}"
+        )
+    raise InputError(f"the folder {path} has no {NAME}: give a model file, or the folder of a training run")
+
+
 def read_header(path: Path | str) -> dict[str, Any]:
     """Read and check the header of a model file; old names become the current ones, and ``format`` stays as written.
+
+    Args:
+        path: the file, or the folder of a run.
 
     Raises:
         InputError: there is no such file, it is not a model file, or a newer equiforce wrote it.
     """
+    path = path_of(path)
     header = read_stored_header(path)
     if header["format"] > FORMAT:
         raise InputError(f"{path} was written by a newer equiforce (file format {header['format']}): upgrade equiforce")
@@ -200,7 +224,7 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
     """Load the potential of a model file and check that it reproduces the reference values in the file.
 
     Args:
-        path: the ``.eqf`` file.
+        path: the ``.eqf`` file, or the folder of a run.
         device: the device to load the potential onto.
         dtype: ``float32`` or ``float64`` for the weights; None keeps that of the file.
 
@@ -212,7 +236,8 @@ def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None
         InputError: the file cannot be read, its model cannot be built, torch cannot compute on the device, there is no
             such dtype, or this machine computes other values than the one that saved the file.
     """
-    header, device = read_header(path), _usable(device)
+    path, device = path_of(path), _usable(device)
+    header = read_header(path)
     try:
         potential = build_potential(header["potential"])
     except MissingPackageError as error:
@@ -252,7 +277,7 @@ def load_or_take(model: Path | str | Potential, device: str | torch.device | Non
     """Return a potential on a device, from a model file or from a potential.
 
     Args:
-        model: the path of a model file, or a potential.
+        model: the path of a model file or of a run folder, or a potential.
         device: the device; None keeps the device of a potential, and loads a file onto the CPU.
 
     Returns:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
@@ -65,9 +66,12 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     return Prepared(config=resolved, parts=parts, statistics=found_statistics, potential=potential)
 
 
-def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
+def read_and_report(
+    paths: Sequence[str], options: ReadOptions, console: Console, *, labels_required: bool = True
+) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
-    structures, report = read_with_report(paths, options)
+    with console.status(escape(f"reading {', '.join(map(str, paths[:3]))} ...")):
+        structures, report = read_with_report(paths, options, labels_required=labels_required)
     for line in report.lines():
         style = "yellow" if is_note(line) else None
         console.print(line, highlight=False, soft_wrap=True, markup=False, style=style)
@@ -143,8 +147,10 @@ def _print_notes(notes: Iterable[str], console: Console) -> None:
 def write_preparations(prepared: Prepared, folder: Path) -> None:
     """Write the options, the statistics and the split into the run folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(prepared.config))
-    (folder / "statistics.json").write_text(json.dumps(prepared.statistics.to_dict(), indent=1) + "\n")
+    (folder / "config.yaml").write_text(to_yaml(prepared.config), encoding="utf-8")
+    (folder / "statistics.json").write_text(
+        json.dumps(prepared.statistics.to_dict(), indent=1) + "\n", encoding="utf-8"
+    )
     prepared.parts.save(folder / "split.json")
 
 

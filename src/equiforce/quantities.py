@@ -5,12 +5,13 @@ quantity, and :class:`equiforce.training.loss.LossConfig` has an option with thi
 reports and files take everything else from the entries of ``QUANTITIES``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 MEV = 1e3  # eV -> meV
 GPA = 160.21766208  # eV/Å³ -> GPa
+OLD_STRESS_COLUMN = "meV_per_A3"  # the unit of stresses in the columns of older tables
 
 
 class Residual(Enum):
@@ -31,7 +32,6 @@ class Measure:
     factor: float  # converts from the unit of the quantity to this unit
     per_atom: bool = False  # whether the value is divided by the number of atoms
     column: str = ""  # the unit in names of columns, such as meV_per_atom; empty if no table has such a column
-    in_literature: bool = True  # whether the literature reports errors in this unit, so that a benchmark may use it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +128,7 @@ _ENERGY_PER_ATOM = Measure(
     column="meV_per_atom",
 )
 _FORCE_COMPONENTS = Measure(key="forces", title="forces", unit="meV/Å", factor=MEV, column="meV_per_A")
-_STRESS = Measure(key="stress", title="stress", unit="meV/Å³", factor=MEV, column="meV_per_A3", in_literature=False)
-_STRESS_IN_GPA = Measure(key="stress_GPa", title="stress", unit="GPa", factor=GPA)
+_STRESS = Measure(key="stress", title="stress", unit="GPa", factor=GPA, column="GPa")
 
 ENERGY = Quantity(
     name="energy",
@@ -181,13 +180,31 @@ STRESS = Quantity(
     on_request=True,
     residual=Residual.FROM_VIRIAL,
     weight=100.0,
-    measures=(_STRESS, _STRESS_IN_GPA),
+    measures=(_STRESS,),
     logged=_STRESS,
-    panel=ParityPanel(title="Stress components", unit="GPa", factor=GPA, measure=_STRESS_IN_GPA),
+    panel=ParityPanel(title="Stress components", unit="GPa", factor=GPA, measure=_STRESS),
 )
 # Tables, logs and files list the quantities in this order. Modules read the list each time and keep no copy, so that a
 # test can add a quantity.
 QUANTITIES: list[Quantity] = [ENERGY, FORCES, STRESS]
+
+
+def in_present_units(row: Mapping[str, str]) -> dict[str, str]:
+    """Convert the errors of stresses in a row of a table that an older version wrote in meV/Å³ to GPa.
+
+    Args:
+        row: the texts of the cells by the names of their columns.
+
+    Returns:
+        The row with the present names of its columns.
+    """
+    return dict(_in_present_unit(name, text) for name, text in row.items())
+
+
+def _in_present_unit(name: str, text: str) -> tuple[str, str]:
+    if not name.endswith(OLD_STRESS_COLUMN):
+        return name, text
+    return name.removesuffix(OLD_STRESS_COLUMN) + _STRESS.column, f"{float(text) / MEV * GPA:.9g}" if text else ""
 
 
 def by_rank() -> list[Quantity]:

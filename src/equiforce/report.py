@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from equiforce.errors import InputError
 from equiforce.evaluate import Metric
 from equiforce.graph import Prediction
-from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, join_words
+from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_present_units, join_words
 from equiforce.structure import Structure
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _read_log(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise InputError(f"there is no training log at {path}: name the folder of a training run")
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [in_present_units(row) for row in csv.DictReader(file)]
     if not rows:
         raise InputError(f"{path} has no row yet: wait for the first validation")
     return rows

@@ -26,6 +26,7 @@ class Structure:
         group: name of the group in tables of errors, such as a file's ``config_type``.
         source: name of the structure in messages, such as "train.xyz, frame 12".
         extra: the other values in the structure's file, such as a charge or tags of its atoms [atoms], by their keys.
+        of_atoms: the keys of ``extra`` whose values have a row for each atom.
     """
 
     atomic_numbers: Int[np.ndarray, " atoms"]
@@ -38,6 +39,7 @@ class Structure:
     group: str = ""
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    of_atoms: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)

@@ -8,7 +8,7 @@ import pytest
     [
         ("--help", "from quantum-mechanical data to molecular dynamics"),
         ("train -h", "--energy-key"),
-        ("evaluate -h", "Print the errors as JSON"),
+        ("evaluate -h", "Print the results as one JSON object"),
         ("md --help", "--temperature"),
         ("info -h", "Print the contents of a model file"),
         ("config -h", "--schema"),
@@ -22,12 +22,26 @@ def test_help_helps(equiforce, command, words):
 
 
 @pytest.mark.parametrize(
-    "command", ["trian copper.xyz", "train copper.xyz --steps two", "evaluate", "train --nonsense"]
+    "command",
+    [
+        "trian copper.xyz",
+        "train copper.xyz --steps two",
+        "evaluate",
+        "train --nonsense",
+        "evaluate run",
+        "md run",
+        "info",
+        "info run copper.xyz extra",
+        "train --json=yes",
+        "study none",
+        "--versoin",
+        "evaluate run a -o",
+    ],
 )
 def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
     status, _, err = equiforce(*command.split())
     assert status == 2
-    assert "Usage: " in err
+    assert "Usage: " in err or "─ Error ─" in err
     assert "Traceback" not in err
 
 
@@ -36,6 +50,28 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
     [
         ("train", "there is no training data"),
         ("train none.xyz", "There is no file none.xyz"),
+        ("train copper.xyz --device gpu", "training.device='gpu' is not allowed: it should be 'auto', 'cpu' or 'cuda'"),
+        ("train copper.xyz --split none.json", "none.json"),
+        ("train copper.xyz --set training.batch_size=0", "training.batch_size=0 is not allowed"),
+        ("evaluate folder copper.xyz", "the folder folder has no model.eqf: give a model file"),
+        ("evaluate run copper.xyz -o folder/../copper.xyz", "copper.xyz is a file, not a folder: name another"),
+        ("evaluate none copper.xyz", "there is no model file none"),
+        ("evaluate run folder", "The folder folder has no file"),
+        ("evaluate run copper.xyz@20:", "copper.xyz@20: contains no structures"),
+        ("evaluate run copper.xyz --energy-key E", "no frame has the key 'E' for the energy"),
+        ("evaluate run copper.xyz --length-unit foot", "data.length_unit: 'foot' is not a unit"),
+        ("evaluate copper.xyz run", "copper.xyz is not an equiforce model file"),
+        ("lammps folder copper.xyz", "the folder folder has no model.eqf"),
+        ("lammps run", "name a model file and a start structure"),
+        ("lammps run none.xyz", "none.xyz"),
+        ("lammps run copper.xyz -o new.lammps --temperature -5", "lammps.temperature=-5.0 is not allowed"),
+        ("md folder copper.xyz", "the folder folder has no model.eqf"),
+        ("info folder", "the folder folder has no model.eqf"),
+        ("config --set model.kind=mace", "model.kind='mace' does not exist: choose one of"),
+        ("config --set model=3", "model is a section: write "),
+        ("config none.yaml", "there is no configuration file none.yaml"),
+        ("study learning-curve none.yaml", "there is no configuration file none.yaml"),
+        ("study benchmark copper.xyz", "copper.xyz"),
         ("train folder", "The folder folder has no file"),
         ("train text.eqf", "text.eqf is a text in which no reader finds structures, with the first line 'no model'"),
         ("train copper.xyz -o run", "run already exists"),
@@ -56,7 +92,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("evaluate run/model.eqf water.xyz", "element O that the model does not know: it was trained on Cu"),
         ("evaluate run/model.eqf copper.xyz --device gpu", "torch cannot compute on 'gpu' here"),
         ("evaluate run/model.eqf copper.xyz --energy-unit stone", "data.energy_unit: 'stone' is not a unit"),
-        ("evaluate run/model.eqf copper.xyz@:1 -o copper.xyz", "File exists: 'copper.xyz'"),
+        ("evaluate run/model.eqf copper.xyz@:1 -o copper.xyz", "copper.xyz is a file, not a folder"),
         ("md run/model.eqf none.xyz", "no start structure can be read from none.xyz"),
         ("md run/model.eqf water.xyz", "element O that the model does not know"),
         ("md run/model.eqf copper.xyz --steps -1", "md.steps=-1 is not allowed"),
@@ -65,7 +101,6 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("md run/model.eqf copper.xyz --set skn=1", "there is no option md.skn: did you mean md.skin?"),
         ("md run/model.eqf copper.xyz --ensemble nvt", "md.ensemble='nvt' is not allowed"),
         ("info none.eqf", "there is no model file none.eqf"),
-        ("info run", "there is no model file run: give the .eqf file"),
         ("info copper.xyz", "copper.xyz is not an equiforce model file"),
         ("info run/best.pt", "run/best.pt is not an equiforce model file"),
         ("config --set model.parity=perhaps", "model.parity='perhaps' is not allowed"),

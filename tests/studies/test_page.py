@@ -276,13 +276,13 @@ def test_forces_alone(tmp_path):
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_stress_is_fitted_where_all_runs_have_it(everywhere, tmp_path):
     curve = study(models={"l=0": MODELS["l=0"]})
-    rows = [r | {"test_stress_mae_meV_per_A3": r["test_forces_mae_meV_per_A"] / 40} for r in rows_of(curve)]
+    rows = [r | {"test_stress_mae_GPa": r["test_forces_mae_meV_per_A"] / 40} for r in rows_of(curve)]
     if not everywhere:
-        rows[-1]["test_stress_mae_meV_per_A3"] = None
+        rows[-1]["test_stress_mae_GPa"] = None
         assert rows[-1] in curve.curve(rows) or rows[-1]["budget"] == 2
-        rows[0 if rows[0] in curve.curve(rows) else 1]["test_stress_mae_meV_per_A3"] = None
+        rows[0 if rows[0] in curve.curve(rows) else 1]["test_stress_mae_GPa"] = None
     write_page(curve, rows, tmp_path)
-    assert ("test_stress_mae_meV_per_A3" in (tmp_path / "fits.csv").read_text()) == everywhere
+    assert ("test_stress_mae_GPa" in (tmp_path / "fits.csv").read_text()) == everywhere
 
 
 def test_learning_rates_at_the_edge_are_named(finished, tmp_path):

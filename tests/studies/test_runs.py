@@ -35,7 +35,7 @@ def test_a_row_has_everything_that_was_measured(curve, tmp_path):
     assert (row["n_train"], row["steps"], row["hash"]) == (4, 6, run.hash)
     assert json.loads(row["config"])["model"]["l_max"] == 1
     empty = [name for name, value in row.items() if value == ""]
-    assert empty[:2] == ["test_stress_mae_meV_per_A3", "test_stress_rmse_meV_per_A3"]
+    assert empty[:2] == ["test_stress_mae_GPa", "test_stress_rmse_GPa"]
     assert set(empty) < set(error_columns())
     with (tmp_path / "runs" / "a" / "log.csv").open() as file:
         best = min(csv.DictReader(file), key=lambda r: float(r["validation_loss"]))

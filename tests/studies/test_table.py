@@ -33,7 +33,7 @@ def test_rows_come_back_as_they_went(tmp_path):
     table.add(row("12", model="l=0, wide"))
     first, second = table.rows()
     assert (first["size"], first["seconds"], first["steps"]) == (3, 1.25, 7)
-    assert (first["config"], first["date"], first["test_stress_mae_meV_per_A3"]) == ('{"x": "1, 2"}', "2026", None)
+    assert (first["config"], first["date"], first["test_stress_mae_GPa"]) == ('{"x": "1, 2"}', "2026", None)
     assert (second["model"], second["hash"]) == ("l=0, wide", "12")
 
 
@@ -51,7 +51,7 @@ def test_other_columns_are_refused(tmp_path):
         ResultTable(tmp_path, ("task",)).rows()
 
 
-@pytest.mark.parametrize("lost", ["test_forces_rmse_meV_per_A", "validation_energy_mae_meV_per_atom", "_meV"])
+@pytest.mark.parametrize("lost", ["test_forces_rmse_meV_per_A", "validation_energy_mae_meV_per_atom", "_mae"])
 def test_a_file_without_some_or_all_columns_of_errors_is_refused(tmp_path, lost):
     """Only a quantity that is new to the table may lack its columns, and it lacks all of them."""
     table = ResultTable(tmp_path, ("model", "size"))
@@ -66,7 +66,15 @@ def test_a_quantity_of_which_the_file_has_no_column_is_empty(tmp_path):
     table.add(row("a", test_forces_mae_meV_per_A=3.0))
     remove_columns(table.path, "stress")
     (known,) = table.rows()
-    assert (known["test_forces_mae_meV_per_A"], known["test_stress_mae_meV_per_A3"]) == (3, None)
+    assert (known["test_forces_mae_meV_per_A"], known["test_stress_mae_GPa"]) == (3, None)
+
+
+def test_stresses_of_an_older_file_become_gpa(tmp_path):
+    table = ResultTable(tmp_path, ("model", "size"))
+    table.add(row("a", test_stress_mae_GPa=10.0))
+    table.path.write_text(table.path.read_text().replace("_GPa", "_meV_per_A3"))
+    (known,) = table.rows()
+    assert known["test_stress_mae_GPa"] == pytest.approx(1.6021766)
 
 
 @pytest.mark.slow

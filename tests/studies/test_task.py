@@ -7,9 +7,8 @@ import pytest
 from equiforce.config import read_options
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
-from equiforce.quantities import GPA, MEV
 from equiforce.studies.task import Drawn, Task
-from tests.data_sets import crystals, molecules, write
+from tests.data_sets import molecules, write
 
 VALUES = {
     "pool": ["pool.xyz"],
@@ -80,19 +79,10 @@ def test_what_is_printed_comes_from_the_table_in_its_unit():
     ).printed_errors
     assert (described["energy"].column, described["energy"].factor) == ("test_energy_rmse_meV_per_atom", 3)
     assert (described["forces"].column, described["forces"].factor) == ("test_forces_mae_meV_per_A", 1)
-    assert described["stress"].column == "test_stress_mae_meV_per_A3"
-    assert described["stress"].factor == pytest.approx(GPA / MEV)
+    assert described["stress"].column == "test_stress_mae_GPa"
+    assert described["stress"].factor == 1
     assert str(described["stress"]) == "MAE, GPa"
     assert task(errors={"energy": "MAE meV/atom"}).printed_errors["energy"].column == "test_energy_mae_meV_per_atom"
-
-
-def test_units_of_print_are_those_of_the_errors(tmp_path):
-    """What the table calls meV per cubed ångström, times the factor, is what ``evaluate`` calls GPa."""
-    from equiforce.evaluate import Metric
-
-    difference = [crystals(1)[0].get_stress()]
-    printed = task(errors={"stress": "RMSE GPa"}).printed_errors["stress"]
-    assert printed.factor * Metric.of(difference, MEV).rmse == pytest.approx(Metric.of(difference, GPA).rmse)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_errors_are_shown_with_units_and_the_best_is_marked(state, errors, cells
     lines, bar = shown([StepReport(state, 0.5, 0.25, found, True)])
     names, units, values = (line.split() for line in lines[:3])
     assert names[:9] == ["epoch", "step", "loss", "energy", "MAE", "forces", "MAE", "stress", "MAE"]
-    assert units[:3] == ["meV/atom", "meV/Å", "meV/Å³"]
+    assert units[:3] == ["meV/atom", "meV/Å", "GPa"]
     assert values[:6] == ["3", "12", "0.25", *cells]
     assert (names[-1], values[-2:]) == ("rate", ["3.0e-02", "*"])
     assert bar.fields["errors"].strip() == beside_bar

@@ -11,7 +11,7 @@ import torch
 from equiforce.data.dataset import Batches
 from equiforce.errors import DivergedError
 from equiforce.evaluate import MeanErrors, ValidationErrors, validation_sums
-from equiforce.quantities import ENERGY, FORCES, STRESS
+from equiforce.quantities import ENERGY, FORCES, GPA, STRESS
 from equiforce.training.loop import backward, due, fit, validation_loss
 from equiforce.training.loss import LossConfig
 from equiforce.training.processes import make_fabric
@@ -110,8 +110,8 @@ def test_training_learns_and_keeps_the_best(tmp_path):
         "energy_rmse_meV_per_atom",
         "forces_mae_meV_per_A",
         "forces_rmse_meV_per_A",
-        "stress_mae_meV_per_A3",
-        "stress_rmse_meV_per_A3",
+        "stress_mae_GPa",
+        "stress_rmse_GPa",
     ]
     assert [int(row["step"]) for row in log] == list(range(6, 61, 6))
     losses = [float(row["loss"]) for row in log]
@@ -136,12 +136,16 @@ def test_the_log_says_what_evaluation_says(tmp_path):
     row = rows(tmp_path / "log.csv")[-1]
     assert float(row["energy_mae_meV_per_atom"]) == pytest.approx(total.energy_per_atom.mae)
     assert float(row["forces_rmse_meV_per_A"]) == pytest.approx(total.forces.rmse)
-    assert float(row["stress_mae_meV_per_A3"]) == pytest.approx(total.stress.mae)
+    assert float(row["stress_mae_GPa"]) == pytest.approx(total.stress.mae)
 
 
 @pytest.mark.parametrize("terms", [[0], [1], [0, 1, 2]])
 def test_validation_loss_counts_the_terms_that_have_labels(terms):
-    found = [(ENERGY, MeanErrors(100.0, 200.0)), (FORCES, MeanErrors(300.0, 400.0)), (STRESS, MeanErrors(5.0, 6.0))]
+    found = [
+        (ENERGY, MeanErrors(100.0, 200.0)),
+        (FORCES, MeanErrors(300.0, 400.0)),
+        (STRESS, MeanErrors(5e-3 * GPA, 6e-3 * GPA)),
+    ]
     errors = ValidationErrors(found[i] for i in terms)
     loss = LossConfig(energy=1.0, forces=[(0.0, 1.0), (1.0, 3.0)], stress=100.0)
     squared, absolute = (0.2**2, 3 * 0.4**2, 100 * 0.006**2), (0.1, 3 * 0.3, 100 * 0.005)

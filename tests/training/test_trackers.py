@@ -27,6 +27,13 @@ def test_rows_that_will_be_computed_again_are_cut_off(tmp_path):
     assert len(path.read_text().splitlines()) == 2
 
 
+def test_a_log_of_an_older_version_goes_on_in_present_units(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,stress_mae_meV_per_A3\n1,10.0\n")
+    CsvLog(path, n_rows=1).write({"step": 2, "stress_mae_GPa": 0.5})
+    assert path.read_text() == "step,stress_mae_GPa\n1,1.60217662\n2,0.5\n"
+
+
 def test_a_log_that_was_lost_begins_with_a_heading_again(tmp_path):
     CsvLog(tmp_path / "log.csv", n_rows=7).write(ROW)
     assert (tmp_path / "log.csv").read_text().startswith("step,loss,stress\n1,")

@@ -4,17 +4,21 @@ Each command imports heavy modules in its own function, so that ``equiforce --he
 """
 
 import sys
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from equiforce.cli import config, evaluate, info, lammps, md, study, train
 from equiforce.cli.arguments import INTERRUPTED
 from equiforce.cli.flags import Command
+from equiforce.cli.output import accept_any_text, print_error
 from equiforce.errors import DivergedError, InputError
+
+FAILED = 1
 
 app = typer.Typer(
     help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
+    epilog="Exit status: 0 success; 1 an error, told in one sentence; 2 a wrong command line; 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,13 +29,30 @@ for command in (train.train, evaluate.evaluate, md.md, lammps.lammps, info.info,
 app.add_typer(study.app, name="study")
 
 
+def _print_versions(asked: bool) -> bool:
+    if asked:
+        print("\n".join(info.versions()), flush=True)
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_versions, is_eager=True, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+
+
 def main() -> None:
     """Run the program ``equiforce``; an InputError, a DivergedError or an OSError is printed as one sentence."""
+    accept_any_text()
     try:
         app()
     # an OSError names the file that could not be read or written
     except (InputError, DivergedError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(1)
+        print_error(error)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -11,8 +11,9 @@ INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
 TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; by default a GPU if there is one.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; the CPU by default.")]
-Model = Annotated[Path, typer.Argument(help="A model file, RUN/model.eqf.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; the CPU by default, also if there is a GPU.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, or a model file such as RUN/model.eqf.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies; by default the usual names are tried.")]
 ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
 StressKey = Annotated[str | None, typer.Option(help="Key of the stress (positive under tension).")]

@@ -7,17 +7,21 @@ from typing import Annotated
 import typer
 
 from equiforce.cli.arguments import Sets, parsed
+from equiforce.cli.output import FLAG, print_file, print_object
 
 
 def config(
     file: Annotated[Path | None, typer.Argument(help="A YAML file to check and complete.")] = None,
     sets: Sets = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print a JSON schema for editors.")] = False,
+    as_json: Annotated[bool, typer.Option(FLAG, help="Print the values of all options as one JSON object.")] = False,
 ) -> None:
     """Print every option with its default, its unit and its reason, or a JSON schema of the options."""
-    from equiforce.config import json_schema, load_config, to_yaml
+    from equiforce.config import json_schema, load_config, to_dict, to_yaml
 
     if schema:
-        print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+        print_file(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n")
+    elif as_json:
+        print_object(to_dict(load_config(file, parsed(sets))))
     else:
-        print(to_yaml(load_config(file, parsed(sets))), end="")
+        print_file(to_yaml(load_config(file, parsed(sets))))

@@ -1,11 +1,9 @@
 """``equiforce evaluate``."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from equiforce.cli.arguments import (
     Device,
@@ -14,17 +12,20 @@ from equiforce.cli.arguments import (
     ForcesKey,
     LengthUnit,
     Model,
+    Overwrite,
     StressKey,
     VirialKey,
     given,
 )
+from equiforce.cli.output import AsJson, messages, print_object
 
 
 def evaluate(
     model: Model,
-    data: Annotated[list[str], typer.Argument(help="Reference data: any file ASE reads, or .npz.")],
+    data: Annotated[list[str], typer.Argument(help="Structures, with or without labels: any file ASE reads, or .npz.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the tables and plots; evaluate-NAME by default.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder of the tables and plots; by default a new one, evaluate-NAME."),
     ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -37,12 +38,14 @@ def evaluate(
         typer.Option(help="In GB; a structure that needs more is computed in chunks. By default the free memory."),
     ] = None,
     device: Device = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Compute errors of a model on reference data, in total, by element and by group; write plots and predictions."""
+    """Predict structures; write predictions, and errors in total, by element and by group where there are labels."""
     from equiforce import model_file
-    from equiforce.assessment import assess
+    from equiforce.assessment import assess, name_of, results_folder
     from equiforce.config import load_config
+    from equiforce.machine import describe_device
     from equiforce.preparation import read_and_report
 
     flags = given(
@@ -54,14 +57,16 @@ def evaluate(
         energy_unit=energy_unit,
         length_unit=length_unit,
     )
-    reading = load_config(None, flags).data
-    console = Console(quiet=as_json)
+    reading, name = load_config(None, flags).data, name_of(data)
+    folder = results_folder(output, name, overwrite=overwrite)
+    console = messages(as_json)
     potential = model_file.load(model, device or "cpu")
-    structures = read_and_report(data, reading, console)
-    name = Path(data[0].partition("@")[0]).stem
-    folder = output or Path(f"evaluate-{name}")
+    console.print(f"device: {describe_device(potential.device)}", highlight=False)
+    structures = read_and_report(data, reading, console, labels_required=False)
     result = assess(potential, structures, folder, name, console, max_memory)
+    console.print(
+        f"written into {folder}: {', '.join(path.name for path in result.files)} (in eV, eV/Å and eV/Å³)",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
     if as_json:
-        print(json.dumps(result.as_dict(), indent=1))
-    else:
-        print(f"table, predictions and parity plot: {folder}")
+        print_object({"folder": folder, "files": result.files, **result.errors.as_dict()})

@@ -1,27 +1,43 @@
-"""``equiforce info``."""
+"""``equiforce info``, and the versions of the program."""
 
-import json
+import platform
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from equiforce.cli.arguments import Model
+from equiforce.cli.output import FLAG, messages, print_object
 
 
 def info(
     model: Model,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything in the file as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option(FLAG, help="Print everything in the file as one JSON object.")] = False,
 ) -> None:
     """Print the contents of a model file: the network, its elements, its data, its errors."""
-    from equiforce.model_file import read_header, summary
+    from equiforce.model_file import path_of, read_header, summary
 
-    header = read_header(model)
+    path = path_of(model)
+    header = read_header(path)
     if as_json:
-        print(json.dumps(header, indent=1))
-    else:
-        table = Table(title=str(model), show_header=False)
-        for row in summary(header):
-            table.add_row(*row)
-        Console().print(table)
+        print_object(header)
+        return
+    table = Table(title=str(path), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in summary(header):
+        table.add_row(*row)
+    messages().print(table, markup=False)
+
+
+def versions() -> list[str]:
+    """The versions of equiforce and of what it computes with, each as a line."""
+    from equiforce.kernels import describe
+
+    packages = ", ".join(f"{name} {version(package)}" for name, package in (("torch", "torch"), ("ASE", "ase")))
+    return [
+        f"equiforce {version('equiforce')}",
+        f"Python {platform.python_version()}, {packages}",
+        f"kernels: {describe('cpu')}",
+    ]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from equiforce.cli.arguments import (
     AnyOther,
@@ -20,11 +19,12 @@ from equiforce.cli.arguments import (
     given,
     parsed,
 )
+from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
 
 
 def lammps(
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A model file, RUN/model.eqf.")] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A run folder, or a model file.")] = None,
     start: Annotated[
         Path | None,
         typer.Argument(metavar="STRUCTURE", help="The start structure; the last one of a file with several."),
@@ -46,12 +46,13 @@ def lammps(
     doctor: Annotated[
         bool, typer.Option("--doctor", help="Check LAMMPS, MPI and the pair style, and run one step.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a LAMMPS input and its data file for a model and a structure, or check the installation."""
     if doctor:
         if start is not None:
             raise InputError(f"--doctor runs the reference structure of the model file and no other: leave out {start}")
-        _examine(model)
+        _examine(model, as_json)
         return
     from equiforce.calculators.lammps.prepare import prepare
     from equiforce.calculators.md import MDOptions
@@ -72,17 +73,21 @@ def lammps(
     )
     options = read_options(MDOptions, flags | parsed(sets), "lammps")
     prepared = prepare(model, start, output, options, overwrite=overwrite)
-    Console().print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
+    messages(as_json).print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print_object({"input": prepared.input, "data": prepared.data, "n_atoms": len(prepared.system.types)})
 
 
-def _examine(model: Path | None) -> None:
+def _examine(model: Path | None, as_json: bool) -> None:
     from equiforce.calculators.lammps.doctor import examine, table
 
-    console, findings = Console(), []
+    console, findings = messages(as_json), []
     with console.status("checking LAMMPS ...") as status:
         for finding in examine(model):
             findings.append(finding)
             status.update(f"{finding.part}: checked, continuing ...")
     console.print(table(findings))
+    if as_json:
+        print_object({"ok": findings[-1].ok, "checks": [finding._asdict() for finding in findings]})
     if not findings[-1].ok:
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """The commands ``equiforce study ...``: experiments of many trainings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 from rich.console import Console
 
 from equiforce.cli.arguments import INTERRUPTED
+from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,20 +50,19 @@ def learning_curve(
     workers: Workers = 1,
     slurm: Slurm = None,
     page: PageOnly = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure errors against the number of training structures, and fit the exponents of their power laws."""
     from equiforce.studies.learning_curve import load_learning_curve
     from equiforce.studies.page import write_page
 
-    folder, console = output or file.with_suffix(""), Console()
+    folder, console = output or file.with_suffix(""), messages(as_json)
     study = load_learning_curve(file, data or file.parent)
     console.print(study.summary(), highlight=False, soft_wrap=True)
     part = study.only(models) if models else study
     finished = page or _run(part, folder, workers, slurm, console)
-    written = write_page(study, _known(study, folder), folder)
-    console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
-    if not finished:
-        raise typer.Exit(INTERRUPTED)
+    rows = _known(study, folder)
+    _report(folder, write_page(study, rows, folder), rows, console, finished=finished, as_json=as_json)
 
 
 @app.command()
@@ -79,21 +80,19 @@ def benchmark(
     workers: Workers = 1,
     slurm: Slurm = None,
     page: PageOnly = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on published data sets, and print the errors beside the published ones."""
     from equiforce.studies.benchmark import load_benchmark, write_benchmark
 
-    folder, console = output or file.with_suffix(""), Console()
+    folder, console = output or file.with_suffix(""), messages(as_json)
     study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
     console.print(study.summary(), highlight=False, soft_wrap=True)
     finished = page or _run(study, folder, workers, slurm, console)
     rows = _known(study, folder)
     for table in study.tables(rows):
         console.print(table)
-    written = write_benchmark(study, rows, folder)
-    console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
-    if not finished:
-        raise typer.Exit(INTERRUPTED)
+    _report(folder, write_benchmark(study, rows, folder), rows, console, finished=finished, as_json=as_json)
 
 
 def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, console: Console) -> bool:
@@ -108,6 +107,17 @@ def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, co
         console.print(STOPPED if slurm is None else STOPPED_WATCHING, highlight=False)
         return False
     return True
+
+
+def _report(
+    folder: Path, written: Sequence[Path], rows: list["Row"], console: Console, *, finished: bool, as_json: bool
+) -> None:
+    """Print which files were written, and exit if Ctrl-C interrupted the study."""
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print_object({"folder": folder, "finished": finished, "files": list(written), "runs": rows})
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _known(study: "Study", folder: Path) -> list["Row"]:

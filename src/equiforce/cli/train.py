@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from equiforce.cli.arguments import (
     INTERRUPTED,
@@ -19,6 +18,7 @@ from equiforce.cli.arguments import (
     given,
     parsed,
 )
+from equiforce.cli.output import AsJson, messages, print_object
 
 
 def train(
@@ -46,6 +46,7 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Make repeated runs bit-identical, at some cost in speed.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a potential on quantum-mechanical reference data."""
     from equiforce.workflow import train as run
@@ -72,6 +73,18 @@ def train(
         )
         | parsed(sets)
     )
-    trained = run(data, output, config=config, options=options, resume=resume, console=Console())
+    trained = run(data, output, config=config, options=options, resume=resume, console=messages(as_json))
+    if as_json:
+        print_object(
+            {
+                "folder": trained.folder,
+                "model": trained.model,
+                "ended": trained.outcome.why,
+                "interrupted": trained.outcome.interrupted,
+                "n_weights": trained.n_weights,
+                "n_train": trained.n_train,
+                "test": trained.test.as_dict() if trained.test else None,
+            }
+        )
     if trained.outcome.interrupted:
         raise typer.Exit(INTERRUPTED)

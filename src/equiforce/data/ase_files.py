@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 from ase.io import iread
+from ase.io.extxyz import per_atom_properties
 from ase.io.formats import ioformats
 from ase.io.runner.runneratoms import Units
 
@@ -196,7 +197,8 @@ def frame_of(atoms: Atoms) -> Frame:
     if not (free := _free(atoms)).all():
         arrays["move_mask"] = free  # the name and the meaning of this column in extended xyz files
     values = {**_flat(atoms.info), **arrays, **results}
-    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info))
+    of_atoms = frozenset({*arrays, *(results.keys() & set(per_atom_properties))})
+    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, values, group_of(atoms.info), of_atoms)
 
 
 def _free(atoms: Atoms) -> np.ndarray:

@@ -82,7 +82,7 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Write the indices as a JSON file that the option ``split_file`` reads."""
-        Path(path).write_text(json.dumps({"fingerprint": self.fingerprint, **self.indices}) + "\n")
+        Path(path).write_text(json.dumps({"fingerprint": self.fingerprint, **self.indices}) + "\n", encoding="utf-8")
 
 
 def split(
@@ -185,7 +185,7 @@ def _count(share: float | int, n: int, name: str, least: int) -> int:
 def _read_indices(path: Path, structures: Sequence[Structure], isolated: np.ndarray) -> dict[str, list[int]]:
     """Read the indices of each part from an index file, without isolated atoms."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The index file {path} cannot be read ({error}): correct split.split_file") from error
     if not isinstance(content, dict) or "train" not in content:

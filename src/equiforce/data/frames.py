@@ -23,6 +23,7 @@ class Frame:
     pbc: Bool[np.ndarray, "3"]
     values: Mapping[str, Any]
     group: str
+    of_atoms: frozenset[str] = frozenset()  # the keys of the values that have a row for each atom
 
 
 @dataclass(frozen=True, slots=True)

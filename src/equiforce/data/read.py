@@ -279,6 +279,7 @@ def _structure(contents: Contents, number: int, keys: Keys, scales: Scales, opti
         for quantity in QUANTITIES
     }
     taken = {name for names in keys.values() for name in names}
+    extra = {key: value for key, value in frame.values.items() if key not in taken and value is not None}
     structure = Structure(
         atomic_numbers=numbers,
         positions=np.array(frame.positions, dtype=np.float64) * scales.length,
@@ -286,7 +287,8 @@ def _structure(contents: Contents, number: int, keys: Keys, scales: Scales, opti
         pbc=np.array(frame.pbc, dtype=bool),
         group=frame.group,
         source=where,
-        extra={key: value for key, value in frame.values.items() if key not in taken and value is not None},
+        extra=extra,
+        of_atoms=frame.of_atoms.intersection(extra),
         **labels,
     )
     refuse_coincident(structure)

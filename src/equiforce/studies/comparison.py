@@ -119,12 +119,14 @@ class Sheet(NamedTuple):
     lines: Sequence[Sequence[str]]
 
     def rich(self) -> Table:
-        """The table for the terminal."""
+        """The table for the terminal, without its empty columns; in a narrow one cells are broken, never cut."""
         table = Table(title=self.title)
-        for number, heading in enumerate(self.headings):
-            table.add_column(heading, justify="right" if number else "left")
+        shown = [number for number in range(len(self.headings)) if any(line[number] for line in self.lines)]
+        for number in shown:
+            table.add_column(self.headings[number], justify="right" if number else "left", overflow="fold")
         for line in self.lines:
-            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith(BOLD) else "") for cell in line))
+            cells = [line[number] for number in shown]
+            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith(BOLD) else "") for cell in cells))
         return table
 
     def markdown(self) -> str:

@@ -158,7 +158,7 @@ def _quietly(file: Path) -> Iterator[None]:
     sys.stderr.flush()
     terminal = os.dup(2)
     try:
-        with file.open("a") as opened:
+        with file.open("a", encoding="utf-8") as opened:
             os.dup2(opened.fileno(), 2)
         yield
     finally:

@@ -208,7 +208,7 @@ def _options(run: Run, folder: Path) -> dict[str, Any]:
     if run.indices is not None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         indices = folder.with_suffix(".split.json")
-        indices.write_text(json.dumps({name: list(part) for name, part in run.indices.items()}))
+        indices.write_text(json.dumps({name: list(part) for name, part in run.indices.items()}), encoding="utf-8")
         options["split.split_file"] = str(indices)
     return options
 

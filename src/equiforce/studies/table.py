@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from equiforce.errors import InputError
-from equiforce.quantities import QUANTITIES
+from equiforce.quantities import QUANTITIES, in_present_units
 from equiforce.studies.runs import Row, error_columns, measured_columns
 
 
@@ -38,11 +38,13 @@ class ResultTable:
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != self._columns_of(reader.fieldnames or ()):
+            written = tuple(in_present_units(dict.fromkeys(reader.fieldnames or (), "")))
+            if written != self._columns_of(written):
                 raise InputError(
                     f"{self.path} has other columns than the table of this study: move it away, or name another folder"
                 )
-            return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in reader]
+            rows = map(in_present_units, reader)
+            return [{name: _value(name, row.get(name, "")) for name in self.columns} for row in rows]
 
     def _columns_of(self, written: Sequence[str]) -> tuple[str, ...]:
         """The columns that the file should have; a file of an older version lacks all those of a new quantity."""

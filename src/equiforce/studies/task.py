@@ -27,7 +27,7 @@ def _units() -> dict[str, dict[str, tuple[Measure, float]]]:
     found: dict[str, dict[str, tuple[Measure, float]]] = {}
     for quantity in QUANTITIES:
         units = found[quantity.name] = {}
-        for measure in (measure for measure in quantity.measures if measure.in_literature):
+        for measure in quantity.measures:
             stored = measure if measure.column else quantity.logged
             units[measure.unit] = (stored, measure.factor / stored.factor)
             if measure.per_atom:

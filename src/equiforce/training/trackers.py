@@ -3,10 +3,12 @@
 import csv
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from equiforce.errors import MissingPackageError
+from equiforce.quantities import in_present_units
 
 Row = Mapping[str, float | int | None]
 
@@ -31,16 +33,24 @@ class CsvLog:
 
     def __init__(self, path: Path, n_rows: int = 0):
         self.path = path
-        kept = path.read_text().splitlines()[: n_rows + 1] if n_rows and path.exists() else []
-        self.n_rows = max(0, len(kept) - 1)
-        path.write_text("".join(line + "\n" for line in kept))
+        kept: list[dict[str, str]] = []
+        if n_rows and path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                kept = [in_present_units(row) for row in islice(csv.DictReader(file), n_rows)]
+        path.write_text("", encoding="utf-8")
+        self.n_rows = 0
+        for row in kept:
+            self._append(row)
 
     def write(self, row: Row) -> None:
-        with self.path.open("a", newline="") as file:
+        self._append({name: "" if value is None else value for name, value in row.items()})
+
+    def _append(self, cells: Mapping[str, object]) -> None:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             if self.n_rows == 0:
-                writer.writerow(row)
-            writer.writerow(["" if value is None else value for value in row.values()])
+                writer.writerow(cells)
+            writer.writerow(cells.values())
         self.n_rows += 1
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from equiforce import kernels, model_file
@@ -60,9 +61,12 @@ def examine(model: Path | None = None) -> Iterator[Finding]:
 def table(findings: list[Finding]) -> Table:
     """The results as a table for the terminal."""
     shown = Table(title="LAMMPS with equiforce", show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for finding in findings:
         color = "green" if finding.ok else "red"
-        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", finding.message)
+        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", escape(finding.message))
     return shown
 
 
@@ -142,7 +146,7 @@ def _one_step(model: Path | None) -> str:
         system = system_of(
             atoms_from_structure(model_file.structure_of(reference)), header["potential"]["species"], str(model)
         )
-        (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n")
+        (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n", encoding="utf-8")
         (folder / "in").write_bytes(
             os.fsencode(
                 "units metal\nread_data data\npair_style equiforce\n"
@@ -166,7 +170,7 @@ def _run(folder: Path) -> str:
     try:
         # LAMMPS prints parts of characters that are not ASCII
         result = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report the error") from None

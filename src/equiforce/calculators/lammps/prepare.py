@@ -15,7 +15,7 @@ from equiforce.calculators.lammps.names import QUOTES
 from equiforce.calculators.lammps.system import System, data_lines, system_of
 from equiforce.calculators.md import MDOptions, read_start, refuse_unfit
 from equiforce.errors import InputError
-from equiforce.model_file import read_header
+from equiforce.model_file import path_of, read_header
 from equiforce.options import default_of
 
 USED_BY = {  # the ensembles that use an option, for options that not all ensembles use
@@ -70,7 +70,7 @@ def prepare(
     The axes are rotated to LAMMPS' convention, and the lattice stays the same.
 
     Args:
-        model: the path of a model file; only its header is read.
+        model: the path of a model file or of a run folder; only its header is read.
         start: a file that ASE reads; its last frame is taken.
         output: the path of the input; the data file lies beside it and is named after it.
         options: the options of the simulation.
@@ -83,7 +83,7 @@ def prepare(
         InputError: a file cannot be read or exists already, the model does not know an element, the ensemble or an
             option does not fit, or LAMMPS cannot represent the structure.
     """
-    model, start, output = Path(model), Path(start), Path(output)
+    model, start, output = path_of(model), Path(start), Path(output)
     _refuse_unused(options)
     species = read_header(model)["potential"]["species"]
     atoms = read_start(str(start))

@@ -117,7 +117,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
     text = path.with_suffix(".c")
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
-        draft.write_text(kernel.source(family))
+        draft.write_text(kernel.source(family), encoding="utf-8")
         # -fopenmp goes to the compiler but not to the linker: a second OpenMP runtime would double the threads
         openmp = ("-fopenmp",) if openmp_runtime() and _is_gcc() else ()
         steps = (
@@ -125,7 +125,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
             [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
         for command in steps:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
             if result.returncode:
                 raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
         draft.replace(text)
@@ -153,7 +153,9 @@ def _spelled(flags: tuple[str, ...]) -> list[str]:
 @cache
 def _is_gcc() -> bool:
     """Whether the compiler is gcc; only gcc's OpenMP code can use torch's runtime."""
-    result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*compiler(), "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return "Free Software Foundation" in result.stdout
 
 

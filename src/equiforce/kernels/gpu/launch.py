@@ -92,7 +92,7 @@ def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may write the same file
             draft = Path(workshop) / path.name
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8")
             draft.replace(path)
     spec = spec_from_file_location(f"{name}_{interpret}", path)
     assert spec is not None

@@ -40,4 +40,4 @@ class LookupKernel:
     def source(self, target: Target) -> str:
         """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         constants = f"#define S {self.scalar}\n#define W {target.width(self.scalar)}\n"
-        return f"{constants}{PARALLEL}{ARGUMENTS.c_struct('Lookup')}{TEXT.read_text()}"
+        return f"{constants}{PARALLEL}{ARGUMENTS.c_struct('Lookup')}{TEXT.read_text(encoding='utf-8')}"

@@ -64,4 +64,4 @@ class NodeKernel:
             self.kind: "run",
         }
         defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
-        return defines + PARALLEL + STRUCTS + TEXT.read_text()
+        return defines + PARALLEL + STRUCTS + TEXT.read_text(encoding="utf-8")

@@ -38,4 +38,4 @@ class PairKernel:
     def source(self, target: Target) -> str:  # noqa: ARG002 - the source is the same for all processors
         """Return the C source; its function ``run`` takes a pointer to the struct of arguments."""
         run = f"void run(const Pairs *a) {{ {self.kind}(a); }}\n"
-        return f"{PARALLEL}{ARGUMENTS.c_struct('Pairs')}{TEXT.read_text()}\n{run}"
+        return f"{PARALLEL}{ARGUMENTS.c_struct('Pairs')}{TEXT.read_text(encoding='utf-8')}\n{run}"

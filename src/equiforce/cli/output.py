@@ -1,0 +1,79 @@
+"""What a command prints: text for people, or one JSON object for programs (``--json``)."""
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+WIDE = 160  # the width of tables in a file, where no terminal limits it
+FLAG = "--json"
+
+AsJson = Annotated[
+    bool,
+    typer.Option(FLAG, help="Print the results as one JSON object; messages go to the standard error."),
+]
+
+
+def accept_any_text() -> None:
+    """Read and write UTF-8 in every locale, and print a mark for a character that the terminal does not know.
+
+    File names and the files of other packages are in UTF-8 only if Python starts in this mode.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+class _Messages(Console):
+    """A console that becomes silent if its reader goes away, as in ``| head``, so that the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def messages(as_json: bool = False) -> Console:
+    """The console for messages: the standard output, or the standard error if a JSON object is printed."""
+    stream = sys.stderr if as_json else sys.stdout
+    if stream is not None and stream.isatty():
+        return _Messages(stderr=as_json)
+    return _Messages(stderr=as_json, width=shutil.get_terminal_size((WIDE, 25)).columns)
+
+
+def print_file(text: str) -> None:
+    """Print the text of a file, which is in UTF-8 in every locale."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(text, end="", flush=True)
+
+
+def print_object(values: Mapping[str, Any]) -> None:
+    """Print a JSON object; paths become texts, and numbers that are not finite become null."""
+    print(json.dumps(_plain(values), indent=1, allow_nan=False), flush=True)
+
+
+def print_error(error: Exception) -> None:
+    """Print an error as one sentence, and with ``--json`` as an object too."""
+    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if FLAG in sys.argv:
+        print_object({"error": str(error)})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
