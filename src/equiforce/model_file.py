@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from equiforce.coverage import Ranges
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError, MissingPackageError
 from equiforce.models import REGISTRY
@@ -178,6 +179,10 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
+    if (ranges := ranges_of(header, "the model file")) is not None:
+        rows += ranges.rows()
+    else:
+        rows.append(("ranges of the data", "not in the file, so MD cannot say when it leaves them; training writes them"))
     if training := about.get("training"):
         took = f"{training['steps']} steps in {training['seconds']:.0f} s"
         rows.append(("training", f"{took}; best at step {training['best_step']}"))
@@ -188,6 +193,20 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     if made := about.get("made"):
         rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
     return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
+
+
+def ranges_of(header: dict[str, Any], path: Path | str) -> Ranges | None:
+    """The ranges of the training data in the header of a model file; None if an older equiforce wrote it.
+
+    Raises:
+        InputError: the ranges are damaged.
+    """
+    if (stored := header["about"].get("ranges")) is None:
+        return None
+    try:
+        return Ranges.from_dict(stored)
+    except (TypeError, ValueError, LookupError):
+        raise InputError(f"{path} is damaged because 'ranges' in its header is wrong: train or copy it again") from None
 
 
 def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:
