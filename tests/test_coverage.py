@@ -29,7 +29,7 @@ def gas(density: float) -> Structure:
 @pytest.fixture(scope="module")
 def ranges() -> Ranges:
     lengths = [0.905, 0.95, 1.0, 1.05, 2.0, 2.095]
-    return ranges_of([*(hydroxyl(length, 2 * length) for length in lengths), gas(0.05), gas(0.06)], cutoff=2.5)
+    return ranges_of([*(hydroxyl(length, 2 * length) for length in lengths), gas(0.02), gas(0.025)], cutoff=2.5)
 
 
 def departures(structure: Structure, ranges: Ranges, volume: float | None = None):
@@ -43,7 +43,7 @@ def test_the_ranges_are_those_of_the_data(ranges):
     assert ranges.distances["H-H"] == [(0.74, 0.76)]
     assert ranges.neighbors == (1, 1)
     assert ranges.largest_force == pytest.approx(4.19)
-    assert ranges.volume_per_atom == pytest.approx((1 / 0.06, 1 / 0.05))
+    assert ranges.volume_per_atom == pytest.approx((1 / 0.025, 1 / 0.02))
     assert ("largest force in the data", "4.19 eV/Å") in ranges.rows()
     assert Ranges.from_dict(json.loads(json.dumps(ranges.to_dict()))) == ranges
 
@@ -57,7 +57,7 @@ def test_a_bond_ends_where_the_data_have_a_gap(ranges):
 def test_what_the_data_cover_is_no_departure(ranges):
     for length in (0.85, 0.95, 1.1, 1.5, 2.4):  # a little below the shortest distance, too
         assert departures(hydroxyl(length), ranges) == []
-    assert departures(gas(0.055), ranges, 2 / 0.055) == []
+    assert departures(gas(0.022), ranges, 2 / 0.022) == []
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_the_data_cover_is_no_departure(ranges):
         (hydroxyl(0.62), None, "distance H-O", "atom 0 (O) and atom 1 (H) are 0.62 Å apart, and the data have no H-O "
          "below 0.90 Å"),
         (hydroxyl(1.0, 9.0), None, "force", "the force on atom 0 (O) is 9 eV/Å, and the data have up to 4.19"),
-        (gas(0.03), 2 / 0.03, "volume", "the volume is 33.33 Å³ per atom, and the data have 16.67 to 20"),
+        (gas(0.03), 2 / 0.03, "volume", "the volume is 33.33 Å³ per atom, and the data have 40 to 50"),
         (
             Structure(atomic_numbers=np.array([8, 8]), positions=np.diag([0, 0, 1.3])[1:], cell=np.zeros((3, 3)),
                       pbc=np.zeros(3, dtype=bool)),

@@ -193,8 +193,10 @@ class Coverage:
         pair = pair_of(self.symbols[one], self.symbols[other])
         nearest = self.nearest[self.index[one], self.index[other]]
         who = f"{self.name(one)} and {self.name(other)}" if one != other else f"{self.name(one)} and its image"
-        data = f"no {pair} below {nearest:.2f} Å" if np.isfinite(nearest) else f"no {pair} within {self.ranges.cutoff:g} Å"
-        return Departure(f"distance {pair}", f"{who} are {distances[worst]:.2f} Å apart, and the data have {data}")
+        data = f"below {nearest:.2f} Å" if np.isfinite(nearest) else f"within {self.ranges.cutoff:g} Å"
+        return Departure(
+            f"distance {pair}", f"{who} are {distances[worst]:.2f} Å apart, and the data have no {pair} {data}"
+        )
 
     def _crowded(self, centers: np.ndarray) -> Departure | None:
         counts = np.bincount(centers, minlength=len(self.symbols))

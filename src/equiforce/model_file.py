@@ -182,7 +182,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     if (ranges := ranges_of(header, "the model file")) is not None:
         rows += ranges.rows()
     else:
-        rows.append(("ranges of the data", "not in the file, so MD cannot say when it leaves them; training writes them"))
+        rows.append(("ranges of the data", "not in the file, so MD cannot say when it leaves them: train again"))
     if training := about.get("training"):
         took = f"{training['steps']} steps in {training['seconds']:.0f} s"
         rows.append(("training", f"{took}; best at step {training['best_step']}"))

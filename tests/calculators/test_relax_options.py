@@ -8,7 +8,7 @@ from equiforce.errors import InputError
 
 
 def test_a_pressure_needs_a_cell_that_relaxes():
-    with pytest.raises(InputError, match="relax.pressure changes nothing unless cell is not fixed"):
+    with pytest.raises(InputError, match=r"relax\.pressure changes nothing unless cell is not fixed"):
         read_options(RelaxOptions, {"pressure": 1.0}, "relax")
     assert read_options(RelaxOptions, {"pressure": 1.0, "cell": "full"}, "relax").pressure == 1.0
 

@@ -72,7 +72,7 @@ def test_wrong_options_are_one_sentence_and_leave_nothing(arguments, message, eq
     [
         (["MODEL", "empty.xyz"], "no start structure can be read from empty.xyz"),
         (["MODEL", "water.xyz"], "H"),  # an element that the model does not know
-        (["text.eqf", "copper.xyz"], "text.eqf is not an equiforce model file"),
+        (["text.eqf", "copper.xyz", "-o", "new"], "text.eqf is not an equiforce model file"),
         (["MODEL"], "name a model file and a start structure"),
         (["--resume", "folder"], "there is no run to continue in folder"),
         (["MODEL", "copper.xyz", "-o", "text.eqf"], "text.eqf"),

@@ -142,9 +142,7 @@ class _Relaxation:
         self.n_steps, self.converged, self.interrupted = 0, False, False
         self.first_energy = atoms.get_potential_energy()
         self.guard = Guard(atoms, 0.0, stop_on_escape=True)
-        ranges = (
-            None if isinstance(model, Potential) else model_file.ranges_of(model_file.read_header(model), model)
-        )
+        ranges = None if isinstance(model, Potential) else model_file.ranges_of(model_file.read_header(model), model)
         self.watch = Watch(atoms, ranges)
         problem = self.guard.problem(atoms, 0.0)
         if problem is not None:

@@ -69,7 +69,7 @@ class Watch:
             return []
         vectors = atoms.positions[neighbors] + shifts @ atoms.cell.array - atoms.positions[centers]
         stretch = np.linalg.norm(vectors, axis=1) / self.limits
-        found = {}
+        found: dict[str, Departure] = {}
         for bond in np.flatnonzero(stretch > 1)[np.argsort(-stretch[stretch > 1])]:
             one, other = int(centers[bond]), int(neighbors[bond])
             pair = pair_of(coverage.symbols[one], coverage.symbols[other])

@@ -44,7 +44,7 @@ def with_flags(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]
     added = []
     for entry in fields(cls):
         kinds = {kind for kind in get_args(hints[entry.name]) or (hints[entry.name],) if kind is not type(None)}
-        kind = kinds.pop() if kinds in ({int}, {float}, {bool}) else str
+        kind: Any = kinds.pop() if kinds in ({int}, {float}, {bool}) else str
         default = default_of(entry)
         text = f"{explain(entry)} (default: {'none' if default in (None, '') else default})"
         annotation = Annotated[kind | None, typer.Option(help=text, rich_help_panel=PANEL, show_default=False)]

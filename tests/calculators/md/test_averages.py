@@ -24,7 +24,7 @@ def test_a_short_run_counts_every_step():
 
 def test_a_long_run_takes_no_more_memory():
     n = 3 * MOST_BLOCKS + 7
-    averages = filled(np.arange(n), 5.0 - 0.25 * np.arange(n))
+    averages = filled(1.0 * np.arange(n), 5.0 - 0.25 * np.arange(n))
     assert len(averages.blocks) <= MOST_BLOCKS
     assert averages.mean_temperature() == pytest.approx(np.arange(n)[n // 5 :].mean(), rel=1e-3)
     assert averages.slope_of_energy() == pytest.approx(-0.25)

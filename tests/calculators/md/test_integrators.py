@@ -16,7 +16,7 @@ COUPLINGS = ["isotropic", *FREE]
 
 
 def copper(coupling: str, repeats: int = 1, **options):
-    atoms = bulk("Cu", cubic=True) * (repeats,) * 3
+    atoms = bulk("Cu", cubic=True).repeat(repeats)
     atoms.calc = EMT()
     chosen = MDOptions(ensemble="npt", coupling=coupling, timestep=4.0, tdamp=80.0, pdamp=300.0, **options)
     rng = np.random.default_rng(0)

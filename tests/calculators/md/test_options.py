@@ -17,7 +17,7 @@ def test_an_option_that_the_ensemble_does_not_use_is_refused():
     for name, value in (("pressure", 1.0), ("coupling", "full"), ("tdamp", 50.0), ("pdamp", 50.0)):
         with pytest.raises(InputError, match=f"md.{name} changes nothing unless ensemble is "):
             read_options(MDOptions, {name: value}, "md")
-    with pytest.raises(InputError, match="md.friction changes nothing unless ensemble is langevin"):
+    with pytest.raises(InputError, match=r"md\.friction changes nothing unless ensemble is langevin"):
         read_options(MDOptions, {"ensemble": "nve", "friction": 1.0}, "md")
 
 

@@ -102,7 +102,7 @@ def test_a_system_that_does_not_fit_into_memory_moves_all_the_same(potential, tm
     start, console = water(pbc=True).repeat((20, 1, 1)), Console(record=True, width=200, file=StringIO())
     need = Calculator(potential).plan(start).need
     for folder, memory in (("whole", None), ("chunks", 0.5e-9 * need)):
-        run_md(potential, start, MDOptions(steps=2, max_memory=memory), tmp_path / folder, console=console)
+        run_md(potential, start, MDOptions(steps=2, seed=0, max_memory=memory), tmp_path / folder, console=console)
     assert "60 atoms need about " in (said := console.export_text())
     assert said.count(" chunks of at most ") == 1
     whole, chunks = (ase.io.read(tmp_path / folder / "last.xyz") for folder in ("whole", "chunks"))

@@ -30,7 +30,7 @@ def state() -> State:
     start = molecule("H2O", cell=[5, 6, 7], pbc=True)
     start.set_constraint(FixAtoms([1]))
     start.set_array("site", np.array(["a", "b", "c"]))
-    start.info = {"origin": "a file", "charge": 1, "dipole": np.ones(3)}
+    start.info = {"origin": "a file", "charge": 1, "dipole": np.ones(3), "an object": object()}
     rng = np.random.default_rng(0)
     positions, momenta = rng.normal(size=(2, 3, 3))
     return State(

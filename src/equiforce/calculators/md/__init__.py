@@ -18,7 +18,7 @@ _HOMES = {
     "run_md": "run",
 }
 
-__all__ = ["MDOptions", "MDSummary", "read_start", "refuse_unfit", "resume_md", "run_md"]  # noqa: F822
+__all__ = ["MDOptions", "MDSummary", "read_start", "refuse_unfit", "resume_md", "run_md"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,7 @@ def integrator(atoms: Atoms, options: MDOptions, rng: np.random.Generator) -> In
         bussi.ndof = degrees_of_freedom(atoms)
         bussi.target_kinetic_energy = 0.5 * bussi.ndof * units.kB * temperature
         return bussi
-    arguments = {
+    arguments: dict[str, Any] = {
         # ASE's thermostat counts 3N momenta, but 3 of them (the drift) are zero.
         "temperature_K": temperature * degrees_of_freedom(atoms) / (3 * len(atoms)),
         "pressure_au": options.pressure * units.GPa,
@@ -56,7 +56,7 @@ class CoupledMTKNPT(MTKNPT):
     so the restricted dynamics samples its own constant-pressure ensemble.
     """
 
-    def __init__(self, atoms: Atoms, timestep: float, coupling: Coupling, **arguments: float):
+    def __init__(self, atoms: Atoms, timestep: float, coupling: Coupling, **arguments: Any):
         super().__init__(atoms, timestep, **arguments)
         self._coupling = coupling
         # ASE counts nine momenta of the cell, also the rotations, which symmetric stress never excites

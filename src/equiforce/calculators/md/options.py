@@ -68,8 +68,8 @@ class MDOptions:
     )
     fixed: str | int | list[str | int] = option(
         "",
-        "atoms that do not move, separated by commas: elements (Cu), numbers counted from 0 (7), ranges (0-11) or sides "
-        "of a plane in Å (z<5); atoms that the start file holds fixed stay fixed too",
+        "atoms that do not move, separated by commas: elements (Cu), numbers counted from 0 (7), ranges (0-11) or "
+        "sides of a plane in Å (z<5); atoms that the start file holds fixed stay fixed too",
     )
     trajectory_every: int = option(100, "frames 50 fs apart at 0.5 fs are nearly independent", unit="steps", ge=1)
     thermo_every: int = option(100, "one line for every frame of the trajectory", unit="steps", ge=1)

@@ -28,9 +28,10 @@ COLUMNS = (  # name in the CSV, heading, unit, width, format
     ("pressure_GPa", "pressure", "GPa", 10, ".4f"),
     ("volume_A3", "volume", "Å³", 11, ".2f"),
 )
-AXES_COLUMNS = tuple(f"{name}_{unit}" for name, unit in (
-    *((f"pressure_{axis}", "GPa") for axis in "xyz"), *((length, "A") for length in "abc")
-))  # in the CSV only, where the axes of the cell change by themselves
+AXES_COLUMNS = tuple(
+    f"{name}_{unit}"
+    for name, unit in (*((f"pressure_{axis}", "GPa") for axis in "xyz"), *((length, "A") for length in "abc"))
+)  # in the CSV only, where the axes of the cell change by themselves
 
 
 class Thermo(NamedTuple):
@@ -84,8 +85,8 @@ class Output:
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found < size:
                 raise InputError(
-                    f"{folder / name} has {found} bytes, but {size} when the run was saved: put the file back, or start "
-                    f"a new run from {folder / LAST}"
+                    f"{folder / name} has {found} bytes, but {size} when the run was saved: put the file back, or "
+                    f"start a new run from {folder / LAST}"
                 )
         self.sizes_at_start = dict(sizes or {})
         self.columns = COLUMNS if in_bulk else COLUMNS[:-2]

@@ -19,7 +19,7 @@ def stop_requests() -> Iterator[threading.Event]:
         yield stop
         return
 
-    def request(number: int, frame: object) -> None:
+    def request(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()

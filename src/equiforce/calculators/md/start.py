@@ -23,7 +23,9 @@ def read_start(path: str) -> Atoms:
         return frames if isinstance(frames, Atoms) else frames[-1]
     except (OSError, ValueError, LookupError, UnknownFileTypeError, StopIteration) as error:
         because = str(error) or "it is empty"
-        raise InputError(f"no start structure can be read from {path} ({because}): name a file that ASE reads") from error
+        raise InputError(
+            f"no start structure can be read from {path} ({because}): name a file that ASE reads"
+        ) from error
 
 
 def has_several(path: str) -> bool:

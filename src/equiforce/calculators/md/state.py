@@ -60,7 +60,9 @@ class State:
 
     def write(self, folder: Path) -> None:
         """Write the state into a folder; a reader, or a crash, finds the old state or the new one."""
-        arrays = {START + name: values for name, values in self.start.arrays.items() if values.dtype != object}
+        arrays: dict[str, Any] = {
+            START + name: values for name, values in self.start.arrays.items() if values.dtype != object
+        }
         arrays |= {"positions": self.positions, "momenta": self.momenta, "cell": self.cell}
         arrays |= {"listed_positions": self.listed[0], "listed_cell": self.listed[1]}
         header = {"format": FORMAT, **self.header, "start": _described(self.start)}
@@ -92,7 +94,7 @@ def read_state(folder: Path) -> State:
             "run, or start a new run from a structure"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
         if header["format"] > FORMAT:
@@ -121,8 +123,18 @@ def read_state(folder: Path) -> State:
 
 def _described(start: Atoms) -> str:
     constraints = [constraint.todict() for constraint in start.constraints]
-    text: str = encode({"cell": start.cell.array, "pbc": start.pbc, "info": start.info, "constraints": constraints})
+    info = {name: value for name, value in start.info.items() if _is_plain(value)}
+    text: str = encode({"cell": start.cell.array, "pbc": start.pbc, "info": info, "constraints": constraints})
     return text
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold a value; a frame in a file has no other values either."""
+    try:
+        encode(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _rebuilt(described: str, arrays: Mapping[str, np.ndarray]) -> Atoms:
