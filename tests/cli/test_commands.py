@@ -63,7 +63,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("evaluate run/model.eqf copper.xyz --max-memory 0", "max_memory=0.0 GB leaves no memory"),
         ("md run/model.eqf copper.xyz --set max_memory=-1", "md.max_memory=-1 is not allowed"),
         ("md run/model.eqf copper.xyz --set skn=1", "there is no option md.skn: did you mean md.skin?"),
-        ("md run/model.eqf copper.xyz --ensemble nvt", "md.ensemble='nvt' is not allowed"),
+        ("md run/model.eqf copper.xyz --ensemble nph", "md.ensemble='nph' is not allowed"),
         ("info none.eqf", "there is no model file none.eqf"),
         ("info run", "there is no model file run: give the .eqf file"),
         ("info copper.xyz", "copper.xyz is not an equiforce model file"),

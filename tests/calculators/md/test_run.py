@@ -235,6 +235,7 @@ def test_a_resume_changes_nothing_but_the_number_of_steps(potential, tmp_path):
     assert resume_md(tmp_path / "run", potential, options={"steps": 4, "temperature": 300.0}).n_steps == 4
 
 
+@pytest.mark.slow
 def test_chunks_of_a_run_are_independent(potential, tmp_path):
     """Free atoms diffuse: their mean square displacement is that of an Ornstein-Uhlenbeck process."""
     n_side, spacing, n_chunks, steps, timestep, friction = 4, 9.0, 3, 60, 4.0, 50.0
