@@ -73,14 +73,14 @@ def test_restored_variables_continue_exactly(coupling):
 def test_volume_and_temperature_do_not_depend_on_the_coupling(coupling):
     atoms, dynamics = copper(coupling, repeats=2, pressure=1.0)
     volumes, kinetic, of_cell = [], [], []
-    for step in range(2000):
+    for step in range(1200):
         dynamics.step()
-        if step >= 400:
+        if step >= 300:
             volumes.append(atoms.get_volume())
             kinetic.append(atoms.get_kinetic_energy())
             if coupling != "isotropic":
                 of_cell.append(np.sum(dynamics._p_g**2) / dynamics._barostat.W)
-    assert np.mean(volumes) == pytest.approx(373.8, abs=1.5)  # Å³, of 32 atoms at 1 GPa and 300 K
-    assert 2 * np.mean(kinetic) / (93 * units.kB) == pytest.approx(300.0, abs=15.0)
+    assert np.mean(volumes) == pytest.approx(373.8, abs=2.5)  # Å³, of 32 atoms at 1 GPa and 300 K
+    assert 2 * np.mean(kinetic) / (93 * units.kB) == pytest.approx(300.0, abs=20.0)
     if of_cell:  # equipartition
-        assert np.mean(of_cell) / (units.kB * 300.0 * 93 / 96) == pytest.approx(FREE[coupling], rel=0.35)
+        assert np.mean(of_cell) / (units.kB * 300.0 * 93 / 96) == pytest.approx(FREE[coupling], rel=0.5)
