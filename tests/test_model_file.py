@@ -24,7 +24,6 @@ from equiforce.model_file import (
     reference_structures,
     save,
     small_pieces,
-    summary,
     verify,
 )
 from tests.systems import atom, crystal, ethanol, graph_of, potential_of
@@ -302,12 +301,6 @@ def test_pieces_hold_the_surroundings_of_every_element():
     assert [set(p.atomic_numbers) for p in pieces[::2]] == [{6}, {6, 8}, {1}]
     away = np.linalg.norm(positions - positions[0], axis=1)
     assert np.linalg.norm(pieces[0].positions - positions[0], axis=1).max() == pytest.approx(np.sort(away)[11])
-
-
-def test_the_summary_says_what_it_is(file):
-    text = str(summary(read_header(file)))
-    for part in ("nequip, float32", "H, C, O", "3.5 Å", "l_max 1", "-13.600000", "10 steps", "MAE 12.5", "meV/Å", "2 "):
-        assert part in text
 
 
 def test_a_description_makes_the_same_shape_again():

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, fields
 
-from equiforce.options import default_of, option, switched_off, without_effect
+from equiforce.options import default_of, explain, option, switched_off, to_lines, without_effect
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ def test_an_option_carries_reason_unit_and_bounds():
         {"ge": 0},
     )
     assert [default_of(entry) for entry in fields(Paint)] == ["plain", 0.5, []]
+
+
+def test_options_are_written_with_unit_and_reason():
+    assert explain(fields(Paint)[1]) == "lm; enough"
+    assert to_lines(Paint()) == 'kind: "plain"  # most walls\nsparkle: 0.5  # lm; enough\ncoats: []  # thin ones\n'
 
 
 def test_what_is_switched_off_by_another_option():

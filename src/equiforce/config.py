@@ -15,7 +15,7 @@ from equiforce.data.read import ReadOptions
 from equiforce.data.statistics import Statistics
 from equiforce.errors import InputError
 from equiforce.models import REGISTRY, RESERVED, STANDARD, ModelConfig
-from equiforce.options import default_of, without_effect
+from equiforce.options import default_of, explain, without_effect
 from equiforce.potential import PotentialConfig
 from equiforce.quantities import QUANTITIES
 from equiforce.training.loss import LossConfig, highest
@@ -258,17 +258,12 @@ def schema_of(cls: type) -> type[BaseModel]:
     """Build the pydantic model that checks the values of a dataclass of options."""
     hints = get_type_hints(cls)
     columns = {
-        f.name: (hints[f.name], Field(default_of(f), description=_explain(f), **f.metadata["bounds"]))
+        f.name: (hints[f.name], Field(default_of(f), description=explain(f), **f.metadata["bounds"]))
         for f in fields(cls)
     }
     strict = ConfigDict(extra="forbid", allow_inf_nan=False)
     # pydantic's overloads take the names of fields for the names of its own keywords
     return create_model(cls.__name__, __config__=strict, **columns)  # type: ignore[call-overload]
-
-
-def _explain(entry: Any) -> str:
-    unit = f"{entry.metadata['unit']}; " if entry.metadata["unit"] else ""
-    return unit + entry.metadata["reason"]
 
 
 def json_schema() -> dict[str, Any]:
@@ -359,7 +354,7 @@ def to_yaml(config: RunConfig) -> str:
             kind = REGISTRY[config.kind]
             lines.append(f"  kind: {_scalar(kind.name)}  # {kind.reason}")
             lines.append(f"  # preset: {' | '.join(kind.presets)}  # {PRESET_REASON}")
-        lines += [f"  {f.name}: {_scalar(getattr(section, f.name))}  # {_explain(f)}" for f in fields(section)]
+        lines += [f"  {f.name}: {_scalar(getattr(section, f.name))}  # {explain(f)}" for f in fields(section)]
     return "\n".join(lines) + "\n"
 
 

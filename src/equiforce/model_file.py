@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from equiforce.coverage import Ranges
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError, MissingPackageError
 from equiforce.models import REGISTRY
@@ -192,32 +193,18 @@ def reference_energies_from(path: Path | str) -> str:
     return str(found)
 
 
-def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
-    """The names and values that ``equiforce info`` shows of a model file, from its header."""
-    described, about = header["potential"], header["about"]
-    species, config = described["species"], described["config"]
-    energies = ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True))
-    scales = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True))
-    rows = [
-        ("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}"),
-        ("elements", ", ".join(species)),
-        ("cutoff", f"{config.get('cutoff')} Å"),
-        ("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff")),
-        ("reference energies", f"{energies} eV"),
-        ("scale", f"{scales} eV"),
-        ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
-        ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
-    ]
-    if training := about.get("training"):
-        took = f"{training['steps']} steps in {training['seconds']:.0f} s"
-        rows.append(("training", f"{took}; best at step {training['best_step']}"))
-    if test := about.get("test_errors"):
-        units = test["units"]
-        for name, metric in test["total"].items():
-            rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
-    if made := about.get("made"):
-        rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
-    return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
+def ranges_of(header: dict[str, Any], path: Path | str) -> Ranges | None:
+    """The ranges of the training data in the header of a model file; None if an older equiforce wrote it.
+
+    Raises:
+        InputError: the ranges are damaged.
+    """
+    if (stored := header["about"].get("ranges")) is None:
+        return None
+    try:
+        return Ranges.from_dict(stored)
+    except (TypeError, ValueError, LookupError):
+        raise InputError(f"{path} is damaged because 'ranges' in its header is wrong: train or copy it again") from None
 
 
 def load(path: Path | str, device: str | torch.device = "cpu", dtype: str | None = None) -> Potential:

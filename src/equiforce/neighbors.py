@@ -137,6 +137,11 @@ class VerletList:
         self.n_builds = 0
         self._built: _Built | None = None
 
+    @property
+    def searched_at(self) -> tuple[Float[np.ndarray, "atoms 3"], Float[np.ndarray, "3 3"]] | None:
+        """The positions and the cell in Å of the last search, which decide the order of the pairs; None before it."""
+        return None if self._built is None else (self._built.positions, self._built.cell)
+
     def graph(
         self, positions: Float[np.ndarray, "atoms 3"], cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
     ) -> AtomicGraph:

@@ -1,5 +1,6 @@
 """An option is a dataclass field with a unit, bounds and an explanation of its meaning and default."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
@@ -34,6 +35,19 @@ def option(
 def default_of(entry: Field) -> Any:
     """The default of a field made by :func:`option`."""
     return entry.default_factory() if entry.default_factory is not MISSING else entry.default
+
+
+def explain(entry: Field) -> str:
+    """The unit and the reason of an option."""
+    unit = f"{entry.metadata['unit']}; " if entry.metadata["unit"] else ""
+    return unit + str(entry.metadata["reason"])
+
+
+def to_lines(options: Any) -> str:
+    """The text of a YAML file of one dataclass of options: each with its value, unit and reason."""
+    # every JSON value is a YAML value
+    lines = ((json.dumps(getattr(options, entry.name), ensure_ascii=False), entry) for entry in fields(options))
+    return "".join(f"{entry.name}: {value}  # {explain(entry)}\n" for value, entry in lines)
 
 
 def switched_off(options: Any) -> dict[str, str]:

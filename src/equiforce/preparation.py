@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
+from equiforce.coverage import Ranges, ranges_of
 from equiforce.data import plausible, statistics
 from equiforce.data.dataset import Split, split
 from equiforce.data.read import ReadOptions, read_with_report
@@ -30,11 +31,12 @@ from equiforce.structure import Structure
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The inputs of the first training step: resolved options, structures, statistics and the untrained potential."""
+    """The inputs of the first training step: resolved options, structures, what they cover, and the potential."""
 
     config: RunConfig
     parts: Split
     statistics: Statistics
+    ranges: Ranges
     potential: Potential
 
 
@@ -63,7 +65,13 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     torch.manual_seed(resolved.training.seed)
     potential = model_file.build_potential(description_of(resolved, found_statistics))
     _print_decisions(parts, found_statistics, resolved, potential, console)
-    return Prepared(config=resolved, parts=parts, statistics=found_statistics, potential=potential)
+    return Prepared(
+        config=resolved,
+        parts=parts,
+        statistics=found_statistics,
+        ranges=ranges_of(parts.train, settings.model.cutoff),
+        potential=potential,
+    )
 
 
 def read_and_report(
@@ -158,6 +166,7 @@ def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, 
     """The origin of a model, which is stored in its file and shown by ``equiforce info``."""
     return {
         "statistics": prepared.statistics.to_dict(),
+        "ranges": prepared.ranges.to_dict(),
         "config": to_dict(prepared.config),
         "training": {"steps": step, "best_step": best_step, "seconds": round(seconds, 1)},
         "test_errors": test.as_dict() if test else None,

@@ -1,9 +1,14 @@
 """What the options of the command line become."""
 
-import pytest
+import inspect
+from dataclasses import dataclass
 
-from equiforce.cli.arguments import given, parsed
+import pytest
+import typer
+
+from equiforce.cli.arguments import given, parsed, with_flags
 from equiforce.errors import InputError
+from equiforce.options import option
 
 
 def test_flags_that_were_not_given_leave_the_configuration_as_it_is():
@@ -18,3 +23,28 @@ def test_values_are_yaml():
         parsed(["nonsense"])
     with pytest.raises(InputError, match="the value is not YAML"):
         parsed(["a=[4"])
+
+
+@dataclass(frozen=True)
+class Oven:
+    heat: float = option(200.0, "bakes bread", unit="°C")
+    minutes: int | None = option(None, "until it is brown")
+    shelf: str | int | list[str | int] = option("", "the middle")
+
+
+def test_every_option_of_a_dataclass_becomes_a_flag():
+    @with_flags(Oven)
+    def bake(flags: dict, loaf: str = "rye") -> None:
+        found.append((loaf, flags))
+
+    found: list = []
+    parameters = inspect.signature(bake).parameters
+    assert list(parameters) == ["loaf", "heat", "minutes", "shelf"]
+    kinds = [parameters[name].annotation.__origin__ for name in ("heat", "minutes", "shelf")]
+    assert kinds == [float | None, int | None, str | None]
+    (declared,) = parameters["heat"].annotation.__metadata__
+    assert declared.help == "°C; bakes bread (default: 200.0)"
+    app = typer.Typer()
+    app.command()(bake)
+    app(["--heat", "180", "--loaf", "oat"], standalone_mode=False)
+    assert found == [("oat", {"heat": 180.0})]

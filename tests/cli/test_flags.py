@@ -22,7 +22,7 @@ from equiforce.errors import InputError
         ("train a.xyz --E0s average", "there is no flag --E0s: MACE's E0s is potential.reference_energies here"),
         ("md m.eqf a.xyz --dt 1", "there is no flag --dt: dt is md.timestep here (in fs)"),
         (
-            "md m.eqf a.xyz --skin 1",
+            "lammps m.eqf a.xyz --skin 1",
             "there is no flag --skin: skin is an option, and options are given as --set OPTION=VALUE",
         ),
     ],

@@ -8,7 +8,18 @@ from importlib.metadata import version
 def test_info_tells(equiforce, model):
     status, out, _ = equiforce("info", model)
     assert status == 0
-    for part in ("nequip", "Cu", "cutoff", "2 steps", "test, forces"):
+    for part in (
+        "nequip, float32",
+        "Cu",
+        "cutoff",
+        "l_max",
+        "2 steps",
+        "test, forces",
+        "MAE",
+        "meV/Å",
+        "Cu-Cu",
+        "volume",
+    ):
         assert part in out
     status, out, _ = equiforce("info", model, "--json")
     assert json.loads(out)["potential"]["species"] == ["Cu"]

@@ -121,6 +121,19 @@ class Calculator(AseCalculator):
             self._numbers = atoms.numbers.copy()
         return self._pairs.graph(atoms.positions, atoms.cell.array, atoms.pbc).to(self.potential.device)
 
+    def search_neighbors(self, atoms: Atoms) -> None:
+        """Search the neighbours of these atoms anew, even if the last search is still valid for them."""
+        self._pairs = None
+        self._graph_of(atoms)
+
+    @property
+    def searched_at(self) -> tuple[np.ndarray, np.ndarray]:
+        """The positions and the cell of the last neighbour search, in Å."""
+        searched = None if self._pairs is None else self._pairs.searched_at
+        if searched is None:
+            raise ValueError("no neighbours have been searched yet")
+        return searched
+
     @property
     def n_neighbor_builds(self) -> int:
         """The number of neighbour searches for the present atoms."""

@@ -1,12 +1,18 @@
 """Arguments and options that several commands share, and their conversion to the options of the configuration."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from equiforce.errors import InputError
+from equiforce.options import default_of, explain
 
+PANEL = "Options, each with its unit, meaning and default"
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
@@ -23,13 +29,40 @@ LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
 Temperature = Annotated[float | None, typer.Option(help="In K.")]
 Steps = Annotated[int | None, typer.Option(help="Number of time steps.")]
 Timestep = Annotated[float | None, typer.Option(help="In fs.")]
-Ensemble = Annotated[str | None, typer.Option(help="nve, langevin, bussi or npt.")]
+Ensemble = Annotated[str | None, typer.Option(help="nve, nvt (langevin), langevin, bussi or npt.")]
 Pressure = Annotated[float | None, typer.Option(help="In GPa, for npt.")]
 Friction = Annotated[float | None, typer.Option(help="In 1/ps, for langevin.")]
 TrajectoryEvery = Annotated[int | None, typer.Option(help="Steps between frames of the trajectory.")]
 ThermoEvery = Annotated[int | None, typer.Option(help="Steps between lines of the thermo table.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed of the initial velocities and of the thermostat.")]
 AnyOther = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Any other option.")]
+
+
+def with_flags(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for each option of a dataclass; the command gets the given ones as the dict ``flags``."""
+    hints = get_type_hints(cls)
+    added = []
+    for entry in fields(cls):
+        kinds = {kind for kind in get_args(hints[entry.name]) or (hints[entry.name],) if kind is not type(None)}
+        kind: Any = kinds.pop() if kinds in ({int}, {float}, {bool}) else str
+        default = default_of(entry)
+        text = f"{explain(entry)} (default: {'none' if default in (None, '') else default})"
+        annotation = Annotated[kind | None, typer.Option(help=text, rich_help_panel=PANEL, show_default=False)]
+        added.append(inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            flags = {entry.name: values.pop(entry.name) for entry in fields(cls)}
+            command(**values, flags={name: value for name, value in flags.items() if value is not None})
+
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+        # typer reads the parameters of a command from these two attributes
+        run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+        return run
+
+    return decorate
 
 
 def given(section: str = "", **flags: Any) -> dict[str, Any]:

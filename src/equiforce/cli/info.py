@@ -2,7 +2,7 @@
 
 import platform
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,7 +16,7 @@ def info(
     as_json: Annotated[bool, typer.Option(FLAG, help="Print everything in the file as one JSON object.")] = False,
 ) -> None:
     """Print the contents of a model file: the network, its elements, its data, its errors."""
-    from equiforce.model_file import path_of, read_header, summary
+    from equiforce.model_file import path_of, read_header
 
     path = path_of(model)
     header = read_header(path)
@@ -29,6 +29,40 @@ def info(
     for row in summary(header):
         table.add_row(*row)
     messages().print(table, markup=False)
+
+
+def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
+    """The names and values that ``equiforce info`` shows of a model file, from its header."""
+    from equiforce.model_file import ranges_of
+
+    described, about = header["potential"], header["about"]
+    species, config = described["species"], described["config"]
+    energies = ", ".join(f"{s} {e:.6f}" for s, e in zip(species, described["atomic_energies"], strict=True))
+    scales = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, described["scale"], strict=True))
+    rows = [
+        ("model", f"{described['kind']}, {described['dtype']}, file format {header['format']}"),
+        ("elements", ", ".join(species)),
+        ("cutoff", f"{config.get('cutoff')} Å"),
+        ("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff")),
+        ("reference energies", f"{energies} eV"),
+        ("scale", f"{scales} eV"),
+        ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
+        ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
+    ]
+    if (ranges := ranges_of(header, "the model file")) is not None:
+        rows += ranges.rows()
+    else:
+        rows.append(("ranges of the data", "not in the file, so MD cannot say when it leaves them: train again"))
+    if training := about.get("training"):
+        took = f"{training['steps']} steps in {training['seconds']:.0f} s"
+        rows.append(("training", f"{took}; best at step {training['best_step']}"))
+    if test := about.get("test_errors"):
+        units = test["units"]
+        for name, metric in test["total"].items():
+            rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
+    if made := about.get("made"):
+        rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
+    return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
 
 
 def versions() -> list[str]:

@@ -1,65 +1,67 @@
 """``equiforce md``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from equiforce.cli.arguments import (
-    INTERRUPTED,
-    AnyOther,
-    Device,
-    Ensemble,
-    Friction,
-    Model,
-    Pressure,
-    Seed,
-    Steps,
-    Temperature,
-    ThermoEvery,
-    Timestep,
-    TrajectoryEvery,
-    given,
-    parsed,
-)
+from equiforce.calculators.md.options import MDOptions
+from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, parsed, with_flags
+from equiforce.cli.output import AsJson, messages, print_object
+from equiforce.errors import InputError
 
 
+@with_flags(MDOptions)
 def md(
-    model: Model,
-    start: Annotated[Path, typer.Argument(help="The start structure; the last one of a file with several.")],
+    flags: dict[str, Any],
+    model: Annotated[Path | None, typer.Argument(help="A model file, RUN/model.eqf.")] = None,
+    start: Annotated[
+        Path | None, typer.Argument(help="The start structure; the last one of a file with several.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; md-NAME by default.")] = None,
-    temperature: Temperature = None,
-    steps: Steps = None,
-    timestep: Timestep = None,
-    ensemble: Ensemble = None,
-    pressure: Pressure = None,
-    friction: Friction = None,
-    trajectory_every: TrajectoryEvery = None,
-    thermo_every: ThermoEvery = None,
-    seed: Seed = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="A YAML file of options, such as md.yaml of an earlier run.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Continue the run in this folder exactly; --steps is then the total of the whole run."),
+    ] = None,
     sets: AnyOther = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Run molecular dynamics with a model."""
-    from equiforce.calculators.md import MDOptions, run_md
-    from equiforce.config import read_options
+    """Run molecular dynamics with a model, or continue a run."""
+    from equiforce.calculators.md.run import resume_md, run_md
+    from equiforce.calculators.md.state import read_state
+    from equiforce.config import load_yaml, read_options
 
-    flags = given(
-        temperature=temperature,
-        steps=steps,
-        timestep=timestep,
-        ensemble=ensemble,
-        pressure=pressure,
-        friction=friction,
-        trajectory_every=trajectory_every,
-        thermo_every=thermo_every,
-        seed=seed,
-    )
-    options = read_options(MDOptions, flags | parsed(sets), "md")
-    folder = output or Path(f"md-{start.stem}")
-    summary = run_md(model, start, options, folder, overwrite=overwrite, device=device, console=Console())
-    Console().print(summary.table())
+    console = messages(as_json)
+    values = (load_yaml(config) if config is not None else {}) | flags | parsed(sets)
+    if resume is not None:
+        if start is not None or output is not None or overwrite:
+            raise InputError(
+                "--resume continues a run in its own folder from its own state: leave out the start structure, -o and "
+                "--overwrite"
+            )
+        # checked together with the options of the run, on which their meaning depends
+        checked = read_options(MDOptions, read_state(resume).header["options"] | values, "md")
+        again = {name: getattr(checked, name) for name in values}
+        summary = resume_md(resume, model, options=again, device=device, console=console)
+    else:
+        if model is None or start is None:
+            raise InputError("name a model file and a start structure: equiforce md MODEL STRUCTURE --steps 1000")
+        options = read_options(MDOptions, values, "md")
+        folder = output or Path(f"md-{start.stem}")
+        summary = run_md(model, start, options, folder, overwrite=overwrite, device=device, console=console)
+    console.print(summary.table())
+    if as_json:
+        print_object(summary.as_dict())
     if summary.interrupted:
+        console.print(
+            f"interrupted and saved; continue with: equiforce md --resume {summary.folder}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
         raise typer.Exit(INTERRUPTED)

@@ -13,7 +13,8 @@ from jaxtyping import Int
 
 from equiforce.calculators.lammps.names import QUOTES
 from equiforce.calculators.lammps.system import System, data_lines, system_of
-from equiforce.calculators.md import MDOptions, read_start, refuse_unfit
+from equiforce.calculators.md.options import MDOptions
+from equiforce.calculators.md.start import hold_fixed, read_start, refuse_unfit
 from equiforce.errors import InputError
 from equiforce.model_file import path_of, read_header
 from equiforce.options import default_of
@@ -23,6 +24,8 @@ USED_BY = {  # the ensembles that use an option, for options that not all ensemb
     "tdamp": ("bussi", "npt"),
     "pressure": ("npt",),
     "pdamp": ("npt",),
+    "coupling": (),
+    "save_every": (),
     "stop_on_escape": (),
     "max_memory": (),
 }
@@ -89,6 +92,7 @@ def prepare(
     atoms = read_start(str(start))
     if len(atoms) == 0:
         raise InputError(f"{start} has no atoms: name a structure with atoms to start from")
+    hold_fixed(atoms, options.fixed)
     refuse_unfit(atoms, options)
     system = system_of(atoms, species, str(start), rotates=options.ensemble == "langevin")
     files = _Files(output, model)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from io import StringIO
 
 import ase.io
@@ -17,8 +18,10 @@ from rich.console import Console
 
 import equiforce
 from equiforce.calculators.ase import Calculator
-from equiforce.calculators.md import MDOptions, run_md
+from equiforce.calculators.md import MDOptions, resume_md, run_md
+from equiforce.coverage import ranges_of
 from equiforce.errors import InputError
+from equiforce.structure import Structure
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,7 @@ def test_a_system_that_does_not_fit_into_memory_moves_all_the_same(potential, tm
     start, console = water(pbc=True).repeat((20, 1, 1)), Console(record=True, width=200, file=StringIO())
     need = Calculator(potential).plan(start).need
     for folder, memory in (("whole", None), ("chunks", 0.5e-9 * need)):
-        run_md(potential, start, MDOptions(steps=2, max_memory=memory), tmp_path / folder, console=console)
+        run_md(potential, start, MDOptions(steps=2, seed=0, max_memory=memory), tmp_path / folder, console=console)
     assert "60 atoms need about " in (said := console.export_text())
     assert said.count(" chunks of at most ") == 1
     whole, chunks = (ase.io.read(tmp_path / folder / "last.xyz") for folder in ("whole", "chunks"))
@@ -177,6 +180,8 @@ def test_an_interrupt_ends_the_run_cleanly(potential, tmp_path):
     assert 3 <= summary.n_steps < 100_000
     assert len(ase.io.read(tmp_path / "trajectory.xyz", ":")) >= summary.n_steps
     assert ase.io.read(tmp_path / "last.xyz").get_kinetic_energy() > 0
+    more = resume_md(tmp_path, potential, options={"steps": summary.n_steps + 2})
+    assert (more.n_steps, more.interrupted) == (summary.n_steps + 2, False)
 
 
 def test_the_terminal_shows_units(potential, tmp_path):
@@ -186,3 +191,119 @@ def test_the_terminal_shows_units(potential, tmp_path):
     shown = console.export_text()
     for piece in ("memory: energy and forces of ", "E_pot", "eV/Å", "GPa", "ns/day", "steps/s", "mean temperature"):
         assert piece in shown
+
+
+WAYS = {
+    "nve": {"ensemble": "nve"},
+    "langevin": {"ensemble": "langevin"},
+    "bussi": {"ensemble": "bussi"},
+    "npt": {"ensemble": "npt"},
+    "full": {"ensemble": "npt", "coupling": "full"},
+    "held": {"ensemble": "langevin", "fixed": "0"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_run_is_the_run_without_a_stop(way, potential, tmp_path):
+    options = MDOptions(steps=14, timestep=2.0, thermo_every=3, trajectory_every=2, seed=1, **WAYS[way])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = run_md(potential, water(pbc=True), options, whole)
+    run_md(potential, water(pbc=True), replace(options, steps=5), parts)
+    with (parts / "trajectory.xyz").open("a") as file:
+        file.write("3\nhalf a frame of a run that was killed")
+    found = resume_md(parts, potential, options={"steps": 14})
+    for name in ("trajectory.xyz", "thermo.csv", "last.xyz"):
+        assert (parts / name).read_text() == (whole / name).read_text()
+    assert (found.n_steps, found.mean_temperature, found.drift) == (14, expected.mean_temperature, expected.drift)
+
+
+def test_a_resume_changes_nothing_but_the_number_of_steps(potential, tmp_path):
+    run_md(potential, water(), MDOptions(steps=2), tmp_path / "run")
+    other = equiforce.untrained(["H", "O"], l_max=0, channels=4, n_layers=1, cutoff=4.0, dtype="float64", seed=1)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for model, options, message in (
+        (potential, {"temperature": 400.0}, "temperature is 300.0 in the run in .*, and a resume cannot change it"),
+        (potential, {"timestep": 1.0, "steps": 9}, "start a new run from .*last.xyz"),
+        (potential, {"ensemble": "nve", "steps": 9}, "ensemble is langevin"),
+        (other.potential, {"steps": 9}, "the potential is not the model of the run in"),
+        (None, {"steps": 9}, "began with a potential in memory: give the potential"),
+        (potential, {}, "has all its 2 steps: give a larger number of steps for the whole run, such as --steps 4"),
+    ):
+        with pytest.raises(InputError, match=message):
+            resume_md(tmp_path / "run", model, options=options)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert resume_md(tmp_path / "run", potential, options={"steps": 4, "temperature": 300.0}).n_steps == 4
+
+
+@pytest.mark.slow
+def test_chunks_of_a_run_are_independent(potential, tmp_path):
+    """Free atoms diffuse: their mean square displacement is that of an Ornstein-Uhlenbeck process."""
+    n_side, spacing, n_chunks, steps, timestep, friction = 4, 9.0, 3, 60, 4.0, 50.0
+    grid = spacing * np.stack(np.meshgrid(*3 * [np.arange(n_side)]), axis=-1).reshape(-1, 3)
+    atoms = Atoms("O" * len(grid), positions=grid)
+    options = MDOptions(steps=steps, timestep=timestep, friction=friction, seed=1, trajectory_every=steps)
+    places = [atoms.positions.copy()]
+    for chunk in range(n_chunks):
+        run_md(potential, atoms, options, tmp_path / str(chunk))
+        atoms = ase.io.read(tmp_path / str(chunk) / "last.xyz")
+        places.append(atoms.positions.copy())
+    displacements = np.diff(places, axis=0).reshape(n_chunks, -1)
+    assert np.abs(np.corrcoef(displacements) - np.eye(n_chunks)).max() < 0.35  # 1 if the noise is replayed
+    rate, time_ = friction / (1000 * units.fs), n_chunks * steps * timestep * units.fs
+    diffusion = units.kB * 300.0 / (atoms.get_masses()[0] * rate)
+    expected = 6 * diffusion * (time_ - (1 - np.exp(-rate * time_)) / rate)
+    found = ((places[-1] - places[0]) ** 2).sum(axis=1).mean()
+    assert found == pytest.approx(expected, rel=0.4)  # 2.6 times as much if the noise is replayed
+
+
+def test_a_seed_is_drawn_said_and_kept(potential, tmp_path):
+    console = Console(record=True, width=200, file=StringIO())
+    seeds = [run_md(potential, water(), MDOptions(steps=1), tmp_path / name, console=console).seed for name in "ab"]
+    assert seeds[0] != seeds[1]
+    assert f"seed: {seeds[0]} (drawn; the same --seed repeats the run)" in console.export_text()
+    assert f"\nseed: {seeds[0]}  #" in (tmp_path / "a" / "md.yaml").read_text(encoding="utf-8")
+    run_md(potential, water(), MDOptions(steps=1, seed=seeds[0]), tmp_path / "again")
+    assert (tmp_path / "again" / "last.xyz").read_text() == (tmp_path / "a" / "last.xyz").read_text()
+
+
+def test_what_is_simulated_is_said(potential, tmp_path):
+    console = Console(record=True, width=200, file=StringIO())
+    ase.io.write(tmp_path / "two.xyz", [water(), water()])
+    options = MDOptions(ensemble="nvt", steps=2, fixed="O")
+    run_md(potential, tmp_path / "two.xyz", options, tmp_path / "run", console=console)
+    said = console.export_text()
+    for piece in ("device: cpu", "langevin, 300 K", "the last of several frames in", "held fixed: 1 atom (O)"):
+        assert piece in said
+    last = ase.io.read(tmp_path / "run" / "last.xyz")
+    np.testing.assert_allclose(last.positions[0], water().positions[0], atol=1e-8)
+    assert np.abs(last.positions[1] - water().positions[1]).max() > 1e-4
+    run_md(potential, tmp_path / "run" / "last.xyz", MDOptions(steps=1), tmp_path / "more", console=console)
+    assert "held fixed: 1 atom (O) by FixAtoms" in console.export_text(clear=True)
+
+
+def test_a_run_that_leaves_the_training_data_says_so(potential, tmp_path):
+    rng, console = np.random.default_rng(0), Console(record=True, width=200, file=StringIO())
+    numbers, places = water().numbers, water().positions
+    data = [
+        Structure(
+            atomic_numbers=numbers,
+            positions=places + rng.normal(scale=0.02, size=(3, 3)),
+            cell=np.zeros((3, 3)),
+            pbc=np.zeros(3, dtype=bool),
+        )
+        for _ in range(20)
+    ]
+    model = tmp_path / "water.eqf"
+    equiforce.save(model, potential, data[:1], {"ranges": ranges_of(data, 4.0).to_dict()})
+    hot = MDOptions(ensemble="nve", temperature=20_000.0, steps=20, seed=0)
+    summary = run_md(model, water(), hot, tmp_path / "hot", console=console)
+    console.print(summary.table())
+    said = console.export_text()
+    assert "leaves the training data: " in said
+    assert "finished, but the run left the training data" in said
+    assert summary.departures
+    assert 0 < summary.outside <= 1
+    cold = run_md(model, water(), replace(hot, temperature=1.0, steps=5), tmp_path / "cold")
+    assert not cold.departures
+    again = resume_md(tmp_path / "cold", options={"steps": 9})  # with the file from which it began
+    assert again.n_steps == 9
