@@ -11,6 +11,7 @@ from equiforce.evaluate import Errors, errors, predict
 from equiforce.potential import Potential
 from equiforce.report import parity_plot, training_plot
 from equiforce.structure import Structure
+from equiforce.worst_frames import print_worst_frames
 
 
 def finish(
@@ -48,6 +49,7 @@ def assess(
     predictions = predict(potential, structures, max_memory=max_memory, console=console)
     result = errors(structures, predictions)
     console.print(result.table())
+    print_worst_frames(structures, predictions, console)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}_errors.json").write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     write_structures(folder / f"{name}_predictions.xyz", structures, predictions)

@@ -60,3 +60,10 @@ def species_index(
             f"it was trained on {', '.join(species)}, so remove the atom or use another model"
         )
     return index
+
+
+def formula(atomic_numbers: Int[np.ndarray, " atoms"]) -> str:
+    """The composition in words of chemists, such as C2H6O: carbon and hydrogen first, then the alphabet."""
+    counts = [(SYMBOLS[z], int(n)) for z, n in zip(*np.unique(atomic_numbers, return_counts=True), strict=True)]
+    counts.sort(key=lambda part: (part[0] != "C", part[0] != "H", part[0]))
+    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts)

@@ -1,9 +1,16 @@
-"""The name and the cores of this machine's processor, for reports of measurements."""
+"""The names of the processor and the GPU, and the number of cores, for reports."""
 
 import os
 import platform
 import re
 from pathlib import Path
+
+import torch
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, such as ``CPU (AMD EPYC 9V74)`` or ``GPU (NVIDIA H200)``."""
+    return f"GPU ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f"CPU ({cpu_model()})"
 
 
 def cpu_model() -> str:

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from equiforce.evaluate import Errors
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.structure import Structure
+from equiforce.training.loss import highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,16 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
 def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options)
-    console.print(str(report), highlight=False, soft_wrap=True)
+    for line in str(report).splitlines():
+        style = "yellow" if line.strip().startswith("note:") else None
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
     return structures
+
+
+def print_notes(notes: Iterable[str], console: Console) -> None:
+    """Print remarks that the user should see, in yellow."""
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 def _check_elements(parts: Split, found_statistics: Statistics) -> None:
@@ -114,21 +123,21 @@ def _print_decisions(
     model, loss, species = settings.model, settings.loss, found_statistics.species
     references = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, found_statistics.reference_energies, strict=True))
     power = "" if loss.kind == "mae" else "²"
-    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in QUANTITIES)
+    used = [q for q in QUANTITIES if highest(loss.weight(q)) > 0]
+    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in used)
     console.print(
         f"structures: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for "
         f"testing; elements {', '.join(species)}\n"
         f"reference energies ({found_statistics.reference_energies_from}): {references} eV\n"
-        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; on average "
-        f"{found_statistics.mean_neighbors:.1f} neighbours within the cutoff of {model.cutoff:g} Å\n"
+        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; {found_statistics.mean_neighbors:.1f} "
+        f"neighbours on average within {model.cutoff:g} Å\n"
         f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}\n"
         f"loss weights: {weights}",
         highlight=False,
         soft_wrap=True,
     )
     no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
-    for note in (*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))):
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
+    print_notes((*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))), console)
 
 
 def write_preparations(prepared: Prepared, folder: Path) -> None:

@@ -30,8 +30,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue the run in this folder, with its own data and options.")
+        Path | None, typer.Option(help="Continue the run in this folder; DATA only if its data have moved.")
     ] = None,
+    resume_if_there: Annotated[
+        bool, typer.Option("--resume-if-there", help="Continue the run in -o if there is one, or else start it.")
+    ] = False,
     validation: Annotated[list[str] | None, typer.Option(help="A file of validation structures.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="A file of test structures.")] = None,
     split: Annotated[str | None, typer.Option(help="The split.json of an earlier run.")] = None,
@@ -72,6 +75,14 @@ def train(
         )
         | parsed(sets)
     )
-    trained = run(data, output, config=config, options=options, resume=resume, console=Console())
+    trained = run(
+        data,
+        output,
+        config=config,
+        options=options,
+        resume=resume,
+        resume_if_there=resume_if_there,
+        console=Console(),
+    )
     if trained.outcome.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -33,9 +33,11 @@ class CsvLog:
         self.path = path
         kept = path.read_text().splitlines()[: n_rows + 1] if n_rows and path.exists() else []
         self.n_rows = max(0, len(kept) - 1)
+        self.columns = kept[0].split(",") if self.n_rows else None  # of an older version, which may lack new ones
         path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, row: Row) -> None:
+        row = row if self.columns is None else {name: row.get(name) for name in self.columns}
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             if self.n_rows == 0:
