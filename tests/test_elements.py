@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ase.data import chemical_symbols
 
-from equiforce.elements import SYMBOLS, atomic_number, species_index, symbols_by_number
+from equiforce.elements import SYMBOLS, atomic_number, formula, species_index, symbols_by_number
 from equiforce.errors import InputError
 
 
@@ -28,3 +28,8 @@ def test_species_count_along_the_models_list():
 def test_an_element_unknown_to_the_model(number, named):
     with pytest.raises(InputError, match=rf"a\.xyz, frame 3: atom 1 .*{named}.*H, O"):
         species_index(np.array([1, number]), ["H", "O"], "a.xyz, frame 3")
+
+
+def test_compositions_are_written_as_chemists_do():
+    assert formula(np.array([8, 1, 6, 1, 6, 1, 1, 1, 1])) == "C2H6O"
+    assert formula(np.array([17, 11])) == "ClNa"

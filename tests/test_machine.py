@@ -1,9 +1,12 @@
 import os
 
-from equiforce.machine import cpu_model, n_cores
+import torch
+
+from equiforce.machine import cpu_model, device_name, n_cores
 
 
 def test_the_machine_has_a_name_and_cores():
+    assert device_name(torch.device("cpu")) == f"CPU ({cpu_model()})"
     assert cpu_model()
     assert 1 <= n_cores() <= (os.cpu_count() or 1)
 

@@ -12,27 +12,27 @@ from equiforce.training.stopping import doubled
 from equiforce.training.verdict import Verdict
 
 FILES = {
-    "model.eqf": "the potential, in one file",
-    "test_errors.json": "the errors on the test structures",
-    "test_predictions.xyz": "the test structures with predictions",
-    "test_parity.png": "predictions against reference values",
-    "training.png": "the errors during the run",
-    "log.csv": "the same as a table",
-    "config.yaml": "all options of the run, with reasons",
-    "statistics.json": "reference energies and other numbers of the data",
-    "split.json": "which structures were for training, validation and testing",
-    "last.pt": "the checkpoint, to continue with --resume",
-    "best.pt": "the checkpoint of the best weights",
+    ("model.eqf",): "the potential, in one file",
+    ("test_errors.json",): "the errors on the test structures",
+    ("test_predictions.xyz",): "the test structures with predictions",
+    ("test_parity.png",): "predictions against reference values",
+    ("training.png", "log.csv"): "the errors during the run",
+    ("config.yaml",): "all options of the run, with reasons",
+    ("split.json",): "which structures were for training, validation and testing",
+    ("last.pt",): "the checkpoint, with which --resume continues",
 }
 
 
 def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Console) -> None:
     """Print the verdict on a run, its files with a phrase for each, and the commands that a user needs next."""
-    lines = [f"verdict: {verdict.text}"]
+    console.print(f"verdict: {verdict.text}", style="bold", highlight=False, markup=False, soft_wrap=True)
+    lines = []
     if verdict.train_longer:
         lines.append(f"  {command('train', '--resume', folder, *doubled(settings.training))}")
     lines.append(f"written into {folder}:")
-    lines += [f"  {name:<21}{phrase}" for name, phrase in FILES.items() if (folder / name).exists()]
+    for names, phrase in FILES.items():
+        if written := ", ".join(name for name in names if (folder / name).exists()):
+            lines.append(f"  {written:<22}{phrase}")
     lines += ["next:", *(f"  {line}" for line in _next(folder, settings))]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 

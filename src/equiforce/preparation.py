@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
@@ -39,7 +41,25 @@ class Prepared:
 
 def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
     """Read and split the data, compute statistics, resolve default options and build the untrained potential."""
+    with _stages(console) as stage:
+        return _prepare(settings, folder, resumed=resumed, console=console, stage=stage)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show a bar with the name of the present stage, because large data take minutes; only where a person sees it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    visible = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, transient=True, disable=not visible) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda name: progress.update(task, description=name)
+
+
+def _prepare(
+    settings: RunConfig, folder: Path, *, resumed: bool, console: Console, stage: Callable[[str], None]
+) -> Prepared:
     files = settings.split
+    stage("reading the data")
     structures = read_and_report(files.train_file, settings.data, console)
     validation, test = (
         read_and_report(paths, settings.data, console) if paths else None
@@ -47,7 +67,9 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     )
     if resumed and (folder / "split.json").exists():
         files = replace(files, split_file=str(folder / "split.json"))
+    stage("splitting the data")
     parts = split(structures, files, validation, test)
+    stage("counting neighbours")
     found_statistics = statistics.compute(
         parts.train,
         parts.isolated,
@@ -57,6 +79,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     )
     _check_elements(parts, found_statistics)
     resolved = resolve_defaults(settings, parts, found_statistics)
+    stage("building the model")
     torch.manual_seed(resolved.training.seed)
     potential = model_file.build_potential(description_of(resolved, found_statistics))
     _print_decisions(parts, found_statistics, resolved, potential, console)

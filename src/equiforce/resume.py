@@ -111,12 +111,12 @@ class Resumption:
                     "weights and errors do not belong to them: give back the old data, or start a new run with -o"
                 )
         if any(change.is_in(LENGTH, RATE, LOSS) for change in self.changes):
-            state.ended = ""
+            state.ended = StoppingCriteria(self.settings.training).used_up(state)
         for change in (change for change in self.changes if change.is_in(LOSS)):
-            if done := StoppingCriteria(self.settings.training).used_up(state):
+            if state.ended:
                 raise InputError(
-                    f"{change}, but {done} in {self.folder}, so the new loss would have no effect: give the run more "
-                    "steps or time as well, or start a new run with -o"
+                    f"{change}, but {state.ended} in {self.folder}, so the new loss would have no effect: give the run "
+                    "more steps or time as well, or start a new run with -o"
                 )
             state.forget_best()
 

@@ -25,6 +25,7 @@ from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
 from equiforce.training.processes import Fabric, make_fabric
+from equiforce.training.state import TrainingState
 from equiforce.training.stopping import DEFAULT_BATCH, counted, planned
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 from equiforce.training.verdict import Verdict, read_log, verdict
@@ -205,8 +206,7 @@ def _run(
     if resumed and resumed.checkpoint:
         resumed.restore(state, parts)
         print_notes(resumed.notes(state), console)
-        passes = f"{state.passes(batches.count(state.epoch)):.3g} passes"
-        console.print(f"the run continues at step {state.step:,} ({passes})", highlight=False)
+        console.print(_where(state, batches, folder), highlight=False, soft_wrap=True)
     state.origin = origin_of(settings, parts)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     if fabric.is_global_zero:
@@ -261,6 +261,13 @@ def _run(
         print_worst_frames(parts.validation, predict(state.ema.potential, parts.validation), console)
     conclude(folder, settings, found, console)
     return trained._replace(model=model, test=test, verdict=found)
+
+
+def _where(state: TrainingState, batches: Batches, folder: Path) -> str:
+    """Say where a resumed run continues, or that it is finished."""
+    if state.ended:
+        return f"the run in {folder} is finished already: {state.ended}"
+    return f"the run continues at step {state.step:,} ({state.passes(batches.count(state.epoch)):.3g} passes)"
 
 
 def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:

@@ -69,7 +69,7 @@ def table(frames: Sequence[Frame], title: str) -> Table:
         found.add_column("group")
     shown = [quantity for quantity in by_rank() if any(quantity.logged.key in frame.errors for frame in frames)]
     for quantity in shown:
-        found.add_column(f"{quantity.logged.title} RMSE\n{quantity.logged.unit}", justify="right")
+        found.add_column(f"{quantity.logged.title}\nRMSE, {quantity.logged.unit}", justify="right")
     for source, frame in zip(_short([frame.source for frame in frames]), frames, strict=True):
         group = [escape(frame.group)] if groups else []
         found.add_row(escape(source), frame.composition, *group, *(_rmse(frame, quantity) for quantity in shown))

@@ -10,7 +10,7 @@ from equiforce.evaluate import ValidationErrors
 from equiforce.quantities import Quantity
 from equiforce.training.loop import StepReport
 
-WIDTH = 8  # the smallest width of a column
+WIDTH = 10  # the smallest width of a column
 LINES = 40  # about the largest number of lines in a run; log.csv has all validations
 
 

@@ -14,7 +14,7 @@ FEWEST = 8  # validations; fewer do not show a trend
 WORSE = 1.2  # times the lowest error
 JUMPS = 0.25  # the median relative change between neighbouring validations of the last quarter, if it is all noise
 GAP = 2.0  # times the training error
-FALLS = 0.1  # relative, in the last quarter of the run
+FALLS = 0.05  # relative, in the last quarter of the run
 FLAT = 0.4  # the fraction of the run
 
 
@@ -65,7 +65,7 @@ def verdict(rows: Sequence[LogRow], loss: LossConfig) -> Verdict:
     if len(rows) < FEWEST:
         n = "1 validation is" if len(rows) == 1 else f"{len(rows)} validations are"
         return Verdict("short", f"{n} too few to judge the run: train longer", True)
-    return _worse(rows) or _noisy(rows) or _falling(rows, loss) or _gap(rows, loss) or _converged(rows)
+    return _noisy(rows) or _worse(rows) or _falling(rows, loss) or _gap(rows, loss) or _converged(rows)
 
 
 def _worse(rows: Sequence[LogRow]) -> Verdict | None:
@@ -74,7 +74,7 @@ def _worse(rows: Sequence[LogRow]) -> Verdict | None:
         return None
     risen = f"the validation error has risen by {last.error / best.error - 1:.0%} since step {best.step:,}"
     if last.training_error < best.training_error:
-        return Verdict("worse", f"{risen}, while the training error fell: use more data, or a smaller model", False)
+        return Verdict("worse", f"{risen}, while the training error fell: add training data", False)
     return Verdict("worse", f"{risen}, and so has the training error: lower optimizer.learning_rate", False)
 
 
@@ -82,7 +82,8 @@ def _noisy(rows: Sequence[LogRow]) -> Verdict | None:
     late = [row.error for row in rows if row.step > 0.75 * rows[-1].step]
     jumps = [abs(after / before - 1) for before, after in pairwise(late)]
     rises = sum(after > before for before, after in pairwise(late))
-    if not jumps or median(jumps) < JUMPS or rises < len(jumps) / 4:
+    up_and_down = len(jumps) / 4 <= rises <= 3 * len(jumps) / 4
+    if not jumps or median(jumps) < JUMPS or not up_and_down:
         return None
     return Verdict(
         "noisy",
@@ -97,7 +98,7 @@ def _falling(rows: Sequence[LogRow], loss: LossConfig) -> Verdict | None:
     if fall < FALLS:
         return None
     gap = _gap(rows, loss)
-    also = f"; {gap.text.replace(' would help', ' would also help')}" if gap else ""
+    also = f"; {gap.text}" if gap else ""
     return Verdict("falling", f"the validation error fell by {fall:.0%} in the last quarter: train longer{also}", True)
 
 
@@ -109,7 +110,7 @@ def _gap(rows: Sequence[LogRow], loss: LossConfig) -> Verdict | None:
     times = f"{last.error / last.training_error:.1f}" if last.training_error > 0 else "many"
     return Verdict(
         "gap",
-        f"the validation error is {times} times the training error: more data or a smaller model would help",
+        f"the validation error is {times} times the training error: more training data would help most",
         False,
     )
 
