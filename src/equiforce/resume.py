@@ -81,15 +81,16 @@ class Resumption:
     settings: RunConfig
     checkpoint: Path | None  # None if the run was stopped before its first one, and therefore starts anew
     changes: tuple[Change, ...] = ()
+    origin: Mapping[str, Any] | None = None  # of the checkpoint; None if an older version wrote it
 
-    def notes(self, state: TrainingState) -> list[str]:
-        """What the user should know about the run whose checkpoint is ``state``."""
+    def notes(self) -> list[str]:
+        """What the user should know about the changes and the checkpoint."""
         notes = [
             f"{change}: the best validation loss so far is forgotten, because it was computed with the old value"
             for change in self.changes
             if change.is_in(LOSS)
         ]
-        if not state.origin:
+        if self.origin is None:
             notes.append(
                 f"{self.checkpoint} was written by an older version, which kept no fingerprint of the labels: whether "
                 "they are still the same is not checked"
@@ -103,13 +104,13 @@ class Resumption:
             InputError: the data differ from those of the checkpoint, or a changed loss would have no effect.
         """
         assert self.checkpoint is not None
-        state.restore(self.checkpoint)
         for name, digest in contents(parts).items():
-            if state.origin and state.origin["data"][name] != digest:
+            if self.origin is not None and self.origin["data"][name] != digest:
                 raise InputError(
                     f"the {NAMES[name]} or their labels differ from those with which {self.folder} was trained, so its "
                     "weights and errors do not belong to them: give back the old data, or start a new run with -o"
                 )
+        state.restore(self.checkpoint)
         if any(change.is_in(LENGTH, RATE, LOSS) for change in self.changes):
             state.ended = StoppingCriteria(self.settings.training).used_up(state)
         for change in (change for change in self.changes if change.is_in(LOSS)):
@@ -144,19 +145,17 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
         raise _refusal(folder, [Change("model", "kind", written.kind, kind)])
     settings = load_config(file, _without_preset(given, written.kind))
     settings = replace(settings, split=with_absolute_files(settings.split))
-    changes: tuple[Change, ...] = ()
-    if checkpoint.exists():
-        origin = read_checkpoint(checkpoint).get("origin")  # an older version had none
-        before = configured(origin["options"], origin=str(checkpoint)) if origin else written
-        settings = _settled_as(before, settings)
-        changes = tuple(_changes(before, settings))
-        refused = [change for change in changes if not change.is_in(LENGTH, RATE, LOSS, OTHERWISE_FREE)]
-        if refused:
-            raise _refusal(folder, refused)
+    if not checkpoint.exists():
+        _check_files(settings, folder)
+        return Resumption(folder=folder, settings=settings, checkpoint=None)
+    origin = read_checkpoint(checkpoint).get("origin") or None  # an older version had none
+    before = configured(origin["options"], origin=str(checkpoint)) if origin else written
+    settings = _settled_as(before, settings)
+    changes = tuple(_changes(before, settings))
+    if refused := [change for change in changes if not change.is_in(LENGTH, RATE, LOSS, OTHERWISE_FREE)]:
+        raise _refusal(folder, refused)
     _check_files(settings, folder)
-    return Resumption(
-        folder=folder, settings=settings, checkpoint=checkpoint if checkpoint.exists() else None, changes=changes
-    )
+    return Resumption(folder=folder, settings=settings, checkpoint=checkpoint, changes=changes, origin=origin)
 
 
 def _refusal(folder: Path, refused: Sequence[Change]) -> InputError:
@@ -237,7 +236,7 @@ def _check_files(settings: RunConfig, folder: Path) -> None:
     for part in PARTS:
         for file in getattr(settings.split, f"{part}_file"):
             path = Path(file.partition("@")[0])
-            if not path.exists():
+            if not path.exists() and not Path(file).exists():
                 raise InputError(
                     f"{path}, which has {NAMES[part]} of the run {folder}, is not there: give its new place with "
                     f"equiforce train --resume {folder} {NEW_PLACE[part]}NEW/{path.name}"

@@ -205,7 +205,7 @@ def _run(
     state = new_state(potential, settings.optimizer)
     if resumed and resumed.checkpoint:
         resumed.restore(state, parts)
-        print_notes(resumed.notes(state), console)
+        print_notes(resumed.notes(), console)
         console.print(_where(state, batches, folder), highlight=False, soft_wrap=True)
     state.origin = origin_of(settings, parts)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before

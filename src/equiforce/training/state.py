@@ -95,8 +95,7 @@ class TrainingState:
             raise InputError(
                 f"{path} belongs to another model or optimizer than the configuration: undo the changes of the options"
             ) from error
-        # older checkpoints have neither
-        self.ended, self.origin = state.get("ended", ""), state.get("origin", {})
+        self.ended = state.get("ended", "")  # older checkpoints lack it
         for name, constant, expected in zip(("reference energies", "scales"), constants, before, strict=True):
             if not constant.requires_grad and not torch.allclose(constant, expected, rtol=SAME_CONSTANT, atol=0.0):
                 raise InputError(
