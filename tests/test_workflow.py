@@ -118,7 +118,7 @@ def test_what_was_decided_is_said(run):
         "nequip: 2 layers, l_max 1, 4 channels, parity false",
         "loss weights: energy 1.0 per (eV/atom)², forces 1.0 per (eV/Å)², stress 100.0 per (eV/Å³)²",
         "length: 4 steps = 2 passes over 8 structures",
-        "device: CPU (",
+        "device: cpu, ",
         "memory: a training step on the largest batch needs about ",
         "4 steps are done",
         "  model.eqf             the potential, in one file",

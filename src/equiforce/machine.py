@@ -1,4 +1,4 @@
-"""The names of the processor and the GPU, and the number of cores, for reports."""
+"""The processors of this machine: the name and the cores of its CPU, and the device that computes."""
 
 import os
 import platform
@@ -6,11 +6,6 @@ import re
 from pathlib import Path
 
 import torch
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words, such as ``CPU (AMD EPYC 9V74)`` or ``GPU (NVIDIA H200)``."""
-    return f"GPU ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f"CPU ({cpu_model()})"
 
 
 def cpu_model() -> str:
@@ -23,3 +18,11 @@ def cpu_model() -> str:
 def n_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the device that computes: the CPU with its number of threads, or a GPU."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    n_threads = torch.get_num_threads()
+    return f"{device}, {n_threads} thread{'s' if n_threads > 1 else ''}"

@@ -14,7 +14,7 @@ from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, predict
 from equiforce.kernels import describe
-from equiforce.machine import device_name
+from equiforce.machine import describe_device
 from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
@@ -125,9 +125,10 @@ def train(
     )
     length = planned(training, batches.count(), len(prepared.parts.train))
     console.print(f"length: {length}", highlight=False, soft_wrap=True)
-    console.print(f"device: {device_name(fabric.device)}; {describe(fabric.device)}", highlight=False, soft_wrap=True)
     console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
     with fastest_threads(_first_step(prepared, fabric)):
+        device = f"{describe_device(fabric.device)}; kernels: {describe(fabric.device)}"
+        console.print(f"device: {device}", highlight=False, soft_wrap=True)
         return _run(prepared, batches, folder, fabric, console, resumed, plots=plots)
 
 
