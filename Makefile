@@ -1,4 +1,5 @@
 # make test: the tests, in four minutes.  make test-all: the slow ones too.
+# make docs: the site of all pages, in build/docs.
 # make demo: a potential from the data in examples/, in under three minutes after installation.
 PYTHON ?= python3
 PYTEST ?= -n 2 --dist loadfile
@@ -6,10 +7,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow test-all test-sanitized lint types wheel clean
+.PHONY: demo docs docs-online test test-slow test-all test-sanitized lint types wheel clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(DEMO)
+
+# a warning, such as a dead link, is an error
+docs: $(READY)
+	$(BIN)/python -m sphinx -c docs -b html -E -W --keep-going -q . build/docs
+	@echo open build/docs/index.html
+
+# whether the links to other sites answer
+docs-online: $(READY)
+	$(BIN)/python -m sphinx -c docs -b linkcheck -q . build/docs-online
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow"

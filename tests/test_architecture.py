@@ -34,7 +34,7 @@ HOMES = {
     "lightning_fabric": {"training"},
     "matplotlib": {"report.py"},
     "mpi4py": {"calculators/lammps"},
-    "platformdirs": {"calculators/lammps/plugin.py", "kernels/cache.py"},
+    "platformdirs": {"cache.py"},
     "pydantic": {"config.py"},
     "rich": {
         "calculators",

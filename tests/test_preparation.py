@@ -46,3 +46,16 @@ def test_what_was_read_is_said(settings):
     structures = read_and_report(settings.split.train_file, settings.data, Console(file=text, width=200))
     assert len(structures) == 6
     assert "copper.xyz: 6 structures; energy from 'energy' (6 of 6)" in text.getvalue()
+
+
+def test_notes_of_reading_are_yellow_and_missing_forces_come_first(tmp_path):
+    frames = crystals(6)
+    for atoms in frames:
+        atoms.calc.results = {"energy": atoms.get_potential_energy()}
+    write(tmp_path / "a.xyz", frames)
+    text = StringIO()
+    console = Console(file=text, width=200, force_terminal=True, color_system="standard")
+    read_and_report([str(tmp_path / "a.xyz")], configured({}).data, console)
+    first, second, *_ = text.getvalue().splitlines()
+    assert first.startswith("\x1b[33mnote: there are no forces in ")
+    assert second.startswith(f"{tmp_path}/a.xyz: 6 structures; energy from 'energy' (6 of 6)")

@@ -1,4 +1,4 @@
-"""What the README and the page of the Python interface show runs as it is written."""
+"""What the README and the pages of Python, the command line and the architecture show is as they say."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,9 @@ from equiforce.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+API, COMMAND_LINE, ARCHITECTURE = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("api.md", "command-line.md", "architecture.md")
+)
 
 
 @pytest.mark.slow
@@ -25,7 +27,7 @@ def test_python_code_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "Metric(mae=" in printed
     assert (tmp_path / "runs" / "ethanol" / "model.eqf").is_file()
-    torch.testing.assert_close(names["gradient"], -names["prediction"].forces.detach())
+    assert names["atoms"].get_forces().shape == (9, 3)
 
 
 def test_code_of_the_api_page_runs(tmp_path, monkeypatch, capsys):
@@ -58,9 +60,9 @@ def run_blocks(page: str, name: str) -> dict[str, Any]:
 
 
 def test_commands_and_options_exist():
-    commands = set(re.findall(r"^    equiforce (\w+)", README, flags=re.MULTILINE))
-    assert {"train", "evaluate", "md", "lammps", "study", "info", "config"} == commands
-    for line in re.findall(r"^    equiforce .*", README, flags=re.MULTILINE):
+    commands = set(re.findall(r"^    equiforce (\w+)", COMMAND_LINE, flags=re.MULTILINE))
+    assert commands == {"train", "evaluate", "md", "lammps", "study", "info", "config"}
+    for line in re.findall(r"^    equiforce .*", f"{README}\n{COMMAND_LINE}", flags=re.MULTILINE):
         words = line.split()[1:]
         shown = CliRunner().invoke(app, [*words[: 2 if words[0] == "study" else 1], "--help"]).output
         for option in re.findall(r"--[a-z-]+", line.partition("#")[0]):
@@ -68,7 +70,8 @@ def test_commands_and_options_exist():
 
 
 def test_every_file_of_the_tree_exists():
-    tree = README.partition("## The tree")[2].partition("Read next")[0]
+    tree = ARCHITECTURE.partition("## The tree")[2]
+    assert "potential.py" in tree
     for name in re.findall(r"^      ([\w/]+(?:\.py)?(?:, \w+\.py)*) ", tree, flags=re.MULTILINE):
         for part in name.split(", "):
             assert (ROOT / "src" / "equiforce" / part).exists()

@@ -158,7 +158,7 @@ def main() -> None:
                     output.text = output.text.replace("\r\n", "\n").replace(f"{folder}/cache", "~/.cache")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},  # as pages show the code
         "executed": digest(notebook),
     }
     nbformat.write(notebook, NOTEBOOK)

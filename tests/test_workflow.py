@@ -51,8 +51,8 @@ def place(tmp_path_factory):
     write(folder / "even_more.xyz", crystals(2, seed=2))
     write(folder / "one.xyz", copper[:1])
     (folder / "empty.xyz").touch()
-    broken = (folder / "copper.xyz").read_text().replace("energy=", "energy=nan old=", 1)
-    (folder / "nan.xyz").write_text(broken)
+    broken = (folder / "copper.xyz").read_text().replace("energy=", "energy=inf old=", 1)
+    (folder / "inf.xyz").write_text(broken)
     return folder
 
 
@@ -209,8 +209,8 @@ def test_runs_without_a_name_are_counted(place, tmp_path, monkeypatch):
     ("data", "options", "sentence"),
     [
         ("none.xyz", {}, "There is no file"),
-        ("empty.xyz", {}, "cannot be read"),
-        ("nan.xyz", {}, r"nan\.xyz, frame 0: 'energy' is nan"),
+        ("empty.xyz", {}, "is empty"),
+        ("inf.xyz", {}, r"inf\.xyz, frame 0: 'energy' is inf"),
         ("one.xyz", {}, "1 structure is not enough"),
         ("copper.xyz", {"data.energy_key": "E"}, "no frame has the key 'E'"),
         ("copper.xyz", {"data.energy_key": "none", "data.forces_key": "none"}, "neither energies nor forces"),

@@ -1,12 +1,11 @@
 """All options of a training run: reads them from YAML and --set, checks, explains and writes them."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -15,13 +14,14 @@ from equiforce.data.dataset import PARTS, Split, SplitOptions
 from equiforce.data.read import ReadOptions
 from equiforce.data.statistics import Statistics
 from equiforce.errors import InputError
-from equiforce.models import REGISTRY, STANDARD, ModelConfig
+from equiforce.models import REGISTRY, RESERVED, STANDARD, ModelConfig
 from equiforce.options import default_of, without_effect
 from equiforce.potential import PotentialConfig
 from equiforce.quantities import QUANTITIES
 from equiforce.training.loss import LossConfig, highest
 from equiforce.training.optimizer import OptimizerConfig
 from equiforce.training.stopping import DEFAULT_BATCH, TrainingConfig
+from equiforce.unknown_options import Vocabulary, refusal, wrong_names
 
 SECTIONS: dict[str, type] = {
     "data": ReadOptions,
@@ -32,7 +32,17 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
 }
 DEFAULT_KIND = "nequip"
-RENAMED = {"potential": {"shift_trainable": "atomic_energies_trainable"}}  # the old name is still read
+LISTING = "equiforce config lists all options"
+RENAMED = {"potential.shift_trainable": "potential.atomic_energies_trainable"}  # the old name is still read
+KINDS = {  # of values, in pydantic's words and in those of a user
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "a text (in quotes if it looks like a number)",
+    "a valid boolean": "true or false",
+    "a valid list": "a list",
+    "a valid tuple": "a pair of numbers",
+    "a valid dictionary": "names with values, as in {H: 1.0, O: 2.0}",
+}
 PRESET_REASON = "sets several options of the model at once; docs/accuracy.md compares the presets"
 
 
@@ -76,23 +86,23 @@ def load_config(file: Path | str | None = None, options: Mapping[str, Any] | Non
     Raises:
         InputError: a section or an option does not exist, a value is wrong, or an option would change nothing.
     """
-    return configured(read_yaml(Path(file)) if file is not None else {}, options, str(file or "the configuration"))
+    return configured(read_yaml(Path(file)) if file is not None else {}, options, str(file or ""))
 
 
 def configured(
-    values: Mapping[str, Mapping[str, Any]] | RunConfig,
+    values: Mapping[str, Any] | RunConfig,
     options: Mapping[str, Any] | None = None,
-    origin: str = "the configuration",
+    origin: str = "",
 ) -> RunConfig:
     """Like :func:`load_config`, from nested plain values or from another configuration instead of a file."""
-    base = to_dict(values) if isinstance(values, RunConfig) else values
-    if not all(isinstance(section, Mapping | None) for section in base.values()):
-        raise InputError(f"{origin} must consist of sections: write options as in {{'model': {{'l_max': 1}}}}")
+    base = _renamed(to_dict(values) if isinstance(values, RunConfig) else values)
+    given = {RENAMED.get(key, key): value for key, value in (options or {}).items()}
+    model = base.get("model")
+    kind = given.get("model.kind", model.get("kind", DEFAULT_KIND) if isinstance(model, Mapping) else DEFAULT_KIND)
+    _refuse_unknown(base, given, kind, origin)
     merged = {name: dict(section or {}) for name, section in base.items()}
-    for key, value in (options or {}).items():
-        name, dot, option = key.partition(".")
-        if not dot:
-            raise InputError(f"{key}={value}: write options as section.option=value, for example model.l_max=2")
+    for key, value in given.items():
+        name, _, option = key.partition(".")
         merged.setdefault(name, {})[option] = value
     return from_dict(merged, origin)
 
@@ -105,13 +115,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     content = "sections such as 'model:' with indented 'option: value' lines below them"
     values = load_yaml(path, content)
-    if not all(isinstance(section, dict | None) for section in values.values()):
-        raise InputError(f"{path} must consist of {content}")
-    sections = {name: {str(option): v for option, v in (section or {}).items()} for name, section in values.items()}
-    for name, renamed in RENAMED.items():
-        for old, new in renamed.items():
-            if {old, new} <= sections.get(name, {}).keys():
-                raise InputError(f"{path}: {name}.{old} is the old name of {name}.{new}: remove one of the two lines")
+    sections = {
+        name: {str(option): v for option, v in section.items()} if isinstance(section, dict) else section
+        for name, section in values.items()
+    }
+    for old, new in RENAMED.items():
+        section, _, option = old.partition(".")
+        given = sections.get(section)
+        if isinstance(given, dict) and {option, new.partition(".")[2]} <= given.keys():
+            raise InputError(f"{path}: {old} is the old name of {new}: remove one of the two lines")
     return sections
 
 
@@ -144,39 +156,67 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
+        return self.construct_sequence(node)
 
-def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "the configuration") -> RunConfig:
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)  # as in files of nequip
+
+
+def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "") -> RunConfig:
     """Check nested plain values and return them as a configuration; see :func:`load_config`."""
-    _check_names(values, ["model", *SECTIONS], "section", origin)
-    values = {
-        name: {RENAMED.get(name, {}).get(option, option): value for option, value in section.items()}
-        for name, section in values.items()
-    }
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in REGISTRY:
-        raise InputError(f"{origin}: model.kind={kind!r} does not exist: choose one of {', '.join(REGISTRY)}")
+        raise InputError(f"{_start(origin)}model.kind={kind!r} does not exist: choose one of {', '.join(REGISTRY)}")
     presets = REGISTRY[kind].presets
     preset = model.pop("preset", STANDARD)
     if not isinstance(preset, str) or preset not in presets:
         choice = ", ".join(presets)
-        raise InputError(f"{origin}: model.preset={preset!r} does not exist for {kind}: choose one of {choice}")
+        raise InputError(f"{_start(origin)}model.preset={preset!r} does not exist for {kind}: choose one of {choice}")
     model = {**presets[preset], **model}
     sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
     return RunConfig(kind=kind, model=read_options(REGISTRY[kind].config_class, model, "model", origin), **sections)
 
 
-def _check_names(given: Iterable[str], known: Iterable[str], what: str, origin: str, prefix: str = "") -> None:
-    known = list(known)
-    for name in given:
-        if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise InputError(f"{origin}: there is no {what} {prefix}{name}: did you mean {prefix}{nearest}?")
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under the new names of options."""
+    return {
+        name: {RENAMED.get(f"{name}.{o}", f"{name}.{o}").partition(".")[2]: value for o, value in section.items()}
+        if isinstance(section, Mapping)
+        else section
+        for name, section in values.items()
+    }
 
 
-def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "the options") -> Any:
+def _start(origin: str) -> str:
+    return f"{origin}: " if origin else ""
+
+
+def _refuse_unknown(values: Mapping[str, Any], options: Mapping[str, Any], kind: Any, origin: str) -> None:
+    """Raise InputError if a name in the nested ``values`` or a key of ``options`` is not an option."""
+    kind = kind if isinstance(kind, str) and kind in REGISTRY else DEFAULT_KIND
+    sections = {"model": REGISTRY[kind].config_class, **SECTIONS}
+    known = {f"{name}.{entry.name}": "" for name, cls in sections.items() for entry in fields(cls)}
+    known |= {f"model.{name}": "" for name in RESERVED}
+    for name in REGISTRY.registered:
+        conditional = f"with model.kind={name}"
+        known = {f"model.{entry.name}": conditional for entry in fields(REGISTRY[name].config_class)} | known
+    vocabulary = Vocabulary(options=known, listing=LISTING)
+    if wrong := wrong_names(values, vocabulary):
+        raise InputError(f"{_start(origin)}{refusal(wrong, vocabulary)}")
+    if wrong := [key for key in options if not vocabulary.has(key)]:
+        raise InputError(refusal(wrong, vocabulary))
+
+
+def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "") -> Any:
     """Check plain values and return them as the dataclass ``cls``; messages use ``name`` for the section."""
-    _check_names(values, [f.name for f in fields(cls)], "option", origin, f"{name}.")
+    values = {option.removeprefix(f"{name}."): value for option, value in values.items()}
+    known = [entry.name for entry in fields(cls)]
+    if wrong := [f"{name}.{option}" for option in values if option not in known]:
+        listing = f"the options are {', '.join(known)}"
+        vocabulary = Vocabulary(options={f"{name}.{option}": "" for option in known}, listing=listing)
+        raise InputError(f"{_start(origin)}{refusal(wrong, vocabulary)}")
     hints = get_type_hints(cls)
     # the user may write a single file without a list
     values = {k: [v] if hints[k] == list[str] and isinstance(v, str) else v for k, v in values.items()}
@@ -184,25 +224,33 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
         checked = schema_of(cls).model_validate(values)
         options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
     except ValidationError as error:
-        raise InputError(f"{origin}: {_refusal(error, name, values)}") from None
+        may_be_null = type(None) in get_args(hints[str(error.errors()[0]["loc"][0])])
+        raise InputError(f"{_start(origin)}{_refusal(error, name, values, may_be_null)}") from None
     except ValueError as error:
-        raise InputError(f"{origin}: {error}") from None
+        raise InputError(f"{_start(origin)}{error}") from None
     for key, condition in without_effect(options):
         raise InputError(
-            f"{origin}: {name}.{key} changes nothing unless {condition}: leave it out, or change the other option"
+            f"{_start(origin)}{name}.{key} changes nothing unless {condition}: leave it out, or change the other option"
         )
     return options
 
 
-def _refusal(error: ValidationError, section: str, values: Mapping[str, Any]) -> str:
+def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], may_be_null: bool) -> str:
     """Describe the first wrong option and the kinds of values that are allowed."""
     name = str(error.errors()[0]["loc"][0])
     wanted = []
     for fault in (e for e in error.errors() if e["loc"][0] == name):
         entry = [str(part) for part in fault["loc"][1:] if not re.match(r"(int|float|str)$|(list|dict)\[", str(part))]
-        kind = fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
-        wanted.append(f"entry {entry[0]}: {kind}" if entry else kind)
-    return f"{section}.{name}={values[name]!r} is not allowed: it should be {' or '.join(dict.fromkeys(wanted))}"
+        kind = re.split(", unable|, got", fault["msg"].removeprefix("Input should be "))[0]
+        kind = KINDS.get(kind, kind)
+        wanted.append(f"{kind} as entry {entry[0]}" if entry else kind)
+    kinds = dict.fromkeys([*wanted, *(["null"] if may_be_null else [])])
+    if KINDS["a valid number"] in kinds:
+        kinds.pop(KINDS["a valid integer"], None)
+    given = values[name]
+    together = isinstance(given, Mapping) and any(":" in str(key) for key in given)
+    hint = ", with a space behind each colon" if together else ""
+    return f"{section}.{name}={given!r} is not allowed: it should be {' or '.join(kinds)}{hint}"
 
 
 @cache

@@ -19,6 +19,7 @@ from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
 from equiforce.data import statistics
 from equiforce.data.dataset import Split, split
 from equiforce.data.read import ReadOptions, read_with_report
+from equiforce.data.read_report import is_note
 from equiforce.data.statistics import Statistics
 from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
@@ -89,9 +90,9 @@ def _prepare(
 def read_and_report(paths: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options)
-    for line in str(report).splitlines():
-        style = "yellow" if line.strip().startswith("note:") else None
-        console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
+    for line in report.lines():
+        style = "yellow" if is_note(line) else None
+        console.print(line, highlight=False, soft_wrap=True, markup=False, style=style)
     return structures
 
 

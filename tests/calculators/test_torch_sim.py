@@ -75,7 +75,8 @@ def test_it_is_what_torch_sim_takes_for_a_model(dtype, potential):
     output = model(state_of(SYSTEMS["molecule"], dtype=dtype))
     assert {value.dtype for value in output.values()} == {dtype}
     assert not any(value.requires_grad for value in output.values())
-    assert model.memory_scales_with == "n_atoms_x_density"
+    assert model.memory_scales_with == "n_atoms"
+    assert TorchSimModel(potential, memory_scales_with="n_atoms_x_density").memory_scales_with == "n_atoms_x_density"
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -133,6 +134,30 @@ def test_torch_sim_may_divide_a_batch_by_its_memory(potential):
     for one, other in zip(divided, whole, strict=True):
         torch.testing.assert_close(one["forces"], other["forces"], rtol=0, atol=1e-10)
         torch.testing.assert_close(one["stress"], other["stress"], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("systems", ["molecules", "both"])
+def test_molecules_may_be_divided_too(systems, potential):
+    model = TorchSimModel(potential)
+    some = [molecule(name) for name in ("CH3CH2OH", "H2O", "CH4", "H2O")]
+    state = [s.copy() for s in some] if systems == "molecules" else [*some, bulk("Si"), bulk("Fe", cubic=True)]
+    for seed, atoms in enumerate(state):
+        atoms.rattle(0.05, seed=seed)
+        atoms.pbc = systems == "both"  # torch-sim 0.3 has one pbc for all systems
+        if systems == "both" and not atoms.cell.volume:
+            atoms.center(vacuum=4.0)
+    options = {"memory_scales_with": model.memory_scales_with, "max_memory_scaler": 12}
+    batcher = ts.BinningAutoBatcher(model, **options)
+    divided, whole = ts.static(state, model, autobatcher=batcher), ts.static(state, model)
+    assert len(batcher.index_bins) > 1
+    for one, other in zip(divided, whole, strict=True):
+        torch.testing.assert_close(one["potential_energy"], other["potential_energy"], rtol=0, atol=1e-10)
+        torch.testing.assert_close(one["forces"], other["forces"], rtol=0, atol=1e-10)
+    batcher = ts.InFlightAutoBatcher(model, **options)
+    fire = ts.Optimizer.fire if hasattr(ts, "Optimizer") else ts.optimizers.fire
+    steps = {"optimizer": fire, "steps_between_swaps": 2, "convergence_fn": lambda state, _: state.energy < torch.inf}
+    divided, whole = ts.optimize(state, model, autobatcher=batcher, **steps), ts.optimize(state, model, **steps)
+    torch.testing.assert_close(divided.energy, whole.energy, rtol=0, atol=1e-8)
 
 
 def test_faults_name_system_and_atom(potential):

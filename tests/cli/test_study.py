@@ -82,7 +82,7 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
         (["learning-curve", "water.yaml", "--slurm", "partition=gpu"], "there is no SLURM on this machine"),
         (["learning-curve", "pool.xyz"], "pool.xyz must consist of lines of the form 'name: value'"),
         (["benchmark", "none.yaml"], "there is no configuration file"),
-        (["benchmark", "water.yaml"], "there is no option benchmark."),
+        (["benchmark", "water.yaml"], "there are no such options: nothing corresponds to pool"),
     ],
 )
 def test_mistakes_end_in_a_sentence_and_leave_nothing(arguments, message, run, tmp_path, monkeypatch):

@@ -27,9 +27,44 @@ def test_the_same_energy_twice_will_do(saved):
     assert "from 'energy'" in str(report)
 
 
-def test_energies_of_two_names_in_different_frames_are_ambiguous(saved):
-    with pytest.raises(InputError, match="frame 0: both 'energy' and 'dft_energy'"):
-        read(saved([water(energy=-1.0), water(info={"dft_energy": -2.0})]))
+def test_keys_may_differ_from_frame_to_frame(saved):
+    plain = [water(i, energy=-1.0 - i, forces=forces(i)) for i in range(2)]
+    names = [water(i, info={"REF_energy": -1.0 - i}, arrays={"REF_forces": forces(i)}) for i in range(2, 5)]
+    structures, report = read_with_report(saved(plain + names))
+    assert [s.energy for s in structures] == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    np.testing.assert_allclose(structures[3].forces, forces(3), atol=1e-8)
+    assert "energy from 'energy' (2 of 5) and 'REF_energy' (3 of 5)" in str(report)
+    assert "different keys in different frames (energy from 'energy' in 2 and 'REF_energy' in 3" in str(report)
+    assert [s.energy is None for s in read(saved(plain + names), ReadOptions(energy_key="energy"))] == [False] * 2 + [
+        True
+    ] * 3
+
+
+def test_stresses_in_some_frames_and_virials_in_others(saved):
+    virial = -STRESS * np.linalg.det(BOX)
+    frames = [water(i, True, energy=-1.0, info={"virial": virial} if i else {"stress": STRESS}) for i in range(3)]
+    structures, report = read_with_report(saved(frames))
+    for structure in structures:
+        np.testing.assert_allclose(structure.stress, STRESS, atol=1e-7)
+    assert "stress from 'stress' (1 of 3) and 'virial' (2 of 3)" in str(report)
+
+
+def test_energies_of_two_levels_of_theory_in_different_frames(saved):
+    frames = [water(i, info={"energy" if i % 2 else "dft_energy": -2080.0 - 6 * (i % 2) - 0.01 * i}) for i in range(8)]
+    with pytest.raises(
+        InputError, match=r"other levels of theory, .* -693\.3 and -695\.3 per atom: choose one with --energy"
+    ):
+        read(saved(frames))
+
+
+def test_a_label_that_is_not_a_number_is_missing(saved):
+    nan = float("nan")
+    frames = [water(i, energy=nan if i == 1 else -1.0, forces=forces(i) * (nan if i == 2 else 1)) for i in range(4)]
+    structures, report = read_with_report(saved(frames))
+    assert [s.energy for s in structures] == [-1.0, None, -1.0, -1.0]
+    assert [s.forces is None for s in structures] == [False, False, True, False]
+    assert "energy from 'energy' (3 of 4), forces from 'forces' (3 of 4)" in str(report)
+    assert "note: 'energy' is NaN or empty in 1 of 4 frames, and counts as missing there" in str(report)
 
 
 def test_a_stress_and_a_virial_must_agree(saved):
@@ -46,6 +81,15 @@ def test_a_stress_and_a_virial_must_agree(saved):
         ReadOptions(stress_key="a", virial_key="b")
 
 
+def test_the_order_of_six_components_follows_from_a_virial_beside_them(saved):
+    vasp = STRESS[[0, 1, 2, 0, 1, 0], [0, 1, 2, 1, 2, 2]]
+    info = {"REF_stress": vasp, "virial": -STRESS * np.linalg.det(BOX)}
+    path = saved([water(periodic=True, info=info, energy=-1.0)])
+    with pytest.raises(InputError, match=r"six components are xx yy zz xy yz zx: add --set data\.stress_order=vasp"):
+        read(path)
+    np.testing.assert_allclose(only(path, ReadOptions(stress_order="vasp")).stress, STRESS, atol=1e-7)
+
+
 def test_keys_that_are_asked_for(saved):
     path = saved([water(info={"E_ccsd": -7.0, "E_mp2": -6.0}, arrays={"grad": forces()})])
     structure = only(path, ReadOptions(energy_key="E_ccsd", forces_key="grad"))
@@ -55,10 +99,35 @@ def test_keys_that_are_asked_for(saved):
         read(path, ReadOptions(energy_key="E_ccsdt", forces_key="grad"))
 
 
-def test_free_energy_is_taken_only_when_asked_for(saved):
-    path = saved([water(energy=-1.0, free_energy=-1.5)])
-    assert only(path).energy == -1.0
-    assert only(path, ReadOptions(energy_key="free_energy")).energy == -1.5
+def test_forces_belong_to_the_free_energy(saved):
+    path = saved([water(i, energy=-1.0, free_energy=-1.0 - 0.03 * i, forces=forces(i)) for i in range(3)])
+    structures, report = read_with_report(path)
+    assert [s.energy for s in structures] == pytest.approx([-1.0, -1.03, -1.06])
+    assert "energy from 'free_energy' (3 of 3)" in str(report)
+    assert f"'energy' differs from it by up to 20 meV/atom ({path}, frame 2): take it with --energy-key energy" in str(
+        report
+    )
+    assert [s.energy for s in read(path, ReadOptions(energy_key="energy"))] == [-1.0] * 3
+
+
+def test_a_free_energy_that_is_the_energy_needs_no_word(saved):
+    structures, report = read_with_report(saved([water(energy=-1.0, free_energy=-1.0, forces=forces())]))
+    assert structures[0].energy == -1.0
+    assert str(report).endswith("energy from 'energy' (1 of 1), forces from 'forces' (1 of 1)")
+
+
+def test_free_energies_do_not_mix_with_energies_that_differ(saved):
+    path = saved([water(i, energy=-1.0, forces=forces(i), **({"free_energy": -1.1} if i else {})) for i in range(3)])
+    with pytest.raises(InputError, match=r"1 frames have 'energy' without 'free_energy', .* up to 33\.3 meV/atom"):
+        read(path)
+    with pytest.raises(InputError, match=r"frame 0: 'free_energy' and 'energy' differ by 3 per atom, too much"):
+        read(saved([water(energy=-1.0, free_energy=-10.0)]))
+
+
+def test_a_free_energy_alone_is_taken_and_said(saved):
+    structures, report = read_with_report(saved([water(info={"free_energy": -1.0}, arrays={"forces": forces()})]))
+    assert structures[0].energy == -1.0
+    assert "note: the energy is 'free_energy', because there is no other" in str(report)
 
 
 def test_a_label_can_be_left_out(saved):
@@ -83,7 +152,21 @@ def test_a_virial_of_gpumd_is_taken(saved):
 
 
 @pytest.mark.parametrize(
-    "name", ["TotEnergy", "total_energy", "potential_energy", "free_energy", "E", "e_tot", "Potential-Energy"]
+    "name",
+    [
+        *(
+            "TotEnergy",
+            "total_energy",
+            "potential_energy",
+            "E",
+            "e_tot",
+            "Potential-Energy",
+            "U0",
+            "toten",
+            "e_0_energy",
+        ),
+        *("xtb_energy", "mp_energy", "corrected_energy", "energy_ha", "Etot", "E_dft", "REF_Energies"),
+    ],
 )
 def test_what_looks_like_an_energy_is_not_left_out_without_a_word(saved, name):
     path = saved([water(info={name: -1.0}, arrays={"forces": forces()})])
@@ -91,26 +174,52 @@ def test_what_looks_like_an_energy_is_not_left_out_without_a_word(saved, name):
         read(path)
     assert only(path, ReadOptions(energy_key=name)).energy == -1.0
     assert only(path, ReadOptions(energy_key="none")).energy is None
+    assert only(path, ReadOptions(ignore=name)).energy is None
 
 
-def test_what_looks_like_forces_or_a_stress_is_not_left_out_without_a_word(saved):
-    path = saved([water(energy=-1.0, arrays={"F": forces()})])
-    with pytest.raises(InputError, match=r"'F' .* looks like the forces.*--forces-key F"):
+@pytest.mark.parametrize("name", ["F", "frc", "dft_total_forces", "Force_on_atoms", "forces_ev_ang"])
+def test_what_looks_like_forces_is_not_left_out_without_a_word(saved, name):
+    path = saved([water(energy=-1.0, arrays={name: forces()})])
+    with pytest.raises(InputError, match=rf"'{name}' .* looks like the forces.*--forces-key {name}"):
         read(path)
+    np.testing.assert_allclose(only(path, ReadOptions(forces_key=name)).forces, forces(), atol=1e-8)
+
+
+def test_all_lookalikes_are_named_together(saved):
+    with pytest.raises(InputError, match=r"use them with --energy-key E --forces-key F, or .* --set data\.ignore=E,F$"):
+        read(saved([water(info={"E": -1.0}, arrays={"F": forces()})]))
+
+
+def test_what_looks_like_a_stress_is_not_left_out_without_a_word(saved):
     path = saved([water(periodic=True, energy=-1.0, info={"stresses": STRESS})])
     with pytest.raises(InputError, match=r"'stresses' .* looks like the stress.*--stress-key stresses"):
         read(path)
+    path = saved([water(periodic=True, energy=-1.0, info={"my_virial": STRESS})])
+    with pytest.raises(InputError, match=r"'my_virial' .* looks like the virial.*--virial-key my_virial"):
+        read(path)
 
 
-def test_a_gradient_is_not_taken_for_forces(saved):
-    path = saved([water(energy=-1.0, arrays={"gradient": -forces()})])
+@pytest.mark.parametrize("name", ["gradient", "grad", "dEdR", "dft_total_gradient"])
+def test_a_gradient_is_not_taken_for_forces(saved, name):
+    path = saved([water(energy=-1.0, arrays={name: -forces()})])
     with pytest.raises(
-        InputError, match=r"'gradient' .* looks like the gradient of the energy, which is minus the forces"
+        InputError, match=rf"'{name}' .* looks like the gradient of the energy, which is minus the forces"
     ):
         read(path)
     assert only(path, ReadOptions(forces_key="none")).forces is None
+    assert only(path, ReadOptions(ignore=name)).forces is None
+
+
+def test_a_lookalike_in_the_frames_without_the_label(saved):
+    frames = [water(i, energy=-1.0) if i else water(info={"TotEnergy": -1.0}) for i in range(3)]
+    with pytest.raises(InputError, match=r"'TotEnergy' \(1 frames\) looks like the energy"):
+        read(saved(frames))
+    beside = [water(i, info={"TotEnergy": -9.0}, **({"energy": -1.0} if i else {})) for i in range(3)]
+    assert [s.energy for s in read(saved(beside))] == [None, -1.0, -1.0]
 
 
 def test_a_label_that_is_found_hides_other_names(saved):
     path = saved([water(energy=-1.0, info={"E": -7.0, "total_energy": -8.0}, arrays={"forces": forces()})])
-    assert only(path).energy == -1.0
+    structures, report = read_with_report(path)
+    assert structures[0].energy == -1.0
+    assert "not used: E, total_energy" in str(report)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -8,6 +9,7 @@ from ase.constraints import FixAtoms
 from ase.io import write
 
 from equiforce.data.read import ReadOptions, read, read_with_report
+from equiforce.data.read_report import is_note
 from equiforce.errors import InputError
 
 BOX = np.array([[6.0, 0, 0], [1.0, 5.0, 0], [0.5, 0.3, 7.0]])
@@ -177,6 +179,8 @@ def test_a_unit_that_a_header_states_is_not_ignored(saved, key, unit, option):
         ({"forces_unit": "eV"}, "not a unit of force"),
         ({"stress_unit": "GPaa"}, "did you mean 'GPa'"),
         ({"stress_positive_under": "pressure"}, "'tension' or 'compression'"),
+        ({"stress_order": "voigt"}, r"data\.stress_order is 'voigt': give 'ase', 'vasp' or 'lammps'"),
+        ({"stress_without_volume": "keep"}, "'error' or 'ignore'"),
     ],
 )
 def test_options_that_mean_nothing(wrong, message):
@@ -194,9 +198,12 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("faulty", "message"),
     [
-        (water(energy=NAN), "frame 1: 'energy' is nan"),
+        (water(energy=math.inf), "frame 1: 'energy' is inf"),
         (water(energy=-1.0, forces=[[0, 0, 0], [0, NAN, 0], [0, 0, 0]]), r"frame 1: 'forces' of atom 1 is \[0.0, nan"),
-        (water(periodic=True, energy=-1.0, info={"dft_stress": STRESS * NAN}), "frame 1: 'dft_stress' is .*nan"),
+        (
+            water(periodic=True, energy=-1.0, info={"dft_stress": STRESS * [NAN, 1, 1]}),
+            "frame 1: 'dft_stress' is .*nan",
+        ),
         (water(info={"energy": np.ones(3)}), r"frame 1: 'energy' has the shape \(3,\)"),
         (water(info={"energy": "high"}), "frame 1: 'energy' is 'high', not a number"),
         (water(energy=-1.0, arrays={"forces": np.ones((3, 2))}), r"frame 1: 'forces' has the shape \(3, 2\)"),
@@ -208,7 +215,7 @@ NAN = float("nan")
             water(periodic=True, energy=-1.0, info={"dft_stress": np.arange(9.0).reshape(3, 3)}),
             "frame 1: 'dft_stress' is not symmetric",
         ),
-        (water(energy=-1.0, info={"virial": np.eye(3)}), "frame 1: 'virial' is given, .*no volume.*--virial-key none"),
+        (water(energy=-1.0, info={"virial": np.eye(3)}), "frame 1: 'virial' is given, .*no volume"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 0.05]]), r"frame 1: atoms 0 and 1 \(counted from 0\) are 0.05 Å apart"),
         (
             Atoms("H2", [[0, 0, 0], [2.95, 0, 0]], cell=[3, 3, 3], pbc=True),
@@ -239,11 +246,141 @@ def test_compressed_files(saved, tmp_path):
     assert only(tmp_path / "train.xyz.gz").energy == -1.0
 
 
-def test_zero_stress_of_molecules_can_be_left_out(saved):
-    path = saved([water(energy=-1.0, info={"REF_stress": np.zeros((3, 3))})])
-    with pytest.raises(InputError, match="--stress-key none"):
+@pytest.mark.parametrize("key", ["REF_stress", "stress", "virial"])
+@pytest.mark.parametrize("value", [0.0, NAN])
+def test_a_stress_of_zero_without_a_volume_is_left_out(saved, key, value):
+    crystal = water(periodic=True, energy=-1.0, forces=forces(), info={key: STRESS})
+    molecule = water(1, energy=-2.0, forces=forces(1), info={key: np.full((3, 3), value)})
+    structures, report = read_with_report(saved([crystal, molecule]))
+    assert [s.stress is None for s in structures] == [False, True]
+    assert [s.energy for s in structures] == [-1.0, -2.0]
+    assert f"stress from {key!r} (1 of 2)" in str(report)
+    (note,) = [line for line in report.lines() if is_note(line)]
+    assert ("the stress of 1 of 2 frames, first frame 1, is 0" if value == 0 else "NaN or empty in 1 of 2") in note
+
+
+def test_a_stress_without_a_volume_may_be_a_lost_cell(saved):
+    path = saved([water(energy=-1.0, info={"REF_stress": STRESS})])
+    with pytest.raises(InputError, match=r"no volume.*--set data\.stress_without_volume=ignore"):
         read(path)
+    assert only(path, ReadOptions(stress_without_volume="ignore")).stress is None
     assert only(path, ReadOptions(stress_key="none")).stress is None
+
+
+@pytest.mark.parametrize("order", ["ase", "vasp", "lammps"])
+def test_the_order_of_six_components(saved, order):
+    voigt = {"ase": "xx yy zz yz xz xy", "vasp": "xx yy zz xy yz zx", "lammps": "xx yy zz xy xz yz"}[order]
+    six = [STRESS["xyz".index(name[0]), "xyz".index(name[1])] for name in voigt.split()]
+    path = saved([water(periodic=True, energy=-1.0, info={"dft_stress": six})])
+    structure = only(path, ReadOptions(stress_order=order))
+    np.testing.assert_allclose(structure.stress, STRESS, atol=1e-12)
+    virial = saved([water(periodic=True, energy=-1.0, info={"dft_virial": np.array(six)})])
+    from_virial = only(virial, ReadOptions(stress_order=order)).stress
+    np.testing.assert_allclose(from_virial, -STRESS / np.linalg.det(BOX), atol=1e-12)
+
+
+def test_the_assumed_order_of_six_components_is_said(saved):
+    six = STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    path = saved([water(periodic=True, energy=-1.0, info={"dft_stress": six})])
+    assert "six stress components read as xx yy zz yz xz xy (another order: --set data.stress_order" in str(
+        read_with_report(path)[1]
+    )
+    assert "six stress" not in str(read_with_report(path, ReadOptions(stress_order="ase"))[1])
+    matrix = saved([water(periodic=True, energy=-1.0, info={"dft_stress": STRESS})])
+    assert "six stress" not in str(read_with_report(matrix)[1])
+
+
+@pytest.mark.parametrize("name", ["train.xyz", "train.traj", "train.json"])
+def test_stresses_of_ase_have_their_order_whatever_the_option_says(saved, name):
+    six = STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    path = saved([water(periodic=True, energy=-1.0, forces=forces(), stress=six)], name)
+    np.testing.assert_allclose(only(path, ReadOptions(stress_order="vasp")).stress, STRESS, atol=1e-12)
+
+
+def test_a_quantity_that_no_structure_has_is_said_first(saved):
+    path = saved([water(i, forces=forces(i), info={"formation_energy": -1.0}) for i in range(3)])
+    _, report = read_with_report(path)
+    first, second = report.lines()
+    assert is_note(first)
+    assert first.startswith(f"note: there are no energies in {path} (the keys are formation_energy, forces), so")
+    assert second.endswith("forces from 'forces' (3 of 3); not used: formation_energy")
+    assert not any(is_note(line) for line in read_with_report(path, ReadOptions(energy_key="none"))[1].lines())
+    with pytest.raises(InputError, match=r"neither energies nor forces .* \('energy' is NaN or empty in 1 of 1 frames"):
+        read(saved([water(energy=NAN)]))
+
+
+def test_what_is_not_used_is_named_once(saved):
+    info = {"charge": 0, "material_id": "mp-1", "config_type": "a", "energy_unit": "eV"}
+    frames = [water(i, energy=-1.0, forces=forces(i), info=info, arrays={"tags": [0, 1, 2]}) for i in range(2)]
+    structures, report = read_with_report(saved(frames))
+    assert str(report).endswith("forces from 'forces' (2 of 2); not used: charge, material_id, tags")
+    assert len(report.lines()) == 1
+    assert structures[0].extra["material_id"] == "mp-1"
+
+
+def test_absurd_stresses_are_refused_unless_their_unit_is_given(saved):
+    path = saved(
+        [water(i, periodic=True, energy=-1.0, forces=forces(i), info={"stress": 1e3 * STRESS}) for i in range(3)]
+    )
+    with pytest.raises(
+        InputError, match=r"'stress' amounts to 4,807 GPa .*data\.stress_unit=kbar \(then up to 3 GPa\)"
+    ):
+        read(path)
+    assert only(f"{path}@0", ReadOptions(stress_unit="kbar")).stress.max() == pytest.approx(30 * 0.1 * units.GPa)
+    assert only(f"{path}@0", ReadOptions(stress_unit="eV/Å^3")).stress.max() == pytest.approx(30)
+
+
+def test_the_unit_of_an_npz_follows_from_its_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    energies, labels = -2080 + rng.normal(size=4), rng.normal(size=(4, 3, 3))
+    arrays = {"z": [8, 1, 1], "R": np.stack([water(i).positions for i in range(4)])}
+    for unit, name in ((1.0, "eV"), (units.kcal / units.mol, "kcal/mol")):
+        np.savez(tmp_path / "a.npz", E=energies / unit, F=labels / unit, **arrays)
+        structures, report = read_with_report(tmp_path / "a.npz")
+        assert structures[1].energy == pytest.approx(energies[1])
+        np.testing.assert_allclose(structures[1].forces, labels[1])
+        assert f"in {name}, which the file does not state, but the size of its energies implies" in str(report)
+    np.savez(tmp_path / "a.npz", E=energies * 0 - 3.0, F=0.15 * labels, **arrays)
+    with pytest.raises(
+        InputError, match=r"a\.npz states no unit of energy, and its numbers do not tell it.*--energy-unit eV"
+    ):
+        read(tmp_path / "a.npz")
+    assert read(tmp_path / "a.npz", ReadOptions(energy_unit="eV"))[0].energy == -3.0
+
+
+def test_energies_in_hartree_in_a_file_that_is_usually_in_ev(saved):
+    frames = [water(i, energy=-76.4, forces=0.03 * forces(i)) for i in range(3)]
+    path = saved(frames)
+    with pytest.raises(InputError, match=r"in Hartree, not in eV: add --energy-unit Hartree --set data\.forces_unit"):
+        read(path)
+    assert read(path, ReadOptions(energy_unit="eV"))[0].energy == -76.4
+    for atoms in frames:
+        atoms.info["energy_unit"] = "eV"
+    assert read(saved(frames))[0].energy == -76.4
+
+
+def test_keys_to_ignore(saved):
+    path = saved([water(energy=-1.0, forces=forces(), info={"box": 20.0, "units": "furlong"})])
+    with pytest.raises(InputError, match=r"frame 0: 'box' may be the cell, .*--set data\.ignore=box"):
+        read(path)
+    with pytest.raises(InputError, match=r"'units' is 'furlong', but .*--set data\.ignore=units"):
+        read(path, ReadOptions(ignore="box"))
+    structures, report = read_with_report(path, ReadOptions(ignore="box, units"))
+    assert structures[0].energy == -1.0
+    assert not is_note(report.lines()[0])
+    with pytest.raises(InputError, match=r"no frame has the key 'bax' for data\.ignore: the keys are box"):
+        read(path, ReadOptions(ignore="bax,box,units"))
+
+
+def test_zeros_can_be_kept(saved):
+    path = saved([water(i, energy=-2080.0 * (i > 0), forces=forces(i) * (i > 0)) for i in range(6)])
+    structures, report = read_with_report(path)
+    assert (structures[0].energy, structures[0].forces) == (None, None)
+    assert sum(is_note(line) for line in report.lines()) == 2
+    structures, report = read_with_report(path, ReadOptions(keep_zeros=True))
+    assert structures[0].energy == 0.0
+    assert not structures[0].forces.any()
+    assert len(report.lines()) == 1
 
 
 def test_a_box_without_periodicity_is_kept_and_has_no_part(saved):
@@ -257,7 +394,7 @@ def test_several_files_each_have_their_own_keys(saved, tmp_path):
     second = saved([water(1, info={"REF_energy": -2.0})], "b.xyz")
     structures, report = read_with_report([first, second])
     assert [s.energy for s in structures] == [-1.0, -2.0]
-    assert len(report.lines()) == 2
+    assert [is_note(line) for line in report.lines()] == [True, False, False]  # there are no forces
     assert [s.energy for s in read(tmp_path)] == [-1.0, -2.0]
 
 
@@ -266,7 +403,7 @@ def test_the_report_of_a_folder_is_short(saved, tmp_path):
         saved([water(i, energy=-1.0)], f"run{i}.xyz")
     (tmp_path / "notes.txt").write_text("nothing")
     _, report = read_with_report(tmp_path)
-    lines = report.lines()
+    lines = [line for line in report.lines() if not is_note(line)]
     assert len(lines) == 2
     assert lines[0].startswith("9 files")
     assert "energy from 'energy' (9 of 9)" in lines[0]

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import write
 
 from equiforce.data.read import read, read_with_report
-from equiforce.data.xyz import read_xyz_text
+from equiforce.data.xyz import complete_xyz, is_xyz
 from equiforce.errors import InputError
 
 N = 4
@@ -72,27 +72,52 @@ def test_a_key_without_a_value_does_not_swallow_the_next(crystal):
 
 def test_texts_in_quotes_stay_as_they_are(crystal):
     changed(crystal, ("energy=", 'note="lattice= and pbc= Lattice=" energy='))
-    assert read_xyz_text(str(crystal)).notes == ()
+    xyz = complete_xyz("a.xyz", crystal.read_text())
+    assert xyz.notes == ()
     assert read(crystal)[0].pbc.all()
-    assert 'note="lattice= and pbc= Lattice="' in read_xyz_text(str(crystal)).text
+    assert 'note="lattice= and pbc= Lattice="' in xyz.text
 
 
-def test_a_byte_order_mark_is_no_text(crystal):
-    crystal.write_bytes(b"\xef\xbb\xbf" + crystal.read_bytes())
-    assert energies(crystal) == [0, 1, 2, 3]
+def test_an_xyz_file_is_known_by_its_first_lines():
+    assert is_xyz("a", "1\n\nH 0 0 0\n")
+    assert is_xyz("a", "\n\n1\nD-label\nD 0 0 0\n")
+    assert is_xyz("a", "1\nProperties=Z:I:1:pos:R:3\n8 0 0 0\n")
+    assert is_xyz("A.XYZ.gz", "1\nwords\n?\n")
+    for text in ("4\n1.0\n3 0 0\n", "some words\n", "", "1 2\n\nH 0 0 0\n", "2\n\n"):
+        assert not is_xyz("a.txt", text)
 
 
-@pytest.mark.parametrize("name", ["a.exyz", "a.txt", "frames"])
-def test_the_content_says_that_a_file_is_xyz(crystal, name):
-    assert energies(crystal.rename(crystal.with_name(name))) == [0, 1, 2, 3]
+def test_columns_that_the_header_does_not_name_are_said(tmp_path):
+    rows = "H 0 0 0 0.1 0.2 0.3\n"
+    (tmp_path / "a.xyz").write_text(f"1\nenergy=-1.0\n{rows}1\nProperties=species:S:1:pos:R:3:forces:R:3\n{rows}")
+    structures, report = read_with_report(tmp_path / "a.xyz")
+    assert structures[0].forces is None
+    np.testing.assert_array_equal(structures[1].forces, [[0.1, 0.2, 0.3]])
+    assert "note: did not use the columns after the first 4 of each atom, which the header does not name" in str(report)
+    assert "(1 times)" in str(report)
 
 
-def test_other_files_are_left_to_ase(tmp_path):
-    for name, text in (("POSCAR", "4\n1.0\n3 0 0\n"), ("words.txt", "some words\n"), ("empty", "")):
-        (tmp_path / name).write_text(text)
-        assert read_xyz_text(str(tmp_path / name)) is None
-    (tmp_path / "binary").write_bytes(bytes(range(256)))
-    assert read_xyz_text(str(tmp_path / "binary")) is None
+def test_a_last_line_that_is_cut_off_is_said(crystal):
+    assert not read_with_report(crystal)[1].files[0].notes
+    crystal.write_text(crystal.read_text().rstrip("\n"))
+    assert not read_with_report(crystal)[1].files[0].notes
+    crystal.write_text(crystal.read_text()[:-3])
+    assert "note: the last line is shorter than those before and has no end" in str(read_with_report(crystal)[1])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("Xx 0 0 0", r"frame 1 .*, line 6: there is no element 'Xx'"),
+        ("D 0 0 0", r"frame 1 .*, line 6: 'D' is an isotope, and equiforce knows elements only: write 'H'"),
+        ("H 0 0 1.0D-3", r"frame 1 .*, line 6: '1.0D-3' is not a coordinate"),
+        ("H 0 0 ***", r"frame 1 .*, line 6: '\*\*\*' is not a coordinate"),
+    ],
+)
+def test_a_row_that_is_no_atom_is_named(tmp_path, row, message):
+    (tmp_path / "a.xyz").write_text(f"1\n\nH 0 0 0\n1\n\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "a.xyz", labels_required=False)
 
 
 def test_what_cannot_be_a_frame_is_named_with_its_line(crystal):
@@ -107,3 +132,21 @@ def test_what_cannot_be_a_frame_is_named_with_its_line(crystal):
         with pytest.raises(InputError, match=message) as caught:
             read(crystal)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["stress", "virial"])
+@pytest.mark.parametrize("quotes", ['""', "''", "{}", "[]"])
+def test_six_components_under_a_key_of_ase(crystal, key, quotes):
+    first, last = quotes
+    value = f"{first}0.01 0.02 0.03 0.004 0.005 0.006{last}".replace(" ", ", " if first == "[" else " ")
+    structures, report = read_with_report(changed(crystal, ("energy=", f"{key}={value} energy=")))
+    stress = structures[0].stress * (1 if key == "stress" else -np.linalg.det(structures[0].cell))
+    np.testing.assert_allclose(stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], [0.01, 0.02, 0.03, 0.004, 0.005, 0.006])
+    assert f"note: read {key!r} as {key.capitalize()!r}, because it is not nine numbers ({N} times)" in str(report)
+
+
+@pytest.mark.parametrize("value", ["nan", '"nan nan nan nan nan nan nan nan nan"'])
+def test_a_stress_that_is_not_known(crystal, value):
+    structures, report = read_with_report(changed(crystal, ("energy=", f"stress={value} energy=")))
+    assert all(s.stress is None for s in structures)
+    assert f"NaN or empty in {N} of {N} frames" in str(report)

@@ -1,19 +1,12 @@
 import logging
 
+from equiforce.cache import user_folder
 from equiforce.kernels import cache
 
 
-def test_the_cache_of_a_home_that_cannot_be_written(monkeypatch, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda _: str(blocked))
-    cache.cache_folder.cache_clear()
-    try:
-        folder = cache.cache_folder()
-        assert folder.is_dir()
-        assert blocked not in folder.parents
-    finally:
-        cache.cache_folder.cache_clear()
+def test_kernels_have_their_folder_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_folder() == user_folder("kernels") == tmp_path / "equiforce" / "kernels"
 
 
 def test_a_message_is_told_once(caplog):

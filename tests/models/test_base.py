@@ -97,7 +97,9 @@ def test_its_options_are_written_read_and_explained(tmp_path):
     assert "  # preset: standard | small  # " in text
     assert "  n_basis: 8  # cosines of the distance, enough for one well\n" in text
     assert configured({}, {"model.kind": "pair", "model.preset": "small", "model.width": 3}).model.n_basis == 4
-    with pytest.raises(InputError, match=r"there is no option model\.n_layers: did you mean model\."):
+    with pytest.raises(
+        InputError, match=r"there is no option model\.n_layers: it exists only as model\.n_layers with model\.kind="
+    ):
         configured({}, {"model.kind": "pair", "model.n_layers": 2})
     with pytest.raises(InputError, match=r"model\.width=0 is not allowed: it should be greater than or equal to 1"):
         configured({}, {"model.kind": "pair", "model.width": 0})

@@ -121,3 +121,12 @@ def test_runs_of_the_tables_in_the_repository_are_found_again(study):
         options = {f"{s}.{renamed.get(n, n)}": value for s, part in sections.items() for n, value in part.items()}
         run = Run(id_values={}, options=options, train=(), test=(), fingerprint="")
         assert json.loads(run.config) == sections
+
+
+def test_options_of_newer_versions_count_only_if_they_are_changed():
+    def data_of(options):
+        return Run(id_values={}, options=options, train=(), test=(), fingerprint="").settings["data"]
+
+    assert "format" not in data_of({})
+    assert data_of({"data.format": "vasp-out"})["format"] == "vasp-out"
+    assert data_of({"data.unconverged": "keep"})["unconverged"] == "keep"

@@ -37,8 +37,9 @@ class TorchSimModel(ModelInterface):
             move little.
         compute_forces: whether to compute forces.
         compute_stress: whether to compute the stress.
-        memory_scales_with: the measure by which torch-sim sizes its batches; ``"n_atoms"`` suits molecules, which have
-            no density.
+        memory_scales_with: the measure by which torch-sim sizes its batches, ``"n_atoms"`` or ``"n_atoms_x_density"``.
+            The first is right for all systems. The second is more exact for crystals of different densities, and
+            torch-sim 0.3 cannot compute it for a system without a cell.
 
     Raises:
         InputError: the file cannot be loaded, or torch cannot compute on the device; at a calculation, if a system has
@@ -55,7 +56,7 @@ class TorchSimModel(ModelInterface):
         skin: float = 0.5,
         compute_forces: bool = True,
         compute_stress: bool = True,
-        memory_scales_with: str = "n_atoms_x_density",
+        memory_scales_with: str = "n_atoms",
     ):
         super().__init__()
         self.potential = model_file.load_or_take(model, device)

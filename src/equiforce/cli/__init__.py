@@ -10,6 +10,7 @@ from rich.console import Console
 
 from equiforce.cli import config, evaluate, info, lammps, md, study, train
 from equiforce.cli.arguments import INTERRUPTED
+from equiforce.cli.flags import Command
 from equiforce.errors import DivergedError, InputError
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train.train, evaluate.evaluate, md.md, lammps.lammps, info.info, config.config):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(study.app, name="study")
 
 

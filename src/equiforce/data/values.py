@@ -1,32 +1,47 @@
 """The labels of a frame, in eV and Å, from the values of its file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-from equiforce.ase_atoms import full_matrix
-from equiforce.data.frames import VIRIAL, Contents, Frame
+from equiforce.data.frames import Frame
 from equiforce.errors import InputError
-from equiforce.quantities import ENERGY, STRESS, Quantity
+from equiforce.quantities import Quantity
 
-ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
+Keys = Mapping[str, Sequence[str]]  # label -> its keys in a file; a frame's label is under the first key that it has
+UNKNOWN = frozenset({"", "none", "null", "nan", "na", "n/a", "unknown"})  # words, in lower case, for a missing value
 
 
 class Scales(NamedTuple):
-    """The factors that convert the values of a file to eV and Å."""
+    """The factors that convert the values of a file to eV and Å, and the order of six stress components."""
 
     length: float
     of: Mapping[Quantity, float]
     converted: str  # the units of the file in words; empty if they are eV and Å
+    stress_order: str = "ase"
 
 
-def label_of(
-    frame: Frame, quantity: Quantity, keys: dict[str, str], where: str, scales: Scales
-) -> float | np.ndarray | None:
+def is_missing(value: Any) -> bool:
+    """Whether a value says that it is not known: it is None, a word such as null, or all its numbers are NaN."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return value.strip().lower() in UNKNOWN
+    numbers = np.asarray(value)
+    if numbers.dtype == object:
+        return numbers.size > 0 and all(item is None for item in numbers.ravel())
+    return numbers.dtype.kind == "f" and numbers.size > 0 and bool(np.isnan(numbers).all())
+
+
+def key_in(frame: Frame, keys: Sequence[str]) -> str | None:
+    """The first of several keys under which the frame has a known value; None if there is none."""
+    return next((key for key in keys if not is_missing(frame.values.get(key))), None)
+
+
+def label_of(frame: Frame, quantity: Quantity, keys: Keys, where: str, scales: Scales) -> float | np.ndarray | None:
     """The value of a quantity other than the stress in a frame, in eV and Å."""
-    key, n_atoms = keys.get(quantity.name), len(frame.atomic_numbers)
+    key, n_atoms = key_in(frame, keys.get(quantity.name, ())), len(frame.atomic_numbers)
     values, shape = values_of(frame, key, where), quantity.rows_of(n_atoms)
     if values is None:
         return None
@@ -50,39 +65,10 @@ def label_of(
     return values * scales.of[quantity] if shape else values.item() * scales.of[quantity]
 
 
-def stress_of(contents: Contents, number: int, keys: dict[str, str], scales: Scales) -> Float[np.ndarray, "3 3"] | None:
-    """The stress of a frame in eV/Å³, positive under tension, from its stress or its virial."""
-    frame, where = contents.frames[number], contents.frame_name(number)
-    label = VIRIAL if VIRIAL in keys else STRESS.name
-    key = keys.get(label)
-    values = values_of(frame, key, where)
-    if values is None:
-        return None
-    if values.shape not in ((6,), (9,), (3, 3)):
-        raise fault(
-            where,
-            f"{key!r} has the shape {values.shape}, but a {label} is (3, 3), (9,) or, as xx yy zz yz xz xy, (6,)",
-        )
-    if not np.isfinite(values).all():
-        raise fault(where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {label} is not known")
-    matrix = full_matrix(values) if values.shape == (6,) else values.reshape(3, 3)
-    if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
-        raise fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
-    volume = abs(np.linalg.det(frame.cell)) * scales.length**3
-    if not np.any(frame.pbc) or volume == 0:
-        raise fault(
-            where,
-            f"{key!r} is given, but there is no volume and therefore no {label} without a periodic cell: "
-            f"remove the key, or ignore every {label} with --{label}-key none",
-        )
-    symmetric = 0.5 * (matrix + matrix.T)
-    return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
-
-
 def values_of(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
     """A label in the units of the file, or None if the frame does not have it."""
     value: Any = None if key is None else frame.values.get(key)
-    if value is None:
+    if is_missing(value):
         return None
     try:
         # ASE reads a word without a value, as in a comment "energy -1.0", as True

@@ -6,10 +6,9 @@ next word as the value of a key without one. All three would change the physics 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import dropwhile, islice
-from pathlib import Path
 from typing import NamedTuple
 
 from equiforce.elements import SYMBOLS
@@ -19,8 +18,14 @@ KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as AS
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
+# ASE takes nothing but nine numbers under these keys, and leaves those with a capital letter alone
+MATRIX = re.compile(r"(?<![\w-])(stress|virial)(\s*=\s*)(\0|[^\s\0]+)")
+SAME_LENGTH = 4  # so many lines, or more, show that all rows have one length
+N_MATRIX = 9
 COLUMNS = 4  # of an atom at least: its element and three coordinates
-SUFFIXES = (".xyz", ".extxyz", ".exyz")
+SUFFIX = re.compile(r"\.e?(xt)?xyz(\.(gz|bz2|xz))?$", re.IGNORECASE)
+ISOTOPES = ("D", "T")
+PLAIN = {"species": 0, "pos": 1, "": COLUMNS}  # the first column of each property without a header, and their number
 
 
 class XyzText(NamedTuple):
@@ -28,48 +33,75 @@ class XyzText(NamedTuple):
 
     text: str
     n_frames: int
-    notes: tuple[str, ...]  # what was changed, each as a clause for the user
+    notes: tuple[str, ...]  # what was changed or is not used, each as a clause for the user
 
     def open(self) -> StringIO:
         """Return the text as a file."""
         return StringIO(self.text)
 
 
-def read_xyz_text(path: str) -> XyzText | None:
-    """Read the text of an xyz file, with every frame between blank lines and with keys as ASE spells them.
+def is_xyz(path: str, text: str) -> bool:
+    """Whether a text begins as an xyz file does.
+
+    The first line is a number of atoms. Unless the name says so, the next one has keys of extended xyz, or the third
+    one looks like an atom.
 
     Args:
-        path: the file.
+        path: the name of the file.
+        text: its first lines at least.
+    """
+    head = [line.split() for line in islice(dropwhile(lambda line: not line.strip(), text.split("\n")), 3)]
+    if not head or len(head[0]) != 1 or not head[0][0].isdecimal():
+        return False
+    if SUFFIX.search(path) or (len(head) > 1 and SPELLED.search(" ".join(head[1]))):
+        return True
+    return len(head) == 3 and len(head[2]) >= COLUMNS and head[2][0].capitalize() in (*SYMBOLS[1:], *ISOTOPES)
 
-    Returns:
-        The text, or None if the file is not an xyz file, by its name or its first lines.
+
+def complete_xyz(path: str, text: str) -> XyzText:
+    """Return the text of an xyz file with every frame between blank lines and with keys as ASE spells them.
+
+    Args:
+        path: the file, for messages.
+        text: its text.
 
     Raises:
-        InputError: a frame is cut off, or there is something else where a frame should begin; the message names the
-            line, counted from 1.
+        InputError: a frame is cut off, a row cannot be an atom, or there is something else where a frame should begin;
+            the message names the line, counted from 1.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            if not _is_xyz(path, file):  # reads three lines: other formats may be large
-                return None
-            file.seek(0)
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
+    lines = text.split("\n")
     frames, changes = [], Counter[str]()
+    if lines[-1] == "":
+        lines.pop()
+    elif {len(line) for line in lines[-SAME_LENGTH:-1]} == {len(lines[-2])} and len(lines[-1]) < len(lines[-2]):
+        changes["the last line is shorter than those before and has no end: the file may be cut off there"] += 1
     for number, start, stop in _frames(path, lines):
         header = _header(lines[start + 1], changes)
-        _check_atoms(path, number, lines[start + 2 : stop], start + 3)
+        rows = lines[start + 2 : stop]
+        _check_atoms(path, number, rows, start + 3)
+        _check_columns(f"{path}, line {start + 2}: frame {number} (counted from 0)", header, rows, changes)
         frames.append("\n".join([lines[start], header, *lines[start + 2 : stop]]))
     return XyzText("\n".join(frames) + "\n", len(frames), tuple(f"{what} ({n} times)" for what, n in changes.items()))
 
 
-def _is_xyz(path: str, lines: Iterable[str]) -> bool:
-    """Whether the first line is a number of atoms and, unless the name says so, the third one looks like an atom."""
-    head = [line.split() for line in islice(dropwhile(lambda line: not line.strip(), lines), 3)]
-    if not head or len(head[0]) != 1 or not head[0][0].isdecimal():
-        return False
-    return path.endswith(SUFFIXES) or (len(head) == 3 and head[2][:1] != [] and head[2][0].capitalize() in SYMBOLS[1:])
+def fault_in(path: str, text: str, frame: int) -> str | None:
+    """Describe the first line of a frame of an xyz file that ASE cannot read; None if no line is wrong by itself."""
+    lines = text.split("\n")
+    _, start, stop = next(islice(_frames(path, lines), frame, None))
+    columns = _columns(lines[start + 1]) or PLAIN
+    for line, row in enumerate(lines[start + 2 : stop], start + 3):
+        words = row.split()
+        if len(words) < columns[""]:
+            return f"line {line}: the header names {columns['']} columns, but the atom has {len(words)}: correct it"
+        for word in words[columns["pos"] : columns["pos"] + 3]:
+            if not _is_number(word):
+                return f"line {line}: {word!r} is not a coordinate: correct it"
+        symbol = words[columns["species"]].capitalize() if "species" in columns else SYMBOLS[1]
+        if symbol in ISOTOPES:
+            return f"line {line}: {symbol!r} is an isotope, and equiforce knows elements only: write 'H'"
+        if symbol not in SYMBOLS:
+            return f"line {line}: there is no element {words[columns['species']]!r}: correct the symbol"
+    return None
 
 
 def _frames(path: str, lines: Sequence[str]) -> Iterator[tuple[int, int, int]]:
@@ -107,6 +139,11 @@ def _header(line: str, changes: Counter[str]) -> str:
         if found != (right := KEYS[found.lower()]):
             changes[f"read {found!r} as {right!r}"] += 1
     line = SPELLED.sub(lambda match: KEYS[match[0].lower()], line)
+    for match in MATRIX.finditer(line):
+        key, value = match[1], quoted[line[: match.start()].count("\0")] if match[3] == "\0" else match[3]
+        if len(re.split(r"[\s,]+", value.strip("\"'{}[] "))) != N_MATRIX:
+            line = line[: match.start()] + line[match.start() :].replace(key, key.capitalize(), 1)
+            changes[f"read {key!r} as {key.capitalize()!r}, because it is not nine numbers"] += 1
     head, *rest = line.split("\0")
     return head + "".join(text + after for text, after in zip(quoted, rest, strict=True))
 
@@ -119,3 +156,39 @@ def _check_atoms(path: str, number: int, rows: Sequence[str], first_line: int) -
                 f"{path}, line {line}: frame {number} (counted from 0) needs an atom here, with an element and three "
                 f"coordinates, but the line is {row.strip()[:60]!r}: correct it, or the number of atoms of the frame"
             )
+
+
+def _columns(header: str) -> dict[str, int] | None:
+    """The first column of each property that the header names, and their number under ``""``; None without any."""
+    if (found := re.search(r"Properties=\"?([^\s\"]+)", header)) is None:
+        return None
+    words = found[1].split(":")
+    columns: dict[str, int] = {}
+    at = 0
+    for name, count in zip(words[::3], words[2::3], strict=False):
+        columns[name] = at
+        at += int(count) if count.isdecimal() else 1
+    return columns | {"": at}
+
+
+def _check_columns(where: str, header: str, rows: Sequence[str], changes: Counter[str]) -> None:
+    """Raise InputError if the header names no positions, and note the columns that it does not name."""
+    columns = _columns(header) or PLAIN
+    if "pos" not in columns or not {"species", "Z"} & columns.keys():
+        raise InputError(
+            f"{where} needs the columns of elements and positions in its header: write Properties=species:S:1:pos:R:3 "
+            "and what follows"
+        )
+    if rows and len(rows[0].split()) > (used := columns[""]):  # ASE leaves these out
+        changes[
+            f"did not use the columns after the first {used} of each atom, which the header does not name: if they are "
+            "forces, write Properties=species:S:1:pos:R:3:forces:R:3 there"
+        ] += 1
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

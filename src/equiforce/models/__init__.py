@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from equiforce.models.base import Footprint, Model, ModelConfig, Peak
 from equiforce.models.nequip import NequIP, NequIPConfig
-from equiforce.models.registry import REGISTRY, STANDARD, ModelKind, register
+from equiforce.models.registry import REGISTRY, RESERVED, STANDARD, ModelKind, register
 
 # isort: split
 from equiforce.models.allegro import (
@@ -19,6 +19,7 @@ from equiforce.models.allegro import (
 
 __all__ = [
     "REGISTRY",
+    "RESERVED",
     "STANDARD",
     "Allegro",
     "AllegroConfig",

@@ -70,6 +70,11 @@ class Registry(Mapping[str, ModelKind]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @property
+    def registered(self) -> list[str]:
+        """The names of the models whose packages are imported already."""
+        return list(self._kinds)
+
     def find(self, name: str) -> ModelKind:
         """Return the model of this name; raises InputError if there is none."""
         if name not in self:

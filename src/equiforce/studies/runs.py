@@ -32,6 +32,8 @@ NOT_HASHED = {
 ABOUT_TRAINING = ("state", "n_weights", "n_train", "steps", "best_step", "validation_loss")
 # options that were renamed: tables have the first name, because hashes of runs were computed from it
 NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
+# options of newer versions, with the values that change nothing: a run with these has the hash that it had without them
+ADDED = {"data": (("format", None), ("unconverged", "leave out"))}
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 Row = dict[str, Any]
@@ -99,6 +101,7 @@ class Run:
         config, found = configured({}, self.options), {}
         for name, section in to_dict(config).items():
             left_out = {*NOT_HASHED.get(name, ()), *switched_off(getattr(config, name))}
+            left_out |= {option for option, value in ADDED.get(name, ()) if section[option] == value}
             kept = {option: value for option, value in section.items() if option not in left_out}
             found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found

@@ -26,7 +26,9 @@ def run_lammps(path: Path, *arguments: str, ranks: int = 1) -> str:
     """What LAMMPS prints while it runs an input in its folder."""
     before = [] if ranks == 1 else [MPIRUN, "-np", str(ranks)]
     command = [*before, LMP, "-in", path.name, *arguments]
-    result = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        command, cwd=path.parent, capture_output=True, text=True, errors="replace", timeout=60, check=False
+    )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     warnings = [line for line in result.stdout.splitlines() if "WARNING" in line and "box skew is large" not in line]
     assert not warnings

@@ -20,13 +20,20 @@ BAR = 1.6021765e6  # of an eV/Å³, with the constants that LAMMPS has in units 
 
 def run(folder: Path, text: str, n_ranks: int = 1, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What LAMMPS says of an input."""
-    (folder / "in.test").write_text(text)
+    (folder / "in.test").write_text(text, encoding="utf-8")
     command = [LMP, "-in", "in.test", "-log", "none", *arguments]
     if n_ranks > 1:
         command = [MPIRUN, "-np", str(n_ranks), *command]
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=folder, env=settings, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        check=False,
     )
 
 

@@ -275,6 +275,25 @@ def test_what_is_wrong_is_said_in_a_sentence_and_ends_all_ranks(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("elements", "more", "sentence"),
+    [
+        ("O C H", "", "atom type 1 with mass 1.008 u is H (1.008 u) and not O (15.999 u) as attach says"),
+        ("H C O", "fix g all gcmc 1 1 1 1 4711 800 -1 0.1 full_energy", "fix gcmc does not work with fix external"),
+        ("H C O", "fix g all widom 1 1 1 4711 800 full_energy", "fix widom does not work with fix external"),
+    ],
+)
+def test_what_it_cannot_compute_ends_in_a_sentence(elements, more, sentence, folder):
+    text = 'lmp = started("units metal", "atom_modify map yes", "read_data waters.data")\n'
+    text += f'external.attach(lmp, "nequip.eqf", {elements.split()})\n'
+    result = run_script(folder, f'{text}lmp.commands_string("{more}")\nlmp.command("run 1")\nprint("it went on")\n', 2)
+    assert result.returncode != 0
+    assert "it went on" not in result.stdout
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+    assert sentence in error
+
+
+@pytest.mark.slow
 def test_a_bug_on_one_rank_ends_all(folder):
     result = run_script(folder, BUG, 2)
     assert result.returncode != 0

@@ -252,4 +252,6 @@ def test_an_exception_becomes_a_message(capfd):
     model = host_module._Model()
     functions.load(b"nowhere.eqf", b"H", b"", 1, (ctypes.c_int64 * 1)(), ctypes.byref(model))
     assert model.problem.decode().startswith("there is no model file nowhere.eqf")
+    functions.load(b"m\xb6del.eqf", b"\xb6", b"", 1, (ctypes.c_int64 * 1)(), ctypes.byref(model))
+    assert model.problem.startswith(b"there is no model file m\xb6del.eqf")
     assert not capfd.readouterr().err

@@ -109,12 +109,17 @@ MISTAKES = {
     "precision": ({"precision": "double"}, "float32 or float64"),
     "newton": ({"newton": "off"}, "needs newton on"),
     "units": ({"setting": "clear\nunits electron\nread_data water.data"}, "not units electron"),
-    "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude removes some from the list"),
+    "excluded": ({"more": "neigh_modify exclude type 1 3"}, "neigh_modify exclude type removes some from the list"),
+    "order": ({"elements": "O C H"}, "type 1 with mass 1.008 u is H (1.008 u) and not O (15.999 u) as pair_coeff says"),
+    "mass-later": ({"more": "mass 1 15.999"}, "atom type 1 with mass 15.999 u is O (15.999 u) and not H"),
+    "masses-of-atoms": ({"more": "fix m all property/atom rmass\nset type 3 mass 1.008\nset type 1 mass 2.014"},
+                        "atom type 3 with mass 1.008 u is H (1.008 u) and not O"),
+    "space": ({"model": "my nequip.eqf"}, "a path with spaces needs double quotes"),
     "heat-flux": ({"more": HEAT_FLUX + "thermo_style custom step c_flux[1]"}, "use an Allegro model"),
     "coincident": ({"more": "set atom 2 x 1.0 y 1.0 z 1.0\nset atom 1 x 1.0 y 1.0 z 1.09"},
                    "in step 0: atoms 1 and 2 (IDs of LAMMPS) are 0.09 Å apart, closer than 0.1 Å"),
 }  # fmt: skip
-ON_TWO_RANKS = ("element", "heat-flux", "coincident")
+ON_TWO_RANKS = ("element", "heat-flux", "coincident", "masses-of-atoms")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,40 @@ def test_a_mistake_stops_all_ranks_with_one_sentence(mistake, folder):
     assert result.returncode != 0
     assert len(said) == 1, result.stdout[-1500:] + result.stderr[-1500:]
     assert sentence in said[0]
+
+
+MASSES = {
+    "deuterium": "mass 1 2.014",
+    "repartitioned": "mass 1 3.024\nmass 3 11.967",
+    "of atoms": "fix m all property/atom rmass\nset type 1 mass 2.014\nset type 3 mass 15.999\nset atom 2 mass 17.999",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MASSES)
+def test_isotopes_and_heavy_hydrogen_are_no_mistake(case, folder):
+    output = ran(folder, SETUP.format(**DEFAULTS).replace("run 1", f"{MASSES[case]}\nfix move all nve\nrun 1"))
+    assert "with mass" not in output
+
+
+@pytest.mark.slow
+def test_a_doubtful_mass_is_said_once(folder):
+    output = ran(folder, SETUP.format(**{**DEFAULTS, "more": "mass 3 30\nfix move all nve\nrun 0"}), 2)
+    (warning,) = [line for line in output.splitlines() if "WARNING" in line]
+    assert "atom type 3 with mass 30 u is O according to pair_coeff, which has 15.999 u" in warning
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_model_may_have_any_name(locale, folder, monkeypatch):
+    wanted = results(ran(folder, SETUP.format(**DEFAULTS) + 'print "RESULT pe $(pe:%.16g)"'))["pe"]
+    path = folder / "W\u00e4rme \u6c34" / "m\u00f6del.eqf"
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "nequip.eqf", path)
+    monkeypatch.setenv("LC_ALL", locale)
+    for name in (path.relative_to(folder), path):
+        text = SETUP.format(**{**DEFAULTS, "model": f'"{name}"'}) + 'print "RESULT pe $(pe:%.16g)"'
+        assert results(ran(folder, text, 2))["pe"] == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.slow

@@ -70,3 +70,29 @@ def test_a_plugin_of_another_lammps_refuses_to_work(other_cache, tmp_path, monke
     assert result.returncode != 0
     assert len(errors(result)) == 1
     assert "was compiled for LAMMPS version 20240829, and this is version 20250722" in errors(result)[0]
+
+
+@pytest.mark.slow
+def test_without_a_writable_cache_the_plugin_is_in_a_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    first, second = (run(tmp_path, "plugin list\n") for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert "pair style plugin equiforce" in first.stdout
+    assert f"compiling pair_style equiforce in {tmp_path}/equiforce-{os.getuid()}/lammps/" in first.stderr
+    assert "because /proc/nowhere/equiforce/lammps cannot be written to: set XDG_CACHE_HOME" in first.stderr
+    assert "compiling" not in second.stderr
+
+
+@pytest.mark.slow
+def test_a_cache_that_a_login_node_filled_is_only_read(other_cache, monkeypatch):
+    folder = plugin.compiled()
+    before = {path: path.stat().st_mtime_ns for path in (folder, *folder.iterdir())}
+
+    def refused(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(plugin, "writable_folder", refused)
+    monkeypatch.setattr(plugin, "FileLock", refused)
+    assert plugin.compiled() == folder
+    assert {path: path.stat().st_mtime_ns for path in (folder, *folder.iterdir())} == before

@@ -1,5 +1,7 @@
 """The input that is written runs in LAMMPS, means what was asked for, goes on after a stop, and refuses the rest."""
 
+import shutil
+import subprocess
 import sys
 import time
 
@@ -16,7 +18,7 @@ from equiforce.calculators.lammps.prepare import prepare
 from equiforce.calculators.md import MDOptions
 from equiforce.cli import main
 from equiforce.errors import InputError
-from tests.calculators.lammps.runs import MPIRUN, needs_lammps, run_lammps, thermo, with_pair
+from tests.calculators.lammps.runs import LMP, MPIRUN, needs_lammps, run_lammps, thermo, with_pair
 
 ARGON_LIKE = "pair_style lj/cut 4.0\npair_coeff * * 0.05 2.3"
 
@@ -86,6 +88,24 @@ def test_a_crystal_runs_and_goes_on(written, ensemble):
         "in.data", "in.from.40.lammpstrj", "in.from.40.log", "in.from.50.lammpstrj", "in.from.50.log", "in.lammps",
         "in.lammpstrj", "in.log", "log.lammps",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@needs_lammps
+def test_names_need_not_be_ascii(model, tmp_path, monkeypatch):
+    folder = tmp_path / "W\u00e4rme \u6c34"
+    folder.mkdir()
+    shutil.copy(model, folder / "m\u00f6del.eqf")
+    ase.io.write(folder / "kr\u00fcmel.xyz", bulk("Cu", cubic=True), format="extxyz")
+    monkeypatch.setenv("LC_ALL", "C")
+    arguments = ["lammps", "m\u00f6del.eqf", "kr\u00fcmel.xyz", "-o", "l\u00e4ufe/m\u00fcnze.in"]
+    command = [sys.executable, "-c", "import sys; from equiforce.cli import main; main()", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    command = [LMP, "-in", "m\u00fcnze.in", "-var", "steps", "0"]
+    subprocess.run(command, cwd=folder / "l\u00e4ufe", check=True, capture_output=True)
+    log = (folder / "l\u00e4ufe" / "m_nze.log").read_text(errors="replace")
+    wanted = equiforce.Calculator(model).get_potential_energy(bulk("Cu", cubic=True))
+    assert thermo(log)[0]["PotEng"] == pytest.approx(wanted, rel=1e-6)
 
 
 @needs_lammps

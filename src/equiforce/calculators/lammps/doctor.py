@@ -1,5 +1,6 @@
 """Checks whether LAMMPS can run a model on this machine, and says how to correct what is wrong."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from equiforce import kernels, model_file
+from equiforce.cache import user_folder
 from equiforce.calculators.lammps import plugin
 from equiforce.calculators.lammps.entry import shared_library
 from equiforce.calculators.lammps.system import data_lines, system_of
@@ -101,7 +103,9 @@ def _pair_style() -> str:
         raise InputError(
             "LAMMPS does not find equiforce, because equiforce is on the path but not installed: install it with pip"
         )
-    return f"compiled, {plugin.compiled() / plugin.PLUGIN}"
+    folder = plugin.compiled()
+    where = "" if user_folder("lammps") in folder.parents else f", because {user_folder('lammps')} cannot be written to"
+    return f"compiled, {folder / plugin.PLUGIN}{where}"
 
 
 def _python() -> str:
@@ -139,10 +143,12 @@ def _one_step(model: Path | None) -> str:
             atoms_from_structure(model_file.structure_of(reference)), header["potential"]["species"], str(model)
         )
         (folder / "data").write_text("\n".join(data_lines(system, "a reference structure")) + "\n")
-        (folder / "in").write_text(
-            "units metal\nread_data data\npair_style equiforce\n"
-            f'pair_coeff * * "{model.resolve()}" {" ".join(system.symbols)}\n'
-            f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n'
+        (folder / "in").write_bytes(
+            os.fsencode(
+                "units metal\nread_data data\npair_style equiforce\n"
+                f'pair_coeff * * "{model.resolve()}" {" ".join(system.symbols)}\n'
+                f'run 0 post no\nprint "{MARK} $(pe:%.16g)"\n'
+            )
         )
         printed = _run(folder)
     energy = float(next(line for line in printed.splitlines() if line.startswith(MARK)).split()[1])
@@ -158,7 +164,10 @@ def _one_step(model: Path | None) -> str:
 def _run(folder: Path) -> str:
     command: list[str | Path] = [_program("mpirun"), "-np", str(RANKS), _program("lmp"), "-in", "in", "-log", "none"]
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        # LAMMPS prints parts of characters that are not ASCII
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise InputError(f"one step on {RANKS} ranks does not end within {SECONDS} s: report the error") from None
     if result.returncode or MARK not in result.stdout:

@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from equiforce.cache import user_folder
 from equiforce.calculators.lammps import plugin
 from equiforce.errors import InputError
 
@@ -29,13 +30,24 @@ def get_plugin_dir() -> str:
     environment.setdefault("GLIBC_TUNABLES", TUNABLES)
     first = environment.get("PMI_RANK", environment.get("OMPI_COMM_WORLD_RANK", "0")) == "0"
     try:
-        if first and not (plugin.plugin_folder() / plugin.PLUGIN).exists():
-            print("equiforce: compiling pair_style equiforce (once per machine)", file=sys.stderr, flush=True)
+        folder = plugin.plugin_folder()
+        if first and not (folder / plugin.PLUGIN).exists():
+            print(
+                f"equiforce: compiling pair_style equiforce in {folder}{_reason(folder)}", file=sys.stderr, flush=True
+            )
         return str(plugin.compiled())
     except (InputError, OSError) as error:
         if first:
             print(f"equiforce: pair_style equiforce is not available: {error}", file=sys.stderr, flush=True)
         return str(Path(__file__).parent)
+
+
+def _reason(folder: Path) -> str:
+    """Say why the pair style is compiled into this folder."""
+    kept = user_folder("lammps")
+    if kept in folder.parents:
+        return ", once for all runs"
+    return f" because {kept} cannot be written to: set XDG_CACHE_HOME to a folder that can, and that all machines see"
 
 
 def shared_library() -> Path | None:

@@ -36,9 +36,11 @@ except (ImportError, RuntimeError):  # not installed, or without an MPI library
 
 from equiforce import model_file
 from equiforce.calculators.lammps.host import ranks_of_this_machine, species_of, threads_of_a_rank
+from equiforce.calculators.lammps.masses import check_masses
 from equiforce.calculators.lammps.plugin import SUPPORTED
+from equiforce.calculators.lammps.tag_halo import TagHalo
 from equiforce.errors import InputError
-from equiforce.graph import HaloExchange, Topology
+from equiforce.graph import Topology
 from equiforce.kernels import pair_gradient
 from equiforce.neighbors import COINCIDENT, coincidence, find_pairs
 from equiforce.potential import Potential
@@ -87,7 +89,8 @@ def attach(
             f"fix_modify {fix} energy yes virial yes",
         ]
     )
-    lmp.set_fix_external_callback(fix, _External(lmp, fix, ranks, potential, species, energy_unit))
+    callback = _External(lmp, fix, ranks, potential, elements, species, energy_unit)
+    lmp.set_fix_external_callback(fix, callback)
 
 
 def _ranks_of(lmp: Any) -> Any:
@@ -171,16 +174,19 @@ class _External:
         fix: str,
         ranks: Any,
         potential: Potential,
+        elements: Sequence[str],
         species_of_type: Int[np.ndarray, " types"],
         energy_unit: float,
     ):
         self.lmp, self.fix, self.ranks = lmp, fix, ranks
         self.potential = potential
+        self.elements = elements
         self.species_of_type = species_of_type
         self.energy_unit = energy_unit
         self.atoms: _Atoms | None = None
         self.halo: TagHalo | None = None
         self.list: _PairList | None = None
+        self.notes: list[str] = []
 
     def __call__(self, caller: Any, step: int, n_owned: int, tags: Any, x: Any, forces: Any) -> None:  # noqa: ARG002
         try:
@@ -209,9 +215,25 @@ class _External:
         owned = self.halo.reverse_comm(torch.cat([-pair_gradient(edge_gradients, topology), virial], dim=1))
         self._hand_over(self.energy_unit * energies.numpy(), self.energy_unit * owned.numpy(), step, forces)
 
+    def check_masses(self) -> None:
+        """Compare the masses of the atom types with their elements; masses of single atoms are not checked."""
+        if self.lmp.extract_setting("rmass_flag"):
+            return
+        masses = self.lmp.extract_atom("mass")
+        known = [masses[number] for number in range(1, len(self.elements) + 1)]
+        notes = check_masses(self.elements, known, self.potential.species, "attach")
+        if notes != self.notes and self.ranks.rank == 0:
+            sys.stderr.write("".join(f"note: {note}\n" for note in notes))
+        self.notes = notes
+
     def _read_atoms(self) -> _Atoms:
         if self.lmp.extract_global("respa_levels") is not None:
             raise InputError("run_style respa does not call fix external: use run_style verlet")
+        groups = [group for group in self.lmp.available_ids("group") if group]
+        for name, style in (("FixGCMC:", "gcmc"), ("FixWidom:", "widom")):
+            if any(group.startswith(name) for group in groups):
+                raise InputError(f"fix {style} does not work with fix external: use pair_style equiforce")
+        self.check_masses()
         types, tags = self._per_atom("type"), self._per_atom("id").astype(np.int64)
         if tags.min(initial=1) < 1:
             raise InputError("some atoms have no ID, which the ranks need: remove atom_modify id no, or set the IDs")
@@ -283,91 +305,6 @@ class _External:
             forces[:] = forces_and_virials[:, :3]
             self.lmp.numpy.fix_external_set_energy_peratom(self.fix, energies)
             self.lmp.numpy.fix_external_set_virial_peratom(self.fix, virials)
-
-
-class TagHalo(HaloExchange):
-    """The halo exchange between LAMMPS' ghosts and the atoms with the same IDs (tags), of which they are images.
-
-    All ranks must create it together. A rank receives each atom once, even if it has several ghosts of this atom.
-
-    Args:
-        ranks: the MPI communicator.
-        owned: tags of the atoms of this rank.
-        ghosts: tags of the ghosts of this rank.
-    """
-
-    def __init__(self, ranks: Any, owned: Int[np.ndarray, " owned"], ghosts: Int[np.ndarray, " ghosts"]):
-        self.ranks, self.n_owned = ranks, len(owned)
-        wanted, image_of = np.unique(ghosts, return_inverse=True)
-        owners = _owners(ranks, owned, wanted)
-        order = np.argsort(owners, kind="stable")
-        row = np.empty_like(order)
-        row[order] = np.arange(len(order))
-        self.n_received = np.bincount(owners, minlength=ranks.size)
-        self.n_sent = _counts_of_others(ranks, self.n_received)
-        asked_for = _deal(ranks, wanted[order], self.n_received, self.n_sent)
-        by_tag = np.argsort(owned)
-        self.sent = torch.from_numpy(by_tag[np.searchsorted(owned, asked_for, sorter=by_tag)])
-        self.row_of_ghost = torch.from_numpy(row[image_of])
-
-    def forward_comm(self, x: Tensor) -> Tensor:
-        received = _deal(self.ranks, x[self.sent].numpy(), self.n_sent, self.n_received)
-        return torch.cat([x, torch.from_numpy(received)[self.row_of_ghost]])
-
-    def reverse_comm(self, g: Tensor) -> Tensor:
-        collected = g.new_zeros(int(self.n_received.sum()), g.shape[1])
-        collected.index_add_(0, self.row_of_ghost, g[self.n_owned :])
-        returned = _deal(self.ranks, collected.numpy(), self.n_received, self.n_sent)
-        return g[: self.n_owned].index_add(0, self.sent, torch.from_numpy(returned))
-
-
-def _owners(
-    ranks: Any, owned: Int[np.ndarray, " owned"], wanted: Int[np.ndarray, " wanted"]
-) -> Int[np.ndarray, " wanted"]:
-    """Find the rank that owns each wanted tag: the rank tag % n_ranks keeps a list of owners and answers."""
-    kept, n_kept, _ = _to_keepers(ranks, owned)
-    owner_of_kept = np.repeat(np.arange(ranks.size), n_kept)
-    by_tag = np.argsort(kept)
-    asked, n_asked, order = _to_keepers(ranks, wanted)
-    answers = owner_of_kept[by_tag[np.searchsorted(kept, asked, sorter=by_tag)]]
-    owners = np.empty_like(wanted)
-    owners[order] = _deal(ranks, answers, n_asked, np.bincount(wanted % ranks.size, minlength=ranks.size))
-    return owners
-
-
-def _to_keepers(
-    ranks: Any, tags: Int[np.ndarray, " tags"]
-) -> tuple[Int[np.ndarray, " received"], Int[np.ndarray, " ranks"], Int[np.ndarray, " tags"]]:
-    """Send each tag to the rank tag % n_ranks.
-
-    Returns:
-        The tags that this rank received, their number from each rank, and the order in which its own tags were sent.
-    """
-    keepers = tags % ranks.size
-    order, counts = np.argsort(keepers, kind="stable"), np.bincount(keepers, minlength=ranks.size)
-    n_received = _counts_of_others(ranks, counts)
-    return _deal(ranks, tags[order], counts, n_received), n_received, order
-
-
-def _counts_of_others(ranks: Any, counts: Int[np.ndarray, " ranks"]) -> Int[np.ndarray, " ranks"]:
-    """Return the number of rows that each rank sends to this one, which sends ``counts`` rows to them."""
-    others = np.empty_like(counts)
-    ranks.Alltoall(counts, others)
-    return others
-
-
-def _deal(
-    ranks: Any, rows: np.ndarray, counts: Int[np.ndarray, " ranks"], counts_back: Int[np.ndarray, " ranks"]
-) -> np.ndarray:
-    """Send the first ``counts[0]`` rows to rank 0, the next to rank 1 and so on; return the received rows by rank."""
-    rows = np.ascontiguousarray(rows)
-    received = np.empty((int(counts_back.sum()), *rows.shape[1:]), dtype=rows.dtype)
-    row = MPI.BYTE.Create_contiguous(rows.itemsize * math.prod(rows.shape[1:])).Commit()
-    try:
-        ranks.Alltoallv([rows, (counts, None), row], [received, (counts_back, None), row])
-    finally:
-        row.Free()
-    return received
 
 
 def _farthest(moves: Float[np.ndarray, "atoms 3"]) -> float:

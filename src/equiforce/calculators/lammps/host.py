@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor
 
 from equiforce import model_file
+from equiforce.calculators.lammps.masses import check_masses
+from equiforce.calculators.lammps.names import file_of
 from equiforce.errors import InputError
 from equiforce.graph import HaloExchange, Topology
 from equiforce.memory import StepMemory, available, format_bytes, step_memory
@@ -28,6 +29,7 @@ class _Model(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("number", "n_hops", "n_species", "edges_at_once")),
         *((name, ctypes.c_double) for name in ("cutoff", "coincident")),
         ("problem", ctypes.c_char * PROBLEM),
+        ("note", ctypes.c_char * PROBLEM),
     )
 
 
@@ -45,12 +47,13 @@ _Load = ctypes.CFUNCTYPE(
     *(ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int),
     *(ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(_Model)),
 )
+_CheckMasses = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Model), ctypes.POINTER(ctypes.c_double))
 _Compute = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Batch))
 _Exchange = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int)
 
 
 class _Functions(ctypes.Structure):
-    _fields_ = (("load", _Load), ("compute", _Compute), ("exchange", _Exchange))
+    _fields_ = (("load", _Load), ("check_masses", _CheckMasses), ("compute", _Compute), ("exchange", _Exchange))
 
 
 class LammpsHalo(HaloExchange):
@@ -78,19 +81,20 @@ class Host:
     def __init__(self, exchange: Callable[..., None]):
         self.exchange = exchange
         self.potentials: list[Potential] = []
+        self.elements: list[list[str]] = []  # of the atom types, for each model
         self.step_memories: list[StepMemory] = []
         self.n_ranks_here = 1  # number of ranks on this machine
         # bytes that each model was allowed to take; it may still hold them, so they no longer count as free memory
         self.granted: dict[int, float] = {}
 
     def load(
-        self, path: str, elements: list[str], precision: str, n_ranks: int, species_of_type: Any, model: _Model
+        self, path: bytes, elements: bytes, precision: bytes, n_ranks: int, species_of_type: Any, model: _Model
     ) -> None:
         """Load a model file, which must reproduce its reference values, and write its properties for the pair style.
 
         Args:
-            path: the path of the model file.
-            elements: the chemical symbol of each atom type, or ``NULL``.
+            path: the path of the model file, as LAMMPS reads it.
+            elements: the chemical symbol of each atom type, or ``NULL``, with spaces between them.
             precision: ``float32`` or ``float64`` for the weights, or empty for that of the file.
             n_ranks: the number of ranks on all machines.
             species_of_type: output, the species of each atom type, -1 for ``NULL``.
@@ -101,10 +105,11 @@ class Host:
         """
         self.n_ranks_here = ranks_of_this_machine(n_ranks)
         torch.set_num_threads(threads_of_a_rank(self.n_ranks_here))
-        potential = model_file.load(Path(path), dtype=precision or None)
-        for number, element in enumerate(elements):
-            species_of_type[number] = -1 if element == "NULL" else species_of(element, number + 1, potential, path)
-        if all(element == "NULL" for element in elements):
+        file, symbols = file_of(path), elements.decode(errors="replace").split()
+        potential = model_file.load(file, dtype=precision.decode() or None)
+        for number, symbol in enumerate(symbols):
+            species_of_type[number] = -1 if symbol == "NULL" else species_of(symbol, number + 1, potential, str(file))
+        if all(symbol == "NULL" for symbol in symbols):
             raise InputError(
                 "pair_coeff says NULL for all atom types: give the chemical symbol of each type that the model computes"
             )
@@ -112,7 +117,19 @@ class Host:
         model.n_species, model.cutoff = len(potential.species), potential.cutoff
         model.edges_at_once, model.coincident = EDGES_AT_ONCE[potential.device.type], COINCIDENT
         self.potentials.append(potential)
+        self.elements.append(symbols)
         self.step_memories.append(step_memory(potential))
+
+    def check_masses(self, model: _Model, masses: Any) -> None:
+        """Compare the masses of the atom types with their elements, and write a warning about what is doubtful.
+
+        Raises:
+            InputError: a mass is that of another element of the model.
+        """
+        elements = self.elements[model.number]
+        species = self.potentials[model.number].species
+        notes = check_masses(elements, masses[: len(elements)], species, "pair_coeff")
+        model.note = "; ".join(notes).encode()[: PROBLEM - 1]
 
     def compute(self, batch: _Batch) -> None:
         """Compute the energies and the edge gradients of a batch, and write them to LAMMPS' memory."""
@@ -183,15 +200,18 @@ def attach(address: int) -> None:
     host = Host(functions.exchange)
 
     def load(path, elements, precision, n_ranks, species_of_type, model) -> None:
-        given = (path.decode(), elements.decode().split(), precision.decode(), n_ranks, species_of_type, model.contents)
+        given = (path, elements, precision, n_ranks, species_of_type, model.contents)
         model.contents.problem = _problem(host.load, *given)
+
+    def check(model, masses) -> None:
+        model.contents.problem = _problem(host.check_masses, model.contents, masses)
 
     def compute(batch) -> int:
         batch.contents.problem = _problem(host.compute, batch.contents)
         return int(bool(batch.contents.problem))
 
-    functions.load, functions.compute = _Load(load), _Compute(compute)
-    _kept.append((host, functions.load, functions.compute))
+    functions.load, functions.check_masses, functions.compute = _Load(load), _CheckMasses(check), _Compute(compute)
+    _kept.append((host, functions.load, functions.check_masses, functions.compute))
 
 
 _kept: list[Any] = []  # keeps alive the functions that C++ calls
@@ -212,7 +232,7 @@ def _problem(function: Callable[..., None], *arguments: Any) -> bytes:
         text = f"{type(error).__name__}: {error}"
     else:
         return b""
-    return text.encode()[: PROBLEM - 1] or b"an error without a message"
+    return text.encode(errors="surrogateescape")[: PROBLEM - 1] or b"an error without a message"
 
 
 def _view(address: int | None, shape: tuple[int, ...], dtype: type) -> Tensor:

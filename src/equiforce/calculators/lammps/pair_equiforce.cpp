@@ -8,6 +8,7 @@
 #include "domain.h"
 #include "error.h"
 #include "force.h"
+#include "group.h"
 #include "memory.h"
 #include "modify.h"
 #include "neigh_list.h"
@@ -26,6 +27,7 @@ const char *equiforce_start(EquiforceFunctions &);
 
 static constexpr int CHUNK = 128;          // doubles per atom in a message, which sets the size of LAMMPS' buffers
 static constexpr double KCAL_PER_MOL = 23.060549; // per eV, with LAMMPS' own conversion factor
+static constexpr double REJECTED = 1e100;    // the energy by which fix gcmc itself rejects atoms that overlap
 
 static EquiforceFunctions functions = {};
 
@@ -34,7 +36,7 @@ static void exchange_rows(void *pair, void *rows, int64_t width, int64_t bytes, 
   static_cast<PairEquiforce *>(pair)->exchange(rows, width, bytes, reverse);
 }
 
-PairEquiforce::PairEquiforce(LAMMPS *lmp) : Pair(lmp), model{}, precision(), energy_unit(1.0)
+PairEquiforce::PairEquiforce(LAMMPS *lmp) : Pair(lmp), model{}, precision(), energy_unit(1.0), absent(0), overlaps(0)
 {
   single_enable = 0;
   restartinfo = 0;
@@ -81,7 +83,7 @@ void PairEquiforce::coeff(int narg, char **arg)
   if (narg != 3 + n_types || strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0)
     error->all(FLERR,
                "wrong arguments of pair_coeff: write pair_coeff * * MODEL.eqf and then the chemical symbol of each of the "
-               "{} atom types, or NULL for a type that the model ignores",
+               "{} atom types, or NULL for a type that the model ignores; a path with spaces needs double quotes",
                n_types);
   functions.exchange = exchange_rows;
   const char *problem = functions.compute ? nullptr : equiforce_start(functions);
@@ -110,6 +112,7 @@ void PairEquiforce::coeff(int narg, char **arg)
 void PairEquiforce::init_style()
 {
   check_simulation();
+  check_masses();
   energy_unit = strcmp(update->unit_style, "real") == 0 ? KCAL_PER_MOL : 1.0;
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
@@ -131,6 +134,29 @@ void PairEquiforce::check_simulation()
                           "model", compute->id);
 }
 
+// Compares masses with elements; a type whose atoms have several masses is not checked.
+void PairEquiforce::check_masses()
+{
+  const int n_types = atom->ntypes;
+  std::vector<double> masses(n_types, 0.0);
+  if (atom->rmass_flag) {
+    std::vector<double> ends(2 * n_types, HUGE_VAL), all(2 * n_types);    // the smallest mass, and minus the largest
+    for (int i = 0; i < atom->nlocal; i++) {
+      double *end = &ends[2 * (atom->type[i] - 1)];
+      end[0] = std::min(end[0], atom->rmass[i]), end[1] = std::min(end[1], -atom->rmass[i]);
+    }
+    MPI_Allreduce(ends.data(), all.data(), 2 * n_types, MPI_DOUBLE, MPI_MIN, world);
+    for (int k = 0; k < n_types; k++)
+      if (all[2 * k] == -all[2 * k + 1]) masses[k] = all[2 * k];
+  } else if (atom->mass)
+    for (int k = 0; k < n_types; k++)
+      if (atom->mass_setflag[k + 1]) masses[k] = atom->mass[k + 1];
+  functions.check_masses(&model, masses.data());
+  if (model.problem[0]) error->all(FLERR, "{}", model.problem);
+  if (model.note[0] && noted != model.note && comm->me == 0) error->warning(FLERR, "{}", model.note);
+  noted = model.note;
+}
+
 // Checks settings that LAMMPS knows only after the simulation is set up.
 void PairEquiforce::check_neighbors()
 {
@@ -138,9 +164,20 @@ void PairEquiforce::check_neighbors()
     if (atom->molecular != Atom::ATOMIC && neighbor->special_flag[k] == 0)
       error->all(FLERR, "pair_style equiforce needs bonded pairs, but the special_bonds setting removes 1-{} neighbors "
                         "from the list: write special_bonds lj/coul 1.0 1.0 1.0", k + 1);
-  if (neighbor->exclude)
-    error->all(FLERR, "pair_style equiforce needs all pairs, but neigh_modify exclude removes some from the list: "
-                      "remove neigh_modify exclude, or give the types NULL in pair_coeff");
+  absent = 0;
+  for (int k = 0; k < neighbor->nex_group; k++) {
+    const std::string one = group->names[neighbor->ex1_group[k]], other = group->names[neighbor->ex2_group[k]];
+    if (other == "all" && (utils::strmatch(one, "^FixGCMC:") || utils::strmatch(one, "^FixWidom:")))
+      absent |= neighbor->ex1_bit[k];
+    else
+      error->all(FLERR, "pair_style equiforce needs all pairs, but neigh_modify exclude group {} {} removes some from the "
+                        "list, on which the forces on other atoms depend: remove it, and hold atoms in place by fix "
+                        "setforce 0.0 0.0 0.0 or without time integration", one, other);
+  }
+  if (neighbor->nex_type || neighbor->nex_mol)
+    error->all(FLERR, "pair_style equiforce needs all pairs, but neigh_modify exclude {} removes some from the list: remove "
+                      "it, or give types that the model shall ignore NULL in pair_coeff",
+               neighbor->nex_type ? "type" : "molecule");
   if (comm->get_comm_cutoff() < model.cutoff)
     error->all(FLERR, "the cutoff of the model is {} Å, but ranks know atoms of other ranks only within {} Å: raise "
                       "comm_modify cutoff", model.cutoff, comm->get_comm_cutoff());
@@ -157,20 +194,23 @@ void PairEquiforce::compute(int eflag, int vflag)
   ev_init(eflag, vflag);
   if (neighbor->ago == 0) check_neighbors();
   list_atoms();
+  overlaps = 0;
   if (model.n_hops == 1)
     compute_center_batches();
   else
     compute_at_once();
+  if (eflag_global && overlaps) eng_vdwl += REJECTED;
   if (vflag_fdotr) virial_fdotr_compute();
 }
 
-// Marks the atoms that the model computes: those whose type is not NULL and that LAMMPS lists for this pair style.
+// Marks the atoms that the model computes: those whose type is not NULL, that LAMMPS lists for this pair style, and that
+// a trial move has not removed.
 void PairEquiforce::list_atoms()
 {
   listed.assign(atom->nlocal, 0);
   for (int k = 0; k < list->inum; k++) {
     const int i = list->ilist[k];
-    listed[i] = species_of_type[atom->type[i]] >= 0;
+    listed[i] = species_of_type[atom->type[i]] >= 0 && !(atom->mask[i] & absent);
   }
 }
 
@@ -186,10 +226,15 @@ void PairEquiforce::add_edges(int i, int64_t center, bool by_species)
     const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
     const double square = dx * dx + dy * dy + dz * dz;
     if (square >= range || kind < 0) continue;
-    if (square < model.coincident * model.coincident)
+    if (square < model.coincident * model.coincident) {
+      if (absent) {    // fix gcmc and fix widom place atoms anywhere
+        overlaps++;
+        continue;
+      }
       error->one(FLERR, "equiforce, in step {}: atoms {} and {} (IDs of LAMMPS) are {:.2g} Å apart, closer than {:g} Å: is "
                         "one a copy, is the cell or the unit of length wrong, or has the simulation exploded?",
                  update->ntimestep, atom->tag[i], atom->tag[j], std::sqrt(square), model.coincident);
+    }
     centers.push_back(center);
     neighbors.push_back(by_species ? kind : j);
     owners.push_back(j);

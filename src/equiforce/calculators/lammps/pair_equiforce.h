@@ -17,6 +17,7 @@ struct EquiforceModel {
   double cutoff;        // Å
   double coincident;    // Å; atoms closer than this are an error
   char problem[1024];   // error message
+  char note[1024];      // warning
 };
 
 struct EquiforceBatch {
@@ -34,6 +35,7 @@ struct EquiforceFunctions {
   // species_of_type is -1 for NULL
   void (*load)(const char *path, const char *elements, const char *precision, int n_ranks, int64_t *species_of_type,
                EquiforceModel *);
+  void (*check_masses)(EquiforceModel *, const double *mass_of_type);    // 0 for an unknown mass
   int (*compute)(EquiforceBatch *);
   void (*exchange)(void *pair, void *rows, int64_t width, int64_t bytes, int reverse);
 };
@@ -64,6 +66,9 @@ class PairEquiforce : public Pair {
   std::string precision;
   std::vector<int64_t> species_of_type;    // -1 for a type that the model ignores
   double energy_unit;                  // 1 eV in LAMMPS' units
+  std::string noted;                   // the last warning
+  int absent;    // mask of the groups whose atoms do not exist in a trial move of fix gcmc or fix widom
+  int overlaps;    // number of pairs that coincide in such a trial
 
   // the present batch
   std::vector<int64_t> species, centers, neighbors, by_neighbor, counts;
@@ -78,6 +83,7 @@ class PairEquiforce : public Pair {
 
   void allocate();
   void check_simulation();
+  void check_masses();
   void check_neighbors();
   void list_atoms();
   void add_edges(int atom, int64_t center, bool by_species);

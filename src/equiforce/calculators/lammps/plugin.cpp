@@ -39,9 +39,12 @@ static const char *start_interpreter()
     return "this Python has no shared library that LAMMPS can load: start LAMMPS by python -m "
            "equiforce.calculators.lammps instead of lmp";
   if (!dlopen(library, RTLD_NOW | RTLD_GLOBAL)) return dlerror();
+  const char *mode = getenv("PYTHONUTF8");
   setenv("PYTHONHOME", home, 1);
+  if (!mode) setenv("PYTHONUTF8", "1", 1);    // LAMMPS sets no locale, and Python would take ASCII for all names of files
   symbol<void (*)(int)>("Py_InitializeEx")(0);
   unsetenv("PYTHONHOME");
+  if (!mode) unsetenv("PYTHONUTF8");
   const int failed = symbol<int (*)(const char *, void *)>("PyRun_SimpleStringFlags")(
       "import json, os, site, sys\n"
       "sys.path[:] = json.loads(os.environ['EQUIFORCE_PYTHONPATH'])\n"

@@ -4,6 +4,7 @@ The launcher of LAMMPS runs this before every simulation; nothing here may impor
 """
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +13,9 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from equiforce.cache import user_folder, writable_folder
 from equiforce.errors import InputError
 
 HERE = Path(__file__).parent
@@ -56,18 +57,25 @@ def numeric_version() -> int:
 
 
 def plugin_folder() -> Path:
-    """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds no other plugin."""
+    """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds no other plugin.
+
+    It is in the user's cache if it is there already or can be written there, or else in a temporary folder.
+
+    Raises:
+        InputError: LAMMPS is not installed, or no folder can be written to.
+    """
     texts = [path.read_bytes() for path in sorted(HERE.glob("*.cpp")) + sorted(HERE.glob("*.h"))]
     described = f"{installed()} {numeric_version()} {metadata.version('mpich')} {FLAGS}".encode()
     name = hashlib.sha256(b"".join([described, *texts])).hexdigest()[:20]
-    return Path(platformdirs.user_cache_dir("equiforce")) / "lammps" / name
+    kept = user_folder("lammps") / name
+    return kept if os.path.exists(kept / PLUGIN) else writable_folder("lammps") / name
 
 
 def compiled() -> Path:
     """Return the folder of the plugin, after compiling the plugin if this machine does not have it yet.
 
     Raises:
-        InputError: LAMMPS or a compiler is missing, or the compilation fails.
+        InputError: LAMMPS or a compiler is missing, the compilation fails, or no folder can be written to.
     """
     folder = plugin_folder()
     if not (folder / PLUGIN).exists():

@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 from jaxtyping import Int
 
+from equiforce.calculators.lammps.names import QUOTES
 from equiforce.calculators.lammps.system import System, data_lines, system_of
 from equiforce.calculators.md import MDOptions, read_start, refuse_unfit
 from equiforce.errors import InputError
@@ -117,9 +119,10 @@ class _Files:
         folder = os.path.realpath(output.parent)
         self.model_from_input = os.path.relpath(os.path.join(os.path.realpath(model.parent), model.name), folder)
         for name in (self.model_from_input, output.name):
-            if '"' in name or not name.isprintable():
+            if any(character in QUOTES or category(character) == "Cc" for character in name):
                 raise InputError(
-                    f"LAMMPS cannot read the name {name!r}: rename it without double quotes and control characters"
+                    f"LAMMPS cannot read the name {name!r}: rename it without double or typographic quotes and control "
+                    "characters"
                 )
 
     def refuse_taken(self, start: Path, overwrite: bool) -> None:
@@ -248,7 +251,7 @@ def _write_in_one_piece(texts: dict[Path, str]) -> None:
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            parts[path].write_text(text, encoding="utf-8")
+            parts[path].write_bytes(os.fsencode(text))  # names of files as the system has them, UTF-8 as a rule
         for path, part in parts.items():
             part.replace(path)
     finally:

@@ -9,6 +9,7 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 
+from equiforce.calculators.lammps.masses import check_masses
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.elements import atomic_number, species_index
 from equiforce.errors import InputError
@@ -66,7 +67,7 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, rotates: boo
 
     Raises:
         InputError: an element that the model does not know, atoms that coincide, a flat cell, a constraint other than
-            ``FixAtoms``, or masses that differ within an element.
+            ``FixAtoms``, or masses that differ within an element or are those of another element.
     """
     index = species_index(atoms.numbers, species, source)
     _refuse_unsound(atoms, source)
@@ -74,6 +75,7 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, rotates: boo
     symbols = [species[i] for i in present]
     fixed = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(c.get_indices() for c in atoms.constraints)]))
     masses = [_mass(atoms, symbol, source) for symbol in symbols]
+    check_masses(symbols, masses, species, source)
     cell, rotation = into_lammps(atoms.cell.array, atoms.pbc)
     velocities = _velocities(atoms, fixed)
     n_at_rest = 3 * len(fixed) or 3 * len(atoms) - degrees_of_freedom(atoms)

@@ -3,7 +3,6 @@
 import ctypes
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 from equiforce.kernels.cache import cache_folder, tell_once
 from equiforce.kernels.cpu.launch import Function
 from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
+from equiforce.threads import openmp_runtime
 
 PREBUILT = Path(__file__).parents[1] / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
@@ -33,7 +33,6 @@ FLAGS: tuple[str, ...] = (
     "-fno-trapping-math",
     "-pthread",
 )
-OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
 
 
 class NoCompilerError(RuntimeError):
@@ -120,7 +119,7 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
         draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
         draft.write_text(kernel.source(family))
         # -fopenmp goes to the compiler but not to the linker: a second OpenMP runtime would double the threads
-        openmp = ("-fopenmp",) if _openmp() and _is_gcc() else ()
+        openmp = ("-fopenmp",) if openmp_runtime() and _is_gcc() else ()
         steps = (
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
             [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
@@ -152,18 +151,6 @@ def _spelled(flags: tuple[str, ...]) -> list[str]:
 
 
 @cache
-def _openmp() -> str | None:
-    """The path of the OpenMP runtime that torch has loaded; the kernels use its threads."""
-    try:
-        mapped = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return None
-    found = sorted({line.split()[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
-    # other packages may have loaded their own runtime
-    return next((path for path in found if "/torch/" in path), found[0] if found else None)
-
-
-@cache
 def _is_gcc() -> bool:
     """Whether the compiler is gcc; only gcc's OpenMP code can use torch's runtime."""
     result = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
@@ -182,7 +169,7 @@ def _load_first(kernel: KernelSource) -> Function | None:
 
 
 def _load(path: Path) -> Function:
-    if runtime := _openmp():
+    if runtime := openmp_runtime():
         ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
     run = ctypes.CDLL(str(path)).run
     run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_long

@@ -1,0 +1,44 @@
+"""A flag that does not exist is answered with the option that was meant."""
+
+from dataclasses import fields
+from typing import Any
+
+from typer.core import TyperCommand
+
+from equiforce.errors import InputError
+
+DYNAMICS = ("md", "lammps")  # commands whose options are those of molecular dynamics
+
+
+class Command(TyperCommand):
+    """A command that knows what options are called in sections and in other programs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in the base class; raises InputError for a flag that is an option of another name."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # NoSuchOption, which has another home in each version of typer
+            flag = getattr(error, "option_name", "")
+            settable = any("--set" in parameter.opts for parameter in self.params)
+            meant = _meant(flag.removeprefix("--").replace("-", "_"), self.name or "") if flag and settable else ""
+            if not meant:
+                raise
+            raise InputError(f"there is no flag {flag}: {meant}, and options are given as --set OPTION=VALUE") from None
+
+
+def _meant(name: str, command: str) -> str:
+    """Say which option is meant by a name; empty if none has a different name that means the same."""
+    from equiforce.calculators.md import MDOptions
+    from equiforce.config import configured, read_options
+
+    if command in DYNAMICS and name in {entry.name for entry in fields(MDOptions)}:
+        return f"{name} is an option"
+    try:
+        if command in DYNAMICS:
+            read_options(MDOptions, {name: None}, command)
+        else:
+            configured({}, {name: None})
+    except InputError as error:
+        meant = str(error).partition(": ")[2]
+        return meant if meant.startswith(("write ", "it is ")) or " here" in meant else ""
+    return ""

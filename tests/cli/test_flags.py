@@ -1,0 +1,38 @@
+"""A wrong flag is answered with the option that was meant."""
+
+import pytest
+from typer.testing import CliRunner
+
+from equiforce.cli import app
+from equiforce.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            "train a.xyz --lr 0.01",
+            "there is no flag --lr: nequip's, MACE's and SevenNet's lr is optimizer.learning_rate",
+        ),
+        (
+            "train a.xyz --batch-size 3",
+            "there is no flag --batch-size: write training.batch_size, and options are given as --set",
+        ),
+        ("train a.xyz --r_max=5", "there is no flag --r_max: nequip's and MACE's r_max is model.cutoff here"),
+        ("train a.xyz --E0s average", "there is no flag --E0s: MACE's E0s is potential.reference_energies here"),
+        ("md m.eqf a.xyz --dt 1", "there is no flag --dt: dt is md.timestep here (in fs)"),
+        (
+            "md m.eqf a.xyz --skin 1",
+            "there is no flag --skin: skin is an option, and options are given as --set OPTION=VALUE",
+        ),
+    ],
+)
+def test_a_wrong_flag_is_answered(arguments, sentence):
+    result = CliRunner().invoke(app, arguments.split())
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception).startswith(sentence)
+
+
+@pytest.mark.parametrize("arguments", ["info m.eqf --lr 1", "train -q", "train --nonsense", "md --ensembel nve"])
+def test_other_wrong_flags_are_usage_errors(arguments):
+    assert CliRunner().invoke(app, arguments.split()).exit_code == 2
