@@ -109,6 +109,31 @@ def test_a_run_leaves_everything(run):
     assert sorted(split["train"] + split["validation"] + split["test"]) == list(range(10))
 
 
+def test_the_results_are_plain_values_for_json(run):
+    _, trained, _ = run
+    plain = json.loads(json.dumps(trained.as_dict()))
+    assert plain["folder"] == "run"
+    assert plain["model"] == "run/model.eqf"
+    assert (plain["ended"], plain["interrupted"], plain["n_train"]) == ("4 steps are done", False, 8)
+    assert plain["verdict"] == {
+        "kind": "short",
+        "text": "2 validations are too few to judge the run: train longer",
+        "train_longer": True,
+    }
+    assert plain["test"]["total"]["forces"]["mae"] == trained.test.total.forces.mae
+
+
+def test_progress_is_shown_in_a_terminal_unless_it_is_unwanted(place, tmp_path, monkeypatch, capsys):
+    options = {**OPTIONS, "training.max_steps": 1, "split.test": 0}
+    equiforce.train(place / "copper.xyz", tmp_path / "piped", options=options)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any output for a terminal
+    equiforce.train(place / "copper.xyz", tmp_path / "quiet", options=options, quiet=True)
+    assert capsys.readouterr().out == ""
+    equiforce.train(place / "copper.xyz", tmp_path / "shown", options=options)
+    assert "length: 1 step = " in capsys.readouterr().out
+
+
 def test_what_was_decided_is_said(run):
     _, _, said = run
     for part in (
