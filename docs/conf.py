@@ -57,6 +57,7 @@ NAVIGATION = {
     "Tutorial": ["docs/tutorial/README", "docs/tutorial/tutorial"],
     "Guides": [
         "docs/features",
+        "docs/data",
         "docs/accuracy",
         "docs/engines",
         "docs/lammps",

@@ -2,7 +2,10 @@
 
 from io import StringIO
 
+import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from equiforce.config import configured
@@ -25,6 +28,29 @@ def test_preparing_reads_splits_and_builds(settings, tmp_path):
     assert prepared.config.model.mean_neighbors == prepared.statistics.mean_neighbors
     assert f"{n_weights_of(prepared.potential):,} weights" in text.getvalue()
     assert not (tmp_path / "run").exists()  # nothing is written before everything has passed
+
+
+def test_labels_that_contradict_one_another_are_an_error_unless_the_user_knows(settings, tmp_path):
+    frames = crystals(6)
+    frames[5] = frames[0].copy()
+    frames[5].calc = SinglePointCalculator(frames[5], energy=9.0, forces=frames[0].get_forces())
+    write(tmp_path / "copper.xyz", frames)
+    with pytest.raises(InputError, match=r"copper\.xyz, frame 0 and .*copper\.xyz, frame 5.*--set data\.check=false"):
+        prepare(settings, tmp_path / "run", resumed=False, console=Console(quiet=True))
+    text = StringIO()
+    known = configured(settings, {"data.check": False})
+    prepare(known, tmp_path / "run", resumed=False, console=Console(file=text, width=400))
+    assert "note: 1 frame has the same positions as an earlier frame but energies that differ" in text.getvalue()
+
+
+def test_a_single_atom_in_a_box_gives_its_reference_energy(settings, tmp_path):
+    alone = Atoms("Cu", cell=[20.0] * 3, pbc=True)
+    alone.calc = SinglePointCalculator(alone, energy=3.51, forces=np.zeros((1, 3)))
+    write(tmp_path / "copper.xyz", [*crystals(6), alone])
+    prepared = prepare(settings, tmp_path / "run", resumed=False, console=Console(quiet=True))
+    assert prepared.statistics.reference_energies == (3.51,)
+    assert prepared.statistics.reference_energies_from == "isolated atoms"
+    assert sum(len(part) for part in (prepared.parts.train, prepared.parts.validation, prepared.parts.test)) == 6
 
 
 def test_an_element_that_is_not_trained_on_is_named(settings, tmp_path):

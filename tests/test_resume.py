@@ -150,7 +150,7 @@ def test_the_rate_and_the_batches_may_change_without_a_word(place):
     options = {"optimizer.learning_rate": 0.001, "training.batch_size": 2, "training.max_steps": 6}
     trained, said = resumed(place / "run", options)
     assert trained.outcome.why == "6 steps are done"
-    assert "note: " not in said
+    assert "forgotten" not in said
     assert checkpoint(place / "run")["origin"]["options"]["optimizer"]["learning_rate"] == 0.001
 
 

@@ -31,6 +31,13 @@ def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:
     return [SYMBOLS[z] for z in np.unique(atomic_numbers)]
 
 
+def formula(atomic_numbers: Int[np.ndarray, " atoms"]) -> str:
+    """The formula of atoms, with carbon and hydrogen first, as chemists write it, such as C2H6O."""
+    counts = {SYMBOLS[z]: int(n) for z, n in zip(*np.unique(atomic_numbers, return_counts=True), strict=True)}
+    order = sorted(counts, key=lambda symbol: (symbol != "C", symbol != "H", symbol))
+    return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in order)
+
+
 def species_index(
     atomic_numbers: Int[np.ndarray, " atoms"], species: Sequence[str], source: str = "the structure"
 ) -> Int[np.ndarray, " atoms"]:
@@ -60,10 +67,3 @@ def species_index(
             f"it was trained on {', '.join(species)}, so remove the atom or use another model"
         )
     return index
-
-
-def formula(atomic_numbers: Int[np.ndarray, " atoms"]) -> str:
-    """The composition in words of chemists, such as C2H6O: carbon and hydrogen first, then the alphabet."""
-    counts = [(SYMBOLS[z], int(n)) for z, n in zip(*np.unique(atomic_numbers, return_counts=True), strict=True)]
-    counts.sort(key=lambda part: (part[0] != "C", part[0] != "H", part[0]))
-    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts)

@@ -162,6 +162,12 @@ def read_stored_header(path: Path | str) -> dict[str, Any]:
     return header
 
 
+def reference_energies_from(path: Path | str) -> str:
+    """The origin in words of the reference energies of a model file; empty if it is not known."""
+    found = read_header(path)["about"].get("statistics", {}).get("reference_energies_from", "")
+    return str(found)
+
+
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
     described, about = header["potential"], header["about"]

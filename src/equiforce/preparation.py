@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
-from equiforce.data import statistics
+from equiforce.data import plausible, statistics
 from equiforce.data.dataset import Split, split
 from equiforce.data.read import ReadOptions, read_with_report
 from equiforce.data.read_report import is_note
@@ -68,8 +68,11 @@ def _prepare(
     )
     if resumed and (folder / "split.json").exists():
         files = replace(files, split_file=str(folder / "split.json"))
+    stage("checking the data")
+    everything = [*structures, *(validation or ()), *(test or ())]
+    print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
     stage("splitting the data")
-    parts = split(structures, files, validation, test)
+    parts = split(structures, files, validation, test, settings.model.cutoff)
     stage("counting neighbours")
     found_statistics = statistics.compute(
         parts.train,

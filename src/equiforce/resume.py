@@ -46,6 +46,7 @@ OTHERWISE_FREE = {
     },
     # files may move, but their structures and labels must be the same
     "split": {"train_file", "validation_file", "test_file"},
+    "data": {"check"},
 }
 # The options that the data settle if the user leaves them open.
 SETTLED = {"model": {"mean_neighbors"}, "loss": {"energy", "forces", "stress"}, "training": {"batch_size"}}

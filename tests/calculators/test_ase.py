@@ -163,6 +163,30 @@ def test_a_model_file_is_as_good_as_a_potential(potential, tmp_path):
     assert_same(box, potential)
 
 
+@pytest.mark.parametrize(
+    ("origin", "warned"),
+    [
+        ("least squares", {"H", "O"}),
+        ("isolated atoms (H), least squares (O)", {"O"}),
+        ("zero because there are no energies", {"H", "O"}),
+        ("isolated atoms", set()),
+        ("given", set()),
+        (None, set()),
+    ],
+)
+def test_a_single_atom_with_a_fitted_energy_is_warned_about_once(potential, tmp_path, origin, warned):
+    about = {} if origin is None else {"statistics": {"reference_energies_from": origin}}
+    model_file.save(tmp_path / "model.eqf", potential, [Structure.from_ase(molecule("H2O"))], about)
+    for symbol in ("H", "O"):
+        calculator = Calculator(tmp_path / "model.eqf")
+        calculator.get_potential_energy(molecule("H2O"))
+        calculator.get_potential_energy(Atoms(symbol, cell=[2.0, 2.0, 2.0], pbc=True))  # it has neighbours
+        if symbol in warned:
+            with pytest.warns(UserWarning, match=f"single atom of {symbol} means nothing.*without isolated atoms"):
+                calculator.get_potential_energy(Atoms(symbol))
+        calculator.get_potential_energy(Atoms(symbol, cell=[20.0, 20.0, 20.0], pbc=True))
+
+
 def test_a_potential_in_training_stays_in_training(potential):
     potential.train()
     atoms = Atoms("OH", positions=[[0, 0, 0], [1, 0, 0]], calculator=Calculator(potential))

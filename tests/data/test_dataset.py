@@ -7,7 +7,8 @@ import pytest
 import torch
 from ase.io import iread
 
-from equiforce.data.dataset import Batches, SplitOptions, fingerprint, first_copies, split, without_copies
+from equiforce.data.copies import first_copies
+from equiforce.data.dataset import Batches, SplitOptions, fingerprint, split
 from equiforce.errors import InputError
 from equiforce.quantities import FORCES
 from equiforce.structure import Structure
@@ -33,7 +34,7 @@ def moved(structure, by):
         positions=structure.positions + by,
         cell=structure.cell,
         pbc=structure.pbc,
-        energy=1.0,
+        energy=structure.energy,
         source="copy",
     )
 
@@ -149,31 +150,11 @@ def test_an_index_file_by_hand(molecules, tmp_path):
             split(molecules, SplitOptions(split_file=str(missing)))
 
 
-def test_copies_are_found_whatever_the_rounding(molecules):
-    noise = np.random.default_rng(0).uniform(-4e-7, 4e-7, (len(molecules), 4, 3))
-    copies = [moved(m, n) for m, n in zip(molecules, noise, strict=True)]
-    found = first_copies([*molecules, *copies, *molecules])
-    np.testing.assert_array_equal(found, list(range(40)) * 3)
-    assert first_copies([molecules[0], moved(molecules[0], 1e-4)]).tolist() == [0, 1]
-    assert first_copies([molecule(1), molecule(1, pbc=True)]).tolist() == [0, 1]
-
-
-def test_what_may_be_drawn_leaves_out_atoms_and_copies(molecules):
-    atom = molecule(99, n_atoms=1)
-    pool = [molecules[0], atom, molecules[1], moved(molecules[0], 1e-8), molecules[2]]
-    assert without_copies(pool, [moved(molecules[2], 0.0)]) == ([0, 2], 2)
-    assert without_copies(pool, []) == ([0, 2, 4], 1)
-
-
 def test_a_fingerprint_may_include_labels(molecules):
     changed = [replace(molecules[0], energy=7.0), *molecules[1:]]
     assert fingerprint(changed) == fingerprint(molecules)
     assert fingerprint(changed, labels=True) != fingerprint(molecules, labels=True)
     assert fingerprint(molecules[::-1]) != fingerprint(molecules)
-
-
-def test_many_copies_take_no_time():
-    assert not first_copies([molecule(0)] * 20000).any()
 
 
 def test_the_same_structure_in_training_and_test_is_an_error(molecules):
@@ -199,6 +180,25 @@ def test_copies_in_one_file_stay_on_one_side(molecules):
     assert any("train structures are copies" in note for note in parts.notes)
     dropped = split(doubled, SplitOptions(drop_duplicates=True))
     assert len(dropped.train) + len(dropped.validation) + len(dropped.test) == 40
+
+
+def test_copies_with_contradictory_labels_are_not_left_out_in_silence(molecules):
+    other = replace(moved(molecules[3], 0.0), energy=5.0, extra={"charge": 1})
+    assert len(split([*molecules, other], SplitOptions()).train) == 33
+    message = r"1 frame has the same positions.*5 eV \(1\.25 eV per atom\).*frame 3 and copy.*charge \(None, 1\)"
+    with pytest.raises(InputError, match=message):
+        split([*molecules, other], SplitOptions(drop_duplicates=True))
+    with pytest.raises(InputError, match=message):
+        split(molecules, SplitOptions(drop_duplicates=True), test=[other])
+
+
+def test_the_cutoff_decides_what_is_isolated(molecules):
+    boxed = molecule(101, 1, pbc=True)
+    assert sources(split([*molecules, boxed], SplitOptions(), cutoff=5.0).isolated) == [boxed.source]
+    named = replace(boxed, group="IsolatedAtom")
+    crystal = split([*molecules, named], SplitOptions(), cutoff=31.0)
+    assert crystal.isolated == ()
+    assert any("frame 101 is called IsolatedAtom, but images of the atom are closer" in n for n in crystal.notes)
 
 
 def test_batches_hold_every_structure_once(molecules):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ase.io import iread
 
-from equiforce.data.statistics import Statistics, compute, is_isolated_atom
+from equiforce.data.isolated import is_isolated_atom
+from equiforce.data.statistics import Statistics, compute, fitted_elements
 from equiforce.errors import InputError
 from equiforce.quantities import ENERGY, FORCES, STRESS
 from equiforce.structure import Structure
@@ -139,9 +140,52 @@ def test_neighbours_are_counted_within_the_cutoff():
     line = structure([1] * 4, spacing=1.0)
     assert compute([line], [], 1.5).mean_neighbors == 1.5
     assert compute([line] * 5000, [], 2.5).mean_neighbors == 2.5
-    alone = compute([line], [], 0.5)
-    assert alone.mean_neighbors == 1.0
-    assert any("no interactions" in note for note in alone.notes)
+
+
+def test_a_cutoff_without_any_neighbour_is_refused():
+    line = structure([1] * 4, spacing=3.0)
+    with pytest.raises(
+        InputError, match=r"cutoff of 2\.5 Å, because the smallest distance is 3\.00 Å.*cutoff=6 or more"
+    ):
+        compute([line] * 3, [], 2.5)
+    with pytest.raises(InputError, match=r"more than 50 Å apart: check the positions"):
+        compute([structure([1, 1], spacing=60.0)], [], 2.5)
+    with pytest.raises(InputError, match=r"within model\.pair_cutoffs: set larger ones"):
+        compute([structure([1, 8], spacing=1.0)], [], 2.5, None, {"H-O": 0.5, "O-H": 0.5})
+
+
+def test_some_structures_without_neighbours_are_noted():
+    apart = structure([1, 1], -2.0, spacing=9.0)
+    found = compute([structure([1, 1], -3.0), apart], [structure([1], -1.0)], 5.0)
+    assert found.notes[1:] == (
+        "a test has no neighbours within the cutoff of 5 Å, so predicted energies are sums of reference energies "
+        "there, whatever the labels: leave such frames out, or choose a larger cutoff",
+    )
+
+
+def test_fitted_reference_energies_are_noted_also_for_one_element():
+    [note] = compute([structure([29, 29], -7.0)], [], 3.0).notes[:1]
+    assert "no isolated atoms of Cu" in note
+    assert "cohesive and binding energies will mean nothing" in note
+    assert compute([structure([29, 29], -7.0)], [structure([29], -3.0)], 3.0).notes == (
+        "No training structure has forces and the energies do not vary: the scale of the model is 1",
+    )
+    assert not any("isolated" in note for note in compute([structure([29, 29], -7.0)], [], 3.0, {"Cu": -3.0}).notes)
+
+
+@pytest.mark.parametrize(
+    ("origin", "elements"),
+    [
+        ("least squares", ["H", "C", "O"]),
+        ("isolated atoms (H, O), least squares (C)", ["C"]),
+        ("given (C), least squares (H, O)", ["H", "O"]),
+        ("zero because there are no energies", ["H", "C", "O"]),
+        ("isolated atoms", []),
+        ("", []),
+    ],
+)
+def test_the_elements_with_fitted_energies(origin, elements):
+    assert fitted_elements(origin, ["H", "C", "O"]) == elements
 
 
 def test_statistics_survive_json():
@@ -154,21 +198,6 @@ def test_statistics_survive_json():
 def test_nothing_to_train_on():
     with pytest.raises(InputError, match="no structure to train on"):
         compute([], [structure([1], -13.0)], 3.0)
-
-
-@pytest.mark.parametrize(
-    ("frame", "isolated"),
-    [
-        (structure([1]), True),
-        (structure([1], pbc=True), False),
-        (structure([1], pbc=True, group="IsolatedAtom"), True),
-        (structure([1], pbc=True, group="isolated_atom"), True),
-        (structure([1, 1]), False),
-        (structure([1, 1], group="IsolatedAtom"), False),
-    ],
-)
-def test_what_an_isolated_atom_is(frame, isolated):
-    assert is_isolated_atom(frame) is isolated
 
 
 def read_frames(path):
@@ -193,8 +222,8 @@ def test_water_alone_determines_one_sum(shared_data):
 def test_3bpa_with_its_isolated_atoms(shared_data):
     train = list(read_frames(shared_data / "3bpa_train_300K.xyz"))
     isolated = list(read_frames(shared_data / "3bpa_isolated_atoms.xyz"))
-    assert all(map(is_isolated_atom, isolated))
-    assert not any(map(is_isolated_atom, train))
+    assert all(is_isolated_atom(s, 5.0) for s in isolated)
+    assert not any(is_isolated_atom(s, 5.0) for s in train)
     found = compute(train, isolated, 5.0)
     assert found.species == ("H", "C", "N", "O")
     assert found.notes == ()

@@ -1,6 +1,7 @@
 """A potential as an ASE calculator."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce import model_file
 from equiforce.chunks import ChunkedPotential, ChunkPlan
+from equiforce.data.statistics import fitted_elements
 from equiforce.elements import species_index
 from equiforce.graph import AtomicGraph
 from equiforce.neighbors import VerletList
@@ -34,6 +36,8 @@ class Calculator(AseCalculator):
         max_memory: in GB; a system that would take more is computed in chunks. None is the memory that is available at
             the first calculation.
 
+    It warns once if it computes a single atom whose reference energy was fitted, because that energy has no meaning.
+
     Raises:
         InputError: the file cannot be loaded, torch cannot compute on the device, or ``max_memory`` is not above 0; at
             a calculation, if the model does not know an element, a position is not a number, atoms coincide, or the
@@ -54,6 +58,10 @@ class Calculator(AseCalculator):
         super().__init__()
         self.potential = model_file.load_or_take(model, device)
         self._compute = ChunkedPotential(self.potential, max_memory)
+        origin = "" if isinstance(model, Potential) else model_file.reference_energies_from(model)
+        self._fitted_elements = fitted_elements(
+            origin, self.potential.species
+        )  # of which a single atom is warned about
         self.skin = skin
         self.always_stress = always_stress
         self.graph: AtomicGraph | None = None  # of the latest calculation
@@ -77,6 +85,7 @@ class Calculator(AseCalculator):
                 "volume: set cell and pbc of the atoms"
             )
         self.graph = self._graph_of(atoms)
+        self._warn_of_single_atoms(self.graph, atoms.symbols)
         with_stress = has_stress and (self.always_stress or "stress" in properties)
         with evaluating(self.potential):
             prediction = self._compute(self.graph, stress=with_stress)
@@ -90,6 +99,16 @@ class Calculator(AseCalculator):
         }
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+
+    def _warn_of_single_atoms(self, graph: AtomicGraph, symbols: Iterable[str]) -> None:
+        """Warn once that the energy of atoms without neighbours has no meaning if it was fitted."""
+        if graph.n_edges == 0 and (without := sorted(set(symbols) & set(self._fitted_elements))):
+            self._fitted_elements = []
+            warnings.warn(
+                f"the energy of a single atom of {', '.join(without)} means nothing, and neither do cohesive energies, "
+                "because the model was trained without isolated atoms: add them to its training data",
+                stacklevel=2,
+            )
 
     def plan(self, atoms: Atoms) -> ChunkPlan:
         """Predict the memory that a calculation of these atoms takes, and the chunks it needs, if any."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
-from equiforce.data.statistics import is_isolated_atom
+from equiforce.data.copies import first_copies, refuse_contradictions
+from equiforce.data.isolated import TYPICAL_CUTOFF, called_isolated, is_isolated_atom
 from equiforce.errors import InputError
 from equiforce.graph import AtomicGraph, batch
 from equiforce.labels import Labels, batch_labels
@@ -19,7 +19,6 @@ from equiforce.options import option
 from equiforce.quantities import QUANTITIES
 from equiforce.structure import Structure
 
-SAME_POSITION = 1e-6  # Å
 PARTS = ("train", "validation", "test")
 SHARE = "fraction if below 1, else number of structures"
 _RANDOM_SPLIT = ("there is no split_file", lambda options: options.split_file is None)
@@ -91,6 +90,7 @@ def split(
     options: SplitOptions,
     validation: Sequence[Structure] | None = None,
     test: Sequence[Structure] | None = None,
+    cutoff: float = TYPICAL_CUTOFF,
 ) -> Split:
     """Split structures into a training, a validation and a test set.
 
@@ -101,18 +101,20 @@ def split(
         options: the sizes of the sets and the random seed, or an index file.
         validation: the structures of ``options.validation_file``; None takes them from ``structures``.
         test: the structures of ``options.test_file``; None takes them from ``structures``.
+        cutoff: of the model in Å, within which isolated atoms have no neighbour.
 
     Returns:
         The sets, and their indices in ``structures``.
 
     Raises:
-        InputError: there are too few structures, the index file is wrong or belongs to other data, or two sets share
-            a structure.
+        InputError: there are too few structures, the index file is wrong or belongs to other data, two sets share a
+            structure, or copies that are to be left out have contradictory labels.
     """
-    isolated = np.array([is_isolated_atom(s) for s in structures], dtype=bool)
+    isolated = np.array([is_isolated_atom(s, cutoff) for s in structures], dtype=bool)
     usable = np.flatnonzero(~isolated)
     copy_of = first_copies(structures)
     if options.drop_duplicates:
+        refuse_contradictions([*(structures[i] for i in usable.tolist()), *(validation or ()), *(test or ())])
         usable = usable[copy_of[usable] == usable]
     if options.split_file is not None:
         indices = _read_indices(Path(options.split_file), structures, isolated)
@@ -137,51 +139,8 @@ def split(
         isolated=tuple(structures[i] for i in np.flatnonzero(isolated).tolist()),
         indices=indices,
         fingerprint=fingerprint(structures),
-        notes=tuple(notes),
+        notes=(*called_isolated(structures, cutoff), *notes),
     )
-
-
-def first_copies(structures: Sequence[Structure]) -> Int[np.ndarray, " structures"]:
-    """The index of the first structure that equals each to 1e-6 Å, its own if none is earlier; labels may differ."""
-    kinds: dict[bytes, list[int]] = {}
-    for i, s in enumerate(structures):
-        kinds.setdefault(s.atomic_numbers.astype(np.int64).tobytes() + bytes(s.pbc.tolist()), []).append(i)
-    copy_of = np.arange(len(structures))
-    for members in kinds.values():
-        if len(members) == 1:
-            continue
-        coordinates = [_coordinates(structures[i]) for i in members]
-        # Near-equal structures have near-equal projections. Hashes of rounded coordinates would separate some of them.
-        direction = np.random.default_rng(0).uniform(-1, 1, len(coordinates[0]))
-        projections = np.array([x @ direction for x in coordinates])
-        within = SAME_POSITION * np.abs(direction).sum()
-        order = np.argsort(projections, kind="stable")
-        for place, a in enumerate(order):
-            for b in order[place + 1 :]:
-                if projections[b] - projections[a] > within:
-                    break
-                if np.abs(coordinates[a] - coordinates[b]).max(initial=0.0) <= SAME_POSITION:
-                    copy_of[members[b]] = copy_of[members[a]]
-                    break
-    _, first, group = np.unique(copy_of, return_index=True, return_inverse=True)
-    return first[group]
-
-
-def without_copies(structures: Sequence[Structure], held_out: Sequence[Structure]) -> tuple[list[int], int]:
-    """Choose structures to train on: no isolated atoms, and no copies of others or of structures in ``held_out``.
-
-    Returns:
-        The indices of the chosen structures, and the number of copies that were left out.
-    """
-    copy_of = first_copies([*held_out, *structures])[len(held_out) :] - len(held_out)
-    not_isolated = [i for i, s in enumerate(structures) if not is_isolated_atom(s)]
-    usable = [i for i in not_isolated if copy_of[i] == i]
-    return usable, len(not_isolated) - len(usable)
-
-
-def _coordinates(structure: Structure) -> np.ndarray:
-    cell = np.where(structure.pbc[:, None], structure.cell, 0.0)
-    return np.concatenate([structure.positions.ravel(), cell.ravel()])
 
 
 def _random_indices(

@@ -64,7 +64,6 @@ class ReadOptions:
     unconverged: Literal["leave out", "keep"] = option(
         "leave out", "the labels of steps whose electrons did not converge are wrong; known for outputs of VASP"
     )
-
     stress_order: str | None = option(
         None,
         "order of six components of stresses and virials: 'ase' (xx yy zz yz xz xy), 'vasp' (xx yy zz xy yz zx) or "
@@ -78,6 +77,9 @@ class ReadOptions:
     )
     ignore: str | None = option(
         None, "keys, separated by commas, of values that are ignored though they look like a label, a cell or a unit"
+    )
+    check: bool = option(
+        True, "labels that contradict one another, or charges that vary, are an error; false: they are only noted"
     )
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Statistics of the training set that set constants of a potential: species, reference energies, scale, neighbours."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from equiforce.elements import SYMBOLS, atomic_number, symbols_by_number
+from equiforce.data.isolated import FARTHEST, TYPICAL_CUTOFF, smallest_distance, without_neighbors
+from equiforce.elements import SYMBOLS, atomic_number, formula, symbols_by_number
 from equiforce.errors import InputError
 from equiforce.neighbors import find_pairs
 from equiforce.quantities import QUANTITIES, Quantity
@@ -81,7 +83,8 @@ def compute(
         The statistics.
 
     Raises:
-        InputError: there are no training structures, or a reference energy belongs to an unknown element.
+        InputError: there are no training structures, no atom has a neighbour, or a reference energy belongs to an
+            unknown element.
     """
     if not train:
         raise InputError(
@@ -104,12 +107,6 @@ def compute(
         n_labels={quantity: sum(s.label(quantity) is not None for s in train) for quantity in QUANTITIES},
         notes=(*energies.notes, *scale_notes, *neighbor_notes),
     )
-
-
-def is_isolated_atom(structure: Structure) -> bool:
-    """Whether a frame is a single atom whose group is named IsolatedAtom or that has no periodic direction."""
-    named = structure.group.lower().replace("_", "").replace("-", "").replace(" ", "") == "isolatedatom"
-    return len(structure) == 1 and (named or not structure.pbc.any())
 
 
 @dataclass(frozen=True)
@@ -146,8 +143,9 @@ def _reference_energies(
     elif free.any():
         solution, _, rank, _ = np.linalg.lstsq(fractions[:, free], targets - fractions @ values, rcond=1e-10)
         values[free] = solution
-        if rank < free.sum():
-            notes.append(_undetermined(counts, species, int(free.sum()), int(rank)))
+        fitted = [symbol for symbol in species if origins[symbol] == FITTED]
+        is_determined = rank == len(fitted)
+        notes.append(_fitted(fitted) if is_determined else _undetermined(labelled, counts, len(fitted), int(rank)))
     residuals = targets - fractions @ values
     binding = float(np.abs(residuals).mean()) if len(residuals) else 0.0
     if binding > IMPLAUSIBLE_BINDING:
@@ -167,6 +165,21 @@ def _in_words(origins: Mapping[str, str]) -> str:
     return ", ".join(f"{d} ({', '.join(s for s, origin in origins.items() if origin == d)})" for d in different)
 
 
+def fitted_elements(reference_energies_from: str, species: Sequence[str]) -> list[str]:
+    """The elements whose reference energies are neither given nor those of isolated atoms.
+
+    Args:
+        reference_energies_from: the origin in words, as in :class:`Statistics`.
+        species: the chemical symbols of the model.
+    """
+    found: list[str] = []
+    for origin in (FITTED, ZERO):
+        _, here, rest = reference_energies_from.partition(origin)
+        if here:
+            found += rest[2:].partition(")")[0].split(", ") if rest.startswith(" (") else species
+    return found
+
+
 def _isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float], list[str]]:
     """The lowest energy of the isolated atoms of each element, and notes about elements with different energies."""
     found: dict[str, list[float]] = {}
@@ -182,20 +195,27 @@ def _isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float],
     return {symbol: min(values) for symbol, values in found.items()}, notes
 
 
-def _undetermined(counts: np.ndarray, species: Sequence[str], n_fitted: int, rank: int) -> str:
+def _fitted(symbols: Sequence[str]) -> str:
+    """The note about reference energies that are not those of isolated atoms."""
+    return (
+        f"There are no isolated atoms of {', '.join(symbols)}, so reference energies are fitted: cohesive and binding "
+        "energies will mean nothing, but forces and energy differences are not affected; add a frame of each isolated "
+        "atom to avoid this"
+    )
+
+
+def _undetermined(structures: Sequence[Structure], counts: np.ndarray, n_fitted: int, rank: int) -> str:
     """The note about reference energies that the least-squares fit cannot determine."""
     if len(np.unique(counts, axis=0)) == 1:
-        # chemists write carbon and hydrogen first
-        atoms = sorted(zip(species, counts[0], strict=True), key=lambda part: (part[0] != "C", part[0] != "H", part[0]))
-        formula = "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in atoms if n)
-        because = f"All structures have the composition {formula}, so only one sum of the reference energies"
+        composition = formula(structures[0].atomic_numbers)
+        because = f"All structures have the composition {composition}, so only one sum of the reference energies"
     else:
         because = f"The compositions of the structures are so similar that only {rank} combination{'s' * (rank != 1)}"
         because += f" of the {n_fitted} fitted reference energies"
     return (
         f"{because} is determined, and the solution of minimum norm is used: predicted energies of isolated atoms "
-        "or of other compositions will mean nothing, but forces and energy differences are not affected; add frames of "
-        "isolated atoms to avoid this"
+        "or of other compositions, and cohesive and binding energies, will mean nothing, but forces and energy "
+        "differences are not affected; add frames of isolated atoms to avoid this"
     )
 
 
@@ -220,9 +240,24 @@ def _mean_neighbors(
 ) -> tuple[float, list[str]]:
     chosen = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_SEARCHED)).astype(int))]
     n_pairs = sum(_n_pairs(s, cutoff, pair_cutoffs) for s in chosen)
-    if n_pairs == 0:
-        return 1.0, [f"No atom has a neighbour within {cutoff:g} Å, so there are no interactions to learn"]
-    return n_pairs / sum(len(s) for s in chosen), []
+    if n_pairs == 0 and not any(_n_pairs(s, cutoff, pair_cutoffs) for s in train):
+        raise InputError(_no_neighbors(chosen, cutoff))
+    return n_pairs / sum(len(s) for s in chosen) or 1.0, without_neighbors(train, cutoff)
+
+
+def _no_neighbors(structures: Sequence[Structure], cutoff: float) -> str:
+    """The message that no atom has a neighbour, with the smallest distance and a cutoff that is large enough."""
+    smallest = smallest_distance(structures, cutoff)
+    what = f"No atom of the training structures has a neighbour within the cutoff of {cutoff:g} Å"
+    if smallest is None:
+        return f"{what}, and the atoms are more than {FARTHEST:g} Å apart: check the positions and their unit"
+    if smallest <= cutoff:
+        return "No atom of the training structures has a neighbour within model.pair_cutoffs: set larger ones"
+    larger = max(TYPICAL_CUTOFF, math.ceil(2 * smallest))
+    return (
+        f"{what}, because the smallest distance is {smallest:.2f} Å: check the unit of length, or set "
+        f"model.cutoff={larger:g} or more"
+    )
 
 
 def _n_pairs(structure: Structure, cutoff: float, pair_cutoffs: Mapping[str, float]) -> int:

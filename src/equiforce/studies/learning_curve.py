@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from equiforce.config import configured, load_yaml, read_options
-from equiforce.data.dataset import fingerprint, without_copies
+from equiforce.data.copies import without_copies
+from equiforce.data.dataset import fingerprint
 from equiforce.data.read import read
 from equiforce.errors import InputError
 from equiforce.options import option

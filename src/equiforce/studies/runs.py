@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from equiforce import model_file
-from equiforce.config import configured, to_dict
+from equiforce.config import SECTIONS, configured, to_dict
 from equiforce.data.read import read
 from equiforce.errors import DivergedError, InputError
 from equiforce.evaluate import Errors, errors, predict
@@ -26,14 +26,17 @@ from equiforce.workflow import Trained, train
 
 # options that do not change the result: files (which the fingerprint of the data covers), machines and logs
 NOT_HASHED = {
+    "data": ("check",),
     "split": ("train_file", "validation_file", "test_file", "split_file"),
     "training": ("device", "n_nodes", "tensorboard", "wandb"),
 }
 ABOUT_TRAINING = ("state", "n_weights", "n_train", "steps", "best_step", "validation_loss")
 # options that were renamed: tables have the first name, because hashes of runs were computed from it
 NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
-# options of newer versions, with the values that change nothing: a run with these has the hash that it had without them
-ADDED = {"data": (("format", None), ("unconverged", "leave out"))}
+# options of newer versions, whose defaults change nothing: a run with the defaults has the hash that it had before
+ADDED = {
+    "data": ("format", "unconverged", "stress_order", "stress_without_volume", "keep_zeros", "ignore"),
+}
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 Row = dict[str, Any]
@@ -99,9 +102,10 @@ class Run:
             InputError: as in :func:`equiforce.config.configured`.
         """
         config, found = configured({}, self.options), {}
+        defaults = {name: cls() for name, cls in SECTIONS.items()}
         for name, section in to_dict(config).items():
             left_out = {*NOT_HASHED.get(name, ()), *switched_off(getattr(config, name))}
-            left_out |= {option for option, value in ADDED.get(name, ()) if section[option] == value}
+            left_out |= {option for option in ADDED.get(name, ()) if section[option] == getattr(defaults[name], option)}
             kept = {option: value for option, value in section.items() if option not in left_out}
             found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equiforce.data.dataset import fingerprint, without_copies
+from equiforce.data.copies import without_copies
+from equiforce.data.dataset import fingerprint
 from equiforce.data.read import ReadOptions, read
 from equiforce.errors import InputError
 from equiforce.options import option
