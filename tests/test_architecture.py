@@ -46,6 +46,8 @@ HOMES = {
         "workflow.py",
         "preparation.py",
         "assessment.py",
+        "conclusion.py",
+        "worst_frames.py",
     },
     "safetensors": {"model_file.py"},
     "submitit": {"studies/jobs.py"},

@@ -82,7 +82,6 @@ def test_notes_of_reading_are_yellow_and_missing_forces_come_first(tmp_path):
     text = StringIO()
     console = Console(file=text, width=200, force_terminal=True, color_system="standard")
     read_and_report([str(tmp_path / "a.xyz")], configured({}).data, console)
-    # a spinner comes before
-    first, second, *_ = text.getvalue().rpartition("\x1b[2K")[2].splitlines()
+    first, second, *_ = text.getvalue().splitlines()
     assert first.startswith("\x1b[33mnote: there are no forces in ")
     assert second.startswith(f"{tmp_path}/a.xyz: 6 structures; energy from 'energy' (6 of 6)")

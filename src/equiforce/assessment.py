@@ -14,6 +14,7 @@ from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.report import parity_plot, training_plot
 from equiforce.structure import Structure
+from equiforce.worst_frames import print_worst_frames
 
 ERRORS, PARITY, PREDICTIONS = "errors.json", "parity.png", "predictions.xyz"  # after the name of the data and "_"
 
@@ -102,6 +103,7 @@ def assess(
     predictions = predict(potential, structures, max_memory=max_memory, console=console)
     result = errors(structures, predictions)
     _print_errors(result, structures, console)
+    print_worst_frames(structures, predictions, console)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}_{PREDICTIONS}"]
     each = [errors_of(structure, prediction) for structure, prediction in zip(structures, predictions, strict=True)]

@@ -317,18 +317,21 @@ def resolve_defaults(settings: RunConfig, parts: Split, found_statistics: Statis
             "set split.validation or split.validation_file"
         )
     neither_limit = training.max_edges is None and training.batch_size is None
-    files: dict[str, Any] = {
-        f"{part}_file": [_absolute(f) for f in getattr(settings.split, f"{part}_file")] for part in PARTS
-    }
-    if settings.split.split_file is not None:
-        files["split_file"] = _absolute(settings.split.split_file)
     return replace(
         settings,
         loss=replace(loss, **weights),
         model=settings.model.with_mean_neighbors(found_statistics.mean_neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if neither_limit else training,
-        split=replace(settings.split, **files),
+        split=with_absolute_files(settings.split),
     )
+
+
+def with_absolute_files(options: SplitOptions) -> SplitOptions:
+    """The same options with absolute paths, which another working directory does not change."""
+    files: dict[str, Any] = {f"{part}_file": [_absolute(f) for f in getattr(options, f"{part}_file")] for part in PARTS}
+    if options.split_file is not None:
+        files["split_file"] = _absolute(options.split_file)
+    return replace(options, **files)
 
 
 def _absolute(file: str) -> str:

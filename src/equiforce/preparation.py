@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from equiforce import model_file
 from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
@@ -27,6 +28,7 @@ from equiforce.evaluate import Errors
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.structure import Structure
+from equiforce.training.loss import highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,25 @@ class Prepared:
 
 def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
     """Read and split the data, compute statistics, resolve default options and build the untrained potential."""
+    with _stages(console) as stage:
+        return _prepare(settings, folder, resumed=resumed, console=console, stage=stage)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show a bar with the name of the present stage, because large data take minutes; only where a person sees it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    visible = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, transient=True, disable=not visible) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda name: progress.update(task, description=name)
+
+
+def _prepare(
+    settings: RunConfig, folder: Path, *, resumed: bool, console: Console, stage: Callable[[str], None]
+) -> Prepared:
     files = settings.split
+    stage("reading the data")
     structures = read_and_report(files.train_file, settings.data, console)
     validation, test = (
         read_and_report(paths, settings.data, console) if paths else None
@@ -50,9 +70,12 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     )
     if resumed and (folder / "split.json").exists():
         files = replace(files, split_file=str(folder / "split.json"))
+    stage("checking the data")
     everything = [*structures, *(validation or ()), *(test or ())]
-    _print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
+    print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
+    stage("splitting the data")
     parts = split(structures, files, validation, test, settings.model.cutoff)
+    stage("counting neighbours")
     found_statistics = statistics.compute(
         parts.train,
         parts.isolated,
@@ -62,6 +85,7 @@ def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Consol
     )
     _check_elements(parts, found_statistics)
     resolved = resolve_defaults(settings, parts, found_statistics)
+    stage("building the model")
     torch.manual_seed(resolved.training.seed)
     potential = model_file.build_potential(description_of(resolved, found_statistics))
     _print_decisions(parts, found_statistics, resolved, potential, console)
@@ -78,12 +102,17 @@ def read_and_report(
     paths: Sequence[str], options: ReadOptions, console: Console, *, labels_required: bool = True
 ) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
-    with console.status(escape(f"reading {', '.join(map(str, paths[:3]))} ...")):
-        structures, report = read_with_report(paths, options, labels_required=labels_required)
+    structures, report = read_with_report(paths, options, labels_required=labels_required)
     for line in report.lines():
         style = "yellow" if is_note(line) else None
         console.print(line, highlight=False, soft_wrap=True, markup=False, style=style)
     return structures
+
+
+def print_notes(notes: Iterable[str], console: Console) -> None:
+    """Print remarks that the user should see, in yellow."""
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 def _check_elements(parts: Split, found_statistics: Statistics) -> None:
@@ -131,25 +160,21 @@ def _print_decisions(
     model, loss, species = settings.model, settings.loss, found_statistics.species
     references = ", ".join(f"{s} {e:.4f}" for s, e in zip(species, found_statistics.reference_energies, strict=True))
     power = "" if loss.kind == "mae" else "²"
-    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in QUANTITIES)
+    used = [q for q in QUANTITIES if highest(loss.weight(q)) > 0]
+    weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in used)
     console.print(
         f"structures: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for "
         f"testing; elements {', '.join(species)}\n"
         f"reference energies ({found_statistics.reference_energies_from}): {references} eV\n"
-        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; on average "
-        f"{found_statistics.mean_neighbors:.1f} neighbours within the cutoff of {model.cutoff:g} Å\n"
+        f"root mean square force {found_statistics.force_rms:.3f} eV/Å; {found_statistics.mean_neighbors:.1f} "
+        f"neighbours on average within {model.cutoff:g} Å\n"
         f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}\n"
         f"loss weights: {weights}",
         highlight=False,
         soft_wrap=True,
     )
     no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
-    _print_notes((*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))), console)
-
-
-def _print_notes(notes: Iterable[str], console: Console) -> None:
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, style="yellow")
+    print_notes((*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))), console)
 
 
 def write_preparations(prepared: Prepared, folder: Path) -> None:

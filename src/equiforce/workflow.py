@@ -1,7 +1,6 @@
 """``equiforce train``: reads reference data, trains a potential, tests it and writes the run folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,21 +8,28 @@ from rich.console import Console
 
 from equiforce import model_file
 from equiforce.assessment import finish
+from equiforce.conclusion import command, conclude
 from equiforce.config import RunConfig, configured, load_config, to_dict
 from equiforce.data.dataset import Batches
 from equiforce.errors import InputError
-from equiforce.evaluate import Errors
+from equiforce.evaluate import Errors, predict
 from equiforce.kernels import describe
+from equiforce.machine import describe_device
 from equiforce.memory import require_room
 from equiforce.potential import Potential
-from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, write_preparations
+from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
+from equiforce.quantities import QUANTITIES
+from equiforce.resume import Resumption, given_options, origin_of, resumption
 from equiforce.structure import Structure
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
 from equiforce.training.processes import Fabric, make_fabric
-from equiforce.training.stopping import DEFAULT_BATCH
+from equiforce.training.state import TrainingState
+from equiforce.training.stopping import DEFAULT_BATCH, counted, planned
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
+from equiforce.training.verdict import Verdict, read_log, verdict
+from equiforce.worst_frames import print_worst_frames
 
 EVALUATION_EDGES = 20_000  # the largest number of edges in a validation batch, which limits the memory
 
@@ -37,6 +43,20 @@ class Trained(NamedTuple):
     outcome: Outcome
     n_weights: int  # the number of trainable weights
     n_train: int  # the number of training structures
+    verdict: Verdict | None = None  # whether the run was long enough; None after an interruption
+
+    def as_dict(self) -> dict[str, Any]:
+        """The results as nested plain values for a JSON file."""
+        return {
+            "folder": str(self.folder),
+            "model": None if self.model is None else str(self.model),
+            "ended": self.outcome.why,
+            "interrupted": self.outcome.interrupted,
+            "n_weights": self.n_weights,
+            "n_train": self.n_train,
+            "verdict": None if self.verdict is None else self.verdict._asdict(),
+            "test": None if self.test is None else self.test.as_dict(),
+        }
 
 
 def train(
@@ -46,7 +66,9 @@ def train(
     config: str | Path | Mapping[str, Mapping[str, Any]] | RunConfig | None = None,
     options: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
+    resume_if_there: bool = False,
     console: Console | None = None,
+    quiet: bool = False,
     plots: bool = True,
 ) -> Trained:
     """Train a potential on a file of reference data.
@@ -57,8 +79,13 @@ def train(
         output: the run folder, which must be new or empty. None chooses ``runs/`` followed by the name of the data.
         config: the path of a YAML file, nested values, or a :class:`equiforce.RunConfig`.
         options: values that override the config, such as ``{"model.l_max": 1, "training.time": "10m"}``.
-        resume: the folder of a run to continue. ``data``, ``output`` and ``config`` must then be None.
-        console: prints the progress; None prints nothing.
+        resume: the folder of a run to continue. ``output`` and ``config`` must then be None; ``data`` is the new place
+            of the same data if it has moved. ``options`` may change the length of the run, but not what its weights
+            mean.
+        resume_if_there: whether to continue the run in ``output`` if there is one, and to start it otherwise. The data
+            and the options must be the same each time.
+        console: prints the progress; None prints it in a terminal and in a notebook.
+        quiet: whether to print nothing. It has no effect on a ``console`` that is given.
         plots: whether to draw the training curves and the test parity plot, and to write the test predictions.
 
     Returns:
@@ -68,24 +95,25 @@ def train(
         InputError: the data or the options are wrong.
         DivergedError: the loss is no longer finite. The best model so far stays in the run folder.
     """
-    console = console or Console(quiet=True)
+    console = console or _default_console(quiet=quiet)
+    files = [] if data is None else [str(data)] if isinstance(data, str | Path) else [str(file) for file in data]
+    given = {**({"split.train_file": files} if files else {}), **(options or {})}
+    if resume is not None and (output is not None or config is not None or resume_if_there):
+        raise InputError(
+            "--resume takes the configuration from the run folder: leave out -o, --config and --resume-if-there"
+        )
+    settings = configured({}, None) if resume is not None else _configured(config, given)
+    folder = Path(resume) if resume is not None else _folder(output, settings, resume_if_there=resume_if_there)
+    resumed = None
     if resume is not None:
-        folder = Path(resume)
-        if data is not None or output is not None or config is not None:
-            raise InputError(
-                "--resume takes data and configuration from the run folder: leave out data, -o and --config"
-            )
-        settings = load_config(_existing(folder / "config.yaml", folder), options)
-    else:
-        settings = load_config(config, options) if isinstance(config, str | Path) else configured(config or {}, options)
-        if data is not None:
-            files = [data] if isinstance(data, str | Path) else list(data)
-            settings = replace(settings, split=replace(settings.split, train_file=[str(f) for f in files]))
-        folder = _new_folder(output, settings)
+        resumed = resumption(folder, given)
+    elif resume_if_there and (folder / "last.pt").exists():
+        resumed = resumption(folder, given_options(config, given))
+    settings = resumed.settings if resumed else settings
     check_installed(tensorboard=settings.training.tensorboard, wandb=settings.training.wandb is not None)
     fabric = make_fabric(settings.training)
     console = console if fabric.is_global_zero else Console(quiet=True)
-    prepared = prepare(settings, folder, resumed=resume is not None, console=console)
+    prepared = prepare(settings, folder, resumed=resumed is not None, console=console)
     potential, training = prepared.potential.to(fabric.device), prepared.config.training
     batches = _batches(
         prepared.parts.train,
@@ -95,10 +123,25 @@ def train(
         max_edges=training.max_edges,
         seed=training.seed,
     )
-    console.print(f"kernels: {describe(fabric.device)}", highlight=False)
+    length = planned(training, batches.count(), len(prepared.parts.train))
+    console.print(f"length: {length}", highlight=False, soft_wrap=True)
     console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
     with fastest_threads(_first_step(prepared, fabric)):
-        return _run(prepared, batches, folder, fabric, console, plots=plots)
+        device = f"{describe_device(fabric.device)}; kernels: {describe(fabric.device)}"
+        console.print(f"device: {device}", highlight=False, soft_wrap=True)
+        return _run(prepared, batches, folder, fabric, console, resumed, plots=plots)
+
+
+def _default_console(*, quiet: bool) -> Console:
+    """A console that prints in a terminal and in a notebook only."""
+    console = Console()
+    return Console(quiet=True) if quiet or not (console.is_terminal or console.is_jupyter) else console
+
+
+def _configured(
+    config: str | Path | Mapping[str, Mapping[str, Any]] | RunConfig | None, given: Mapping[str, Any]
+) -> RunConfig:
+    return load_config(config, given) if isinstance(config, str | Path) else configured(config or {}, given)
 
 
 def _batches(
@@ -133,37 +176,39 @@ def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | No
     return lambda: backward(potential, *next(first.epoch(0)), 0.0, settings.loss, fabric)
 
 
-def _existing(path: Path, folder: Path) -> Path:
-    if not path.is_file():
-        raise InputError(
-            f"{folder} is not the folder of a training run because it has no {path.name}: correct --resume"
-        )
-    return path
-
-
-def _new_folder(output: str | Path | None, settings: RunConfig) -> Path:
+def _folder(output: str | Path | None, settings: RunConfig, *, resume_if_there: bool) -> Path:
+    """Choose the folder of a new run, or of the run to continue if there is one."""
     if not settings.split.train_file:
         raise InputError("there is no training data: give a file, as in equiforce train DATA.xyz")
-    if output is not None:
-        folder = Path(output)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} already exists: choose another folder with -o, or continue its run with --resume {folder}"
-            )
-        return folder
     stem = Path(settings.split.train_file[0].partition("@")[0]).stem
-    folders = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
-    return next(folder for folder in folders if not folder.exists())
+    if output is None and not resume_if_there:
+        folders = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
+        return next(folder for folder in folders if not folder.exists())
+    folder = Path("runs") / stem if output is None else Path(output)
+    is_run = resume_if_there and (folder / "config.yaml").exists()
+    if folder.exists() and not is_run and (not folder.is_dir() or any(folder.iterdir())):
+        mend = f", or continue its run with --resume {folder}" if (folder / "config.yaml").exists() else ""
+        raise InputError(f"{folder} already exists: choose another folder with -o{mend}")
+    return folder
 
 
 def _run(
-    prepared: Prepared, batches: Batches, folder: Path, fabric: Fabric, console: Console, *, plots: bool
+    prepared: Prepared,
+    batches: Batches,
+    folder: Path,
+    fabric: Fabric,
+    console: Console,
+    resumed: Resumption | None,
+    *,
+    plots: bool,
 ) -> Trained:
     settings, parts, potential = prepared.config, prepared.parts, prepared.potential
     state = new_state(potential, settings.optimizer)
-    if (folder / "last.pt").exists():
-        state.restore(folder / "last.pt")
-        console.print(f"the run continues at step {state.step}, epoch {state.epoch}", highlight=False)
+    if resumed and resumed.checkpoint:
+        resumed.restore(state, parts)
+        print_notes(resumed.notes(), console)
+        console.print(_where(state, batches, folder), highlight=False, soft_wrap=True)
+    state.origin = origin_of(settings, parts)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     if fabric.is_global_zero:
         write_preparations(prepared, folder)
@@ -174,7 +219,8 @@ def _run(
         model_file.save(folder / "model.eqf", best, references, about)
 
     trackers = _trackers(settings, folder, state.n_rows) if fabric.is_global_zero else []
-    with Display(console) as display:
+    labelled = [q for q in QUANTITIES if any(s.label(q) is not None for s in parts.validation)]
+    with Display(console, labelled) as display:
         outcome = fit(
             state,
             RunSetup(
@@ -192,22 +238,37 @@ def _run(
         )
     for tracker in trackers:
         tracker.close()
-    model, size = folder / "model.eqf", (n_weights_of(potential), len(parts.train))
+    model = folder / "model.eqf"
+    trained = Trained(
+        folder, model if model.exists() else None, None, outcome, n_weights_of(potential), len(parts.train)
+    )
     if outcome.interrupted:
-        console.print(f"interrupted and saved; continue with: equiforce train --resume {folder}", soft_wrap=True)
+        again = command("train", "--resume", folder)
+        console.print(f"interrupted and saved; continue with: {again}", highlight=False, soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
-        return Trained(folder, model if model.exists() else None, None, outcome, *size)
+        return trained
+    passes = f"{state.passes(batches.count(state.epoch)):.3g} passes over {len(parts.train):,} structures"
     console.print(
-        f"finished after {state.seconds:.0f} s: {outcome.why}; the model file has the best weights, of step "
-        f"{state.best_step}",
+        f"finished after {state.seconds:.0f} s, {counted(state.step, 'step')} = {passes}: {outcome.why}\n"
+        f"the model file has the weights with the lowest validation loss, of step {state.best_step:,}",
         highlight=False,
         soft_wrap=True,
     )
     state.load_best()
     test = finish(state.ema.potential, parts.test, folder, console, plots=plots)
     save_model(state.ema.potential, test)
-    console.print(f"model: {model}", highlight=False, soft_wrap=True)
-    return Trained(folder, model, test, outcome, *size)
+    found = verdict(read_log(folder / "log.csv", settings.loss), settings.loss)
+    if plots and not parts.test and parts.validation:
+        print_worst_frames(parts.validation, predict(state.ema.potential, parts.validation), console)
+    conclude(folder, settings, found, console)
+    return trained._replace(model=model, test=test, verdict=found)
+
+
+def _where(state: TrainingState, batches: Batches, folder: Path) -> str:
+    """Say where a resumed run continues, or that it is finished."""
+    if state.ended:
+        return f"the run in {folder} is finished already: {state.ended}"
+    return f"the run continues at step {state.step:,} ({state.passes(batches.count(state.epoch)):.3g} passes)"
 
 
 def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:

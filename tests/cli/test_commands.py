@@ -82,7 +82,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("train copper.xyz --set model.l_max=two", "model.l_max='two' is not allowed: it should be a whole number"),
         ("train copper.xyz --set model.channels=[4", "--set model.channels=[4: the value is not YAML"),
         ("train copper.xyz --set training.tim=5m", "did you mean training.time?"),
-        ("train copper.xyz --resume run", "--resume takes data and configuration from the run folder"),
+        ("train --resume run -o other", "--resume takes the configuration from the run folder: leave out -o"),
         ("train --resume folder", "folder is not the folder of a training run"),
         ("train -c none.yaml", "there is no configuration file none.yaml"),
         ("train -c text.eqf", "text.eqf must consist of sections"),

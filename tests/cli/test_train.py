@@ -17,7 +17,7 @@ def test_train_passes_its_options_on(equiforce, place):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "3 steps are done" in out
-    assert "model: options/model.eqf" in out
+    assert "equiforce md options/model.eqf options/test_predictions.xyz --temperature 300 --steps 1000" in out
     written = yaml.safe_load((place / "options" / "config.yaml").read_text())
     assert (
         written["training"] | {"max_steps": 3, "max_epochs": 2, "seed": 5, "deterministic": True} == written["training"]
@@ -52,5 +52,5 @@ def test_an_interrupted_training_is_saved_and_goes_on(equiforce, place, monkeypa
     monkeypatch.setattr("equiforce.workflow.Display", Display)
     status, out, err = equiforce("train", "--resume", "stopped")
     assert (status, err) == (0, "")
-    assert "the run continues at step 3, epoch" in out
+    assert "the run continues at step 3 (1.5 passes)" in out
     assert "5 steps are done" in out

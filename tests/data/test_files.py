@@ -5,7 +5,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from equiforce.data.files import read_atoms
+from equiforce.data.files import read_last
 from equiforce.data.read import read, read_with_report
 from equiforce.errors import InputError
 
@@ -132,15 +132,15 @@ def test_one_structure_as_ases_atoms(tmp_path, dimer_file):
     atoms.set_momenta([[1, 2, 3], [0, 0, 0]])
     atoms.set_constraint(FixAtoms([1]))
     write(tmp_path / "start", atoms, format="extxyz")
-    read_back = read_atoms(str(tmp_path / "start"))
+    read_back, _ = read_last(str(tmp_path / "start"))
     assert read_back.get_momenta().tolist() == [[1, 2, 3], [0, 0, 0]]
     assert read_back.constraints[0].index.tolist() == [1]
-    assert read_atoms(str(dimer_file)).positions[1, 0] == pytest.approx(1.0)
-    assert read_atoms(f"{dimer_file}@0").positions[1, 0] == pytest.approx(0.96)
+    assert read_last(str(dimer_file))[0].positions[1, 0] == pytest.approx(1.0)
+    assert read_last(f"{dimer_file}@0")[0].positions[1, 0] == pytest.approx(0.96)
     np.savez(tmp_path / "a.npz", z=[8, 1], R=[atoms.positions], E=[0.0])
-    np.testing.assert_array_equal(read_atoms(str(tmp_path / "a.npz")).positions, atoms.positions)
+    np.testing.assert_array_equal(read_last(str(tmp_path / "a.npz"))[0].positions, atoms.positions)
     for wrong, message in ((f"{dimer_file}@7", "contains no structures"), ("nowhere.xyz", "There is no file nowhere")):
         with pytest.raises(InputError, match=message):
-            read_atoms(wrong)
+            read_last(wrong)
     with pytest.raises(InputError, match="is a folder"):
-        read_atoms(str(tmp_path))
+        read_last(str(tmp_path))

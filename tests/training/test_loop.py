@@ -99,8 +99,9 @@ def test_training_learns_and_keeps_the_best(tmp_path):
     outcome = fit(state, setup)
     assert outcome == ("60 steps are done", False)
     log = rows(tmp_path / "log.csv")
-    assert list(log[0])[:12] == [
+    assert list(log[0])[:13] == [
         "epoch",
+        "passes",
         "step",
         "seconds",
         "learning_rate",

@@ -87,7 +87,7 @@ def test_two_processes_train_the_model_of_one(folder):
 def test_only_the_first_of_two_processes_speaks(folder):
     output = (folder / "output").read_text()
     assert output.count("7 steps are done") == 1
-    assert output.count("model: two/model.eqf") == 1
+    assert output.count("written into two:") == 1
     assert "Traceback" not in output
     assert "warn" not in output.lower()
 

@@ -6,7 +6,16 @@ import pytest
 
 from equiforce.training.loop import new_state
 from equiforce.training.optimizer import OptimizerConfig
-from equiforce.training.stopping import DEFAULT_STEPS, StoppingCriteria, TrainingConfig, seconds_of, stop_signals
+from equiforce.training.stopping import (
+    DEFAULT_STEPS,
+    StoppingCriteria,
+    TrainingConfig,
+    doubled,
+    duration,
+    planned,
+    seconds_of,
+    stop_signals,
+)
 from tests.systems import potential_of
 
 
@@ -26,6 +35,31 @@ def test_durations(text, seconds):
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="is not a duration"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize("text", ["90s", "1m30s", "10m", "1h30m", "2d", "1.5s", "0.1s"])
+def test_a_duration_can_be_read_again(text):
+    assert seconds_of(duration(seconds_of(text))) == pytest.approx(seconds_of(text))
+    assert duration(120.0) == "2m"
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "arguments"),
+    [
+        ({"max_steps": 10_000}, "10,000 steps = 156 passes over 320 structures", ["--steps", "20000"]),
+        ({}, "20,000 steps = 312 passes over 320 structures", ["--steps", "40000"]),
+        ({"max_epochs": 1}, "1 pass over 320 structures = 64 steps", ["--epochs", "2"]),
+        ({"time": "45m"}, "45m in all; a pass over 320 structures takes 64 steps", ["--time", "1h30m"]),
+        (
+            {"max_steps": 1, "max_epochs": 2},
+            "1 step = 0.0156 passes over 320 structures; or 2 passes over 320 structures = 128 steps",
+            ["--epochs", "4", "--steps", "2"],
+        ),
+    ],
+)
+def test_the_length_in_words_and_twice_as_long(options, words, arguments):
+    assert planned(TrainingConfig(**options), 64, 320) == words
+    assert doubled(TrainingConfig(**options)) == arguments
 
 
 def test_progress_is_along_the_nearest_limit():
@@ -54,9 +88,10 @@ def test_options_that_contradict_one_another(options):
 def test_signals_are_noted_and_handlers_given_back():
     before = signal.getsignal(signal.SIGTERM)
     with stop_signals() as caught:
+        os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        assert caught == [signal.SIGTERM, signal.SIGINT]
+        assert caught == [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -57,3 +57,10 @@ def test_tensorboard_can_read_the_log(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Tags()["scalars"] == ["step", "loss"]
     assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("loss")] == [(5, 0.3), (10, 0.3)]
+
+
+def test_the_log_of_an_older_version_keeps_its_columns(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,loss\n1,2.0\n")
+    CsvLog(path, n_rows=1).write({"passes": 0.5, "step": 2, "loss": 1.0})
+    assert path.read_text() == "step,loss\n1,2.0\n2,1.0\n"

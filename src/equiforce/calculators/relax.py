@@ -17,12 +17,13 @@ from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.guard import Guard
 from equiforce.calculators.md.signals import stop_requests
-from equiforce.calculators.md.start import constraints_in_words, has_several, hold_fixed, read_start
+from equiforce.calculators.md.start import constraints_in_words, hold_fixed, read_start
 from equiforce.calculators.md.state import write_safely
 from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.calculators.watch import Watch
 from equiforce.data.write import extxyz
 from equiforce.errors import InputError
+from equiforce.machine import describe_device
 from equiforce.potential import Potential
 
 RELAXED, PATH = "relaxed.xyz", "path.xyz"
@@ -100,16 +101,15 @@ def relax(
     folder, console = Path(folder), console or Console(quiet=True)
     if not overwrite and (earlier := [folder / name for name in (RELAXED, PATH) if (folder / name).exists()]):
         raise InputError(f"{earlier[0]} exists from an earlier relaxation: name a new folder, or add --overwrite")
-    atoms = start.copy() if isinstance(start, Atoms) else read_start(str(start))
+    atoms, remarks = read_start(start)
     hold_fixed(atoms, options.fixed)
     _refuse_unfit(atoms, options)
     with_cell = options.cell != "fixed"
     atoms.calc = Calculator(model, device, always_stress=with_cell, max_memory=options.max_memory)
-    several = not isinstance(start, Atoms) and has_several(str(start))
     held = constraints_in_words(atoms)
     lines = [
-        f"device: {atoms.calc.potential.device}",
-        *([f"start: the last of several frames in {start}"] if several else []),
+        f"device: {describe_device(atoms.calc.potential.device)}",
+        *remarks,
         *([f"held fixed: {held}"] if held else []),
     ]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

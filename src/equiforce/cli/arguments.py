@@ -15,6 +15,9 @@ from equiforce.options import default_of, explain
 PANEL = "Options, each with its unit, meaning and default"
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
 
+DataSets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="data.OPTION=VALUE", help="Any option of the section data.")
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Override an option.")]
 TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; by default a GPU if there is one.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; the CPU by default, also if there is a GPU.")]
@@ -25,6 +28,7 @@ ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
 StressKey = Annotated[str | None, typer.Option(help="Key of the stress (positive under tension).")]
 VirialKey = Annotated[str | None, typer.Option(help="Key of the virial, minus the stress times the volume.")]
 EnergyUnit = Annotated[str | None, typer.Option(help="eV, kcal/mol, kJ/mol, Hartree, ...")]
+Format = Annotated[str | None, typer.Option("--format", help="Format by its name in ASE; by default found by content.")]
 LengthUnit = Annotated[str | None, typer.Option(help="Å, Bohr or nm.")]
 Temperature = Annotated[float | None, typer.Option(help="In K.")]
 Steps = Annotated[int | None, typer.Option(help="Number of time steps.")]

@@ -6,18 +6,22 @@ from typing import Annotated
 import typer
 
 from equiforce.cli.arguments import (
+    DataSets,
     Device,
     EnergyKey,
     EnergyUnit,
     ForcesKey,
+    Format,
     LengthUnit,
     Model,
     Overwrite,
     StressKey,
     VirialKey,
     given,
+    parsed,
 )
 from equiforce.cli.output import AsJson, messages, print_object
+from equiforce.errors import InputError
 
 
 def evaluate(
@@ -33,6 +37,8 @@ def evaluate(
     virial_key: VirialKey = None,
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
+    file_format: Format = None,
+    sets: DataSets = None,
     max_memory: Annotated[
         float | None,
         typer.Option(help="In GB; a structure that needs more is computed in chunks. By default the free memory."),
@@ -56,13 +62,18 @@ def evaluate(
         virial_key=virial_key,
         energy_unit=energy_unit,
         length_unit=length_unit,
+        format=file_format,
     )
-    reading, name = load_config(None, flags).data, name_of(data)
+    sets_of_data = parsed(sets)
+    if others := [key for key in sets_of_data if not key.startswith("data.")]:
+        raise InputError(f"{others[0]} is not an option of reading data: write --set data.OPTION=VALUE")
+    reading, name = load_config(None, flags | sets_of_data).data, name_of(data)
     folder = results_folder(output, name, overwrite=overwrite)
     console = messages(as_json)
     potential = model_file.load(model, device or "cpu")
     console.print(f"device: {describe_device(potential.device)}", highlight=False)
-    structures = read_and_report(data, reading, console, labels_required=False)
+    with console.status("reading the data ..."):
+        structures = read_and_report(data, reading, console, labels_required=False)
     result = assess(potential, structures, folder, name, console, max_memory)
     console.print(
         f"written into {folder}: {', '.join(path.name for path in result.files)} (in eV, eV/Å and eV/Å³)",

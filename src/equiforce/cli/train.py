@@ -10,6 +10,7 @@ from equiforce.cli.arguments import (
     EnergyKey,
     EnergyUnit,
     ForcesKey,
+    Format,
     LengthUnit,
     Sets,
     StressKey,
@@ -30,8 +31,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue the run in this folder, with its own data and options.")
+        Path | None, typer.Option(help="Continue the run in this folder; DATA only if its data have moved.")
     ] = None,
+    resume_if_there: Annotated[
+        bool, typer.Option("--resume-if-there", help="Continue the run in -o if there is one, or else start it.")
+    ] = False,
     validation: Annotated[list[str] | None, typer.Option(help="A file of validation structures.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="A file of test structures.")] = None,
     split: Annotated[str | None, typer.Option(help="The split.json of an earlier run.")] = None,
@@ -41,6 +45,7 @@ def train(
     virial_key: VirialKey = None,
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
+    file_format: Format = None,
     device: TrainingDevice = None,
     seed: Annotated[int | None, typer.Option(help="Random seed of the weights and of the order of batches.")] = None,
     deterministic: Annotated[
@@ -70,21 +75,20 @@ def train(
             virial_key=virial_key,
             energy_unit=energy_unit,
             length_unit=length_unit,
+            format=file_format,
         )
         | parsed(sets)
     )
-    trained = run(data, output, config=config, options=options, resume=resume, console=messages(as_json))
+    trained = run(
+        data,
+        output,
+        config=config,
+        options=options,
+        resume=resume,
+        resume_if_there=resume_if_there,
+        console=messages(as_json),
+    )
     if as_json:
-        print_object(
-            {
-                "folder": trained.folder,
-                "model": trained.model,
-                "ended": trained.outcome.why,
-                "interrupted": trained.outcome.interrupted,
-                "n_weights": trained.n_weights,
-                "n_train": trained.n_train,
-                "test": trained.test.as_dict() if trained.test else None,
-            }
-        )
+        print_object(trained.as_dict())
     if trained.outcome.interrupted:
         raise typer.Exit(INTERRUPTED)

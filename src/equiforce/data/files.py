@@ -60,11 +60,14 @@ def read_files(
     return contents, _grouped([*skipped, *(Skipped(*each) for each in repeated)])
 
 
-def read_atoms(path: str) -> Atoms:
+def read_last(path: str) -> tuple[Atoms, bool]:
     """Read the last structure of a file as ASE's atoms, with momenta and constraints if the file has them.
 
     Args:
         path: a file, which may end in a slice; or a data folder of DeePMD-kit.
+
+    Returns:
+        The atoms, and whether they are the last of several structures.
 
     Raises:
         InputError: no structure can be read.
@@ -75,13 +78,14 @@ def read_atoms(path: str) -> Atoms:
         raise InputError(f"{path} is a folder: name one file")
     form = None if folder.is_dir() else _form_of(source, None)
     if form in (None, NPZ):
-        frame = _read_file(path, None, keep_unconverged=True).frames[-1]
-        return Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+        frames = _read_file(path, None, keep_unconverged=True).frames
+        frame = frames[-1]
+        return Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc), len(frames) > 1
     with faults_of(source):
-        last = deque(iterate_atoms(source, str(form), selection, []), maxlen=1)
+        last = deque(iterate_atoms(source, str(form), selection, []), maxlen=2)
     if not last:
         raise _without_structures(path)
-    return last[0]
+    return last[-1], len(last) > 1
 
 
 def _read_folder(path: str, form: str | None, *, keep_unconverged: bool) -> tuple[list[Contents], list[Skipped]]:

@@ -146,9 +146,9 @@ def perform(run: Run, folder: Path) -> Row:
         shutil.rmtree(folder)  # the run was stopped before its first checkpoint
     try:
         if folder.exists():
-            trained = train(resume=folder, plots=False)
+            trained = train(resume=folder, plots=False, quiet=True)
         else:
-            trained = train(run.train, folder, options=_options(run, folder), plots=False)
+            trained = train(run.train, folder, options=_options(run, folder), plots=False, quiet=True)
     except DivergedError:
         shutil.rmtree(folder, ignore_errors=True)
         return _row(run, {"state": DIVERGED})

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
 from equiforce.evaluate import ValidationErrors
-from equiforce.quantities import QUANTITIES
+from equiforce.quantities import Quantity
 from equiforce.training.loop import StepReport
 
-WIDTH = 11  # the smallest width of a column
+WIDTH = 10  # the smallest width of a column
 LINES = 40  # about the largest number of lines in a run; log.csv has all validations
 
 
@@ -22,32 +22,34 @@ class TimeLeft(ProgressColumn):
             return Text("-:--:-- left")
         start = task.fields["began_at"]
         left = int(task.elapsed * (1 - task.completed) / max(task.completed - start, 1e-9))
-        return Text(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left")
+        return Text(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left", no_wrap=True)
 
 
 class Display:
-    """A progress bar with the latest errors, and a table of errors with about 40 lines at most."""
+    """A progress bar with the latest errors, and a table of errors with about 40 lines at most.
 
-    def __init__(self, console: Console):
-        self.console = console
+    Args:
+        console: where to print.
+        quantities: the quantities with labels to validate with; each has a column.
+    """
+
+    def __init__(self, console: Console, quantities: Sequence[Quantity]):
+        self.console, self.quantities = console, quantities
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.fields[passes]} passes"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>5.1f} %  loss {task.fields[loss]}  {task.fields[errors]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[errors]}"),
             TimeLeft(),
             console=console,
             transient=True,
         )
-        errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in QUANTITIES]
-        self.columns = [("epoch", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
+        errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in quantities]
+        self.columns = [("passes", ""), ("step", ""), ("loss", ""), *errors, ("rate", "")]
         self.task: TaskID | None = None
         self.next_line = 0.0
         self.smooth_loss: float | None = None
 
     def __enter__(self) -> "Display":
-        self._print([name for name, _ in self.columns])
-        self._print([unit for _, unit in self.columns])
         self.bar.start()
         return self
 
@@ -59,8 +61,8 @@ class Display:
         old = self.smooth_loss
         self.smooth_loss = report.loss if old is None else 0.95 * old + 0.05 * report.loss
         if self.task is None:
-            self.task = self.bar.add_task("", total=1.0, epoch=0, loss="", errors="", began_at=report.progress)
-        self.bar.update(self.task, completed=report.progress, epoch=report.state.epoch, loss=f"{self.smooth_loss:.3g}")
+            self.task = self.bar.add_task("", total=1.0, passes="0", errors="", began_at=report.progress)
+        self.bar.update(self.task, completed=report.progress, passes=f"{report.passes:.1f}")
         if report.errors is None:
             return
         shown = [
@@ -70,17 +72,25 @@ class Display:
         ]
         self.bar.update(self.task, errors="  ".join(shown))
         if report.progress >= self.next_line or report.progress >= 1:
+            if self.next_line == 0.0:
+                self._print_heading()
             self.next_line = report.progress + 1 / LINES
             self._print(self._cells(report, report.errors), " *" if report.improved else "")
 
+    def _print_heading(self) -> None:
+        """Print the heading before the first line, because kernels may be compiled before it."""
+        self.console.print("errors of validation (* the lowest loss so far):", highlight=False, soft_wrap=True)
+        self._print([name for name, _ in self.columns])
+        self._print([unit for _, unit in self.columns])
+
     def _print(self, cells: Sequence[str], mark: str = "") -> None:
-        widths = [max(WIDTH, len(name) + 1, len(unit) + 1) for name, unit in self.columns]
+        widths = [max(WIDTH, len(name) + 2, len(unit) + 2) for name, unit in self.columns]
         line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
     def _cells(self, report: StepReport, errors: ValidationErrors) -> list[str]:
         state = report.state
-        found = [errors.get(quantity) for quantity in QUANTITIES]
+        found = [errors.get(quantity) for quantity in self.quantities]
         rate = state.optimizer.param_groups[0]["lr"]
-        cells = [str(state.epoch), str(state.step), f"{self.smooth_loss:.3g}"]
+        cells = [f"{report.passes:.1f}", f"{state.step:,}", f"{self.smooth_loss:.3g}"]
         return cells + ["-" if one is None else f"{one.mae:.3g}" for one in found] + [f"{rate:.1e}"]

@@ -21,7 +21,14 @@ from equiforce.training.loss import LossConfig, highest, terms, weight_at
 from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer
 from equiforce.training.processes import add_gradients, total_over_processes
 from equiforce.training.state import TrainingState
-from equiforce.training.stopping import FEWEST_STEPS, MOST_STEPS, StoppingCriteria, TrainingConfig, stop_signals
+from equiforce.training.stopping import (
+    FEWEST_STEPS,
+    MOST_STEPS,
+    TIME_IS_UP,
+    StoppingCriteria,
+    TrainingConfig,
+    stop_signals,
+)
 from equiforce.training.trackers import Tracker
 
 
@@ -33,6 +40,7 @@ class StepReport(NamedTuple):
     loss: float
     errors: ValidationErrors | None  # None unless the step ended with a validation
     improved: bool  # whether the validation loss is the lowest so far
+    passes: float  # the number of passes over the training set so far
 
 
 class Outcome(NamedTuple):
@@ -82,7 +90,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
     """
     stopping = StoppingCriteria(setup.config)
     started = time.monotonic() - state.seconds
-    if (why := stopping.reached(state)) and state.best_weights is not None:
+    if (why := state.ended or stopping.used_up(state)) and state.best_weights is not None:
         return Outcome(why, interrupted=False)
     with stop_signals() as caught:
         while True:
@@ -99,15 +107,16 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                 if state.batch == n_batches:
                     state.epoch, state.batch = state.epoch + 1, 0
                 interrupted, late = on_any_process([bool(caught), stopping.time_is_up(state)], setup.fabric)
-                why = stopping.reached(state) or ("the time budget is used up" if late else "")
-                errors, improved = None, False
+                why = stopping.reached(state) or (TIME_IS_UP if late else "")
+                errors, improved, passes = None, False, state.passes(n_batches)
                 if why or due(state, n_batches, setup.config):
-                    errors, improved = validate(state, rate, setup)
+                    errors, improved = validate(state, rate, passes, setup)
                     stopping.reserve = time.monotonic() - started - state.seconds
-                    why = why or stopping.stalled(state)
+                    state.ended = why = why or stopping.stalled(state)
                 if setup.fabric.is_global_zero and (errors is not None or interrupted):
                     save(state, improved, setup)
-                setup.on_step(StepReport(state, stopping.progress(state, n_batches), value, errors, improved))
+                done = stopping.progress(state, n_batches)
+                setup.on_step(StepReport(state, done, value, errors, improved, passes))
                 if why or interrupted:
                     return Outcome(why or "interrupted", interrupted=not why)
 
@@ -211,7 +220,7 @@ def due(state: TrainingState, n_batches: int, config: TrainingConfig) -> bool:
     return state.batch % MOST_STEPS == 0
 
 
-def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[ValidationErrors, bool]:
+def validate(state: TrainingState, rate: float, passes: float, setup: RunSetup) -> tuple[ValidationErrors, bool]:
     """Validate the averaged weights and remember them if they are the best so far.
 
     Without labels to validate with, the latest weights count as the best ones.
@@ -231,6 +240,7 @@ def validate(state: TrainingState, rate: float, setup: RunSetup) -> tuple[Valida
         state.keep_best()
     row = {
         "epoch": state.epoch,
+        "passes": round(passes, 3),
         "step": state.step,
         "seconds": round(state.seconds, 2),
         "learning_rate": rate,

@@ -144,6 +144,10 @@ class LearningRate:
             self.reduction *= self.config.plateau_factor
             self.waited = 0
 
+    def forget_best(self) -> None:
+        """Start to count anew how long the loss has not fallen, because it now means something else."""
+        self.best, self.waited, self.waited_in_all = math.inf, 0, 0
+
     @property
     def exhausted(self) -> bool:
         """Whether the learning rate has fallen below ``plateau_stop``."""

@@ -13,6 +13,7 @@ from equiforce.training.optimizer import EMA, LearningRate
 
 Weights = dict[str, torch.Tensor]
 COUNTERS = ("step", "epoch", "batch", "seconds", "n_rows", "best_loss", "best_step", "loss_sum", "loss_count")
+SAME_CONSTANT = 1e-6  # relative; a least-squares fit differs less between machines
 
 
 @dataclass
@@ -33,6 +34,8 @@ class TrainingState:
     loss_sum: float = 0.0  # over the steps since the latest validation
     loss_count: int = 0  # the number of these steps
     best_weights: Weights | None = field(default=None, repr=False)
+    ended: str = ""  # why the run ended, empty while it goes on
+    origin: dict[str, Any] = field(default_factory=dict, repr=False)  # the options and data of the weights
 
     def passes(self, n_batches: int) -> float:
         """The number of passes over the training set so far; the current epoch has ``n_batches`` batches."""
@@ -41,6 +44,11 @@ class TrainingState:
     def keep_best(self) -> None:
         """Remember the averaged weights as the best ones so far."""
         self.best_weights = {name: value.detach().clone() for name, value in self.ema.potential.state_dict().items()}
+
+    def forget_best(self) -> None:
+        """Let the next validation be the best one, because the loss now means something else."""
+        self.best_loss = float("inf")
+        self.rate.forget_best()
 
     def load_best(self) -> None:
         """Load the best weights so far into the averaged potential."""
@@ -57,17 +65,22 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "rate": self.rate.state(),
             "best_weights": self.best_weights,
+            "ended": self.ended,
+            "origin": self.origin,
         }
         unfinished = path.with_name(path.name + ".part")
         torch.save(state, unfinished)
         unfinished.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Load a checkpoint; raise InputError if it is damaged or belongs to another model or optimizer."""
-        try:
-            state = torch.load(path, map_location=self.potential.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path} is damaged or is not a checkpoint of equiforce: start a new run") from error
+        """Load a checkpoint.
+
+        Raises:
+            InputError: the checkpoint is damaged, or it belongs to another model, optimizer or reference energies.
+        """
+        state = read_checkpoint(path, self.potential.device)
+        constants = [self.potential.atomic_energies, self.potential.scale]
+        before = [constant.detach().clone() for constant in constants]
         try:
             self.potential.load_state_dict(state["potential"])
             self.ema.restore(state["average"])
@@ -82,6 +95,26 @@ class TrainingState:
             raise InputError(
                 f"{path} belongs to another model or optimizer than the configuration: undo the changes of the options"
             ) from error
+        self.ended = state.get("ended", "")  # older checkpoints lack it
+        for name, constant, expected in zip(("reference energies", "scales"), constants, before, strict=True):
+            if not constant.requires_grad and not torch.allclose(constant, expected, rtol=SAME_CONSTANT, atol=0.0):
+                raise InputError(
+                    f"the data now give the {name} {_listed(expected)} eV, but {path} has {_listed(constant)} eV, "
+                    "so the labels have changed: restore the data of the run, or start a new one with -o"
+                )
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read the values of a checkpoint; raise InputError if it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        return {**state}
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged or is not a checkpoint of equiforce: start a new run") from error
+
+
+def _listed(constant: torch.Tensor) -> str:
+    return ", ".join(f"{value:.6g}" for value in constant.tolist())
 
 
 def _kind_of(optimizer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from equiforce.training.state import TrainingState
 TIME_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 DEFAULT_STEPS = 20_000
 DEFAULT_BATCH = 5
+TIME_IS_UP = "the time budget is used up"
 FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, unless validate_every is set
 
 
@@ -89,6 +90,53 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
+def planned(config: TrainingConfig, n_batches: int, n_structures: int) -> str:
+    """The length of a run in words: steps beside passes over the training set.
+
+    Args:
+        config: the limits of the run.
+        n_batches: the number of batches in a pass.
+        n_structures: the number of training structures.
+    """
+    over = f"over {n_structures:,} structures"
+    limits = []
+    if (steps := config.step_limit) is not None:
+        limits.append(f"{counted(steps, 'step')} = {steps / n_batches:.3g} passes {over}")
+    if config.max_epochs is not None:
+        n_steps = counted(config.max_epochs * n_batches, "step")
+        limits.append(f"{counted(config.max_epochs, 'pass')} {over} = {n_steps}")
+    if config.time is not None:
+        limits.append(f"{config.time} in all; a pass {over} takes {counted(n_batches, 'step')}")
+    return "; or ".join(limits)
+
+
+def doubled(config: TrainingConfig) -> list[str]:
+    """The arguments of ``equiforce train --resume`` that make a run twice as long."""
+    arguments = []
+    if config.time is not None:
+        arguments += ["--time", duration(2 * seconds_of(config.time))]
+    if config.max_epochs is not None:
+        arguments += ["--epochs", str(2 * config.max_epochs)]
+    if config.step_limit is not None:
+        arguments += ["--steps", str(2 * config.step_limit)]
+    return arguments
+
+
+def duration(seconds: float) -> str:
+    """The text of a duration that :func:`seconds_of` reads."""
+    parts, rest = [], seconds
+    for unit, size in TIME_UNITS.items():
+        number, rest = divmod(rest, size) if unit != "s" else (rest, 0.0)
+        parts += [f"{number:g}{unit}"] if number else []
+    return "".join(parts)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: 1 step, 2,000 steps, 3 passes."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{n:,} {noun}{'' if n == 1 else plural}"
+
+
 class StoppingCriteria:
     """The limits that end a run, and the progress of the run towards them."""
 
@@ -112,6 +160,12 @@ class StoppingCriteria:
         """Whether the time budget is used up, including the reserve for the last validation."""
         return self.seconds is not None and state.seconds + self.reserve >= self.seconds
 
+    def used_up(self, state: TrainingState) -> str:
+        """Say which limit was reached before this call started; empty if there is something left to do."""
+        if self.time_is_up(state):
+            return TIME_IS_UP
+        return self.reached(state)
+
     def reached(self, state: TrainingState) -> str:
         """Say which limit on steps or epochs is reached; empty if none is."""
         if self.steps is not None and state.step >= self.steps:
@@ -130,9 +184,10 @@ class StoppingCriteria:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that the loop can stop after the current step; a second Ctrl-C stops at once.
+    """Collect Ctrl-C, SIGTERM and SIGUSR1, so that the loop can stop after the current step.
 
-    In other threads than the main one nothing is caught, because Python delivers signals to the main thread only.
+    SLURM sends SIGTERM, or the signal of ``sbatch --signal``, before it ends a job. A second Ctrl-C stops at once. In
+    other threads than the main one nothing is caught, because Python delivers signals to the main thread only.
 
     Yields:
         The numbers of the signals received so far.
@@ -144,7 +199,7 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if current_thread() is main_thread() else ()
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield caught

@@ -37,12 +37,14 @@ class CsvLog:
         if n_rows and path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 kept = [in_present_units(row) for row in islice(csv.DictReader(file), n_rows)]
+        self.columns = list(kept[0]) if kept else None  # of an older version, which may lack new ones
         path.write_text("", encoding="utf-8")
         self.n_rows = 0
         for row in kept:
             self._append(row)
 
     def write(self, row: Row) -> None:
+        row = row if self.columns is None else {name: row.get(name) for name in self.columns}
         self._append({name: "" if value is None else value for name, value in row.items()})
 
     def _append(self, cells: Mapping[str, object]) -> None:

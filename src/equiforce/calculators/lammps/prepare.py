@@ -89,7 +89,7 @@ def prepare(
     model, start, output = path_of(model), Path(start), Path(output)
     _refuse_unused(options)
     species = read_header(model)["potential"]["species"]
-    atoms = read_start(str(start))
+    atoms, _ = read_start(start)
     if len(atoms) == 0:
         raise InputError(f"{start} has no atoms: name a structure with atoms to start from")
     hold_fixed(atoms, options.fixed)

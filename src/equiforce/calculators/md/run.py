@@ -1,7 +1,7 @@
 """Molecular dynamics in one call: runs all steps, records them, stops when it goes wrong, and resumes exactly."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,13 @@ from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.output import LAST, THERMO, TRAJECTORY, Output
-from equiforce.calculators.md.simulation import Simulation, device_of
-from equiforce.calculators.md.start import constraints_in_words, has_several, hold_fixed, read_start, refuse_unfit
+from equiforce.calculators.md.simulation import Simulation
+from equiforce.calculators.md.start import constraints_in_words, hold_fixed, read_start, refuse_unfit
 from equiforce.calculators.md.state import STATE, fingerprint, read_state
 from equiforce.calculators.md.summary import MDSummary
 from equiforce.coverage import Ranges
 from equiforce.errors import InputError
+from equiforce.machine import describe_device
 from equiforce.potential import Potential
 from equiforce.threads import fastest_threads
 
@@ -64,14 +65,14 @@ def run_md(
             "--overwrite"
         )
     console = console or Console(quiet=True)
-    atoms = start.copy() if isinstance(start, Atoms) else read_start(str(start))
+    atoms, remarks = read_start(start)
     hold_fixed(atoms, options.fixed)
     refuse_unfit(atoms, options)
     drawn = options.seed is None
     options = replace(options, seed=secrets.randbelow(LARGEST_SEED)) if drawn else options
     atoms.calc = _calculator(model, device, options)
     _say(console, f"memory: {atoms.calc.plan(atoms).describe()}")
-    _say(console, _described(atoms, options, start, drawn=drawn))
+    _say(console, _described(atoms, options, remarks, drawn=drawn))
     # The start is checked before Output writes any file, because it may be a file of an earlier run there.
     run = Simulation(atoms, options, _ranges_of(model), _name_of(model))
     output = run.output(folder, console)
@@ -126,7 +127,8 @@ def resume_md(
         )
     run = Simulation(atoms, kept, _ranges_of(wanted), _name_of(wanted))
     run.continue_from(state)
-    _say(console, f"{folder} continues after step {run.step} of {kept.steps}, device {device_of(atoms)}")
+    _say(console, f"device: {describe_device(atoms.calc.potential.device)}")
+    _say(console, f"{folder} continues after step {run.step} of {kept.steps}")
     return _played(run, run.output(folder, console, header["sizes"]))
 
 
@@ -161,17 +163,16 @@ def _options_of(header: Mapping[str, Any], folder: Path, given: Mapping[str, Any
     return replace(kept, steps=given.get("steps", kept.steps))
 
 
-def _described(atoms: Atoms, options: MDOptions, start: Atoms | str | Path, *, drawn: bool) -> str:
+def _described(atoms: Atoms, options: MDOptions, remarks: Sequence[str], *, drawn: bool) -> str:
     """What is simulated, from where and how, in a few lines."""
     lines = [
-        f"device: {device_of(atoms)}",
+        f"device: {describe_device(atoms.calc.potential.device)}",
         f"ensemble: {options.ensemble}, {options.temperature:g} K"
         + (f", {options.pressure:g} GPa, {options.coupling}" if options.ensemble == "npt" else ""),
         f"seed: {options.seed}" + (" (drawn; the same --seed repeats the run)" if drawn else ""),
         f"velocities: {'those of the start' if atoms.get_momenta().any() else 'drawn at the temperature'}",
     ]
-    if not isinstance(start, Atoms) and has_several(str(start)):
-        lines.append(f"start: the last of several frames in {start}")
+    lines += remarks
     if held := constraints_in_words(atoms):
         lines.append(f"held fixed: {held}")
     return "\n".join(lines)

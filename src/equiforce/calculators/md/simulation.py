@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
@@ -24,6 +23,7 @@ from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.calculators.watch import LOOK_EVERY, Watch
 from equiforce.coverage import Ranges
 from equiforce.errors import InputError
+from equiforce.machine import describe_device
 from equiforce.options import to_lines
 
 OPTIONS = "md.yaml"
@@ -209,7 +209,7 @@ class Simulation:
             interrupted=self.interrupted,
             folder=folder,
             seed=self.options.seed,
-            device=device_of(self.atoms),
+            device=describe_device(self.atoms.calc.potential.device),
             departures=self.watch.first,
             outside=self.watch.n_outside / max(1, self.watch.n_looks),
         )
@@ -223,9 +223,3 @@ def _generator(atoms: Atoms, options: MDOptions) -> np.random.Generator:
     """
     start = np.concatenate([atoms.get_positions(), atoms.get_momenta(), atoms.cell.array])
     return np.random.default_rng([options.seed or 0, *hashlib.sha256(start.tobytes()).digest()])
-
-
-def device_of(atoms: Atoms) -> str:
-    """The device on which the potential of atoms computes, with the name of a GPU."""
-    device = atoms.calc.potential.device
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

@@ -2,38 +2,33 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
-from ase.io.formats import UnknownFileTypeError
 
 from equiforce.calculators.md.options import MDOptions
+from equiforce.data.files import read_last
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 
 AXES = "xyz"
 
 
-def read_start(path: str) -> Atoms:
-    """Read the last frame of a file; raise InputError if ASE cannot read it."""
-    try:
-        frames = ase.io.read(path)
-        return frames if isinstance(frames, Atoms) else frames[-1]
-    except (OSError, ValueError, LookupError, UnknownFileTypeError, StopIteration) as error:
-        because = str(error) or "it is empty"
-        raise InputError(
-            f"no start structure can be read from {path} ({because}): name a file that ASE reads"
-        ) from error
+def read_start(start: Atoms | str | Path) -> tuple[Atoms, list[str]]:
+    """Copy the start structure, or read the last frame of its file.
 
+    Returns:
+        The atoms, and what the user should know about them.
 
-def has_several(path: str) -> bool:
-    """Whether a file holds more than one frame, of which :func:`read_start` takes the last."""
-    try:
-        return isinstance(ase.io.read(path, index=1), Atoms)
-    except (OSError, ValueError, LookupError, UnknownFileTypeError, StopIteration):
-        return False
+    Raises:
+        InputError: no structure can be read.
+    """
+    if isinstance(start, Atoms):
+        return start.copy(), []
+    atoms, several = read_last(str(start))
+    return atoms, [f"start: the last of several frames in {start}"] if several else []
 
 
 def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:

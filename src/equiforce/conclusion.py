@@ -1,0 +1,57 @@
+"""What a finished training run says last: the verdict, the files that it wrote, and the next commands."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from equiforce.config import RunConfig
+from equiforce.training.stopping import doubled
+from equiforce.training.verdict import Verdict
+
+FILES = {
+    ("model.eqf",): "the potential, in one file",
+    ("test_errors.json",): "the errors on the test structures",
+    ("test_predictions.xyz",): "the test structures with predictions",
+    ("test_parity.png",): "predictions against reference values",
+    ("training.png", "log.csv"): "the errors during the run",
+    ("config.yaml",): "all options of the run, with reasons",
+    ("split.json",): "which structures were for training, validation and testing",
+    ("last.pt",): "the checkpoint, with which --resume continues",
+}
+
+
+def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Console) -> None:
+    """Print the verdict on a run, its files with a phrase for each, and the commands that a user needs next."""
+    console.print(f"verdict: {verdict.text}", style="bold", highlight=False, markup=False, soft_wrap=True)
+    lines = []
+    if verdict.train_longer:
+        lines.append(f"  {command('train', '--resume', folder, *doubled(settings.training))}")
+    lines.append(f"written into {folder}:")
+    for names, phrase in FILES.items():
+        if written := ", ".join(name for name in names if (folder / name).exists()):
+            lines.append(f"  {written:<22}{phrase}")
+    lines += ["next:", *(f"  {line}" for line in _next(folder, settings))]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _next(folder: Path, settings: RunConfig) -> Iterator[str]:
+    model, predictions = folder / "model.eqf", folder / "test_predictions.xyz"
+    data = _nearby((settings.split.test_file or settings.split.train_file)[0])
+    start = str(predictions) if predictions.exists() else data.partition("@")[0]
+    yield command("evaluate", model, data)
+    yield command("md", model, start, "--temperature", "300", "--steps", "1000")
+    yield command("lammps", model, start, "-o", "in.lammps")
+
+
+def command(*words: str | Path) -> str:
+    """A command of the program, quoted for the shell."""
+    return shlex.join(["equiforce", *map(str, words)])
+
+
+def _nearby(file: str) -> str:
+    """The path relative to the working directory if the file is inside it."""
+    relative = os.path.relpath(file)
+    return file if relative.startswith(os.pardir) else relative
