@@ -41,7 +41,7 @@ def _next(folder: Path, settings: RunConfig) -> Iterator[str]:
     model, predictions = folder / "model.eqf", folder / "test_predictions.xyz"
     data = _nearby((settings.split.test_file or settings.split.train_file)[0])
     start = str(predictions) if predictions.exists() else data.partition("@")[0]
-    yield command("evaluate", model, data)
+    yield command("evaluate", model, data) + ("" if settings.split.test_file else "  # or other structures")
     yield command("md", model, start, "--temperature", "300", "--steps", "1000")
     yield command("lammps", model, start, "-o", "in.lammps")
 

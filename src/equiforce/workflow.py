@@ -26,7 +26,7 @@ from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
 from equiforce.training.processes import Fabric, make_fabric
 from equiforce.training.state import TrainingState
-from equiforce.training.stopping import DEFAULT_BATCH, counted, planned
+from equiforce.training.stopping import DEFAULT_BATCH, counted, in_passes, planned
 from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 from equiforce.training.verdict import Verdict, read_log, verdict
 from equiforce.worst_frames import print_worst_frames
@@ -247,7 +247,7 @@ def _run(
         console.print(f"interrupted and saved; continue with: {again}", highlight=False, soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
         return trained
-    passes = f"{state.passes(batches.count(state.epoch)):.3g} passes over {len(parts.train):,} structures"
+    passes = f"{in_passes(state.passes(batches.count(state.epoch)))} over {len(parts.train):,} structures"
     console.print(
         f"finished after {state.seconds:.0f} s, {counted(state.step, 'step')} = {passes}: {outcome.why}\n"
         f"the model file has the weights with the lowest validation loss, of step {state.best_step:,}",

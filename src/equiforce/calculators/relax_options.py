@@ -18,20 +18,20 @@ class RelaxOptions:
         unit="eV/Å",
         gt=0.0,
     )
-    steps: int = option(1000, "most relaxations end after 20 to 200 steps", ge=0)
+    steps: int = option(1000, "the largest number of steps; most relaxations need 20 to 200", ge=0)
     cell: Cell = option(
         "fixed",
-        "isotropic scales the cell; anisotropic also changes its proportions; full also shears it; in-plane leaves z "
-        "as it is, for slabs",
+        "fixed relaxes the atoms alone; isotropic scales the cell; anisotropic also changes its proportions; full also "
+        "shears it; in-plane leaves z as it is, for slabs",
     )
     pressure: float = option(
         0.0,
-        "at which the cell relaxes; 1 bar is 0.0001 GPa",
+        "pressure at which the cell relaxes; 1 bar is 0.0001 GPa",
         unit="GPa",
         only_if=("cell is not fixed", lambda o: o.cell != "fixed"),
     )
     optimizer: Literal["lbfgs", "fire"] = option(
-        "lbfgs", "needs the fewest steps; fire is slower, but does not overshoot from starts far from a minimum"
+        "lbfgs", "lbfgs needs the fewest steps; fire is slower, but does not overshoot from starts far from a minimum"
     )
     fixed: str | int | list[str | int] = option(
         "",
@@ -39,7 +39,7 @@ class RelaxOptions:
     )
     max_memory: float | None = option(
         None,
-        "the memory that is free at the start; a system that needs more is computed in chunks, slowly",
+        "null: the memory that is free at the start; a system that needs more is computed in chunks, slowly",
         unit="GB",
         gt=0.0,
     )

@@ -76,7 +76,7 @@ def evaluate(
         structures = read_and_report(data, reading, console, labels_required=False)
     result = assess(potential, structures, folder, name, console, max_memory)
     console.print(
-        f"written into {folder}: {', '.join(path.name for path in result.files)} (in eV, eV/Å and eV/Å³)",
+        f"written into {folder}: {', '.join(path.name for path in result.files)} (predictions in eV, eV/Å and eV/Å³)",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
     if as_json:

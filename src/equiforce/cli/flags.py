@@ -1,5 +1,6 @@
 """A flag that does not exist is answered with the option that was meant."""
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +24,15 @@ class Command(TyperCommand):
             meant = _meant(flag.removeprefix("--").replace("-", "_"), self.name or "") if flag and settable else ""
             if not meant:
                 raise
-            raise InputError(f"there is no flag {flag}: {meant}, and options are given as --set OPTION=VALUE") from None
+            raise InputError(f"there is no flag {flag}: {meant}{self._way(meant)}") from None
+
+    def _way(self, meant: str) -> str:
+        """How the option is given: by its own flag where the command has one."""
+        own = {flag for parameter in self.params for flag in parameter.opts}
+        for name in re.findall(r"\bmd\.(\w+)", meant):
+            if (flag := f"--{name.replace('_', '-')}") in own:
+                return f": write {flag}"
+        return ", and options are given as --set OPTION=VALUE"
 
 
 def _meant(name: str, command: str) -> str:

@@ -75,7 +75,7 @@ def read_last(path: str) -> tuple[Atoms, bool]:
     source, selection = _split_selection(path)
     folder = Path(source.file)
     if folder.is_dir() and not is_deepmd(folder):
-        raise InputError(f"{path} is a folder: name one file")
+        raise InputError(f"{path} is a folder: name one file with a start structure, after the model")
     form = None if folder.is_dir() else _form_of(source, None)
     if form in (None, NPZ):
         frames = _read_file(path, None, keep_unconverged=True).frames

@@ -32,7 +32,11 @@ class FileReport(NamedTuple):
             f"{label} from {' and '.join(f'{key!r} ({n} of {self.n_frames})' for key, n in keys)}"
             for label, keys in self.keys.items()
         ]
-        parts = [f"{self.n_frames} structures", ", ".join(found) or "no labels", *self.remarks]
+        parts = [
+            f"{self.n_frames} structure{'' if self.n_frames == 1 else 's'}",
+            ", ".join(found) or "no labels",
+            *self.remarks,
+        ]
         if self.converted:
             parts.append(f"converted from {self.converted}")
         if self.unused:

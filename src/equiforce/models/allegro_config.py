@@ -23,8 +23,12 @@ class AllegroConfig(ModelConfig):
         "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs take less time",
         unit="Å",
     )
-    n_layers: int = option(2, "nequip-allegro's default; each layer correlates one more neighbour with an edge", ge=1)
-    l_max: int = option(2, "1 is quick, 3 gains little for molecules; 0 ignores angles", ge=0)
+    n_layers: int = option(
+        2, "number of layers; nequip-allegro's default; each correlates one more neighbour with an edge", ge=1
+    )
+    l_max: int = option(
+        2, "highest degree of the tensors; 1 is quick, 3 gains little for molecules; 0 ignores angles", ge=0
+    )
     parity: bool = option(
         False,
         "true: tensors of both parities, if the energy can depend on them",
@@ -32,14 +36,22 @@ class AllegroConfig(ModelConfig):
     )
     scalar_channels: int = option(64, "scalars of each edge; nequip-allegro's default", ge=1)
     tensor_channels: int = option(32, "tensors of each edge and irrep; nequip-allegro's default is 16", ge=1)
-    radial_basis: Literal["bessel", "spline"] = option("bessel", "the paper's; spline is a basis of local functions")
-    n_basis: int = option(8, "the paper's; a constant function is added to them", ge=3)
-    bessel_trainable: bool = option(
-        False, "the paper's", only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel")
+    radial_basis: Literal["bessel", "spline"] = option(
+        "bessel", "radial functions; bessel is the paper's, spline is a basis of local functions"
     )
-    envelope_p: int = option(6, "the paper's; a smaller value makes distant atoms count less", ge=2)
+    n_basis: int = option(8, "number of radial functions; the paper's, and a constant function is added to them", ge=3)
+    bessel_trainable: bool = option(
+        False,
+        "whether the radial functions are trained; the paper's",
+        only_if=("model.radial_basis is bessel", lambda m: m.radial_basis == "bessel"),
+    )
+    envelope_p: int = option(
+        6, "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less", ge=2
+    )
     radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1)
-    radial_width: int = option(64, "the paper's grows from 128 to 1024; functions of one number need less", ge=1)
+    radial_width: int = option(
+        64, "width of the two-body network; the paper's grows from 128 to 1024; functions of one number need less", ge=1
+    )
     radial_knots: int | None = option(
         64,
         "number of knots of the splines that replace the two-body network, for each ordered pair of species; null "
@@ -49,7 +61,7 @@ class AllegroConfig(ModelConfig):
     latent_depth: int = option(1, "hidden layers of the scalars' networks; nequip-allegro's default", ge=0)
     latent_width: int = option(
         64,
-        "the default of scalar_channels",
+        "width of the scalars' networks; the default of scalar_channels",
         ge=1,
         only_if=("model.latent_depth is at least 1", lambda m: m.latent_depth > 0),
     )
@@ -62,7 +74,7 @@ class AllegroConfig(ModelConfig):
     readout_depth: int = option(1, "hidden layers of the read-out; the paper's", ge=0)
     readout_width: int = option(
         32,
-        "nequip-allegro's default",
+        "width of the read-out; nequip-allegro's default",
         ge=1,
         only_if=("model.readout_depth is at least 1", lambda m: m.readout_depth > 0),
     )

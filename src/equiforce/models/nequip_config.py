@@ -15,16 +15,27 @@ ACCURATE: dict[str, Any] = {"channels": 64, "n_layers": 5}
 class NequIPConfig(ModelConfig):
     """The shape of a NequIP network."""
 
-    cutoff: float = option(5.0, "as in most equivariant models; the paper uses 4 for molecules", unit="Å", gt=0, le=50)
+    cutoff: float = option(
+        5.0,
+        "atoms closer than this are neighbours; as in most equivariant models, the paper uses 4 for molecules",
+        unit="Å",
+        gt=0,
+        le=50,
+    )
     n_layers: int = option(
-        4, "nequip's default, the paper has 5 or 6; an atom sees one cutoff further with each layer", ge=1
+        4,
+        "number of layers; nequip's default, the paper has 5 or 6; an atom sees one cutoff further with each layer",
+        ge=1,
     )
     l_max: int = option(
-        2, "3 is little better than 2 for molecules, says the paper; with 0 all features are invariant", ge=0
+        2,
+        "highest degree of the features; 3 is little better than 2 for molecules, says the paper; with 0 all "
+        "are invariant",
+        ge=0,
     )
     parity: bool = option(
         False,
-        "true doubles features and cost; nequip's authors often find no gain (not measured here)",
+        "true: features of both parities, at twice the cost; nequip's authors often find no gain (not measured here)",
         only_if=(
             "model.l_max is at least 1, model.n_layers at least 4 and model.invariant false",
             lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
@@ -36,17 +47,26 @@ class NequIPConfig(ModelConfig):
         only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
     )
     channels: int | list[int] = option(
-        32, "nequip's default; one number, or one for each degree 0..l_max; the paper uses 64 for molecules"
+        32,
+        "features of each degree; one number, or one for each degree 0..l_max; nequip's default, the paper uses "
+        "64 for molecules",
     )
     embedding_channels: int | None = option(
         None, "features of the species embedding; null: as many as scalar channels", ge=1
     )
-    n_bessel: int = option(8, "the paper's", ge=1)
-    bessel_trainable: bool = option(False, "nequip's default; the paper trains the roots")
-    envelope_p: int = option(6, "the paper's; a smaller value makes distant atoms count less", ge=2)
+    n_bessel: int = option(8, "number of radial functions; the paper's", ge=1)
+    bessel_trainable: bool = option(
+        False, "whether the radial functions are trained; nequip's default, the paper trains them"
+    )
+    envelope_p: int = option(
+        6, "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less", ge=2
+    )
     radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
     radial_width: int = option(
-        64, "the paper's", ge=1, only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0)
+        64,
+        "width of the radial network; the paper's",
+        ge=1,
+        only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0),
     )
     radial_knots: int | None = option(
         64,
@@ -67,7 +87,10 @@ class NequIPConfig(ModelConfig):
     residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
     readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0)
     readout_width: int = option(
-        16, "the paper's", ge=1, only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0)
+        16,
+        "width of the read-out; the paper's",
+        ge=1,
+        only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0),
     )
     mean_neighbors: float | None = option(
         None, "messages are divided by its square root; null: measured on the training data", gt=0

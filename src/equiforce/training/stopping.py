@@ -101,13 +101,18 @@ def planned(config: TrainingConfig, n_batches: int, n_structures: int) -> str:
     over = f"over {n_structures:,} structures"
     limits = []
     if (steps := config.step_limit) is not None:
-        limits.append(f"{counted(steps, 'step')} = {steps / n_batches:.3g} passes {over}")
+        limits.append(f"{counted(steps, 'step')} = {in_passes(steps / n_batches)} {over}")
     if config.max_epochs is not None:
         n_steps = counted(config.max_epochs * n_batches, "step")
         limits.append(f"{counted(config.max_epochs, 'pass')} {over} = {n_steps}")
     if config.time is not None:
         limits.append(f"{config.time} in all; a pass {over} takes {counted(n_batches, 'step')}")
     return "; or ".join(limits)
+
+
+def in_passes(number: float) -> str:
+    """A number of passes over the training set, to three digits."""
+    return f"{number:.3g} passes" if number < 999.5 else f"{number:,.0f} passes"
 
 
 def doubled(config: TrainingConfig) -> list[str]:

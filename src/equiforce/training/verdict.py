@@ -72,7 +72,7 @@ def _worse(rows: Sequence[LogRow]) -> Verdict | None:
     best, last = _best(rows), rows[-1]
     if last.error < WORSE * best.error or best.step > (1 - FLAT / 2) * last.step:
         return None
-    risen = f"the validation error has risen by {last.error / best.error - 1:.0%} since step {best.step:,}"
+    risen = f"the validation error has risen by {_percent(last.error / best.error - 1)} since step {best.step:,}"
     if last.training_error < best.training_error:
         return Verdict("worse", f"{risen}, while the training error fell: add training data", False)
     return Verdict("worse", f"{risen}, and so has the training error: lower optimizer.learning_rate", False)
@@ -87,7 +87,7 @@ def _noisy(rows: Sequence[LogRow]) -> Verdict | None:
         return None
     return Verdict(
         "noisy",
-        f"the validation error jumps by {median(jumps):.0%} between validations: lower optimizer.learning_rate",
+        f"the validation error jumps by {_percent(median(jumps))} between validations: lower optimizer.learning_rate",
         False,
     )
 
@@ -99,7 +99,9 @@ def _falling(rows: Sequence[LogRow], loss: LossConfig) -> Verdict | None:
         return None
     gap = _gap(rows, loss)
     also = f"; {gap.text}" if gap else ""
-    return Verdict("falling", f"the validation error fell by {fall:.0%} in the last quarter: train longer{also}", True)
+    return Verdict(
+        "falling", f"the validation error fell by {_percent(fall)} in the last quarter: train longer{also}", True
+    )
 
 
 def _gap(rows: Sequence[LogRow], loss: LossConfig) -> Verdict | None:
@@ -119,16 +121,20 @@ def _converged(rows: Sequence[LogRow]) -> Verdict:
     best, last = _best(rows), rows[-1]
     still = 1 - best.step / last.step
     if still >= FLAT:
-        text = f"the validation error has not fallen for the last {still:.0%} of the run: it has converged"
+        text = f"the validation error has not fallen for the last {_percent(still)} of the run: it has converged"
         return Verdict("converged", text, False)
     before = min(row.error for row in rows if row.step <= 0.75 * last.step)
     fall = max(0.0, 1 - best.error / before)
     return Verdict(
         "converged",
-        f"the validation error fell by only {fall:.0%} in the last quarter: a longer run would gain little",
+        f"the validation error fell by only {_percent(fall)} in the last quarter: a longer run would gain little",
         False,
     )
 
 
 def _best(rows: Sequence[LogRow]) -> LogRow:
     return min(rows, key=lambda row: row.error)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"

@@ -34,34 +34,38 @@ class MDOptions:
     )
     coupling: Coupling = option(
         "isotropic",
-        "a liquid keeps the shape of its cell; semi-isotropic scales x and y together and z by itself, for membranes "
-        "and interfaces; anisotropic scales x, y and z each by itself; full also shears the cell; npt only",
+        "isotropic keeps the shape of the cell, for liquids; semi-isotropic scales x and y together and z by itself, "
+        "for membranes and interfaces; anisotropic scales x, y and z each by itself; full also shears "
+        "the cell; npt only",
         only_if=("ensemble is npt", lambda o: o.ensemble == "npt"),
     )
     timestep: float = option(
         0.5,
-        "bonds of hydrogen oscillate in 10 fs and need 20 steps each time; 1 to 2 fs suffice without hydrogen",
+        "length of a step; bonds of hydrogen oscillate in 10 fs and need 20 steps each time; 1 to 2 fs suffice "
+        "without hydrogen",
         unit="fs",
         gt=0.0,
     )
-    steps: int = option(10_000, "5 ps at 0.5 fs: long enough to see whether a potential is stable", ge=0)
+    steps: int = option(
+        10_000, "number of steps; 10,000 are 5 ps at 0.5 fs: long enough to see whether a potential is stable", ge=0
+    )
     friction: float = option(
         5.0,
-        "thermalises within 0.2 ps; use 0.1 to 1 where time correlations matter; langevin only",
+        "of the thermostat; 5 thermalises within 0.2 ps; use 0.1 to 1 where time correlations matter; langevin only",
         unit="1/ps",
         gt=0.0,
         only_if=("ensemble is langevin (or nvt)", lambda o: o.ensemble == "langevin"),
     )
     tdamp: float = option(
         100.0,
-        "the usual relaxation time of a thermostat; bussi and npt only",
+        "relaxation time of the thermostat; bussi and npt only",
         unit="fs",
         gt=0.0,
         only_if=("ensemble is bussi or npt", lambda o: o.ensemble in {"bussi", "npt"}),
     )
     pdamp: float = option(
         1000.0,
-        "ten times slower than the thermostat; npt only",
+        "relaxation time of the barostat, ten times that of the thermostat; npt only",
         unit="fs",
         gt=0.0,
         only_if=("ensemble is npt", lambda o: o.ensemble == "npt"),
@@ -71,8 +75,13 @@ class MDOptions:
         "atoms that do not move, separated by commas: elements (Cu), numbers counted from 0 (7), ranges (0-11) or "
         "sides of a plane in Å (z<5); atoms that the start file holds fixed stay fixed too",
     )
-    trajectory_every: int = option(100, "frames 50 fs apart at 0.5 fs are nearly independent", unit="steps", ge=1)
-    thermo_every: int = option(100, "one line for every frame of the trajectory", unit="steps", ge=1)
+    trajectory_every: int = option(
+        100,
+        "between frames of the trajectory; 50 fs at 0.5 fs, after which frames are nearly independent",
+        unit="steps",
+        ge=1,
+    )
+    thermo_every: int = option(100, "between lines of the table and of thermo.csv", unit="steps", ge=1)
     save_every: float = option(
         1.0,
         "the state is saved so often, and a run that is killed loses no more than this when it is resumed",
@@ -81,17 +90,22 @@ class MDOptions:
     )
     seed: int | None = option(
         None,
-        "velocities and thermostat; null draws a seed and prints it; the same seed and start repeat a run, and a run "
-        "that starts from the last structure of another gets other random numbers",
+        "of the velocities and of the thermostat; null draws a seed and prints it; the same seed and start repeat "
+        "a run, and a run that starts from the last structure of another gets other random numbers",
         ge=0,
     )
-    skin: float = option(0.5, "the neighbour list stays valid for tens of steps at room temperature", unit="Å", ge=0.0)
+    skin: float = option(
+        0.5,
+        "the neighbour list reaches this far beyond the cutoff, and stays valid for tens of steps at room temperature",
+        unit="Å",
+        ge=0.0,
+    )
     stop_on_escape: bool = option(
         True, "an atom that has lost all neighbours mostly means a broken potential; turn it off to study evaporation"
     )
     max_memory: float | None = option(
         None,
-        "the memory that is free at the start; a system that needs more is computed in chunks, slowly",
+        "null: the memory that is free at the start; a system that needs more is computed in chunks, slowly",
         unit="GB",
         gt=0.0,
     )

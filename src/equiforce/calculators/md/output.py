@@ -18,16 +18,17 @@ from equiforce.errors import InputError
 TRAJECTORY, THERMO, LAST = "trajectory.xyz", "thermo.csv", "last.xyz"
 NS_PER_DAY = 86_400 * 1e-6  # from fs per second
 COLUMNS = (  # name in the CSV, heading, unit, width, format
-    ("step", "step", "", 9, "d"),
-    ("time_ps", "time", "ps", 10, ".4f"),
-    ("temperature_K", "T", "K", 9, ".1f"),
-    ("potential_energy_eV", "E_pot", "eV", 14, ".5f"),
-    ("kinetic_energy_eV", "E_kin", "eV", 11, ".5f"),
-    ("total_energy_eV", "E_tot", "eV", 14, ".5f"),
-    ("largest_force_eV_per_A", "max |F|", "eV/Å", 9, ".3f"),
-    ("pressure_GPa", "pressure", "GPa", 10, ".4f"),
-    ("volume_A3", "volume", "Å³", 11, ".2f"),
+    ("step", "step", "", 8, "d"),
+    ("time_ps", "time", "ps", 8, ".4f"),
+    ("temperature_K", "T", "K", 6, ".1f"),
+    ("potential_energy_eV", "E_pot", "eV", 13, ".5f"),
+    ("kinetic_energy_eV", "E_kin", "eV", 10, ".5f"),
+    ("total_energy_eV", "E_tot", "eV", 13, ".5f"),
+    ("largest_force_eV_per_A", "max |F|", "eV/Å", 7, ".3f"),
+    ("pressure_GPa", "pressure", "GPa", 8, ".4f"),
+    ("volume_A3", "volume", "Å³", 9, ".2f"),
 )
+NOT_SHOWN_IN_BULK = "kinetic_energy_eV"  # so that the table fits 80 columns; the temperature tells the same
 AXES_COLUMNS = tuple(
     f"{name}_{unit}"
     for name, unit in (*((f"pressure_{axis}", "GPa") for axis in "xyz"), *((length, "A") for length in "abc"))
@@ -90,6 +91,7 @@ class Output:
                 )
         self.sizes_at_start = dict(sizes or {})
         self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
+        self.shown = [column for column in self.columns if not in_bulk or column[0] != NOT_SHOWN_IN_BULK]
         self.progress = Progress(
             TextColumn(title),
             BarColumn(),
@@ -113,7 +115,7 @@ class Output:
             stack.enter_context(self.progress)
             self.task = self.progress.add_task("", total=self.n_steps, speed="")
             for heading in (1, 2):
-                self._print(f"{column[heading]:>{column[3]}}" for column in self.columns)
+                self._print(f"{column[heading]:>{column[3]}}" for column in self.shown)
             self.open = stack.pop_all()
         return self
 
@@ -125,7 +127,7 @@ class Output:
         values = [getattr(row, name) for name, *_ in self.columns]
         self.table.writerow(f"{value:.10g}" for value in (*values, *row.axes))
         self.thermo_file.flush()
-        self._print(f"{value:>{width}{form}}" for value, (*_, width, form) in zip(values, self.columns, strict=True))
+        self._print(f"{getattr(row, name):>{width}{form}}" for name, *_, width, form in self.shown)
 
     def frame(self, frame: Atoms) -> None:
         """Append a frame to the trajectory, in one write, so that an interrupt leaves no half frame."""
