@@ -19,7 +19,7 @@ from equiforce.data.formats import DATABASE, JSON, LMDB, OUTCAR, VASPRUN, XYZ, U
 from equiforce.data.frames import Contents, Frame, usual_keys
 from equiforce.data.source import Source
 from equiforce.data.vasp import read_steps
-from equiforce.data.xyz import complete_xyz, fault_in
+from equiforce.data.xyz import complete_xyz, fault_in, parse_header
 from equiforce.errors import InputError
 
 DATABASES = (DATABASE, JSON, LMDB)
@@ -120,7 +120,7 @@ def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str])
             text, remarks = source.text()
             xyz = complete_xyz(source.path, text)
             notes += [*remarks, *xyz.notes]
-            frames = iread(xyz.open(), index=selection, format=XYZ)
+            frames = iread(xyz.open(), index=selection, format=XYZ, properties_parser=parse_header)
         else:
             frames = _iread(source, form, selection)
         for atoms in frames:
