@@ -30,6 +30,14 @@ def test_preparing_reads_splits_and_builds(settings, tmp_path):
     assert not (tmp_path / "run").exists()  # nothing is written before everything has passed
 
 
+def test_reading_counts_the_frames_in_a_terminal(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("equiforce.preparation.SHOWN_EVERY", 3)
+    shown = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda self, task, description: shown.append(description))
+    prepare(settings, tmp_path / "run", resumed=False, console=Console(file=StringIO(), force_terminal=True))
+    assert shown[:3] == ["reading the data", "reading the data: 3 frames", "reading the data: 6 frames"]
+
+
 def test_labels_that_contradict_one_another_are_an_error_unless_the_user_knows(settings, tmp_path):
     frames = crystals(6)
     frames[5] = frames[0].copy()

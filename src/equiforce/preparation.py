@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.structure import Structure
 from equiforce.training.loss import highest
+
+SHOWN_EVERY = 100  # frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +61,26 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda name: progress.update(task, description=name)
 
 
+def _counting(stage: Callable[[str], None]) -> Callable[[], None]:
+    """A function that counts the frames that were read, and shows their number."""
+    frames = count(1)
+
+    def on_frame() -> None:
+        if (n := next(frames)) % SHOWN_EVERY == 0:
+            stage(f"reading the data: {n:,} frames")
+
+    return on_frame
+
+
 def _prepare(
     settings: RunConfig, folder: Path, *, resumed: bool, console: Console, stage: Callable[[str], None]
 ) -> Prepared:
     files = settings.split
     stage("reading the data")
-    structures = read_and_report(files.train_file, settings.data, console)
+    on_frame = _counting(stage)
+    structures = read_and_report(files.train_file, settings.data, console, on_frame=on_frame)
     validation, test = (
-        read_and_report(paths, settings.data, console) if paths else None
+        read_and_report(paths, settings.data, console, on_frame=on_frame) if paths else None
         for paths in (files.validation_file, files.test_file)
     )
     if resumed and (folder / "split.json").exists():
@@ -99,10 +114,15 @@ def _prepare(
 
 
 def read_and_report(
-    paths: Sequence[str], options: ReadOptions, console: Console, *, labels_required: bool = True
+    paths: Sequence[str],
+    options: ReadOptions,
+    console: Console,
+    *,
+    labels_required: bool = True,
+    on_frame: Callable[[], None] | None = None,
 ) -> list[Structure]:
     """Read the structures of files and print which labels were taken from which keys and units."""
-    structures, report = read_with_report(paths, options, labels_required=labels_required)
+    structures, report = read_with_report(paths, options, labels_required=labels_required, on_frame=on_frame)
     for line in report.lines():
         style = "yellow" if is_note(line) else None
         console.print(line, highlight=False, soft_wrap=True, markup=False, style=style)

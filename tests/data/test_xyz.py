@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import write
 
 from equiforce.data.read import read, read_with_report
-from equiforce.data.xyz import complete_xyz, is_xyz
+from equiforce.data.xyz import complete_xyz, is_xyz, parse_header
 from equiforce.errors import InputError
 
 N = 4
@@ -150,3 +150,18 @@ def test_a_stress_that_is_not_known(crystal, value):
     structures, report = read_with_report(changed(crystal, ("energy=", f"stress={value} energy=")))
     assert all(s.stress is None for s in structures)
     assert f"NaN or empty in {N} of {N} frames" in str(report)
+
+
+def test_names_that_look_like_numbers_keep_their_zeros():
+    header = parse_header('id=007 other="0012" n=12 zero=0 x=0.5 remark="with code=007 inside"')
+    assert header["id"] == "007"
+    assert header["other"] == "0012"
+    assert (header["n"], header["zero"], header["x"]) == (12, 0, 0.5)
+    assert header.keys() == {"id", "other", "n", "zero", "x", "remark"}
+
+
+def test_a_quote_inside_a_quoted_text_ends_nothing():
+    header = 'remark="say \\"hi\\" pbc=x" lattice="3 0 0 0 3 0 0 0 3" properties=species:S:1:pos:R:3'
+    text = complete_xyz("a.xyz", f"1\n{header}\nCu 0 0 0\n").text
+    assert 'Lattice="3 0 0 0 3 0 0 0 3"' in text
+    assert 'remark="say \\"hi\\" pbc=x"' in text

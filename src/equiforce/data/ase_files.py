@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, cast
 
 import ase.db
@@ -19,7 +19,7 @@ from equiforce.data.formats import DATABASE, JSON, LMDB, OUTCAR, VASPRUN, XYZ, U
 from equiforce.data.frames import Contents, Frame, usual_keys
 from equiforce.data.source import Source
 from equiforce.data.vasp import read_steps
-from equiforce.data.xyz import complete_xyz, fault_in
+from equiforce.data.xyz import complete_xyz, fault_in, parse_header
 from equiforce.errors import InputError
 
 DATABASES = (DATABASE, JSON, LMDB)
@@ -56,7 +56,14 @@ def refuse(source: Source, found: Unreadable) -> UnreadableError:
     return UnreadableError(f"{source.path} is {found.what}: {found.step.replace('FILE', source.file)}", found.what)
 
 
-def read_with_ase(source: Source, form: str, selection: slice, *, keep_unconverged: bool = False) -> Contents:
+def read_with_ase(
+    source: Source,
+    form: str,
+    selection: slice,
+    *,
+    keep_unconverged: bool = False,
+    on_frame: Callable[[], None] | None = None,
+) -> Contents:
     """Read the frames of a file with ASE.
 
     Args:
@@ -64,6 +71,7 @@ def read_with_ase(source: Source, form: str, selection: slice, *, keep_unconverg
         form: the name of its format in ASE.
         selection: which frames are read.
         keep_unconverged: whether to keep frames whose electrons did not converge.
+        on_frame: is called after each frame, to show the progress.
 
     Raises:
         InputError: the file cannot be read.
@@ -71,7 +79,11 @@ def read_with_ase(source: Source, form: str, selection: slice, *, keep_unconverg
     if form in (OUTCAR, VASPRUN):
         return _read_vasp(source, form, selection, keep_unconverged=keep_unconverged)
     notes: list[str] = []
-    frames = [frame_of(atoms) for atoms in iterate_atoms(source, form, selection, notes)]
+    frames: list[Frame] = []
+    for atoms in iterate_atoms(source, form, selection, notes):
+        frames.append(frame_of(atoms))
+        if on_frame is not None:
+            on_frame()
     if (mark := NOT_CONVERGED.get(form)) is not None:
         with source.open_text() as lines:
             line = next((number for number, line in enumerate(lines, 1) if mark in line), None)
@@ -108,7 +120,7 @@ def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str])
             text, remarks = source.text()
             xyz = complete_xyz(source.path, text)
             notes += [*remarks, *xyz.notes]
-            frames = iread(xyz.open(), index=selection, format=XYZ)
+            frames = iread(xyz.open(), index=selection, format=XYZ, properties_parser=parse_header)
         else:
             frames = _iread(source, form, selection)
         for atoms in frames:

@@ -3,9 +3,10 @@
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,11 @@ class Skipped(NamedTuple):
 
 
 def read_files(
-    paths: Iterable[str | Path], form: str | None = None, *, keep_unconverged: bool = False
+    paths: Iterable[str | Path],
+    form: str | None = None,
+    *,
+    keep_unconverged: bool = False,
+    on_frame: Callable[[], None] | None = None,
 ) -> tuple[list[Contents], list[str]]:
     """Read files and folders, with all their subfolders.
 
@@ -40,6 +45,7 @@ def read_files(
         paths: files or folders; a path may end in a slice, as in ``train.xyz@0:100``.
         form: the format of the files, as ASE names it; None to find it by their content and their names.
         keep_unconverged: whether to keep frames whose electrons did not converge.
+        on_frame: is called after each frame, to show the progress.
 
     Returns:
         The contents of each file, and clauses that name the files that were left out, with the reason.
@@ -49,11 +55,12 @@ def read_files(
     """
     contents: list[Contents] = []
     skipped: list[Skipped] = []
+    reader = partial(_read_file, form=form, keep_unconverged=keep_unconverged, on_frame=on_frame)
     for path in map(str, paths):
         if not Path(path).is_dir() or is_deepmd(Path(path)):
-            contents.append(_read_file(path, form, keep_unconverged=keep_unconverged))
+            contents.append(reader(path))
             continue
-        found, left_out = _read_folder(path, form, keep_unconverged=keep_unconverged)
+        found, left_out = _read_folder(path, reader)
         contents += found
         skipped += left_out
     contents, repeated = without_repeated_steps(contents)
@@ -78,7 +85,7 @@ def read_last(path: str) -> tuple[Atoms, bool]:
         raise InputError(f"{path} is a folder: name one file with a start structure, after the model")
     form = None if folder.is_dir() else _form_of(source, None)
     if form in (None, NPZ):
-        frames = _read_file(path, None, keep_unconverged=True).frames
+        frames = _read_file(path, keep_unconverged=True).frames
         frame = frames[-1]
         return Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc), len(frames) > 1
     with faults_of(source):
@@ -88,12 +95,12 @@ def read_last(path: str) -> tuple[Atoms, bool]:
     return last[-1], len(last) > 1
 
 
-def _read_folder(path: str, form: str | None, *, keep_unconverged: bool) -> tuple[list[Contents], list[Skipped]]:
+def _read_folder(path: str, reader: Callable[[str], Contents]) -> tuple[list[Contents], list[Skipped]]:
     contents: list[Contents] = []
     skipped: list[Skipped] = []
     for file in _walk(Path(path), skipped):
         try:
-            contents.append(_read_file(str(file), form, keep_unconverged=keep_unconverged))
+            contents.append(reader(str(file)))
         except UnreadableError as error:
             skipped.append(Skipped(str(file), error.reason))
     if not contents:
@@ -132,7 +139,9 @@ def _grouped(skipped: list[Skipped]) -> list[str]:
     ]
 
 
-def _read_file(path: str, form: str | None, *, keep_unconverged: bool) -> Contents:
+def _read_file(
+    path: str, form: str | None = None, *, keep_unconverged: bool, on_frame: Callable[[], None] | None = None
+) -> Contents:
     source, selection = _split_selection(path)
     if Path(source.file).is_dir():
         contents = read_deepmd(path, Path(source.file), selection)
@@ -142,7 +151,7 @@ def _read_file(path: str, form: str | None, *, keep_unconverged: bool) -> Conten
             if found == NPZ:
                 contents = read_npz(source, selection)
             else:
-                contents = read_with_ase(source, found, selection, keep_unconverged=keep_unconverged)
+                contents = read_with_ase(source, found, selection, keep_unconverged=keep_unconverged, on_frame=on_frame)
     if not contents.frames:
         raise _without_structures(path)
     if (asked := _asked(selection)) is not None and len(contents.frames) < asked and contents.numbers is None:

@@ -1,7 +1,7 @@
 """Reads structures and labels from files, converts them to eV and Å, and checks each structure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -146,7 +146,11 @@ def read(
 
 
 def read_with_report(
-    paths: str | Path | Iterable[str | Path], options: ReadOptions | None = None, *, labels_required: bool = True
+    paths: str | Path | Iterable[str | Path],
+    options: ReadOptions | None = None,
+    *,
+    labels_required: bool = True,
+    on_frame: Callable[[], None] | None = None,
 ) -> tuple[list[Structure], ReadReport]:
     """Read structures as :func:`read` does, and report which labels were taken from which keys and units.
 
@@ -154,6 +158,7 @@ def read_with_report(
         paths: as in :func:`read`.
         options: as in :func:`read`.
         labels_required: as in :func:`read`.
+        on_frame: is called after each frame that was read, to show the progress.
 
     Returns:
         The structures, and the report; ``print(report)`` shows a line for each file.
@@ -166,6 +171,7 @@ def read_with_report(
         [paths] if isinstance(paths, str | Path) else paths,
         options.format,
         keep_unconverged=options.unconverged == "keep",
+        on_frame=on_frame,
     )
     structures: list[Structure] = []
     files: list[FileReport] = []

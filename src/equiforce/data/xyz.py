@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import dropwhile, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase.io.extxyz import key_val_str_to_dict
 
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
@@ -17,11 +20,12 @@ from equiforce.errors import InputError
 KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as ASE spells the keys that it understands
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
-QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
+QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
 # ASE takes nothing but nine numbers under these keys, and leaves those with a capital letter alone
 MATRIX = re.compile(r"(?<![\w-])(stress|virial)(\s*=\s*)(\0|[^\s\0]+)")
 SAME_LENGTH = 4  # so many lines, or more, show that all rows have one length
 N_MATRIX = 9
+LEADING_ZERO = re.compile(r"([\w.-]+)=([\"']?)(0\d+)\2(?!\S)")
 COLUMNS = 4  # of an atom at least: its element and three coordinates
 SUFFIX = re.compile(r"\.e?(xt)?xyz(\.(gz|bz2|xz))?$", re.IGNORECASE)
 ISOTOPES = ("D", "T")
@@ -38,6 +42,13 @@ class XyzText(NamedTuple):
     def open(self) -> StringIO:
         """Return the text as a file."""
         return StringIO(self.text)
+
+
+def parse_header(line: str) -> dict[str, Any]:
+    """Parse the header of a frame as ASE does, but keep names such as 007, which ASE would read as a number."""
+    values: dict[str, Any] = key_val_str_to_dict(line)
+    names = {key: digits for key, _, digits in LEADING_ZERO.findall(line)}
+    return values | {key: digits for key, digits in names.items() if isinstance(values.get(key), int | np.integer)}
 
 
 def is_xyz(path: str, text: str) -> bool:

@@ -8,7 +8,7 @@ from rich.console import Console
 import equiforce
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md.options import MDOptions
-from equiforce.calculators.md.simulation import Simulation, device_of
+from equiforce.calculators.md.simulation import Simulation
 from equiforce.calculators.md.state import read_state
 from equiforce.errors import InputError
 
@@ -68,7 +68,3 @@ def test_a_start_that_is_wrong_is_refused(potential):
     atoms.calc = Calculator(potential)
     with pytest.raises(InputError, match="the start structure cannot be simulated because atom 1"):
         Simulation(atoms, MDOptions(seed=0), None, "")
-
-
-def test_the_device_is_named(potential):
-    assert device_of(simulation(potential).atoms) == "cpu"
