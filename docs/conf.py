@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 
 import equiforce
 from equiforce.calculators.md import MDOptions
+from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.cli import app as cli
 from equiforce.config import SECTIONS
 from equiforce.models import REGISTRY
@@ -92,9 +93,9 @@ def navigation() -> str:
 
 
 def options() -> str:
-    """Every option of the configuration and of molecular dynamics, with default, unit and reason."""
+    """Every option of the configuration, of molecular dynamics and of relaxations, with default, unit and reason."""
     classes = {f"model, with kind: {name}": REGISTRY[name].config_class for name in REGISTRY.registered}
-    classes |= SECTIONS | {"equiforce md and equiforce lammps": MDOptions}
+    classes |= SECTIONS | {"equiforce md and equiforce lammps": MDOptions, "equiforce relax": RelaxOptions}
     return "\n".join(line for heading, cls in classes.items() for line in options_of(heading, cls))
 
 

@@ -4,7 +4,7 @@ It does in Python what these commands do:
 
     equiforce train examples/ethanol/train.xyz -o demo --time 2m
     equiforce evaluate demo/model.eqf examples/ethanol/test_300K.xyz
-    equiforce md demo/model.eqf examples/ethanol/test_300K.xyz --temperature 300 --steps 500
+    equiforce md demo/model.eqf examples/ethanol/test_300K.xyz --temperature 300 --steps 400
 """
 
 import argparse
@@ -73,6 +73,9 @@ def main() -> None:
     summary = run_md(trained.model, DATA / "test_300K.xyz", options, arguments.output / "md", console=console)
     console.print(summary.table())
     console.print(f"model {trained.model}   plot {arguments.output / 'parity.png'}   trajectory {summary.folder}")
+    console.rule("next")
+    console.print("source .venv/bin/activate    # so that the shell finds equiforce; then the commands above work")
+    console.print("docs/tutorial/README.md      # from a file of data to LAMMPS in fifteen minutes")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_verdict_files_and_commands(tmp_path, monkeypatch):
         "  model.eqf             the potential, in one file",
         "  log.csv               the errors during the run",
         "next:",
-        f"  equiforce evaluate '{folder}/model.eqf' 'data/a b.xyz@:9'",
+        f"  equiforce evaluate '{folder}/model.eqf' 'data/a b.xyz@:9'  # or other structures",
         f"  equiforce md '{folder}/model.eqf' 'data/a b.xyz' --temperature 300 --steps 1000",
         f"  equiforce lammps '{folder}/model.eqf' 'data/a b.xyz' -o in.lammps",
     ]
@@ -48,6 +48,14 @@ def test_the_test_structures_are_the_start_if_there_are_some(tmp_path):
         f"  equiforce evaluate {tmp_path}/model.eqf /data/test.xyz",
         f"  equiforce md {tmp_path}/model.eqf {tmp_path}/test_predictions.xyz --temperature 300 --steps 1000",
     ]
+
+
+def test_data_beside_the_working_directory_have_a_short_path(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    settings = configured({"split": {"train_file": [str(tmp_path / "data.xyz")], "test": 0}})
+    lines = said(tmp_path, settings, Verdict("converged", "it has converged", False))
+    assert lines[-2].split()[3] == "../data.xyz"
 
 
 def test_a_command_is_quoted_for_the_shell():

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 
 import equiforce
 from equiforce.calculators.md import MDOptions
+from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.config import SECTIONS
 from equiforce.models import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "examples" / "README.md"]
 FOLDERS = "docs|examples|studies|recipes|benchmarks|tools|tests|src"
-COMMANDS = ("train", "evaluate", "md", "lammps", "study learning-curve", "study benchmark", "info", "config")
+COMMANDS = ("train", "evaluate", "md", "relax", "lammps", "study learning-curve", "study benchmark", "info", "config")
 
 
 def build(source, folder, *options):
@@ -34,7 +36,8 @@ def test_the_site_has_every_page_option_command_and_name(tmp_path):
         name: (tmp_path / "docs" / f"{name}.html").read_text(encoding="utf-8")
         for name in ("options", "command-line", "reference", "coming-from-nequip-or-mace")
     }
-    classes = [*SECTIONS.values(), *(REGISTRY[kind].config_class for kind in ("nequip", "allegro")), MDOptions]
+    models = (REGISTRY[kind].config_class for kind in ("nequip", "allegro"))
+    classes = [*SECTIONS.values(), *models, MDOptions, RelaxOptions]
     for entry in (entry for cls in classes for entry in fields(cls)):
         assert f">{entry.name}</span>" in pages["options"]
     for command in COMMANDS:
@@ -69,6 +72,28 @@ def test_dead_links_are_found(tmp_path):
 def test_files_that_pages_name_exist(page):
     named = re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", page.read_text(encoding="utf-8"))
     assert not [name for name in named if not (ROOT / name).exists() and "/." not in name]
+
+
+def test_the_tree_of_the_package_has_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("    src/equiforce/\n")[2].partition("    examples/")[0]
+    package = ROOT / "src" / "equiforce"
+    listed = [package, package / "data", package / "training", package / "calculators"]
+    modules = {path.name for folder in listed for path in folder.glob("*.py") if path.name != "__init__.py"}
+    named = set(re.findall(r"\b\w+\.py\b", tree))
+    assert modules - named == set()
+    assert named - {path.name for path in package.rglob("*.py")} - {"_config.py", "_resources.py"} == set()
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {folder for folder in folders if f"{folder}/ " not in tree} == set()
+
+
+def test_contributing_lists_the_layers():
+    contracts = ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    direction = contracts["importlinter:contract:direction"]
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"checks it: {', '.join(direction['layers'].split())}." in page
+    assert all(module in page for module in direction["exhaustive_ignores"].split())
 
 
 def test_the_readme_is_short():

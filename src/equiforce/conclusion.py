@@ -52,6 +52,5 @@ def command(*words: str | Path) -> str:
 
 
 def _nearby(file: str) -> str:
-    """The path relative to the working directory if the file is inside it."""
-    relative = os.path.relpath(file)
-    return file if relative.startswith(os.pardir) else relative
+    """The path relative to the working directory if it is shorter."""
+    return min(os.path.relpath(file), file, key=len)

@@ -28,13 +28,13 @@ def log_of(error, training_error=None):
         (
             log_of(lambda x: 1 / x),
             "falling",
-            "the validation error fell by 25% in the last quarter: train longer",
+            "the validation error fell by 25 % in the last quarter: train longer",
             True,
         ),
         (
             log_of(lambda x: 1 / x, lambda x: 0.25 / x),
             "falling",
-            "the validation error fell by 25% in the last quarter: train longer; the validation error is 4.0 times the "
+            "the validation error fell by 25 % in the last quarter: train longer; the validation error is 4.0 times the "
             "training error: more training data would help most",
             True,
         ),
@@ -47,32 +47,32 @@ def log_of(error, training_error=None):
         (
             log_of(lambda x: max(1.0, 2 - 2.5 * x)),
             "converged",
-            "the validation error has not fallen for the last 60% of the run: it has converged",
+            "the validation error has not fallen for the last 60 % of the run: it has converged",
             False,
         ),
         (
             log_of(lambda x: 2 - 0.1 * x),
             "converged",
-            "the validation error fell by only 1% in the last quarter: a longer run would gain little",
+            "the validation error fell by only 1 % in the last quarter: a longer run would gain little",
             False,
         ),
         (
             log_of(lambda x: 1 + abs(x - 0.5), lambda x: 2 - x),
             "worse",
-            "the validation error has risen by 50% since step 1,000, while the training error fell: add training data",
+            "the validation error has risen by 50 % since step 1,000, while the training error fell: add training data",
             False,
         ),
         (
             log_of(lambda x: 1 + abs(x - 0.5)),
             "worse",
-            "the validation error has risen by 50% since step 1,000, and so has the training error: lower "
+            "the validation error has risen by 50 % since step 1,000, and so has the training error: lower "
             "optimizer.learning_rate",
             False,
         ),
         (
             [LogRow(step, JUMPS[i % 6], 1.0) for i, step in enumerate(STEPS)],
             "noisy",
-            "the validation error jumps by 55% between validations: lower optimizer.learning_rate",
+            "the validation error jumps by 55 % between validations: lower optimizer.learning_rate",
             False,
         ),
     ],

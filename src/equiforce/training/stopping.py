@@ -174,7 +174,7 @@ class StoppingCriteria:
     def reached(self, state: TrainingState) -> str:
         """Say which limit on steps or epochs is reached; empty if none is."""
         if self.steps is not None and state.step >= self.steps:
-            return f"{self.steps} steps are done"
+            return f"{self.steps:,} steps are done"
         if self.epochs is not None and state.epoch >= self.epochs:
             return f"{self.epochs} epochs are done"
         return ""
