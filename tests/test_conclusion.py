@@ -32,10 +32,10 @@ def test_verdict_files_and_commands(tmp_path, monkeypatch):
         f"written into {folder}:",
         "  model.eqf             the potential, in one file",
         "  log.csv               the errors during the run",
-        "next:",
-        f"  equiforce evaluate '{folder}/model.eqf' 'data/a b.xyz@:9'  # or other structures",
-        f"  equiforce md '{folder}/model.eqf' 'data/a b.xyz' --temperature 300 --steps 1000",
-        f"  equiforce lammps '{folder}/model.eqf' 'data/a b.xyz' -o in.lammps",
+        "next, with these or other structures:",
+        f"  equiforce evaluate '{folder}' 'data/a b.xyz@:9'",
+        f"  equiforce md '{folder}' 'data/a b.xyz' --temperature 300",
+        f"  equiforce lammps '{folder}' 'data/a b.xyz' -o in.lammps",
     ]
 
 
@@ -45,8 +45,8 @@ def test_the_test_structures_are_the_start_if_there_are_some(tmp_path):
     lines = said(tmp_path, settings, Verdict("converged", "it has converged", False))
     assert not any("--resume " in line for line in lines if "equiforce" in line)
     assert lines[-3:-1] == [
-        f"  equiforce evaluate {tmp_path}/model.eqf /data/test.xyz",
-        f"  equiforce md {tmp_path}/model.eqf {tmp_path}/test_predictions.xyz --temperature 300 --steps 1000",
+        f"  equiforce evaluate {tmp_path} /data/test.xyz",
+        f"  equiforce md {tmp_path} {tmp_path}/test_predictions.xyz --temperature 300",
     ]
 
 

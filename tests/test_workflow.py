@@ -147,7 +147,7 @@ def test_what_was_decided_is_said(run):
         "memory: a training step on the largest batch needs about ",
         "4 steps are done",
         "  model.eqf             the potential, in one file",
-        "  equiforce md run/model.eqf run/test_predictions.xyz --temperature 300 --steps 1000",
+        "  equiforce md run run/test_predictions.xyz --temperature 300",
     ):
         assert part in said
 

@@ -18,7 +18,7 @@ FILES = {
     ("test_parity.png",): "predictions against reference values",
     ("training.png", "log.csv"): "the errors during the run",
     ("config.yaml",): "all options of the run, with reasons",
-    ("split.json",): "which structures were for training, validation and testing",
+    ("split.json",): "the structures of training, validation and test",
     ("last.pt",): "the checkpoint, with which --resume continues",
 }
 
@@ -33,17 +33,17 @@ def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Conso
     for names, phrase in FILES.items():
         if written := ", ".join(name for name in names if (folder / name).exists()):
             lines.append(f"  {written:<22}{phrase}")
-    lines += ["next:", *(f"  {line}" for line in _next(folder, settings))]
+    lines += ["next, with these or other structures:", *(f"  {line}" for line in _next(folder, settings))]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def _next(folder: Path, settings: RunConfig) -> Iterator[str]:
-    model, predictions = folder / "model.eqf", folder / "test_predictions.xyz"
+    predictions = folder / "test_predictions.xyz"
     data = _nearby((settings.split.test_file or settings.split.train_file)[0])
     start = str(predictions) if predictions.exists() else data.partition("@")[0]
-    yield command("evaluate", model, data) + ("" if settings.split.test_file else "  # or other structures")
-    yield command("md", model, start, "--temperature", "300", "--steps", "1000")
-    yield command("lammps", model, start, "-o", "in.lammps")
+    yield command("evaluate", folder, data)
+    yield command("md", folder, start, "--temperature", "300")
+    yield command("lammps", folder, start, "-o", "in.lammps")
 
 
 def command(*words: str | Path) -> str:

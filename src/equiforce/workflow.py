@@ -247,7 +247,7 @@ def _run(
         console.print(f"interrupted and saved; continue with: {again}", highlight=False, soft_wrap=True)
     if not fabric.is_global_zero or outcome.interrupted:
         return trained
-    passes = f"{in_passes(state.passes(batches.count(state.epoch)))} over {len(parts.train):,} structures"
+    passes = in_passes(state.passes(batches.count(state.epoch)))
     console.print(
         f"finished after {state.seconds:.0f} s, {counted(state.step, 'step')} = {passes}: {outcome.why}\n"
         f"the model file has the weights with the lowest validation loss, of step {state.best_step:,}",

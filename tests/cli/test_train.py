@@ -17,7 +17,7 @@ def test_train_passes_its_options_on(equiforce, place):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "3 steps are done" in out
-    assert "equiforce md options/model.eqf options/test_predictions.xyz --temperature 300 --steps 1000" in out
+    assert "equiforce md options options/test_predictions.xyz --temperature 300" in out
     written = yaml.safe_load((place / "options" / "config.yaml").read_text())
     assert (
         written["training"] | {"max_steps": 3, "max_epochs": 2, "seed": 5, "deterministic": True} == written["training"]

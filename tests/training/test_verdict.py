@@ -34,8 +34,8 @@ def log_of(error, training_error=None):
         (
             log_of(lambda x: 1 / x, lambda x: 0.25 / x),
             "falling",
-            "the validation error fell by 25 % in the last quarter: train longer; the validation error is 4.0 times the "
-            "training error: more training data would help most",
+            "the validation error fell by 25 % in the last quarter: train longer; the validation error is 4.0 times "
+            "the training error: more training data would help most",
             True,
         ),
         (
