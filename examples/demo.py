@@ -74,7 +74,7 @@ def main() -> None:
     console.print(summary.table())
     console.print(f"model {trained.model}   plot {arguments.output / 'parity.png'}   trajectory {summary.folder}")
     console.rule("next")
-    console.print("source .venv/bin/activate    # so that the shell finds equiforce; then the commands above work")
+    console.print("source .venv/bin/activate    # the shell then finds equiforce")
     console.print("docs/tutorial/README.md      # from a file of data to LAMMPS in fifteen minutes")
 
 
