@@ -14,7 +14,7 @@ from equiforce.errors import InputError
 @with_flags(MDOptions)
 def md(
     flags: dict[str, Any],
-    model: Annotated[Path | None, typer.Argument(help="A model file, RUN/model.eqf.")] = None,
+    model: Annotated[Path | None, typer.Argument(help="A run folder, or a model file.")] = None,
     start: Annotated[
         Path | None, typer.Argument(help="The start structure; the last one of a file with several.")
     ] = None,
