@@ -19,6 +19,7 @@ from ase.spacegroup import Spacegroup
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce.data.frames import usual_keys
+from equiforce.errors import InputError
 from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, STRESS, Quantity
 from equiforce.structure import Structure
@@ -79,6 +80,13 @@ def extxyz(atoms: Atoms) -> str:
     frame = StringIO()
     write_extxyz(frame, atoms)
     return frame.getvalue()
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise InputError if a folder cannot be made, because a file is in its place or in that of a folder above it."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file, not a folder: name another folder with -o")
 
 
 @contextmanager
