@@ -108,6 +108,8 @@ def test_no_results_are_lost(tmp_path, monkeypatch):
         results_folder(mine, "a", overwrite=False)
     Path("file").touch()
     with pytest.raises(InputError, match="file is a file, not a folder"):
+        results_folder(Path("file/in/it"), "a", overwrite=False)
+    with pytest.raises(InputError, match="file is a file, not a folder"):
         results_folder(Path("file"), "a", overwrite=True)
 
 

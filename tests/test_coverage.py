@@ -55,7 +55,7 @@ def test_a_bond_ends_where_the_data_have_a_gap(ranges):
 
 
 def test_what_the_data_cover_is_no_departure(ranges):
-    for length in (0.85, 0.95, 1.1, 1.5, 2.4):  # a little below the shortest distance, too
+    for length in (0.85, 0.95, 1.1, 1.2, 1.9, 2.4):  # a little below the shortest distance, too
         assert departures(hydroxyl(length), ranges) == []
     assert departures(gas(0.022), ranges, 2 / 0.022) == []
 
@@ -65,6 +65,8 @@ def test_what_the_data_cover_is_no_departure(ranges):
     [
         (hydroxyl(0.62), None, "distance H-O", "atom 0 (O) and atom 1 (H) are 0.62 Å apart, and the data have no H-O "
          "below 0.90 Å"),
+        (hydroxyl(1.5), None, "bond H-O", "atom 0 (O) and atom 1 (H) are 1.50 Å apart, and the data have no H-O "
+         "between 1.06 and 2.00 Å"),
         (hydroxyl(1.0, 9.0), None, "force", "the force on atom 0 (O) is 9 eV/Å, and the data have up to 4.19"),
         (gas(0.03), 2 / 0.03, "volume", "the volume is 33.33 Å³ per atom, and the data have 40 to 50"),
         (

@@ -221,7 +221,7 @@ def test_a_fourth_quantity_is_trained_on_logged_shown_and_drawn(fourth, tmp_path
     common = {"species": SPECIES, "cutoff": 3.5}
     log, console = CsvLog(tmp_path / "log.csv"), Console(record=True, width=200, file=StringIO())
     loss = PolarLoss(energy=1.0, forces=1.0, stress=10.0, polarization=100.0)
-    with Display(console) as display:
+    with Display(console, QUANTITIES) as display:
         _, setup = setup_of(tmp_path, loss=loss, max_steps=60, validate_every=6, trackers=[log], on_step=display)
         setup = replace(
             setup,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from equiforce.data.write import whole, write_structures
+from equiforce.data.write import refuse_file, whole, write_structures
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, errors, errors_of, predict
 from equiforce.potential import Potential
@@ -50,8 +50,7 @@ def results_folder(output: Path | None, name: str, *, overwrite: bool) -> Path:
         first = f"evaluate-{name}"
         folders = (Path(first if n == 1 else f"{first}-{n}") for n in range(1, 10_000))
         return next(folder for folder in folders if overwrite or not _results_in(folder, name))
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file, not a folder: name another folder with -o")
+    refuse_file(output)
     if (found := _results_in(output, name)) and not overwrite:
         raise InputError(
             f"{found[0]} exists from an earlier evaluation: name another folder with -o, or add --overwrite"

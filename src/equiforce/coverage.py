@@ -66,6 +66,11 @@ class Ranges:
             return None
         return intervals[0][1]
 
+    def first_gap(self, pair: str) -> Interval:
+        """Where the first interval of a pair ends and the second begins, in Å; without a second, nowhere."""
+        intervals = self.distances.get(pair, ())
+        return (intervals[0][1], intervals[1][0]) if len(intervals) > 1 else (np.inf, np.inf)
+
     def rows(self) -> list[tuple[str, str]]:
         """The names and values that ``equiforce info`` shows."""
         distances = "; ".join(f"{pair} {in_words(found)}" for pair, found in self.distances.items()) or "no pair"
@@ -156,6 +161,8 @@ class Coverage:
         self.nearest = np.array(
             [[known.get(pair_of(one, other), np.inf) for other in self.elements] for one in self.elements]
         )
+        gaps = [[ranges.first_gap(pair_of(one, other)) for other in self.elements] for one in self.elements]
+        self.gaps = np.moveaxis(np.array(gaps), 2, 0)
         self.index = np.array([self.elements.index(symbol) for symbol in symbols])
 
     def departures(
@@ -175,7 +182,11 @@ class Coverage:
             forces: in eV/Å [atoms 3]; None is not compared.
             volume: of a fully periodic cell, in Å³; None is not compared.
         """
-        found = [self._too_close(centers, neighbors, distances), self._crowded(centers)]
+        found = [
+            self._too_close(centers, neighbors, distances),
+            self._between(centers, neighbors, distances),
+            self._crowded(centers),
+        ]
         if forces is not None:
             found.append(self._too_strong(forces))
         if volume is not None:
@@ -189,14 +200,26 @@ class Coverage:
         worst = int(closeness.argmin())
         if closeness[worst] >= 1 - CLOSER:
             return None
-        one, other = sorted((int(centers[worst]), int(neighbors[worst])))
-        pair = pair_of(self.symbols[one], self.symbols[other])
+        one, other = int(centers[worst]), int(neighbors[worst])
         nearest = self.nearest[self.index[one], self.index[other]]
-        who = f"{self.name(one)} and {self.name(other)}" if one != other else f"{self.name(one)} and its image"
         data = f"below {nearest:.2f} Å" if np.isfinite(nearest) else f"within {self.ranges.cutoff:g} Å"
-        return Departure(
-            f"distance {pair}", f"{who} are {distances[worst]:.2f} Å apart, and the data have no {pair} {data}"
-        )
+        return self._apart("distance", one, other, distances[worst], data)
+
+    def _between(self, centers: np.ndarray, neighbors: np.ndarray, distances: np.ndarray) -> Departure | None:
+        """A pair in the gap between a bond and the next distance in the data, as after a bond has broken."""
+        ends, begins = self.gaps[:, self.index[centers], self.index[neighbors]]
+        depth = np.minimum(distances - (1 + FARTHER) * ends, (1 - CLOSER) * begins - distances)
+        if not len(depth) or depth.max() <= 0:
+            return None
+        worst = int(depth.argmax())
+        data = f"between {ends[worst]:.2f} and {begins[worst]:.2f} Å"
+        return self._apart("bond", int(centers[worst]), int(neighbors[worst]), distances[worst], data)
+
+    def _apart(self, what: str, one: int, other: int, distance: float, data: str) -> Departure:
+        one, other = sorted((one, other))
+        pair = pair_of(self.symbols[one], self.symbols[other])
+        who = f"{self.name(one)} and {self.name(other)}" if one != other else f"{self.name(one)} and its image"
+        return Departure(f"{what} {pair}", f"{who} are {distance:.2f} Å apart, and the data have no {pair} {data}")
 
     def _crowded(self, centers: np.ndarray) -> Departure | None:
         counts = np.bincount(centers, minlength=len(self.symbols))

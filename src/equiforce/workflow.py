@@ -11,6 +11,7 @@ from equiforce.assessment import finish
 from equiforce.conclusion import command, conclude
 from equiforce.config import RunConfig, configured, load_config, to_dict
 from equiforce.data.dataset import Batches
+from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, predict
 from equiforce.kernels import describe
@@ -185,6 +186,7 @@ def _folder(output: str | Path | None, settings: RunConfig, *, resume_if_there: 
         folders = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
         return next(folder for folder in folders if not folder.exists())
     folder = Path("runs") / stem if output is None else Path(output)
+    refuse_file(folder.parent)
     is_run = resume_if_there and (folder / "config.yaml").exists()
     if folder.exists() and not is_run and (not folder.is_dir() or any(folder.iterdir())):
         mend = f", or continue its run with --resume {folder}" if (folder / "config.yaml").exists() else ""

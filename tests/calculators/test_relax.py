@@ -102,7 +102,7 @@ def test_held_atoms_stay(potential, tmp_path):
         (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.15]]), RelaxOptions(), "start structure cannot be relaxed because"),
         (Atoms("Cu"), RelaxOptions(), "Cu"),
         (molecule("H2O"), RelaxOptions(fixed="H,O"), "no atom of the start structure can move"),
-        ("nowhere.xyz", RelaxOptions(), "no start structure can be read from nowhere.xyz"),
+        ("nowhere.xyz", RelaxOptions(), "There is no file nowhere.xyz"),
     ],
 )
 def test_what_cannot_be_relaxed_is_refused(start, options, message, potential, tmp_path):

@@ -1,15 +1,19 @@
 """A simulation that leaves the training data says so, once for each kind."""
 
 import json
+from io import StringIO
 
 import numpy as np
 import pytest
 from ase.build import molecule
+from rich.console import Console
 
 import equiforce
+from equiforce import model_file
 from equiforce.calculators.ase import Calculator
-from equiforce.calculators.watch import Watch
+from equiforce.calculators.watch import Watch, read_ranges
 from equiforce.coverage import Ranges
+from equiforce.structure import Structure
 
 RANGES = Ranges(
     cutoff=4.0,
@@ -44,6 +48,19 @@ def test_a_bond_that_breaks_is_said_once(water):
     assert watch.first["bond H-O"][0] == 5
     assert (watch.n_looks, watch.n_outside) == (3, 2)
     assert watch.began() == ", after it left the training data at step 5"
+
+
+def test_a_start_with_a_broken_bond_is_said_once(water):
+    gap = Ranges(**{**RANGES.to_dict(), "distances": {"H-O": [(0.88, 1.1), (1.9, 4.0)], "H-H": [(1.3, 4.0)]}})
+    sound = Watch(water, gap)
+    stretched(water, 1.6)
+    watch = Watch(water, gap)
+    assert watch.look(water, 0) == [
+        "atom 0 (O) and atom 1 (H) are 1.55 Å apart, and the data have no H-O between 1.10 and 1.90 Å"
+    ]
+    assert watch.look(water, 5) == []
+    (sentence,) = sound.look(water, 5)  # of the same bond, which was whole at the start
+    assert sentence.startswith("the bond between atom 0 (O) and atom 1 (H) is 1.55 Å long")
 
 
 def test_a_broken_bond_is_seen_beyond_the_cutoff(water):
@@ -85,3 +102,12 @@ def test_without_ranges_nothing_is_said(water):
     water.positions[1] += np.array([0, 3.0, 0])
     assert watch.look(water, 0) == []
     assert watch.began() == ""
+
+
+def test_a_model_file_without_ranges_is_said(water, tmp_path):
+    console = Console(file=StringIO(), width=300)
+    model_file.save(tmp_path / "old.eqf", water.calc.potential, [Structure.from_ase(molecule("H2O"))])
+    assert read_ranges(tmp_path / "old.eqf", console) is None
+    assert console.file.getvalue().startswith(f"note: {tmp_path / 'old.eqf'} does not say which distances")
+    assert read_ranges(water.calc.potential, console) is None
+    assert console.file.getvalue().count("note:") == 1

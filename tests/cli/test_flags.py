@@ -25,6 +25,10 @@ from equiforce.errors import InputError
             "lammps m.eqf a.xyz --skin 1",
             "there is no flag --skin: skin is an option, and options are given as --set OPTION=VALUE",
         ),
+        (
+            "evaluate m.eqf a.xyz --stress-order voigt",
+            "there is no flag --stress-order: write data.stress_order, and options are given as --set OPTION=VALUE",
+        ),
     ],
 )
 def test_a_wrong_flag_is_answered(arguments, sentence):
@@ -33,6 +37,22 @@ def test_a_wrong_flag_is_answered(arguments, sentence):
     assert str(result.exception).startswith(sentence)
 
 
-@pytest.mark.parametrize("arguments", ["info m.eqf --lr 1", "train -q", "train --nonsense", "md --ensembel nve"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "info m.eqf --lr 1",
+        "evaluate m.eqf a.xyz --r-max 5",
+        "relax m.eqf a.xyz --cutoff 5",
+        "train -q",
+        "train --nonsense",
+        "md --ensembel nve",
+    ],
+)
 def test_other_wrong_flags_are_usage_errors(arguments):
     assert CliRunner().invoke(app, arguments.split()).exit_code == 2
+
+
+def test_only_a_similar_flag_is_suggested():
+    far, near = (CliRunner().invoke(app, ["relax", "m.eqf", "a.xyz", flag]) for flag in ("--temperature", "--presure"))
+    assert "--pressure" not in far.stderr
+    assert "--pressure" in near.stderr

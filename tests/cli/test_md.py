@@ -31,7 +31,7 @@ def test_md_resumes_and_repeats(equiforce, model, place):
     status, out, _ = equiforce("md", model, "copper.xyz", "--steps", "2", "-o", "run-a", "--json")
     assert status == 0
     summary = json.loads(out)
-    assert (summary["n_steps"], summary["device"]) == (2, "cpu")
+    assert (summary["n_steps"], summary["device"][:3]) == (2, "cpu")
     assert equiforce("md", "--resume", "run-a", "--steps", "5")[0] == 0
     assert equiforce("md", model, "copper.xyz", "-c", "run-a/md.yaml", "--steps", "5", "-o", "run-b")[0] == 0
     assert (place / "run-a" / "last.xyz").read_text() == (place / "run-b" / "last.xyz").read_text()
@@ -70,7 +70,7 @@ def test_wrong_options_are_one_sentence_and_leave_nothing(arguments, message, eq
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "empty.xyz"], "no start structure can be read from empty.xyz"),
+        (["MODEL", "empty.xyz"], "empty.xyz is empty"),
         (["MODEL", "water.xyz"], "H"),  # an element that the model does not know
         (["text.eqf", "copper.xyz", "-o", "new"], "text.eqf is not an equiforce model file"),
         (["MODEL"], "name a model file and a start structure"),

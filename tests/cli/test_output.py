@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from equiforce.cli.output import print_object
+from equiforce.cli.output import print_error, print_object
 from tests.cli.small import SETS
 from tests.data_sets import crystals, write
 
@@ -52,6 +53,21 @@ def test_with_json_the_standard_output_is_one_object(equiforce, model):
     assert (found["model"], found["interrupted"], found["n_train"]) == ("trained/model.eqf", False, 8)
     assert found["test"]["units"]["forces"] == "meV/Å"
     assert "structures: 8 for training" in err
+
+
+def test_with_json_every_end_is_one_object(equiforce, monkeypatch):
+    status, out, err = equiforce("md", "--nonsense", "--json")
+    assert (status, json.loads(out)) == (2, {"error": "wrong command line; see the standard error"})
+    assert "--nonsense" in err
+    monkeypatch.setattr("equiforce.model_file.path_of", lambda _: signal.raise_signal(signal.SIGINT))
+    status, out, _ = equiforce("info", "none.eqf", "--json")
+    assert (status, json.loads(out)) == (130, {"error": "stopped by Ctrl-C"})
+    assert equiforce("info", "none.eqf")[:2] == (130, "")
+
+
+def test_an_error_of_the_system_is_a_sentence(capsys):
+    print_error(PermissionError(13, "Permission denied", "a.xyz"))
+    assert capsys.readouterr().err == "error: a.xyz cannot be read or written: Permission denied\n"
 
 
 def test_a_table_in_a_file_is_as_wide_as_it_needs(equiforce, model):

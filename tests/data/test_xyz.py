@@ -165,3 +165,15 @@ def test_a_quote_inside_a_quoted_text_ends_nothing():
     text = complete_xyz("a.xyz", f"1\n{header}\nCu 0 0 0\n").text
     assert 'Lattice="3 0 0 0 3 0 0 0 3"' in text
     assert 'remark="say \\"hi\\" pbc=x"' in text
+
+
+@pytest.mark.parametrize("empty", ['name=""', "name=''", "name={}", "name=[]", "a.b=", "name ="])
+def test_no_empty_value_swallows_the_cell(empty):
+    text = complete_xyz("a.xyz", f'1\n{empty} Lattice="5 0 0 0 5 0 0 0 5" energy=-1\nH 0 0 0\n')
+    assert parse_header(text.text.split("\n")[1])["Lattice"].tolist() == (5 * np.eye(3)).tolist()
+    assert "which has no value" in text.notes[0]
+
+
+def test_a_cell_that_another_key_swallows_is_an_error():
+    with pytest.raises(InputError, match=r"a\.xyz, line 2: frame 0 .* has a cell in its header that cannot be read"):
+        complete_xyz("a.xyz", "1\nnote=it's Lattice=\"5 0 0 0 5 0 0 0 5\" tag=don't\nH 0 0 0\n")

@@ -13,15 +13,14 @@ from ase.optimize import FIRE, LBFGS
 from rich.console import Console
 from rich.table import Table
 
-from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.guard import Guard
 from equiforce.calculators.md.signals import stop_requests
 from equiforce.calculators.md.start import constraints_in_words, hold_fixed, read_start
 from equiforce.calculators.md.state import write_safely
 from equiforce.calculators.relax_options import RelaxOptions
-from equiforce.calculators.watch import Watch
-from equiforce.data.write import extxyz
+from equiforce.calculators.watch import Watch, read_ranges
+from equiforce.data.write import extxyz, refuse_file
 from equiforce.errors import InputError
 from equiforce.machine import describe_device
 from equiforce.potential import Potential
@@ -99,6 +98,7 @@ def relax(
             wrong (then ``path.xyz`` is kept up to there).
     """
     folder, console = Path(folder), console or Console(quiet=True)
+    refuse_file(folder)
     if not overwrite and (earlier := [folder / name for name in (RELAXED, PATH) if (folder / name).exists()]):
         raise InputError(f"{earlier[0]} exists from an earlier relaxation: name a new folder, or add --overwrite")
     atoms, remarks = read_start(start)
@@ -142,8 +142,7 @@ class _Relaxation:
         self.n_steps, self.converged, self.interrupted = 0, False, False
         self.first_energy = atoms.get_potential_energy()
         self.guard = Guard(atoms, 0.0, stop_on_escape=True)
-        ranges = None if isinstance(model, Potential) else model_file.ranges_of(model_file.read_header(model), model)
-        self.watch = Watch(atoms, ranges)
+        self.watch = Watch(atoms, read_ranges(model, console))
         problem = self.guard.problem(atoms, 0.0)
         if problem is not None:
             raise InputError(f"the start structure cannot be relaxed because {problem}: check that lengths are in Å")

@@ -1,15 +1,36 @@
 """Says when a simulation leaves the training data: the first time of each kind, and how often."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from rich.console import Console
 
+from equiforce import model_file
 from equiforce.coverage import FARTHER, Coverage, Departure, Ranges, pair_of
+from equiforce.potential import Potential
 
 BONDED = 1.3  # largest length of a bond over the sum of two covalent radii
 LOOK_EVERY = 5  # steps; at room temperature a broken bond lasts far longer
+
+
+def read_ranges(model: str | Path | Potential, console: Console) -> Ranges | None:
+    """The ranges of the training data in a model file, or a note that it has none; None for a potential in memory."""
+    if isinstance(model, Potential):
+        return None
+    ranges = model_file.ranges_of(model_file.read_header(model), model)
+    if ranges is None:
+        console.print(
+            f"note: {model} does not say which distances, forces and volumes its training data have, so that it goes "
+            "unnoticed if atoms leave them: train it again with this version",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return ranges
 
 
 class Watch:
@@ -49,17 +70,18 @@ class Watch:
         if self.coverage is None:
             return []
         graph = atoms.calc.graph
-        found = self.coverage.departures(
+        departures = self.coverage.departures(
             graph.centers.cpu().numpy(),
             graph.neighbors.cpu().numpy(),
             graph.edge_vectors().norm(dim=1).cpu().numpy(),
             atoms.calc.results["forces"],
             atoms.get_volume() if atoms.pbc.all() and atoms.cell.rank == 3 else None,
         )
-        found += self._broken(atoms, self.coverage)
+        departures += self._broken(atoms, self.coverage)
+        found = {departure.what: departure for departure in departures}
         self.n_looks += 1
         self.n_outside += bool(found)
-        new = [departure for departure in found if departure.what not in self.first]
+        new = [departure for what, departure in found.items() if what not in self.first]
         self.first |= {departure.what: (step, departure.sentence) for departure in new}
         return [departure.sentence for departure in new]
 

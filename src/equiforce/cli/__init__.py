@@ -11,10 +11,11 @@ import typer
 from equiforce.cli import config, evaluate, info, lammps, md, relax, study, train
 from equiforce.cli.arguments import INTERRUPTED
 from equiforce.cli.flags import Command
-from equiforce.cli.output import accept_any_text, print_error
+from equiforce.cli.output import begin, print_error, print_missing_object
 from equiforce.errors import DivergedError, InputError
 
-FAILED = 1
+FAILED, WRONG_COMMAND_LINE = 1, 2
+ENDS = {INTERRUPTED: "stopped by Ctrl-C", WRONG_COMMAND_LINE: "wrong command line; see the standard error"}
 
 app = typer.Typer(
     help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
@@ -47,7 +48,7 @@ def program(
 
 def main() -> None:
     """Run the program ``equiforce``; an InputError, a DivergedError or an OSError is printed as one sentence."""
-    accept_any_text()
+    begin()
     try:
         app()
     # an OSError names the file that could not be read or written
@@ -55,4 +56,9 @@ def main() -> None:
         print_error(error)
         sys.exit(FAILED)
     except KeyboardInterrupt:
+        print_missing_object(ENDS[INTERRUPTED])
         sys.exit(INTERRUPTED)
+    except SystemExit as end:  # typer has said why
+        if end.code in ENDS:
+            print_missing_object(ENDS[end.code])
+        raise

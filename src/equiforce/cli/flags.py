@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from typer.core import TyperCommand
 
 from equiforce.errors import InputError
+from equiforce.unknown_options import CLOSE
 
-DYNAMICS = ("md", "lammps")  # commands whose options are those of molecular dynamics
+EVALUATE, DATA = "evaluate", "data."  # a command that has the options of one section only
 
 
 class Command(TyperCommand):
@@ -20,6 +22,8 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # NoSuchOption, which has another home in each version of typer
             flag = getattr(error, "option_name", "")
+            if getattr(error, "possibilities", None):
+                error.possibilities = get_close_matches(flag, error.possibilities, cutoff=CLOSE)  # type: ignore[attr-defined]
             settable = any("--set" in parameter.opts for parameter in self.params)
             meant = _meant(flag.removeprefix("--").replace("-", "_"), self.name or "") if flag and settable else ""
             if not meant:
@@ -38,16 +42,20 @@ class Command(TyperCommand):
 def _meant(name: str, command: str) -> str:
     """Say which option is meant by a name; empty if none has a different name that means the same."""
     from equiforce.calculators.md import MDOptions
+    from equiforce.calculators.relax_options import RelaxOptions
     from equiforce.config import configured, read_options
 
-    if command in DYNAMICS and name in {entry.name for entry in fields(MDOptions)}:
+    options = {"md": MDOptions, "lammps": MDOptions, "relax": RelaxOptions}.get(command)
+    if options is not None and name in {entry.name for entry in fields(options)}:
         return f"{name} is an option"
     try:
-        if command in DYNAMICS:
-            read_options(MDOptions, {name: None}, command)
+        if options is not None:
+            read_options(options, {name: None}, command)
         else:
             configured({}, {name: None})
     except InputError as error:
         meant = str(error).partition(": ")[2]
+        if command == EVALUATE and DATA not in meant:
+            return ""
         return meant if meant.startswith(("write ", "it is ")) or " here" in meant else ""
     return ""

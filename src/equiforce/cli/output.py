@@ -22,11 +22,19 @@ AsJson = Annotated[
 ]
 
 
-def accept_any_text() -> None:
-    """Read and write UTF-8 in every locale, and print a mark for a character that the terminal does not know.
+class _Object:
+    """The JSON object of a command."""
 
-    File names and the files of other packages are in UTF-8 only if Python starts in this mode.
+    printed = False
+
+
+def begin() -> None:
+    """Begin a command, which reads and writes UTF-8 in every locale.
+
+    For a character that the terminal does not know, a mark is printed. File names and the files of other packages are
+    in UTF-8 only if Python starts in this mode.
     """
+    _Object.printed = False
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
@@ -59,14 +67,23 @@ def print_file(text: str) -> None:
 
 def print_object(values: Mapping[str, Any]) -> None:
     """Print a JSON object; paths become texts, and numbers that are not finite become null."""
+    _Object.printed = True
     print(json.dumps(_plain(values), indent=1, allow_nan=False), flush=True)
 
 
 def print_error(error: Exception) -> None:
     """Print an error as one sentence, and with ``--json`` as an object too."""
-    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-    if FLAG in sys.argv:
-        print_object({"error": str(error)})
+    sentence = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        sentence = f"{error.filename} cannot be read or written: {error.strerror}"
+    Console(stderr=True).print(f"error: {sentence}", style="red", highlight=False, markup=False, soft_wrap=True)
+    print_missing_object(sentence)
+
+
+def print_missing_object(reason: str) -> None:
+    """With ``--json``, print why the command ends before it has printed its object."""
+    if FLAG in sys.argv and not _Object.printed:
+        print_object({"error": reason})
 
 
 def _plain(value: Any) -> Any:

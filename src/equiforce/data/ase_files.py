@@ -15,7 +15,7 @@ from ase.io.formats import ioformats
 from ase.io.runner.runneratoms import Units
 
 from equiforce.ase_atoms import full_matrix, group_of
-from equiforce.data.formats import DATABASE, JSON, LMDB, OUTCAR, VASPRUN, XYZ, Unreadable
+from equiforce.data.formats import DATABASE, JSON, LMDB, NAME_IT, OUTCAR, VASPRUN, XYZ, Unreadable
 from equiforce.data.frames import Contents, Frame, usual_keys
 from equiforce.data.source import Source
 from equiforce.data.vasp import read_steps
@@ -53,7 +53,8 @@ class UnreadableError(InputError):
 
 def refuse(source: Source, found: Unreadable) -> UnreadableError:
     """The error for a file that no reader can read."""
-    return UnreadableError(f"{source.path} is {found.what}: {found.step.replace('FILE', source.file)}", found.what)
+    step = found.step if source.with_format else found.step.removeprefix(NAME_IT)
+    return UnreadableError(f"{source.path} is {found.what}: {step.replace('FILE', source.file)}", found.what)
 
 
 def read_with_ase(
@@ -190,7 +191,7 @@ def _fault(source: Source, form: str, number: int, selection: slice, text: str, 
         return UnreadableError(message, "an LMDB database, whose reader 'pip install ase-db-backends' installs")
     reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     told = isinstance(error, ValueError | OSError | RuntimeError) and " " in reason and not PYTHON.search(reason)
-    other = "name another format with --format"
+    other = "name another format with --format" if source.with_format else "convert it to extended xyz"
     if number and selection == slice(None):
         other = f"read the frames before it with {source.file}@:{number}"
     message = (

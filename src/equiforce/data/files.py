@@ -80,6 +80,7 @@ def read_last(path: str) -> tuple[Atoms, bool]:
         InputError: no structure can be read.
     """
     source, selection = _split_selection(path)
+    source = replace(source, with_format=False)  # commands that start from one structure have no --format
     folder = Path(source.file)
     if folder.is_dir() and not is_deepmd(folder):
         raise InputError(f"{path} is a folder: name one file with a start structure, after the model")

@@ -14,6 +14,7 @@ from equiforce.errors import InputError
 NPZ, XYZ, OUTCAR, VASPRUN, DATABASE, JSON, LMDB = "npz", "extxyz", "vasp-out", "vasp-xml", "db", "json", "aselmdb"
 NO_LABELS = ("vasp", "vasp-xdatcar")  # files of VASP without labels
 SHOWN = 60  # characters of a line in a message
+NAME_IT = "name its format with --format if ASE reads it ('ase info --formats' lists all), or "
 
 _VECTOR = r"[^\S\n]*-?\d\S*[^\S\n]+\S+[^\S\n]+\S+[^\n]*\n"
 _WITH_ASE = (
@@ -209,6 +210,6 @@ def _look(text: str) -> Unreadable:
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return Unreadable(
         f"a text in which no reader finds structures, with the first line {first[:SHOWN]!r}",
-        "name its format with --format if ASE reads it ('ase info --formats' lists all), or write it as extended xyz "
-        "with its own program or with dpdata ('dpdata FILE -i FORMAT -o extxyz -O data.xyz')",
+        f"{NAME_IT}write it as extended xyz with its own program or with dpdata "
+        "('dpdata FILE -i FORMAT -o extxyz -O data.xyz')",
     )

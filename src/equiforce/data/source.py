@@ -35,10 +35,12 @@ class Source:
     Args:
         path: the file, with a slice if the user gave one, as messages name it.
         file: the file on disk.
+        with_format: whether the command that reads it has the flag --format, which messages may then name.
     """
 
     path: str
     file: str
+    with_format: bool = True
 
     def unpack_command(self) -> str | None:
         """The command that unpacks the file; None if it is not compressed."""

@@ -19,6 +19,7 @@ from ase.spacegroup import Spacegroup
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equiforce.data.frames import usual_keys
+from equiforce.errors import InputError
 from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, STRESS, Quantity
 from equiforce.structure import Structure
@@ -79,6 +80,13 @@ def extxyz(atoms: Atoms) -> str:
     frame = StringIO()
     write_extxyz(frame, atoms)
     return frame.getvalue()
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise InputError if a folder cannot be made, because a file is in its place or in that of a folder above it."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file, not a folder: name another folder with -o")
 
 
 @contextmanager
@@ -147,21 +155,22 @@ def _attach_predictions(atoms: Atoms, prediction: Prediction) -> None:
 
 def _kept(structure: Structure, left_out: dict[str, str]) -> Structure:
     """The structure without those other values that would contradict what the file has under standard keys."""
-    labels = {key.lower() for keys in usual_keys().values() for key in keys}
-    predicted = tuple(f"{start}{q.name}" for q in QUANTITIES for start in (PREDICTED, ERROR))
-
-    def contradiction(key: str) -> str:
-        if key.lower() in labels:
-            return "it is a label that was not used"
-        if STATED_UNIT.fullmatch(key):
-            return "everything is written in eV and Å"
-        if key.startswith((*predicted, f"{PREDICTED}energies")):
-            return "it is of an earlier prediction"
-        return "it is a word of the format" if key.lower() in GEOMETRY else ""
-
-    reasons = {key: contradiction(str(key)) for key in structure.extra}
+    reasons = {key: why_outdated(str(key)) for key in structure.extra}
     left_out |= {key: reason for key, reason in reasons.items() if reason}
     return replace(structure, extra={key: value for key, value in structure.extra.items() if not reasons[key]})
+
+
+def why_outdated(key: str) -> str:
+    """Why a value of an earlier file would contradict new labels beside it; empty if it would not."""
+    labels = {key.lower() for keys in usual_keys().values() for key in keys}
+    predicted = tuple(f"{start}{q.name}" for q in QUANTITIES for start in (PREDICTED, ERROR))
+    if key.lower() in labels:
+        return "it is a label that was not used"
+    if STATED_UNIT.fullmatch(key):
+        return "everything is written in eV and Å"
+    if key.startswith((*predicted, f"{PREDICTED}energies")):
+        return "it is of an earlier prediction"
+    return "it is a word of the format" if key.lower() in GEOMETRY else ""
 
 
 def _make_plain(atoms: Atoms, left_out: dict[str, str]) -> None:

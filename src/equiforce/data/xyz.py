@@ -19,7 +19,9 @@ from equiforce.errors import InputError
 
 KEYS = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}  # as ASE spells the keys that it understands
 SPELLED = re.compile(r"(?<![\w-])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
-WITHOUT_VALUE = re.compile(r"(?<!\S)([\w-]+)=(?=\s+[\w-]+\s*=|\s*$)")
+WITHOUT_VALUE = re.compile(r"(?<!\S)([^\s=\0]+)\s*=(?=\s+[^\s=\0]+\s*=|\s*$)")
+EMPTY = re.compile(r"(?<=\S=)(\"\"|''|\{\}|\[\])(?=\s|$)")  # the value of a key without one, too
+LATTICE = re.compile(r"(?<![\w\"'-])lattice\"?\s*=\s*[\"'{\[]", re.IGNORECASE)
 QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]")
 # ASE takes nothing but nine numbers under these keys, and leaves those with a capital letter alone
 MATRIX = re.compile(r"(?<![\w-])(stress|virial)(\s*=\s*)(\0|[^\s\0]+)")
@@ -88,6 +90,11 @@ def complete_xyz(path: str, text: str) -> XyzText:
         changes["the last line is shorter than those before and has no end: the file may be cut off there"] += 1
     for number, start, stop in _frames(path, lines):
         header = _header(lines[start + 1], changes)
+        if LATTICE.search(lines[start + 1]) and "Lattice" not in parse_header(header):
+            raise InputError(
+                f"{path}, line {start + 2}: frame {number} (counted from 0) has a cell in its header that cannot be "
+                'read there: write it as Lattice="ax ay az bx by bz cx cy cz", and correct the key before it'
+            )
         rows = lines[start + 2 : stop]
         _check_atoms(path, number, rows, start + 3)
         _check_columns(f"{path}, line {start + 2}: frame {number} (counted from 0)", header, rows, changes)
@@ -141,6 +148,7 @@ def _header(line: str, changes: Counter[str]) -> str:
     """Return the comment line of a frame with keys as ASE spells them, and without keys that have no value."""
     if "=" not in line:
         return line
+    line = EMPTY.sub("", line)
     quoted = QUOTED.findall(line)
     line = QUOTED.sub("\0", line)  # texts may contain anything
     for key in WITHOUT_VALUE.findall(line):

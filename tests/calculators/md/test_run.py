@@ -134,7 +134,7 @@ def test_a_run_continues_in_its_own_folder(potential, tmp_path):
         (water(), MDOptions(temperature=0.0), "above 0 K"),
         (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.1]]), MDOptions(), "start structure cannot be simulated"),
         (Atoms("Cu"), MDOptions(), "Cu"),
-        ("nowhere.xyz", MDOptions(), "no start structure can be read from nowhere.xyz"),
+        ("nowhere.xyz", MDOptions(), "There is no file nowhere.xyz"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(start, options, message, potential, tmp_path):
@@ -227,7 +227,7 @@ def test_a_resume_changes_nothing_but_the_number_of_steps(potential, tmp_path):
         (potential, {"ensemble": "nve", "steps": 9}, "ensemble is langevin"),
         (other.potential, {"steps": 9}, "the potential is not the model of the run in"),
         (None, {"steps": 9}, "began with a potential in memory: give the potential"),
-        (potential, {}, "has all its 2 steps: give a larger number of steps for the whole run, such as --steps 4"),
+        (potential, {}, "has made 2 steps already: give a larger number of steps for the whole run, such as --steps 4"),
     ):
         with pytest.raises(InputError, match=message):
             resume_md(tmp_path / "run", model, options=options)

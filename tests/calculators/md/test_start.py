@@ -51,6 +51,8 @@ def test_constraints_of_the_start_are_kept_and_joined(tmp_path):
     [
         ("Cu", "fixed=Cu names no atom of the start structure"),
         ("9", "fixed=9 names no atom"),
+        ("z<.", "fixed=z<. is not understood"),
+        ("z<1.2.3", "fixed=z<1.2.3 is not understood"),
         ("0-9", "fixed=0-9 goes beyond the last atom of the start structure, which is 8"),
         ("z<-50", "fixed=z<-50 names no atom"),
         ("left", "fixed=left is not understood"),
@@ -75,6 +77,23 @@ def test_a_file_with_several_frames(tmp_path):
     atoms, remarks = read_start(tmp_path / "two.xyz")
     assert len(atoms) == 2
     assert remarks == [f"start: the last of several frames in {tmp_path / 'two.xyz'}"]
+
+
+def test_labels_and_predictions_of_the_start_do_not_go_into_frames(tmp_path):
+    (tmp_path / "start.xyz").write_text(
+        "1\nProperties=species:S:1:pos:R:3:tag:I:1:REF_forces:R:3:predicted_forces:R:3 predicted_energy=-1.0 "
+        "error_energy_meV_per_atom=0.7 REF_energy=-2.0 energy-unit=eV name=a\nH 0 0 0 3 1 1 1 2 2 2\n"
+    )
+    atoms, _ = read_start(tmp_path / "start.xyz")
+    assert atoms.info == {"name": "a"}
+    assert set(atoms.arrays) == {"numbers", "positions", "tag"}
+
+
+def test_a_message_about_the_file_names_no_flag_of_other_commands(tmp_path):
+    (tmp_path / "text.txt").write_text("no structure\n")
+    with pytest.raises(InputError, match="write it as extended xyz") as error:
+        read_start(tmp_path / "text.txt")
+    assert "--" not in str(error.value).replace("-i FORMAT", "")
 
 
 @pytest.mark.parametrize("content", ["", "no atoms", "3\n\nO 0 0 0\n", "\x00\x01"])

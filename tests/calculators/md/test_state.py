@@ -65,12 +65,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
             read_state(folder)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "pickle", "header", "newer"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "header", "newer"])
 def test_a_damaged_state_is_refused(damage, state, tmp_path):
     state.write(tmp_path)
     path = tmp_path / STATE
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "text":
         path.write_text("nothing")
     elif damage == "pickle":

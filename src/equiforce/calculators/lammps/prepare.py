@@ -15,6 +15,7 @@ from equiforce.calculators.lammps.names import QUOTES
 from equiforce.calculators.lammps.system import System, data_lines, system_of
 from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.start import hold_fixed, read_start, refuse_unfit
+from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.model_file import path_of, read_header
 from equiforce.options import default_of
@@ -116,6 +117,7 @@ class _Files:
     def __init__(self, output: Path, model: Path):
         if output.is_dir() or not output.name:
             raise InputError(f"the output {output} is a folder: name a file in it, such as {output / 'in.lammps'}")
+        refuse_file(output.parent)
         self.output, self.model = output, model
         stem = output.stem if output.suffix in INPUT_SUFFIXES else output.name
         self.stem = re.sub(r"[^\w.+-]", "_", stem, flags=re.ASCII)  # names in an if command of LAMMPS cannot be quoted

@@ -10,7 +10,6 @@ from typing import Any
 from ase import Atoms
 from rich.console import Console
 
-from equiforce import model_file
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.output import LAST, THERMO, TRAJECTORY, Output
@@ -18,7 +17,8 @@ from equiforce.calculators.md.simulation import Simulation
 from equiforce.calculators.md.start import constraints_in_words, hold_fixed, read_start, refuse_unfit
 from equiforce.calculators.md.state import STATE, fingerprint, read_state
 from equiforce.calculators.md.summary import MDSummary
-from equiforce.coverage import Ranges
+from equiforce.calculators.watch import read_ranges
+from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.machine import describe_device
 from equiforce.potential import Potential
@@ -58,6 +58,7 @@ def run_md(
             simulation went wrong (then the trajectory is kept up to there, and ``last.xyz`` is the last good frame).
     """
     folder = Path(folder)
+    refuse_file(folder)
     earlier = [folder / name for name in (TRAJECTORY, THERMO, LAST, STATE) if (folder / name).exists()]
     if earlier and not overwrite:
         raise InputError(
@@ -74,7 +75,7 @@ def run_md(
     _say(console, f"memory: {atoms.calc.plan(atoms).describe()}")
     _say(console, _described(atoms, options, remarks, drawn=drawn))
     # The start is checked before Output writes any file, because it may be a file of an earlier run there.
-    run = Simulation(atoms, options, _ranges_of(model), _name_of(model))
+    run = Simulation(atoms, options, read_ranges(model, console), _name_of(model))
     output = run.output(folder, console)
     for path in earlier:
         path.unlink()
@@ -122,10 +123,10 @@ def resume_md(
         )
     if header["step"] >= kept.steps:
         raise InputError(
-            f"the run in {folder} has all its {header['step']} steps: give a larger number of steps for the whole run, "
-            f"such as --steps {2 * max(1, header['step'])}"
+            f"the run in {folder} has made {header['step']} steps already: give a larger number of steps for the whole "
+            f"run, such as --steps {2 * max(1, header['step'])}"
         )
-    run = Simulation(atoms, kept, _ranges_of(wanted), _name_of(wanted))
+    run = Simulation(atoms, kept, read_ranges(wanted, console), _name_of(wanted))
     run.continue_from(state)
     _say(console, f"device: {describe_device(atoms.calc.potential.device)}")
     _say(console, f"{folder} continues after step {run.step} of {kept.steps}")
@@ -140,10 +141,6 @@ def _calculator(model: str | Path | Potential, device: str | None, options: MDOp
 def _name_of(model: str | Path | Potential) -> str:
     """The absolute path of a model file; empty for a potential."""
     return "" if isinstance(model, Potential) else str(Path(model).resolve())
-
-
-def _ranges_of(model: str | Path | Potential) -> Ranges | None:
-    return None if isinstance(model, Potential) else model_file.ranges_of(model_file.read_header(model), model)
 
 
 def _say(console: Console, text: str) -> None:

@@ -10,6 +10,7 @@ from ase.constraints import FixAtoms
 
 from equiforce.calculators.md.options import MDOptions
 from equiforce.data.files import read_last
+from equiforce.data.write import why_outdated
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 
@@ -28,6 +29,9 @@ def read_start(start: Atoms | str | Path) -> tuple[Atoms, list[str]]:
     if isinstance(start, Atoms):
         return start.copy(), []
     atoms, several = read_last(str(start))
+    for values in (atoms.info, atoms.arrays):  # those of the start would go into every frame
+        for key in [key for key in values if why_outdated(str(key))]:
+            del values[key]
     return atoms, [f"start: the last of several frames in {start}"] if several else []
 
 
@@ -79,7 +83,7 @@ def hold_fixed(atoms: Atoms, fixed: str | int | Sequence[str | int]) -> None:
 def _atoms_of(term: str, atoms: Atoms) -> np.ndarray:
     """Which atoms a term of the option ``fixed`` names."""
     n_atoms, number = len(atoms), np.arange(len(atoms))
-    if plane := re.fullmatch(r"([xyz])([<>])(-?[\d.]+)", term):
+    if plane := re.fullmatch(r"([xyz])([<>])(-?(?:\d+\.?\d*|\.\d+))", term):
         along, limit = atoms.positions[:, AXES.index(plane[1])], float(plane[3])
         chosen = along < limit if plane[2] == "<" else along > limit
     elif term in SYMBOLS:

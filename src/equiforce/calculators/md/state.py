@@ -115,7 +115,7 @@ def read_state(folder: Path) -> State:
         )
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is damaged: start a new run from the last frame of the trajectory in {folder}"
         ) from error

@@ -42,7 +42,7 @@ class MDSummary:
             where = f"at step {step}" if step else "from the start"
             table.add_row(f"left the training data {where}", sentence, style="yellow")
         if self.departures:
-            table.add_row("outside of the training data", f"{100 * self.outside:.2g} % of the steps", style="yellow")
+            table.add_row("outside of the training data", f"{100 * self.outside:.3g} % of the steps", style="yellow")
         table.add_row("speed", f"{self.steps_per_second:.1f} steps/s, {self.ns_per_day:.3g} ns/day")
         table.add_row("neighbour lists built", str(self.n_neighbor_builds))
         table.add_row("seed", str(self.seed))
