@@ -130,6 +130,11 @@ def split(
         if name in indices:
             indices[name] = [i for i, k in zip(indices[name], keep, strict=True) if k]
         parts[name] = [s for s, k in zip(parts[name], keep, strict=True) if k]
+    if structures and isolated.all():
+        raise InputError(
+            f"all {len(structures)} training structures are isolated atoms, which only have reference energies: add "
+            "structures whose atoms are bonded"
+        )
     if not parts["train"]:
         raise InputError(
             f"No training structure is left of the {len(structures)} that were read: give more data, or check the split"
