@@ -150,3 +150,12 @@ def test_a_stress_that_is_not_known(crystal, value):
     structures, report = read_with_report(changed(crystal, ("energy=", f"stress={value} energy=")))
     assert all(s.stress is None for s in structures)
     assert f"NaN or empty in {N} of {N} frames" in str(report)
+
+
+def test_a_quotation_mark_that_is_not_closed_is_an_error():
+    """It would take in the energy."""
+    text = '1\nnote="open energy=-1.0 pbc="F F F"\nH 0 0 0\n'
+    with pytest.raises(InputError, match=r"a.xyz, line 2: a quotation mark in the header of frame 0 .* is not closed"):
+        complete_xyz("a.xyz", text)
+    complete_xyz("a.xyz", text.replace("open", 'open"'))
+    complete_xyz("a.xyz", text.replace("open", r'5\" thick"'))
