@@ -257,7 +257,8 @@ def test_given_options_come_from_files_values_and_flags(place):
 
 
 def test_without_a_checkpoint_nothing_is_compared(place):
-    (place / "run" / "last.pt").unlink()
+    for name in ("last.pt", "best.pt", "model.eqf"):
+        (place / "run" / name).unlink()
     found = resumption(place / "run", {"model.cutoff": 3.0})
     assert (found.checkpoint, found.changes, found.settings.model.cutoff) == (None, (), 3.0)
 
@@ -289,9 +290,40 @@ def test_one_command_starts_continues_and_finishes(original, tmp_path, monkeypat
     for other in ({"model.cutoff": 3.0}, {"optimizer.name": "adam"}):
         with pytest.raises(InputError, match="cannot continue with another value"):
             again(**other)
-    (tmp_path / "run" / "last.pt").unlink()  # as if it had been killed before its first checkpoint
+    for name in ("last.pt", "best.pt", "model.eqf"):  # as if it had been killed before its first checkpoint
+        (tmp_path / "run" / name).unlink()
     assert again()[0] == "4 steps are done"
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["max_steps"] == 4
+
+
+def test_a_run_without_its_last_checkpoint_continues_from_the_best_one(place):
+    (place / "run" / "last.pt").unlink()
+    trained, said = resumed(place / "run", {"training.max_steps": 6})
+    assert "has no last.pt: it continues from its best weights, best.pt" in said
+    assert trained.outcome.why == "6 steps are done"
+    assert checkpoint(place / "run")["step"] == 6
+
+
+@pytest.mark.parametrize("if_there", [False, True])
+def test_a_model_without_a_checkpoint_is_not_overwritten(original, place, if_there):
+    for name in ("last.pt", "best.pt"):
+        (place / "run" / name).unlink()
+    model = (place / "run" / "model.eqf").read_bytes()
+    with pytest.raises(InputError, match=r"run has a model, but no checkpoint \(last.pt or best.pt\) from which"):
+        if if_there:
+            equiforce.train(original / "copper.xyz", place / "run", options=OPTIONS, resume_if_there=True, plots=False)
+        else:
+            resumed(place / "run", {"training.max_steps": 6})
+    assert (place / "run" / "model.eqf").read_bytes() == model
+
+
+def test_fewer_steps_than_are_done_are_refused(place):
+    """The run would be called finished after steps that it did not end with."""
+    with pytest.raises(
+        InputError, match=r"max_steps was 4 and is now 2, but 4 steps are already done in .*: give more"
+    ):
+        resumed(place / "run", {"training.max_steps": 2})
+    assert resumed(place / "run")[0].outcome.why == "4 steps are done"
 
 
 def test_one_command_does_not_overwrite_what_is_no_run(original, tmp_path):

@@ -381,7 +381,7 @@ def test_other_data_are_refused_on_resuming(place, tmp_path, monkeypatch):
     data = write(tmp_path / "data.xyz", crystals(6))
     equiforce.train(data, tmp_path / "run", options={**OPTIONS, "split.test": 0, "training.max_steps": 1})
     write(data, crystals(6, seed=5))
-    with pytest.raises(InputError, match="belongs to other training data"):
+    with pytest.raises(InputError, match="was made of other training data"):
         equiforce.train(resume=tmp_path / "run", options={"training.max_steps": 2})
 
 

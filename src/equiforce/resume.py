@@ -50,6 +50,7 @@ OTHERWISE_FREE = {
 }
 # The options that the data settle if the user leaves them open.
 SETTLED = {"model": {"mean_neighbors"}, "loss": {"energy", "forces", "stress"}, "training": {"batch_size"}}
+CHECKPOINTS = ("last.pt", "best.pt")
 NEW_PLACE = {"train": "", "validation": "--validation ", "test": "--test "}
 NAMES = {
     "train": "training structures",
@@ -91,6 +92,10 @@ class Resumption:
             for change in self.changes
             if change.is_in(LOSS)
         ]
+        if self.checkpoint is not None and self.checkpoint.name != CHECKPOINTS[0]:
+            notes.append(
+                f"{self.folder} has no {CHECKPOINTS[0]}: it continues from its best weights, {self.checkpoint.name}"
+            )
         if self.origin is None:
             notes.append(
                 f"{self.checkpoint} was written by an older version, which kept no fingerprint of the labels: whether "
@@ -112,6 +117,7 @@ class Resumption:
                     "weights and errors do not belong to them: give back the old data, or start a new run with -o"
                 )
         state.restore(self.checkpoint)
+        self._refuse_shorter(state)
         if any(change.is_in(LENGTH, RATE, LOSS) for change in self.changes):
             state.ended = StoppingCriteria(self.settings.training).used_up(state)
         for change in (change for change in self.changes if change.is_in(LOSS)):
@@ -121,6 +127,22 @@ class Resumption:
                     "more steps or time as well, or start a new run with -o"
                 )
             state.forget_best()
+
+    def _refuse_shorter(self, state: TrainingState) -> None:
+        """Raise InputError if the user now gives less than what is already done."""
+        limits = StoppingCriteria(self.settings.training)
+        done: dict[str, tuple[float | None, float, str]] = {
+            "max_steps": (limits.steps, state.step, "steps"),
+            "max_epochs": (limits.epochs, state.epoch, "epochs"),
+            "time": (limits.seconds, state.seconds, "seconds"),
+        }
+        for change in self.changes:
+            limit, amount, unit = done.get(change.option, (None, 0, ""))
+            if limit is not None and limit < amount:
+                raise InputError(
+                    f"{change}, but {amount:,.0f} {unit} are already done in {self.folder}: give more, or leave "
+                    f"training.{change.option} out"
+                )
 
 
 def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
@@ -136,7 +158,7 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
     Raises:
         InputError: the folder is not that of a run, an option differs that cannot change, or a data file is missing.
     """
-    file, checkpoint = folder / "config.yaml", folder / "last.pt"
+    file, checkpoint = folder / "config.yaml", _checkpoint(folder)
     if not file.is_file():
         raise InputError(
             f"{folder} is not the folder of a training run because it has no {file.name}: correct the path"
@@ -146,7 +168,12 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
         raise _refusal(folder, [Change("model", "kind", written.kind, kind)])
     settings = load_config(file, _without_preset(given, written.kind))
     settings = replace(settings, split=with_absolute_files(settings.split))
-    if not checkpoint.exists():
+    if checkpoint is None:
+        if has_state(folder):
+            raise InputError(
+                f"{folder} has a model, but no checkpoint ({' or '.join(CHECKPOINTS)}) from which its training could "
+                "continue: start a new run with -o"
+            )
         _check_files(settings, folder)
         return Resumption(folder=folder, settings=settings, checkpoint=None)
     origin = read_checkpoint(checkpoint).get("origin") or None  # an older version had none
@@ -157,6 +184,16 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
         raise _refusal(folder, refused)
     _check_files(settings, folder)
     return Resumption(folder=folder, settings=settings, checkpoint=checkpoint, changes=changes, origin=origin)
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a run in a folder that has trained, and was not stopped before its first checkpoint."""
+    return (folder / "config.yaml").exists() and (_checkpoint(folder) is not None or (folder / "model.eqf").exists())
+
+
+def _checkpoint(folder: Path) -> Path | None:
+    """The checkpoint from which a run continues: the last one, or else that of its best weights."""
+    return next((path for name in CHECKPOINTS if (path := folder / name).exists()), None)
 
 
 def _refusal(folder: Path, refused: Sequence[Change]) -> InputError:

@@ -20,7 +20,7 @@ from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
 from equiforce.quantities import QUANTITIES
-from equiforce.resume import Resumption, given_options, origin_of, resumption
+from equiforce.resume import Resumption, given_options, has_state, origin_of, resumption
 from equiforce.structure import Structure
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
@@ -108,7 +108,7 @@ def train(
     resumed = None
     if resume is not None:
         resumed = resumption(folder, given)
-    elif resume_if_there and (folder / "last.pt").exists():
+    elif resume_if_there and has_state(folder):
         resumed = resumption(folder, given_options(config, given))
     settings = resumed.settings if resumed else settings
     check_installed(tensorboard=settings.training.tensorboard, wandb=settings.training.wandb is not None)

@@ -118,7 +118,7 @@ def test_a_saved_split_is_made_again(molecules, tmp_path):
     again = split(molecules, SplitOptions(split_file=str(tmp_path / "split.json")))
     assert again.indices == first.indices
     assert sources(again.train) == sources(first.train)
-    with pytest.raises(InputError, match="belongs to other training data than these 39"):
+    with pytest.raises(InputError, match="was made of other training data than these 39"):
         split(molecules[1:], SplitOptions(split_file=str(tmp_path / "split.json")))
 
 

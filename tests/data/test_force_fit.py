@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,18 @@ def test_too_few_forces_are_not_fitted(copper):
     for s in still:
         s.forces[:] = 0.0
     assert fit(still) is None
+
+
+def test_a_structure_that_no_other_resembles_is_not_counted(copper):
+    """Whose forces the fit to the others predicts with any error."""
+    close = copper[0].positions.copy()
+    close[0] += 0.45 * (close[1] - close[0])
+    odd = replace(copper[0], positions=close)
+    assert fit([odd, *copper[1:]]).explained > 0.8
+
+
+def test_forces_on_another_structure(copper):
+    found = fit(copper[:20])
+    np.testing.assert_allclose(
+        found.forces_on(copper[25]), copper[25].forces, atol=0.3 * np.abs(copper[25].forces).max()
+    )

@@ -223,3 +223,21 @@ def test_a_label_that_is_found_hides_other_names(saved):
     structures, report = read_with_report(path)
     assert structures[0].energy == -1.0
     assert "not used: E, total_energy" in str(report)
+
+
+def test_forces_in_three_columns_are_named(saved):
+    """They are no vector of each atom under one name, so no option takes them."""
+    path = saved([water(energy=-1.0, arrays={f"f{axis}": forces()[:, i] for i, axis in enumerate("xyz")})])
+    with pytest.raises(InputError, match=r"'fx', 'fy' and 'fz' look like components of the forces: write them under"):
+        read(path)
+    assert read(path, ReadOptions(ignore="fx,fy,fz"))[0].forces is None
+    assert read(path, ReadOptions(forces_key="none"))[0].forces is None
+
+
+def test_frames_that_are_marked_as_unconverged_are_left_out(saved):
+    path = saved([water(i, energy=-1.0 - i, info={"scf_converged": i != 1}) for i in range(3)])
+    structures, report = read_with_report(path)
+    assert [s.energy for s in structures] == [-1.0, -3.0]
+    assert structures[1].source.endswith("frame 2")
+    assert "note: left out frame 1, whose 'scf_converged' says that the electrons did not converge" in str(report)
+    assert len(read(path, ReadOptions(unconverged="keep"))) == 3

@@ -5,7 +5,7 @@ import pytest
 from ase import units
 from ase.spacegroup import crystal
 
-from equiforce.data.plausible import check, distances, total_forces, zero_stresses
+from equiforce.data.plausible import check, distances, total_forces
 from equiforce.data.read import read
 from equiforce.errors import InputError
 from equiforce.structure import Structure
@@ -92,12 +92,11 @@ def test_forces_that_push_are_noticed_and_those_of_fixed_atoms_are_not(copper):
     assert total_forces(fixed) == []
 
 
-def test_a_stress_of_exactly_zero_is_noticed(copper):
-    [found] = zero_stresses([replace(s, stress=np.zeros((3, 3))) if i % 3 == 1 else s for i, s in enumerate(copper)])
-    assert found.sentence.startswith(
-        "the stress of 10 of 30 structures is exactly zero, such as that of a.xyz, frame 1:"
-    )
-    assert zero_stresses(copper) == []
+def test_files_with_other_units_than_the_first_are_an_error(copper):
+    """Such as a test file whose forces are gradients; each file alone, and together, looks like noise."""
+    wrong = [replace(s, forces=-s.forces, source=s.source.replace("a.xyz", "test.xyz")) for s in copper[18:]]
+    with pytest.raises(InputError, match=r"the forces of test\.xyz have the opposite sign of those that follow from a"):
+        check([*copper[:18], *wrong], 5.0)
 
 
 @pytest.mark.slow

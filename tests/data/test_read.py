@@ -302,7 +302,7 @@ def test_a_quantity_that_no_structure_has_is_said_first(saved):
     _, report = read_with_report(path)
     first, second = report.lines()
     assert is_note(first)
-    assert first.startswith(f"note: there are no energies in {path} (the keys are formation_energy, forces), so")
+    assert first.startswith(f"note: there are no energies in {path}, so that training and tests go without")
     assert second.endswith("forces from 'forces' (3 of 3); not used: formation_energy")
     assert not any(is_note(line) for line in read_with_report(path, ReadOptions(energy_key="none"))[1].lines())
     with pytest.raises(InputError, match=r"neither energies nor forces .* \('energy' is NaN or empty in 1 of 1 frames"):

@@ -177,3 +177,12 @@ def test_no_empty_value_swallows_the_cell(empty):
 def test_a_cell_that_another_key_swallows_is_an_error():
     with pytest.raises(InputError, match=r"a\.xyz, line 2: frame 0 .* has a cell in its header that cannot be read"):
         complete_xyz("a.xyz", "1\nnote=it's Lattice=\"5 0 0 0 5 0 0 0 5\" tag=don't\nH 0 0 0\n")
+
+
+def test_a_quotation_mark_that_is_not_closed_is_an_error():
+    """It would take in the energy."""
+    text = '1\nnote="open energy=-1.0 pbc="F F F"\nH 0 0 0\n'
+    with pytest.raises(InputError, match=r"a.xyz, line 2: a quotation mark in the header of frame 0 .* is not closed"):
+        complete_xyz("a.xyz", text)
+    complete_xyz("a.xyz", text.replace("open", 'open"'))
+    complete_xyz("a.xyz", text.replace("open", r'5\" thick"'))

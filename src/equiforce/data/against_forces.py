@@ -6,10 +6,10 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
 
+from equiforce.data.compositions import alike, fractions, two_groups, within_compositions, without
 from equiforce.data.findings import Finding
-from equiforce.data.force_fit import ForceFit
+from equiforce.data.force_fit import ForceFit, rank_correlation
 from equiforce.data.units import ENERGY_UNITS, LENGTH_UNITS, PRESSURE_UNITS
 from equiforce.elements import formula
 from equiforce.structure import Structure
@@ -17,11 +17,12 @@ from equiforce.structure import Structure
 LEAST_EXPLAINED = 0.6  # of the forces; a fit that explains less says nothing about energies
 UNEXPLAINED, WELL_DETERMINED = 0.3, 10.0  # share of the forces, and components for each coefficient
 FEWEST = 10  # structures whose labels are compared
+MANY, FOLLOWED, UNRELATED = 30, 0.8, 0.25  # structures, explained share, and rank correlation of unrelated energies
+IN_A_GROUP = 3  # energies
+APART, ALIKE = 0.02, 0.2  # eV/atom between two groups of energies; the share of it that the forces explain
 CORRELATED, SURELY_CORRELATED = 0.6, 0.8  # rank correlation of labels and predictions
 DOUBTFUL_RATIO, WRONG_RATIO = 1.5, 5.0  # of the spreads of labels and predictions, which are equal for right labels
 NEAREST = 1.5  # a ratio that is closer than this factor to the ratio of two units is explained by them
-OUTLIER, LEAST_OUTLIER = 20.0, 5.0  # times the usual deviation, and eV
-MANY = 0.02  # a larger share of outliers has another reason
 PRESENT = 0.3  # of the root mean square force; forces that are predicted to be larger are not zero
 # the off-diagonal components yz, xz and xy of files in which another order is taken for that order
 ORDERS: Mapping[tuple[int, ...], str] = {(2, 0, 1): "vasp", (2, 1, 0): "lammps", (1, 2, 0): "ase"}
@@ -77,16 +78,18 @@ def energy_agreement(fitted: ForceFit) -> Agreement | None:
         return None
     n_atoms = np.array([len(s) for s in structures])
     columns = np.stack([np.array([s.energy for s in structures]) / n_atoms, fitted.energies[known] / n_atoms], axis=1)
-    varying, compared = _within_compositions(structures, columns)
+    varying, compared = within_compositions(structures, columns)
     within = bool(compared.sum() >= FEWEST)
-    labels, predictions = (varying[compared] if within else _without(_fractions(structures), columns)).T
-    return Agreement(_rank_correlation(labels, predictions), _ratio(labels, predictions), len(labels), within)
+    labels, predictions = (varying[compared] if within else without(fractions(structures), columns)).T
+    return Agreement(rank_correlation(labels, predictions), _ratio(labels, predictions), len(labels), within)
 
 
 def _energies(fitted: ForceFit) -> list[Finding]:
     agreement = energy_agreement(fitted)
-    if agreement is None or abs(agreement.correlation) < CORRELATED:
+    if agreement is None:
         return []
+    if abs(agreement.correlation) < CORRELATED:
+        return _groups(fitted) or _unrelated(fitted, agreement)
     sure = abs(agreement.correlation) >= SURELY_CORRELATED and agreement.within_compositions
     where, ratio = _files(fitted.structures), agreement.ratio
     if agreement.correlation < 0:
@@ -110,6 +113,45 @@ def _energies(fitted: ForceFit) -> list[Finding]:
     ]
 
 
+def _unrelated(fitted: ForceFit, agreement: Agreement) -> list[Finding]:
+    """The finding that energies vary as much as the forces say, but in other structures."""
+    clear = agreement.n >= MANY and agreement.within_compositions and fitted.explained > FOLLOWED
+    if not clear or abs(agreement.correlation) > UNRELATED or not 0.5 < agreement.ratio < 2.0:
+        return []
+    return [
+        Finding(
+            sentence=f"{_files(fitted.structures)}: energies do not follow from the forces (rank correlation "
+            f"{agreement.correlation:.2f} in {agreement.n} structures): check whether both belong to the same frames",
+            sure=False,
+        )
+    ]
+
+
+def _groups(fitted: ForceFit) -> list[Finding]:
+    """The finding that energies of one composition form two groups, between which the forces see no difference."""
+    known = np.array([i for i, s in enumerate(fitted.structures) if s.energy is not None])
+    structures = [fitted.structures[i] for i in known]
+    n_atoms = np.array([len(s) for s in structures])
+    predicted = fitted.energies[known] / n_atoms
+    residuals = np.array([s.energy for s in structures]) / n_atoms - predicted
+    for group in alike(structures):
+        if len(group) < FEWEST:
+            continue
+        low, high, gap, width = two_groups(residuals[group], IN_A_GROUP)
+        apart = abs(float(np.median(predicted[group][low]) - np.median(predicted[group][high])))
+        if gap > max(APART, width) and apart < ALIKE * gap:
+            one, other = (structures[group[min(indices)]] for indices in (low, high))
+            return [
+                Finding(
+                    sentence=f"the energies of {formula(one.atomic_numbers)} form two groups that are {gap:.2g} eV per "
+                    f"atom apart although the forces are alike, {len(low)} frames such as {one.source} and {len(high)} "
+                    f"such as {other.source}: check whether they are of one level of theory and of one charge and spin",
+                    sure=False,
+                )
+            ]
+    return []
+
+
 def _as_if(ratio: float, fitted: ForceFit) -> str:
     """The units that explain a ratio of energies to forces, in words."""
     reasons = {
@@ -126,40 +168,6 @@ def _as_if(ratio: float, fitted: ForceFit) -> str:
     reasons["energies were per atom"] = 1 / float(np.median([len(s) for s in fitted.structures]))
     nearest = min(reasons, key=lambda reason: abs(math.log(ratio / reasons[reason])))
     return f", as if {nearest}" if abs(math.log(ratio / reasons[nearest])) < math.log(NEAREST) else ""
-
-
-def energy_outliers(structures: Sequence[Structure]) -> list[Finding]:
-    """Find single energies that are far from those of structures of the same composition with similar forces.
-
-    Args:
-        structures: the structures.
-
-    Returns:
-        A finding that names the worst structure, if there are any.
-    """
-    known = [s for s in structures if s.energy is not None and s.forces is not None]
-    if len(known) < FEWEST:
-        return []
-    n_atoms = np.array([len(s) for s in known])
-    energies = np.array([s.energy for s in known]) / n_atoms
-    forces = np.array([np.sqrt(np.square(np.asarray(s.forces)).mean()) for s in known])
-    varying, compared = _within_compositions(known, np.stack([energies, forces], axis=1))
-    away = np.where(compared, np.abs(varying[:, 0]), 0.0)
-    usual = float(np.median(away[compared])) if compared.any() else 0.0
-    calm = (forces < 2 * np.median(forces)) & (forces > 0)  # the large energy has no large forces beside it
-    far = np.flatnonzero(calm & (away > OUTLIER * usual) & (away * n_atoms > LEAST_OUTLIER))
-    if not 0 < len(far) <= max(1, MANY * len(known)):
-        return []
-    worst = int(far[np.argmax(away[far] * n_atoms[far])])
-    more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
-    return [
-        Finding(
-            sentence=f"{known[worst].source}{more}: the energy is {away[worst] * n_atoms[worst]:.3g} eV away from "
-            f"those of similar frames of {formula(known[worst].atomic_numbers)}, and the forces are not: check whether "
-            "the calculation converged, or leave the frame out",
-            sure=False,
-        )
-    ]
 
 
 def _stresses(fitted: ForceFit) -> list[Finding]:
@@ -212,7 +220,11 @@ def _order(labels: np.ndarray, predictions: np.ndarray, where: str) -> Finding |
     if best == (0, 1, 2) or by_order[best] < SURELY_CORRELATED or right > by_order[best] - 0.4:
         return None
     name = ORDERS.get(best)
-    how = f"are in the order of {name}: set data.stress_order={name}" if name else "are exchanged: correct the file"
+    how = (
+        f"are in the order of {name}: set data.stress_order={name} if the file has six components, or else correct it"
+        if name
+        else "are exchanged: correct the file"
+    )
     return Finding(
         sentence=f"{where}: the off-diagonal components of the stress {how} (correlation with the stress that follows "
         f"from the forces {by_order[best]:.2f} instead of {right:.2f})",
@@ -235,51 +247,6 @@ def _zero_forces(fitted: ForceFit) -> list[Finding]:
             sure=False,
         )
     ]
-
-
-def _within_compositions(
-    structures: Sequence[Structure], columns: Float[np.ndarray, "structures columns"]
-) -> tuple[Float[np.ndarray, "structures columns"], Bool[np.ndarray, " structures"]]:
-    """How values per atom vary between structures of one composition, beyond what follows from the volume.
-
-    Returns:
-        The values minus those of typical structures, and whether there are others of the same composition.
-    """
-    groups: dict[object, list[int]] = {}
-    for i, s in enumerate(structures):
-        counts = np.bincount(s.atomic_numbers)
-        periodic = bool(s.pbc.all())  # two cells have the composition of one
-        groups.setdefault((periodic, (counts // (np.gcd.reduce(counts) if periodic else 1)).tobytes()), []).append(i)
-    varying, compared = np.zeros(columns.shape), np.zeros(len(structures), dtype=bool)
-    for (periodic, _), group in groups.items():  # type: ignore[misc]
-        if len(group) < 3:
-            continue
-        compared[group] = True
-        varying[group] = columns[group] - np.median(columns[group], axis=0)
-        if periodic and len(group) >= FEWEST:
-            volumes = np.array([abs(np.linalg.det(structures[i].cell)) / len(structures[i]) for i in group])
-            if np.ptp(volumes) > 1e-6 * volumes.mean():
-                away = (volumes - volumes.mean()) / np.ptp(volumes)
-                varying[group] = _without(np.stack([np.ones(len(group)), away, away**2], axis=1), columns[group])
-    return varying, compared
-
-
-def _fractions(structures: Sequence[Structure]) -> np.ndarray:
-    """The fraction of each element in each structure."""
-    most = max(int(s.atomic_numbers.max()) for s in structures) + 1
-    return np.array([np.bincount(s.atomic_numbers, minlength=most) / len(s) for s in structures])
-
-
-def _without(design: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The residuals of a least-squares fit."""
-    left, sizes, _ = np.linalg.svd(design, full_matrices=False)
-    left = left[:, sizes > 1e-8 * sizes[0]]
-    return columns - left @ (left.T @ columns)
-
-
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    one, other = (np.argsort(np.argsort(values, kind="stable")) for values in (one, other))
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _ratio(labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -130,6 +130,11 @@ def split(
         if name in indices:
             indices[name] = [i for i, k in zip(indices[name], keep, strict=True) if k]
         parts[name] = [s for s, k in zip(parts[name], keep, strict=True) if k]
+    if structures and isolated.all():
+        raise InputError(
+            f"all {len(structures)} training structures are isolated atoms, which only have reference energies: add "
+            "structures whose atoms are bonded"
+        )
     if not parts["train"]:
         raise InputError(
             f"No training structure is left of the {len(structures)} that were read: give more data, or check the split"
@@ -192,8 +197,8 @@ def _read_indices(path: Path, structures: Sequence[Structure], isolated: np.ndar
         raise InputError(f'The index file {path} must contain {{"train": [...], "validation": [...], "test": [...]}}')
     if content.get("fingerprint", fingerprint(structures)) != fingerprint(structures):
         raise InputError(
-            f"The index file {path} belongs to other training data than these {len(structures)} structures: read the "
-            "files of the run that wrote it, or leave out split.split_file"
+            f"The split {path} was made of other training data than these {len(structures)} structures: give the data "
+            "of the run that wrote it, or start a run with a new split"
         )
     indices = {name: content[name] for name in PARTS if name in content}
     named: dict[int, str] = {}

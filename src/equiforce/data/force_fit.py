@@ -25,6 +25,8 @@ N_MANY_BODY = 6  # functions of the distance in the sums over neighbours
 RESOLVED = 3  # elements; with more, these sums do not distinguish the elements of neighbours
 SMOOTHING = 1e-2  # of the density under the square root
 RIDGE = 1e-6  # of the mean diagonal element
+OUTLIER = 20.0  # times the median force; a structure with larger forces would spoil the fit
+POORLY_PREDICTED = 0.1  # share of the structures that may have a distance which no other structure has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,15 @@ class ForceFit:
     energies: Float[np.ndarray, " structures"]  # eV, up to a constant for each composition
     forces: tuple[Float[np.ndarray, "_ 3"], ...]  # eV/Å, of the fit to the other half of the structures
     stresses: tuple[Float[np.ndarray, "3 3"] | None, ...]  # eV/Å³; None without a volume
-    explained: float  # the share of the square of the forces that the fit to other structures explains
+    explained: float  # the share of the square of the forces that the fit to other structures explains, in most of them
     determined: float  # the number of force components for each coefficient of a fit
+    coefficients: Float[np.ndarray, " terms"]
+    species: tuple[int, ...]  # atomic numbers
+    n_radial: int
+
+    def forces_on(self, structure: Structure) -> Float[np.ndarray, "atoms 3"]:
+        """Predict the forces in eV/Å on the atoms of another structure of the same elements."""
+        return (_terms(structure, self.species, self.n_radial).forces @ self.coefficients).reshape(-1, 3)
 
 
 def fit(structures: Sequence[Structure], seed: int = 0) -> ForceFit | None:
@@ -68,7 +77,6 @@ def fit(structures: Sequence[Structure], seed: int = 0) -> ForceFit | None:
     coefficients = [_solve([chosen[i] for i in half], [terms[i] for i in half]) for half in halves]
     mean = 0.5 * (coefficients[0] + coefficients[1])
     forces = [(t.forces @ coefficients[1 - i % 2]).reshape(-1, 3) for i, t in enumerate(terms)]
-    residuals = np.concatenate(forces) - labels
     return ForceFit(
         structures=tuple(chosen),
         energies=np.array([t.energy @ mean for t in terms]),
@@ -78,13 +86,28 @@ def fit(structures: Sequence[Structure], seed: int = 0) -> ForceFit | None:
             for s, t in zip(chosen, terms, strict=True)
         ),
         determined=len(labels) * 3 / 2 / len(mean),
-        explained=float(1 - np.square(residuals).sum() / np.square(labels).sum()),
+        explained=_explained(chosen, forces),
+        coefficients=mean,
+        species=tuple(species),
+        n_radial=n_radial,
     )
+
+
+def _explained(structures: Sequence[Structure], predicted: Sequence[np.ndarray]) -> float:
+    """The share of the square of the forces that is predicted, without the structures that are predicted worst."""
+    pairs = [(np.asarray(s.forces), p) for s, p in zip(structures, predicted, strict=True)]
+    wrong = np.array([np.square(p - forces).sum() for forces, p in pairs])
+    right = np.array([np.square(forces).sum() for forces, _ in pairs])
+    kept = np.argsort(wrong, kind="stable")[: len(pairs) - int(POORLY_PREDICTED * len(pairs))]
+    return float(1 - wrong[kept].sum() / right[kept].sum()) if right[kept].any() else 0.0
 
 
 def _choose(structures: Sequence[Structure], seed: int) -> list[Structure]:
     """Some structures with forces, at random, of the most frequent elements."""
     with_forces = [s for s in structures if s.forces is not None and 1 < len(s) <= LARGEST]
+    sizes = np.array([np.square(np.asarray(s.forces)).mean() for s in with_forces])
+    usual = float(np.median(sizes)) if len(sizes) else 0.0
+    with_forces = [s for s, size in zip(with_forces, sizes, strict=True) if size <= OUTLIER**2 * usual or not usual]
     order = np.random.default_rng(seed).permutation(len(with_forces))[: 4 * MOST_STRUCTURES]
     some = [with_forces[i] for i in order]
     count = Counter(int(z) for s in some for z in np.unique(s.atomic_numbers))
@@ -214,3 +237,9 @@ def _sums(values: np.ndarray, atoms: np.ndarray, n_atoms: int) -> np.ndarray:
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         sums[ordered[starts]] = np.add.reduceat(values[order], starts, axis=0)
     return sums
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Compute the correlation of the ranks of two sets of values, in which single outliers count little."""
+    one, other = (np.argsort(np.argsort(values, kind="stable")) for values in (one, other))
+    return float(np.corrcoef(one, other)[0, 1])

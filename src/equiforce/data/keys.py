@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from equiforce.data.frames import VIRIAL, Contents, label_names
-from equiforce.data.names import FREE_ENERGY, GRADIENT, LENGTHS, is_harmless, may_be, may_be_cell, plain
+from equiforce.data.names import FREE_ENERGY, GRADIENT, LENGTHS, force_columns, is_harmless, may_be, may_be_cell, plain
 from equiforce.data.stress import ORDERS, full_stress, has_volume
 from equiforce.data.values import is_missing, key_in, values_of
 from equiforce.errors import InputError
-from equiforce.quantities import ENERGY, MEV, STRESS, join_words
+from equiforce.quantities import ENERGY, FORCES, MEV, STRESS, join_words
 
 NOTHING = "none"  # the value of a key option that leaves the label out
 SAME = 1e-6  # eV/atom; energies that differ by less are the same
@@ -146,6 +146,11 @@ def _refuse_lookalikes(
 ) -> None:
     """Raise InputError if frames without a label have another value that looks like it."""
     found: dict[str, str] = {}
+    if asked[FORCES.name] is None and FORCES.name not in keys and (columns := force_columns(present)):
+        raise InputError(
+            f"{contents.path}: {join_words(map(repr, columns), 'and')} look like components of the forces: write them "
+            f"under one name, as forces:R:3 in extended xyz, or ignore them with --set data.ignore={','.join(columns)}"
+        )
     for label in label_names():
         if asked[label] is not None or (label in (STRESS.name, VIRIAL) and {STRESS.name, VIRIAL} & keys.keys()):
             continue

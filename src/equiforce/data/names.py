@@ -63,6 +63,7 @@ CELL = re.compile(
     r"((unit|super|sim|simulation|periodic|primitive)_?)?(cell|box|lattice|latt)"
     r"(_?(vectors?|vecs?|matrix|tensor|par(ameter)?s?|lengths?|size|dimensions?|abc|abg|bounds))?|h_?matrix"
 )
+COMPONENT = re.compile(r"(f|force|forces|frc)_?([xyz])|([xyz])_?(force)")  # of the forces, in a column of its own
 LENGTHS = ("a", "b", "c")  # of a cell, one under each name
 HARMLESS = frozenset({*GROUPS, "momenta", "velocities", "masses", "move_mask"})
 
@@ -95,6 +96,12 @@ def may_be(label: str, name: str, values: Iterable[tuple[Any, int]]) -> bool:
         return False
     arrays = [(None if isinstance(value, str) else numbers_in(value), n_atoms) for value, n_atoms in values]
     return all(array is not None and look.has_shape(array.shape, n_atoms) for array, n_atoms in arrays)
+
+
+def force_columns(names: Iterable[str]) -> list[str]:
+    """The three names that look like the components of the forces; empty if there are not three of them."""
+    found = {match[2] or match[3]: name for name in names if (match := COMPONENT.fullmatch(plain(name)))}
+    return [found[axis] for axis in "xyz"] if len(found) == 3 else []
 
 
 def may_be_cell(name: str, value: Any) -> bool:

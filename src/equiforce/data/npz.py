@@ -73,7 +73,8 @@ def _arrays(source: Source) -> tuple[dict[str, np.ndarray], list[str]]:
                         raise
                     objects.append(name)
     except (ValueError, TypeError, BadZipFile) as error:
-        raise InputError(f"{source.path} cannot be read as npz ({error}): correct the file") from error
+        why = "it is not one" if "pickle" in str(error) else str(error)  # numpy proposes to execute code of the file
+        raise InputError(f"{source.path} cannot be read as npz ({why}): correct the file") from error
     return arrays, objects
 
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import covalent_radii
 
-from equiforce.data.against_forces import compare, energy_outliers
+from equiforce.data.against_forces import compare
+from equiforce.data.between_files import compare_files, fits_of_files
 from equiforce.data.copies import contradiction
 from equiforce.data.findings import Finding, settle
-from equiforce.data.force_fit import fit
 from equiforce.data.isolated import is_isolated_atom
+from equiforce.data.outliers import energy_levels, energy_outliers, force_outliers
 from equiforce.data.states import varying_states
+from equiforce.data.strained import compare_strained
 from equiforce.neighbors import find_pairs
 from equiforce.structure import Structure
 
@@ -38,12 +40,14 @@ def check(structures: Sequence[Structure], cutoff: float, *, refuse: bool = True
         InputError: labels contradict one another, or the charge or the spin varies at the same composition.
     """
     bound = [s for s in structures if not is_isolated_atom(s, cutoff)]
-    findings = [*varying_states(bound), *distances(bound), *total_forces(bound), *zero_stresses(bound)]
+    findings = [*varying_states(bound), *distances(bound), *total_forces(bound)]
     if (copies := contradiction(bound)) is not None:
         findings.insert(0, Finding(sentence=str(copies), sure=True))
-    findings += energy_outliers(bound)
-    if (fitted := fit(bound)) is not None:
-        findings += compare(fitted)
+    findings += [*energy_outliers(bound), *force_outliers(bound), *energy_levels(bound)]
+    findings += compare_strained(bound)
+    fits = fits_of_files(bound)
+    findings += compare_files(fits)
+    findings += [finding for fitted in fits for finding in compare(fitted)]
     return settle(findings, refuse)
 
 
@@ -103,21 +107,6 @@ def total_forces(structures: Sequence[Structure]) -> list[Finding]:
             )
             break  # forces that push also turn
     return found
-
-
-def zero_stresses(structures: Sequence[Structure]) -> list[Finding]:
-    """A finding if stresses are exactly zero, which no calculation gives."""
-    known = [s for s in structures if s.stress is not None]
-    zero = [s for s in known if not np.any(s.stress)]
-    if not zero:
-        return []
-    return [
-        Finding(
-            sentence=f"the stress of {len(zero)} of {len(known)} structures is exactly zero, such as that of "
-            f"{zero[0].source}: leave the stress out of frames for which it was not computed",
-            sure=False,
-        )
-    ]
 
 
 def _some(structures: Sequence[Structure], most: int) -> list[Structure]:

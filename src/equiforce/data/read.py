@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from equiforce.data import units
+from equiforce.data.convergence import without_unconverged
 from equiforce.data.files import read_files
 from equiforce.data.frames import VIRIAL, Contents, label_names
 from equiforce.data.implied_units import check_usual_unit, evidence_of, implied_unit
@@ -62,7 +63,9 @@ class ReadOptions:
         None, "format of the files by its name in ASE ('ase info --formats'); default: found by their content"
     )
     unconverged: Literal["leave out", "keep"] = option(
-        "leave out", "the labels of steps whose electrons did not converge are wrong; known for outputs of VASP"
+        "leave out",
+        "the labels of frames whose electrons did not converge are wrong; known for outputs of VASP, and from values "
+        "such as scf_converged=F",
     )
     stress_order: str | None = option(
         None,
@@ -185,8 +188,8 @@ def read_with_report(
         raise _no_labels(all_contents, files)
     keys = ", ".join(_offered(all_contents))
     notes = tuple(
-        f"there are no {q.plural} in {_paths(all_contents)} (the keys are {keys}), so that training and tests go "
-        f"without {q.plural}: name them with --{q.name}-key"
+        f"there are no {q.plural} in {_paths(all_contents)}, so that training and tests go without {q.plural}; the "
+        f"keys are {keys}: if one of them has {q.plural}, name it with --{q.name}-key"
         for q in missing
         if len(missing) == 1 and options.key(q.name) != NOTHING
     )
@@ -210,6 +213,7 @@ def _paths(all_contents: Sequence[Contents]) -> str:
 
 def _read_contents(contents: Contents, options: ReadOptions) -> tuple[list[Structure], FileReport]:
     """Convert the frames of a file to structures, and report what was taken and what was left out."""
+    contents = without_unconverged(contents, keep=options.unconverged == "keep")
     choice = choose_keys(contents, {label: options.key(label) for label in label_names()}, options.ignored())
     keys, notes = choice.keys, [*contents.notes, *choice.notes]
     scales, remarks = _scales(contents, keys, options)

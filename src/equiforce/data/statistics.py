@@ -207,15 +207,13 @@ def _fitted(symbols: Sequence[str]) -> str:
 def _undetermined(structures: Sequence[Structure], counts: np.ndarray, n_fitted: int, rank: int) -> str:
     """The note about reference energies that the least-squares fit cannot determine."""
     if len(np.unique(counts, axis=0)) == 1:
-        composition = formula(structures[0].atomic_numbers)
-        because = f"All structures have the composition {composition}, so only one sum of the reference energies"
+        because = f"all structures have the composition {formula(structures[0].atomic_numbers)}"
     else:
-        because = f"The compositions of the structures are so similar that only {rank} combination{'s' * (rank != 1)}"
-        because += f" of the {n_fitted} fitted reference energies"
+        because = f"the compositions of the structures tell only {rank} of {n_fitted} reference energies"
     return (
-        f"{because} is determined, and the solution of minimum norm is used: predicted energies of isolated atoms "
-        "or of other compositions, and cohesive and binding energies, will mean nothing, but forces and energy "
-        "differences are not affected; add frames of isolated atoms to avoid this"
+        f"There are no isolated atoms, and {because}, so reference energies are only one of many solutions: cohesive "
+        "energies, and energies of other compositions, will mean nothing, but forces and energy differences are not "
+        "affected; add a frame of each isolated atom to avoid this"
     )
 
 

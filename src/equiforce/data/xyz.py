@@ -89,6 +89,11 @@ def complete_xyz(path: str, text: str) -> XyzText:
     elif {len(line) for line in lines[-SAME_LENGTH:-1]} == {len(lines[-2])} and len(lines[-1]) < len(lines[-2]):
         changes["the last line is shorter than those before and has no end: the file may be cut off there"] += 1
     for number, start, stop in _frames(path, lines):
+        if "=" in lines[start + 1] and '"' in QUOTED.sub("", lines[start + 1].replace('\\"', "")):
+            raise InputError(
+                f"{path}, line {start + 2}: a quotation mark in the header of frame {number} (counted from 0) is not "
+                "closed, so that a text takes in the keys behind it: close it"
+            )
         header = _header(lines[start + 1], changes)
         if LATTICE.search(lines[start + 1]) and "Lattice" not in parse_header(header):
             raise InputError(

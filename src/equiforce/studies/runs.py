@@ -39,6 +39,7 @@ ADDED = {
 }
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
+CHECKPOINTS = ("last.pt", "best.pt")
 Row = dict[str, Any]
 
 
@@ -142,8 +143,8 @@ def perform(run: Run, folder: Path) -> Row:
         Interrupted: a signal stopped the run; the folder holds the checkpoint from which it continues.
         InputError: the data or the options are wrong.
     """
-    if folder.exists() and not (folder / "config.yaml").exists():
-        shutil.rmtree(folder)  # the run was stopped before its first checkpoint
+    if folder.exists() and not any((folder / name).exists() for name in CHECKPOINTS):
+        shutil.rmtree(folder)  # the run was stopped before its first checkpoint, or before its row was written
     try:
         if folder.exists():
             trained = train(resume=folder, plots=False, quiet=True)
@@ -199,7 +200,7 @@ def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
 
 
 def _clean(folder: Path) -> None:
-    for leftover in ("last.pt", "best.pt", "split.json"):
+    for leftover in (*CHECKPOINTS, "split.json"):
         (folder / leftover).unlink(missing_ok=True)
 
 

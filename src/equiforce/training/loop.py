@@ -275,6 +275,6 @@ def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:
 def save(state: TrainingState, improved: bool, setup: RunSetup) -> None:
     """Write the checkpoint ``last.pt``, and ``best.pt`` and the model file if the weights are the best so far."""
     if improved:
-        setup.on_best(state.ema.potential)
         state.save(setup.folder / "best.pt")
+        setup.on_best(state.ema.potential)  # so that no model is without a checkpoint from which its run can continue
     state.save(setup.folder / "last.pt")

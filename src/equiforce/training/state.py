@@ -110,7 +110,10 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return {**state}
     except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is damaged or is not a checkpoint of equiforce: start a new run") from error
+        raise InputError(
+            f"{path} is damaged or is not a checkpoint of equiforce: delete it to continue from best.pt "
+            "beside it, or start a new run"
+        ) from error
 
 
 def _listed(constant: torch.Tensor) -> str:
