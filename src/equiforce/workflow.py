@@ -98,6 +98,8 @@ def train(
     """
     console = console or _default_console(quiet=quiet)
     files = [] if data is None else [str(data)] if isinstance(data, str | Path) else [str(file) for file in data]
+    if files and "split.train_file" in (options or {}):
+        raise InputError(f"both {files[0]} and split.train_file name the training data: leave one of them out")
     given = {**({"split.train_file": files} if files else {}), **(options or {})}
     if resume is not None and (output is not None or config is not None or resume_if_there):
         raise InputError(

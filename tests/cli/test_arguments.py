@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import typer
 
-from equiforce.cli.arguments import given, parsed, with_flags
+from equiforce.cli.arguments import given, parsed, with_flags, with_sets
 from equiforce.errors import InputError
 from equiforce.options import option
 
@@ -21,6 +21,7 @@ def test_values_are_yaml():
     assert parsed(None) == {}
     with pytest.raises(InputError, match=r"--set nonsense has no equals sign"):
         parsed(["nonsense"])
+    assert parsed(["a.b=1", "a.b=2"]) == {"a.b": 2}
     with pytest.raises(InputError, match="the value is not YAML"):
         parsed(["a=[4"])
 
@@ -48,3 +49,9 @@ def test_every_option_of_a_dataclass_becomes_a_flag():
     app.command()(bake)
     app(["--heat", "180", "--loaf", "oat"], standalone_mode=False)
     assert found == [("oat", {"heat": 180.0})]
+
+
+def test_a_flag_and_a_set_for_one_option_are_refused():
+    assert with_sets({"training.seed": 3}, ["model.l_max=1"]) == {"training.seed": 3, "model.l_max": 1}
+    with pytest.raises(InputError, match=r"training\.seed is given twice, by its flag and by --set"):
+        with_sets({"training.seed": 3}, ["training.seed=4"])

@@ -48,6 +48,11 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
     ("arguments", "sentence"),
     [
         ("train", "there is no training data"),
+        (
+            "train copper.xyz --set split.train_file=water.xyz",
+            "both copper.xyz and split.train_file name the training data",
+        ),
+        ("train copper.xyz --steps 2 --set training.max_steps=3", "training.max_steps is given twice"),
         ("train none.xyz", "There is no file none.xyz"),
         ("train copper.xyz --device gpu", "training.device='gpu' is not allowed: it should be 'auto', 'cpu' or 'cuda'"),
         ("train copper.xyz --split none.json", "none.json"),

@@ -51,7 +51,8 @@ class RelaxSummary:
         title = "converged" if self.converged else "interrupted" if self.interrupted else "not converged"
         table = Table(title=title, show_header=False, title_style="" if self.converged else "yellow")
         table.add_row("steps", f"{self.n_steps}, {self.n_atoms} atoms")
-        table.add_row("energy", f"{self.energy:.6f} eV, {self.lowered_by:.6f} eV below the start")
+        side = "below" if self.lowered_by >= 0 else "above"  # under pressure the enthalpy falls, the energy may rise
+        table.add_row("energy", f"{self.energy:.6f} eV, {abs(self.lowered_by):.6f} eV {side} the start")
         table.add_row("largest force", f"{self.largest_force:.4g} eV/Å")
         if self.volume is not None:
             table.add_row("pressure, volume", f"{self.pressure:.4g} GPa, {self.volume:.4f} Å³")

@@ -76,7 +76,11 @@ def given(section: str = "", **flags: Any) -> dict[str, Any]:
 
 
 def parsed(sets: list[str] | None) -> dict[str, Any]:
-    """The options of all ``--set``, with their values as YAML reads them; raises InputError if one is malformed."""
+    """The options of all ``--set``, with their values as YAML reads them; the last of several for one option counts.
+
+    Raises:
+        InputError: one is malformed.
+    """
     import yaml
 
     pairs = {}
@@ -89,3 +93,11 @@ def parsed(sets: list[str] | None) -> dict[str, Any]:
         except yaml.YAMLError:
             raise InputError(f"--set {text}: the value is not YAML, such as 2, true, [8, 4] or {{H: 1.0}}") from None
     return pairs
+
+
+def with_sets(flags: dict[str, Any], sets: list[str] | None) -> dict[str, Any]:
+    """The flags and the options of all ``--set``; raises InputError if an option is given in both ways."""
+    pairs = parsed(sets)
+    if both := [name for name in pairs if name in flags]:
+        raise InputError(f"{both[0]} is given twice, by its flag and by --set: leave one of them out")
+    return flags | pairs

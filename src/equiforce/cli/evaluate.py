@@ -18,7 +18,7 @@ from equiforce.cli.arguments import (
     StressKey,
     VirialKey,
     given,
-    parsed,
+    with_sets,
 )
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
@@ -64,10 +64,10 @@ def evaluate(
         length_unit=length_unit,
         format=file_format,
     )
-    sets_of_data = parsed(sets)
-    if others := [key for key in sets_of_data if not key.startswith("data.")]:
+    options = with_sets(flags, sets)
+    if others := [name for name in options if not name.startswith("data.")]:
         raise InputError(f"{others[0]} is not an option of reading data: write --set data.OPTION=VALUE")
-    reading, name = load_config(None, flags | sets_of_data).data, name_of(data)
+    reading, name = load_config(None, options).data, name_of(data)
     folder = results_folder(output, name, overwrite=overwrite)
     console = messages(as_json)
     potential = model_file.load(model, device or "cpu")

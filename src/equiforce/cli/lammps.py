@@ -17,7 +17,7 @@ from equiforce.cli.arguments import (
     Timestep,
     TrajectoryEvery,
     given,
-    parsed,
+    with_sets,
 )
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
@@ -71,7 +71,7 @@ def lammps(
         thermo_every=thermo_every,
         seed=seed,
     )
-    options = read_options(MDOptions, flags | parsed(sets), "lammps")
+    options = read_options(MDOptions, with_sets(flags, sets), "lammps")
     prepared = prepare(model, start, output, options, overwrite=overwrite)
     messages(as_json).print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
     if as_json:

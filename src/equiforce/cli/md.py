@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from equiforce.calculators.md.options import MDOptions
-from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, parsed, with_flags
+from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, with_flags, with_sets
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
 
@@ -37,7 +37,7 @@ def md(
     from equiforce.config import load_yaml, read_options
 
     console = messages(as_json)
-    values = (load_yaml(config) if config is not None else {}) | flags | parsed(sets)
+    values = (load_yaml(config) if config is not None else {}) | with_sets(flags, sets)
     if resume is not None:
         if start is not None or output is not None or overwrite:
             raise InputError(

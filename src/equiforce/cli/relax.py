@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from equiforce.calculators.relax_options import RelaxOptions
-from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, Model, parsed, with_flags
+from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, Model, with_flags, with_sets
 from equiforce.cli.output import AsJson, messages, print_object
 
 
@@ -27,7 +27,7 @@ def relax(
     from equiforce.config import read_options
 
     console = messages(as_json)
-    options = read_options(RelaxOptions, flags | parsed(sets), "relax")
+    options = read_options(RelaxOptions, with_sets(flags, sets), "relax")
     folder = output or Path(f"relax-{start.stem}")
     summary = run(model, start, options, folder, overwrite=overwrite, device=device, console=console)
     console.print(summary.table())

@@ -17,7 +17,7 @@ from equiforce.cli.arguments import (
     TrainingDevice,
     VirialKey,
     given,
-    parsed,
+    with_sets,
 )
 from equiforce.cli.output import AsJson, messages, print_object
 
@@ -56,7 +56,7 @@ def train(
     """Train a potential on quantum-mechanical reference data."""
     from equiforce.workflow import train as run
 
-    options = (
+    flags = (
         given(
             "training",
             time=time,
@@ -77,8 +77,8 @@ def train(
             length_unit=length_unit,
             format=file_format,
         )
-        | parsed(sets)
     )
+    options = with_sets(flags, sets)
     trained = run(
         data,
         output,
