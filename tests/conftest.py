@@ -20,6 +20,11 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Start the tutorial first: it takes minutes, and would run alone at the end."""
+    items.sort(key=lambda item: "test_tutorial" not in item.nodeid)
+
+
 def pytest_configure(config):
     if config.getoption("--sanitize"):
         folder = Path(tempfile.gettempdir()) / "equiforce-sanitized-kernels"
