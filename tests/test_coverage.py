@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from equiforce.coverage import Coverage, Ranges, pair_of, ranges_of
+from equiforce.coverage import Coverage, Ranges, _intervals, pair_of, ranges_of
 from equiforce.neighbors import find_pairs
 from equiforce.structure import Structure
 
@@ -101,3 +101,12 @@ def crystal(spacing: float) -> dict:
 
 def test_pairs_have_one_name():
     assert pair_of("O", "H") == pair_of("H", "O") == "H-O"
+
+
+def test_a_stray_short_distance_is_no_bond():
+    seen = np.zeros(251, dtype=int)
+    seen[99] = 2  # at 1.98 Å, far below all others
+    seen[110:240] = 40
+    assert _intervals(seen, 5.0) == [(1.98, 4.8)]
+    seen[99] = 200
+    assert _intervals(seen, 5.0) == [(1.98, 2.0), (2.2, 4.8)]

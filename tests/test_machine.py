@@ -27,13 +27,3 @@ def test_only_cores_that_may_be_used_count():
         assert n_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def test_the_device_is_named_with_its_threads():
-    before = torch.get_num_threads()
-    try:
-        for n_threads, words in ((1, "cpu, 1 thread"), (2, "cpu, 2 threads")):
-            torch.set_num_threads(n_threads)
-            assert describe_device(torch.device("cpu")) == words
-    finally:
-        torch.set_num_threads(before)

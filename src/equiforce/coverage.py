@@ -15,6 +15,7 @@ Interval = tuple[float, float]
 
 BIN = 0.02  # Å; the resolution of the distances that occur in the data
 GAP = 0.1  # Å; distances that are missing over less than this are missing by chance
+STRAY = 0.005  # of the distances of a pair; fewer are the tail of a distribution, and no bond length of their own
 MOST_ATOMS = 1_000_000  # atoms whose neighbours are searched; more would take longer than some trainings
 # A sound simulation is longer than the data, and leaves their extremes by a little.
 CLOSER = 0.07  # of the smallest distance of a pair
@@ -109,13 +110,14 @@ def ranges_of(structures: Sequence[Structure], cutoff: float) -> Ranges:
     """
     numbers = np.unique(np.concatenate([s.atomic_numbers for s in structures]))
     symbols = symbols_by_number(numbers)
-    seen = np.zeros((len(numbers), len(numbers), int(np.ceil(cutoff / BIN)) + 1), dtype=bool)
+    seen = np.zeros((len(numbers), len(numbers), int(np.ceil(cutoff / BIN)) + 1), dtype=np.int64)
     fewest, most = [], []
     for structure in _selected(structures):
         index = np.searchsorted(numbers, structure.atomic_numbers)
         pairs = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff, structure.source)
         one, other = index[pairs.centers], index[pairs.neighbors]
-        seen[np.minimum(one, other), np.maximum(one, other), (pairs.distances / BIN).astype(int)] = True
+        places = np.minimum(one, other), np.maximum(one, other), (pairs.distances / BIN).astype(int)
+        np.add.at(seen, places, 1)
         counts = np.bincount(pairs.centers, minlength=len(structure))
         fewest.append(int(counts.min()))
         most.append(int(counts.max()))
@@ -139,9 +141,11 @@ def _selected(structures: Sequence[Structure]) -> list[Structure]:
 
 
 def _intervals(seen: np.ndarray, cutoff: float) -> list[Interval]:
-    """The intervals of the bins that occur; empty bins over less than ``GAP`` are closed."""
+    """The intervals of the bins that occur; empty bins over less than ``GAP``, or after stray distances, are closed."""
     bins = np.flatnonzero(seen)
-    groups = np.split(bins, np.flatnonzero(np.diff(bins) > GAP / BIN) + 1)
+    wide = np.diff(bins) > GAP / BIN
+    wide &= np.cumsum(seen[bins])[:-1] >= STRAY * seen.sum()
+    groups = np.split(bins, np.flatnonzero(wide) + 1)
     return [(round(float(g[0]) * BIN, 2), min(cutoff, round(float(g[-1] + 1) * BIN, 2))) for g in groups]
 
 
