@@ -1,4 +1,4 @@
-# make test: the tests, in four minutes.  make test-all: the slow ones too.
+# make test: the tests, in seven minutes.  make test-all: the slow ones too.
 # make docs: the site of all pages, in build/docs.
 # make demo: a potential from the data in examples/, in under three minutes after installation.
 PYTHON ?= python3
@@ -6,8 +6,14 @@ PYTEST ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# tests of whole runs, which take half of the time without the checks of shapes; those of the parts have them
+WHOLE_RUNS := tests/cli tests/storage tests/studies $(addprefix tests/test_,$(addsuffix .py,resume run_folder workflow))
+UNCHECKED := --jaxtyping-packages=none,beartype.beartype
 
-.PHONY: demo docs docs-online test test-slow test-all test-sanitized lint types wheel clean
+# two tests run side by side, and each of their processes would start two threads that wait for one another
+test test-slow coverage: export OMP_NUM_THREADS := 1
+
+.PHONY: demo docs docs-online test test-slow test-all test-sanitized coverage lint types wheel clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(DEMO)
@@ -22,10 +28,11 @@ docs-online: $(READY)
 	$(BIN)/python -m sphinx -c docs -b linkcheck -q . build/docs-online
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow" $(addprefix --ignore=,$(WHOLE_RUNS))
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow" $(UNCHECKED) $(WHOLE_RUNS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest $(PYTEST) --no-loadscope-reorder -m slow  # which would start the tutorial last
+	$(BIN)/python -m pytest $(PYTEST) $(UNCHECKED) --no-loadscope-reorder -m slow  # which would start the tutorial last
 
 test-all: test test-slow
 
@@ -37,6 +44,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# which lines the quick tests run; it takes twice their time
+coverage: $(READY)
+	$(BIN)/python -m pytest $(PYTEST) --cov --cov-fail-under=94 -m "not slow"
 
 # the boundary to C with the kernels compiled under AddressSanitizer; needs gcc and its libasan
 test-sanitized: $(READY)

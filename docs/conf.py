@@ -61,6 +61,7 @@ NAVIGATION = {
         "docs/data",
         "docs/accuracy",
         "docs/engines",
+        "docs/foundation",
         "docs/lammps",
         "docs/studies",
         "docs/models",
@@ -69,7 +70,7 @@ NAVIGATION = {
         "recipes/README",
     ],
     "Reference": ["docs/api", "docs/reference", "docs/options", "docs/command-line", "docs/conventions"],
-    "Background": ["docs/theory", "docs/architecture", "docs/training", "docs/kernels"],
+    "Background": ["docs/theory", "docs/architecture", "docs/training", "docs/kernels", "docs/reliability"],
     "Benchmarks": [
         "docs/benchmarks",
         "docs/scaling",
@@ -79,7 +80,7 @@ NAVIGATION = {
         "studies/aspirin/README",
         "studies/ethanol/README",
     ],
-    "Project": ["CONTRIBUTING", "CHANGELOG"],
+    "Project": ["CONTRIBUTING", "SECURITY", "CHANGELOG"],
 }
 
 

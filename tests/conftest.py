@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import signal
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 
 from equiforce import kernels
 from equiforce.kernels.cpu import build
+from equiforce.storage.whole import write_bytes
+from tests.fuzz.harness import share
 
 SANITIZE = ("-fsanitize=address", "-fno-omit-frame-pointer", "-g")
 
@@ -18,6 +21,9 @@ def pytest_addoption(parser):
         action="store_true",
         help="compile the C kernels with AddressSanitizer, whose runtime has to be preloaded: make test-sanitized",
     )
+    parser.addoption(
+        "--fuzz-seconds", type=float, default=120.0, help="the time of all fuzzers in tests/fuzz together, in seconds"
+    )
 
 
 def pytest_collection_modifyitems(items):
@@ -26,6 +32,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
+    # nohup, and a shell that starts tests in the background, let them ignore what the tests of signals send
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.getoption("--sanitize"):
         folder = Path(tempfile.gettempdir()) / "equiforce-sanitized-kernels"
         folder.mkdir(exist_ok=True)
@@ -59,4 +68,10 @@ def plain_torch():
 def without_plots(monkeypatch):
     """Leaves out the figures of a training run, most of a tiny one's time; test_report.py and others draw them."""
     for name in ("training_plot", "parity_plot"):
-        monkeypatch.setattr(f"equiforce.assessment.{name}", lambda path, *_: path.touch())
+        monkeypatch.setattr(f"equiforce.assessment.{name}", lambda path, *_: write_bytes(path, b"no figure"))
+
+
+@pytest.fixture
+def fuzz_seconds(request):
+    """The seconds that a fuzzer of tests/fuzz has, from its name."""
+    return lambda name: share(name, request.config.getoption("--fuzz-seconds"))

@@ -20,6 +20,8 @@ VALUES: dict[str, Any] = {
     "common": {f"model.{name}": value for name, value in TINY.items() if name != "l_max"} | {"training.batch_size": 2},
     "models": {"l=0": {"model.l_max": 0}, "l=1": {"model.l_max": 1}},
 }
+# changes that leave two runs of a moment
+TINIEST = {"sizes": [2], "seeds": [0], "steps": 4, "learning_rates": [0.05], "scan_sizes": None, "doubled": False}
 N_RUNS = 2 * (2 * 2 + 1 + 1)  # models x (sizes x seeds, one more learning rate, twice the budget)
 
 

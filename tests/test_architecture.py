@@ -29,34 +29,23 @@ MAX_FILE, MAX_FUNCTION, MAX_MODEL = 400, 60, 250
 HOMES = {
     "ase": {"calculators", "data"},
     "e3nn": {"geometry/wigner_3j.py"},
-    "filelock": {"calculators/lammps/plugin.py", "studies/table.py", "studies/work.py"},
+    "filelock": {"calculators/lammps/plugin.py", "storage/folders.py"},
     "ipi": {"calculators/i_pi.py"},
     "lammps": {"calculators/lammps/__main__.py"},
     "lightning_fabric": {"training"},
     "matplotlib": {"report.py"},
     "mpi4py": {"calculators/lammps"},
     "platformdirs": {"cache.py"},
-    "pydantic": {"config.py"},
-    "rich": {
-        "calculators",
-        "cli",
-        "evaluate.py",
-        "studies",
-        "training/display.py",
-        "workflow.py",
-        "preparation.py",
-        "assessment.py",
-        "conclusion.py",
-        "worst_frames.py",
-    },
-    "safetensors": {"model_file.py"},
+    "pydantic": {"option_values.py"},
+    "rich": {"terminal.py"},
+    "safetensors": {"model_file/container.py"},
     "submitit": {"studies/jobs.py"},
     "torch_sim": {"calculators/torch_sim.py"},
     "triton": {"kernels/gpu"},
     "typer": {"cli"},
     "vesin": {"neighbors.py"},
     "wandb": {"training/trackers.py"},
-    "yaml": {"cli", "config.py"},
+    "yaml": {"cli", "yaml_files.py"},
 }
 IMPORTED_ANYWHERE = {"jaxtyping", "numpy", "torch"}
 
@@ -154,7 +143,8 @@ def opens_text_in_the_encoding_of_the_locale(call):
         modes = [a.value for a in [*call.args, *(w.value for w in call.keywords)] if isinstance(a, ast.Constant)]
         text = any(isinstance(mode, str) and re.fullmatch(r"[rwax]t?\+?", mode) for mode in modes)
         return text or (isinstance(call.func, ast.Name) and not any("b" in str(mode) for mode in modes))
-    return name in ("read_text", "write_text") or bool(given & {"text", "universal_newlines"})
+    of_a_path = isinstance(call.func, ast.Attribute) and name in ("read_text", "write_text")
+    return of_a_path or bool(given & {"text", "universal_newlines"})
 
 
 @pytest.mark.parametrize("file", FILES, ids=names)
@@ -163,10 +153,55 @@ def test_text_is_in_utf_8_in_every_locale(file):
     assert not [call.lineno for call in calls if opens_text_in_the_encoding_of_the_locale(call)]
 
 
+# they write to a draft, to a temporary folder, to memory, or what other programs print
+WRITERS = {
+    "cache.py",
+    "calculators/lammps/doctor.py",
+    "forks.py",
+    "kernels/cpu/build.py",
+    "studies/jobs.py",
+    "training/checkpoint.py",
+}
+
+
+def writes_a_file(call):
+    """Whether a call opens a file for writing, or writes one at once."""
+    if not isinstance(call.func, ast.Attribute | ast.Name):
+        return False
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
+    if name == "open":
+        modes = [a.value for a in [*call.args, *(w.value for w in call.keywords)] if isinstance(a, ast.Constant)]
+        return any(
+            isinstance(mode, str) and re.fullmatch(r"[rwaxbt+]{1,3}", mode) and mode.strip("rbt") for mode in modes
+        )
+    return isinstance(call.func, ast.Attribute) and name in ("write_text", "write_bytes")
+
+
+def test_files_are_written_by_the_storage_alone():
+    """A file that is written at its place would be half a file after a kill."""
+    calls = {names(f): [n for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Call)] for f in FILES}
+    found = {name for name, made in calls.items() if any(map(writes_a_file, made)) and not name.startswith("storage/")}
+    assert found == WRITERS
+
+
 def test_every_module_has_a_test_file():
     modules = [f.relative_to(SOURCE) for f in FILES if f.name != "__init__.py"]
     missing = [str(m) for m in modules if not (TESTS / m.parent / f"test_{m.name}").exists()]
     assert not missing
+
+
+PRINTERS = {"print", "log", "rule", "out", "status"}  # methods of a console, whose texts rich reads as markup
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.name != "terminal.py"], ids=names)
+def test_text_is_printed_by_the_terminal_alone(file):
+    """Names of users must not be read as markup, and rich's console reads each text so."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    methods = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in PRINTERS]
+    printed = [c.lineno for c in methods if "console" in ast.unparse(c.func.value) or c.func.attr == "print"]
+    made = [c.lineno for c in calls if getattr(c.func, "id", "") in {"Console", "Progress"}]
+    assert not printed, f"lines {printed} print by themselves: use say, note or show of equiforce.terminal"
+    assert not made, f"lines {made} make their own console: use own_console or bar of equiforce.terminal"
 
 
 def test_nothing_is_called_utils():

@@ -1,6 +1,7 @@
 """Errors of a potential, with their files."""
 
 import json
+import re
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from equiforce.assessment import assess, finish, name_of, results_folder
 from equiforce.data.read import read
 from equiforce.errors import InputError
 from tests.data_sets import TINY, crystals, write
+from tests.storage.test_faults import small_disk
 
 
 @pytest.fixture
@@ -93,24 +95,55 @@ def test_the_working_folder_has_a_name(tmp_path, monkeypatch):
     assert name_of(["."]) == tmp_path.name
 
 
+def drawn(output, name, *, overwrite):
+    with results_folder(output, name, overwrite=overwrite) as folder:
+        return folder
+
+
 def test_no_results_are_lost(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert results_folder(None, "a", overwrite=False) == Path("evaluate-a")
+    assert drawn(None, "a", overwrite=False) == Path("evaluate-a")
+    assert not Path("evaluate-a").exists()  # nothing was written
     for number in ("", "-2"):
         Path(f"evaluate-a{number}").mkdir()
         Path(f"evaluate-a{number}/a_predictions.xyz").touch()
-    assert results_folder(None, "a", overwrite=False) == Path("evaluate-a-3")
-    assert results_folder(None, "a", overwrite=True) == Path("evaluate-a")
+    assert drawn(None, "a", overwrite=False) == Path("evaluate-a-3")
+    assert drawn(None, "a", overwrite=True) == Path("evaluate-a")
     mine = Path("evaluate-a")
-    assert results_folder(mine, "b", overwrite=False) == mine
-    assert results_folder(mine, "a", overwrite=True) == mine
+    assert drawn(mine, "b", overwrite=False) == mine
+    assert drawn(mine, "a", overwrite=True) == mine
     with pytest.raises(InputError, match=r"evaluate-a/a_predictions\.xyz exists .* or add --overwrite"):
-        results_folder(mine, "a", overwrite=False)
+        drawn(mine, "a", overwrite=False)
     Path("file").touch()
     with pytest.raises(InputError, match="file is a file, not a folder"):
-        results_folder(Path("file/in/it"), "a", overwrite=False)
+        drawn(Path("file/in/it"), "a", overwrite=False)
     with pytest.raises(InputError, match="file is a file, not a folder"):
-        results_folder(Path("file"), "a", overwrite=True)
+        drawn(Path("file"), "a", overwrite=True)
+
+
+def test_evaluations_that_run_at_once_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        results_folder(None, "a", overwrite=False) as first,
+        results_folder(None, "a", overwrite=False) as second,
+    ):
+        assert (first, second) == (Path("evaluate-a"), Path("evaluate-a-2"))
+        with pytest.raises(InputError, match="evaluate-a is in use by process "):
+            drawn(None, "a", overwrite=True)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_full_disk_leaves_the_earlier_results(structures, tmp_path):
+    potential, quiet = equiforce.untrained(["Cu"], **TINY).potential, Console(quiet=True)
+    with small_disk(tmp_path / "disk") as disk:
+        assess(potential, structures[:1], disk, "a", quiet)
+        before = {path: path.read_bytes() for path in disk.iterdir()}
+        with pytest.raises(InputError) as caught:
+            assess(potential, structures * 40, disk, "a", quiet)
+        said = str(caught.value)
+        assert said.startswith(f"{disk / 'a_predictions.xyz'} cannot be written because the disk is full; it needs ")
+        assert re.search(r"needs \d+\.\d kB, and .* kB are free: make room, .* again \(.* is as it was\)$", said)
+        assert {path: path.read_bytes() for path in disk.iterdir()} == before
 
 
 def test_without_test_structures_there_are_no_errors(tmp_path):

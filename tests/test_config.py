@@ -6,9 +6,19 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from equiforce.config import SECTIONS, RunConfig, configured, json_schema, load_config, schema_of, to_dict, to_yaml
+from equiforce.config import (
+    SECTIONS,
+    RunConfig,
+    _refuse_absent_elements,
+    configured,
+    json_schema,
+    load_config,
+    to_dict,
+    to_yaml,
+)
 from equiforce.errors import InputError
 from equiforce.models import REGISTRY
+from equiforce.option_values import schema_of
 
 CHANGED = {
     "model.l_max": 1,
@@ -114,7 +124,7 @@ def test_options_win_over_the_file_and_empty_sections_are_defaults(tmp_path):
         ({"data.stress_positive_under": "sun"}, "data.stress_positive_under is 'sun'"),
         ({"split.train_file": 3}, "split.train_file=3 is not allowed: it should be a list"),
         ({"split.validation": -0.1}, "split.validation=-0.1 is not allowed"),
-        ({"potential.scale": 0}, "potential.scale=0.0 is not above 0: give positive scales in eV"),
+        ({"potential.scale": 0}, "potential.scale=0.0 is not above 0 and at most 1e+06: give positive scales in eV"),
         ({"potential.scale": {"H": -1.0}}, "potential.scale={'H': -1.0} is not above 0"),
         ({"potential.scale": {"H": "x"}}, "potential.scale={'H': 'x'} is not allowed"),
         ({"loss.forces": []}, "loss.forces=[] is not a loss weight"),
@@ -294,3 +304,21 @@ def test_the_old_name_in_a_file_gives_way_to_the_new_name_on_the_command_line(tm
     (tmp_path / "c.yaml").write_text("potential:\n  shift_trainable: true\n", encoding="utf-8")
     options = {"potential.atomic_energies_trainable": False}
     assert not load_config(tmp_path / "c.yaml", options).potential.atomic_energies_trainable
+
+
+@pytest.mark.parametrize(
+    ("options", "absent"),
+    [
+        (
+            {"potential.reference_energies": {"Cu": -1.0, "Xx": 0.0, "H": -13.6}},
+            "potential.reference_energies has Xx, H",
+        ),
+        ({"potential.scale": {"Cu": 1.0, "O": 1.0}}, "potential.scale has O"),
+        ({"model.kind": "allegro", "model.pair_cutoffs": {"Cu-H": 3.0, "Cu-Cu": 3.0}}, "model.pair_cutoffs has Cu-H"),
+        ({"model.kind": "allegro", "model.pair_cutoffs": {"CuCu": 3.0}}, "model.pair_cutoffs has CuCu"),
+    ],
+)
+def test_options_for_elements_that_are_not_there_are_refused(options, absent):
+    with pytest.raises(InputError, match=f"{absent}, but the elements of the training structures are Cu: leave out"):
+        _refuse_absent_elements(configured({}, options), ["Cu"])
+    _refuse_absent_elements(configured({}, {"potential.reference_energies": {"Cu": -1.0}}), ["Cu", "H"])

@@ -164,7 +164,10 @@ def test_a_bias_is_shown_where_it_is_more_than_noise():
             by_group={},
             forces_by_element={},
         ).table()
-        shown[shift] = [column.header for column in table.columns], list(table.columns[4].cells)
+        shown[shift] = (
+            [column.header.plain for column in table.columns],
+            [cell.plain for cell in table.columns[4].cells],
+        )
     assert "bias" not in shown[0.0][0]
     assert shown[1.0][0][4] == "bias"
     assert shown[1.0][1] == ["1", ""]

@@ -14,6 +14,7 @@ from equiforce.memory import (
     format_bytes,
     of_machine,
     require_room,
+    require_room_to_build,
     step_memory,
 )
 from equiforce.neighbors import build_graph
@@ -60,6 +61,21 @@ def test_what_is_predicted_is_measured(backend, training, channels, water):
     with kernels.using(backend):
         measured = peak(step(potential, water, training))
         predicted = step_memory(potential, training=training)
+    _compare(potential, predicted, measured, water, backend, training)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_predicted_of_a_layer_norm_is_measured(backend, training, water):
+    options = {"first_self_connection": True, "shared_self_connection": True, "layer_norm": True}
+    potential = potential_of(l_max=1, channels=16, n_layers=3, dtype="float32", **options)
+    with kernels.using(backend):
+        measured = peak(step(potential, water, training))
+        predicted = step_memory(potential, training=training)
+    _compare(potential, predicted, measured, water, backend, training)
+
+
+def _compare(potential, predicted, measured, water, backend, training):
     tensors = predicted.bytes(water.n_atoms, water.n_edges) / ALLOCATOR
     if training:  # whose gradients were there before, and no optimiser is
         tensors -= OF_EVERY_WEIGHT * sum(p.numel() * p.itemsize for p in potential.parameters())
@@ -179,3 +195,32 @@ def test_a_step_that_does_not_fit_is_refused_in_one_sentence(monkeypatch):
 def test_bytes_in_words():
     assert [format_bytes(n) for n in (2.34e9, 1e8, 12e6, 2e5)] == ["2.3 GB", "0.1 GB", "12 MB", "0.2 MB"]
     assert format_bytes(None) == "an unknown amount"
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_built(monkeypatch):
+    built = []
+
+    def build(**changes):
+        potential = potential_of(n_layers=2, **changes)
+        built.append({tensor.device.type for tensor in potential.model.parameters()})
+        return potential
+
+    require_room_to_build(lambda: build(channels=1024, l_max=2), torch.device("cpu"), 10.0, 100.0)
+    monkeypatch.setattr("equiforce.memory.of_machine", lambda: 1e8)
+    sentence = r"for its [\d,]+ weights, .*90 MB are available: lower model.channels \(1024; the default is 32\)"
+    with pytest.raises(InputError, match=sentence):
+        require_room_to_build(lambda: build(channels=1024, l_max=2), torch.device("cpu"), 10.0, 100.0)
+    with pytest.raises(InputError, match=r"lower training.batch_size or training.max_edges, or"):
+        require_room_to_build(lambda: build(channels=8, l_max=1), torch.device("cpu"), 1e6, 1e8)
+    assert set(map(frozenset, built)) == {frozenset({"meta"})}  # no weight was made
+
+
+def test_a_model_is_the_same_after_its_shapes_were_known(water):
+    """What is cached for all models must not come from tensors without numbers."""
+    torch.manual_seed(0)
+    expected = potential_of(l_max=2, channels=8, n_layers=2)(water).energy
+    with torch.device("meta"):
+        potential_of(l_max=2, channels=8, n_layers=2, radial_knots=17)
+    torch.manual_seed(0)
+    assert torch.equal(potential_of(l_max=2, channels=8, n_layers=2)(water).energy, expected)
+    potential_of(l_max=2, channels=8, n_layers=2, radial_knots=17)(water)

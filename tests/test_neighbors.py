@@ -1,9 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from equiforce.errors import InputError
-from equiforce.neighbors import SMALL_MOLECULE, VerletList, build_graph, refuse_coincident
+from equiforce.neighbors import SMALL_MOLECULE, VerletList, build_graph, find_pairs, refuse_coincident
 from equiforce.structure import Structure
 
 PERIODICITIES = [
@@ -140,6 +143,41 @@ def test_the_third_vector_of_a_slab_plays_no_part(third):
     assert edges(graph) == reference_edges(slab, 4.0)
     assert torch.all(graph.shifts[:, 2] == 0)
     np.testing.assert_array_equal(graph.cell[0, 2].numpy(), third)
+
+
+@pytest.mark.parametrize("thin", [0, 1, 2])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_wide_and_thin_structures_are_searched(thin, periodic):
+    """A sheet of more than 0.1 µm: the search counted its cells as zero and ended the process."""
+    near = np.random.default_rng(0).uniform(0, 4, (20, 3))
+    box = np.where(np.arange(3) == thin, 4.0, 1500.0)
+    corner = np.where(np.arange(3) == thin, 0.0, 1496.0)
+    pbc = (periodic and np.arange(3) != thin) | np.zeros(3, dtype=bool)
+    wide = make([*near, *(near + corner)], np.diag(box), pbc)
+    found = find_pairs(wide.positions, wide.cell, pbc, 3.0)
+    assert found.distances.max() <= 3.0
+    beside = make([*near, *(near - np.where(pbc, 4.0, 0.0 if periodic else 400.0))])  # the image of the corner
+    expected = find_pairs(beside.positions, beside.cell, beside.pbc, 3.0)
+    assert len(found.centers) == len(expected.centers)
+    np.testing.assert_allclose(np.sort(found.distances), np.sort(expected.distances), atol=1e-9)
+
+
+@pytest.mark.parametrize(("n_numbers", "n_positions"), [(1, 9), (9, 1), (70_000, 2), (0, 3)])
+def test_each_atom_has_a_number_and_a_position(n_numbers, n_positions):
+    positions = np.arange(3.0 * n_positions).reshape(-1, 3)
+    structure = make(positions, source="a.xyz")
+    object.__setattr__(structure, "atomic_numbers", np.ones(n_numbers, dtype=int))  # it is not checked when it is made
+    with pytest.raises(InputError, match=rf"a\.xyz has {n_numbers} atomic numbers and {n_positions} positions"):
+        build_graph(structure, ["H"], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "pbc"),
+    [((4, 2), (3, 3), (3,)), ((12,), (3, 3), (3,)), ((4, 3), (3,), (3,)), ((4, 3), (3, 3), (1,))],
+)
+def test_other_shapes_do_not_reach_the_search(positions, cell, pbc):
+    with pytest.raises((InputError, TypeCheckError), match=r"give three numbers for each atom|Type-check error"):
+        find_pairs(np.ones(positions), np.ones(cell), np.zeros(pbc, dtype=bool), 3.0)
 
 
 def test_species_are_places_in_the_models_list():
@@ -280,3 +318,20 @@ def test_a_verlet_list_of_nothing_or_of_one_atom(n_atoms):
     for _ in range(2):
         assert verlet.graph(np.zeros((n_atoms, 3)), np.zeros((3, 3)), NOT_PERIODIC).n_edges == 0
     assert verlet.n_builds == 1
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False)])
+@pytest.mark.parametrize("cutoff", [1.0, 5.0])
+def test_an_atom_far_from_a_slab_or_a_wire_takes_no_time_and_changes_no_pair(pbc, cutoff):
+    structure = random_structure(3, pbc, n_atoms=40)
+    far = np.append(structure.positions, [[2.0, 2.0, 8000.0], [2.0, 2.0, 8000.5]], axis=0)
+    began = time.perf_counter()
+    found = find_pairs(far, structure.cell, structure.pbc, cutoff)
+    assert time.perf_counter() - began < 0.5  # vesin took minutes
+    near = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff)
+    among_near = (found.centers < 40) & (found.neighbors < 40)
+    rows = [np.column_stack([each.centers, each.neighbors, each.shifts, each.distances]) for each in (found, near)]
+    one, other = (each[np.lexsort(each[:, :5].T)] for each in (rows[0][among_near], rows[1]))
+    np.testing.assert_allclose(one, other, atol=1e-9)
+    together = found.distances[(found.centers == 40) & (found.neighbors == 41)]
+    assert together.min() == pytest.approx(0.5)

@@ -1,11 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from threading import Barrier
 
 import pytest
 import torch
 
+from equiforce import model_file
 from equiforce.errors import InputError
 from equiforce.kernels import using
-from equiforce.potential import EDGES_AT_ONCE, Potential, center_batches
+from equiforce.potential import EDGES_AT_ONCE, Potential, center_batches, evaluating
 from tests.systems import (
     ATOMIC_ENERGIES,
     SPECIES,
@@ -96,6 +99,20 @@ def test_float32_weights_give_float64_results():
     torch.testing.assert_close(prediction.forces, exact(graph_of(ethanol())).forces, rtol=0, atol=1e-4)
 
 
+def test_conversion_keeps_reference_energies_exact(tmp_path):
+    potential = potential_of(l_max=1, channels=4, n_layers=2, zbl=True)
+    energies = [-4210.123456789, -1029.5, 0.1]
+    potential.atomic_energies.data = torch.tensor(energies, dtype=torch.float64)
+    for convert in (Potential.float, Potential.double, lambda p: p.to(torch.float32)):
+        converted = convert(potential)
+        assert converted is potential
+        assert converted.atomic_energies.tolist() == energies
+        assert {t.dtype for t in (converted.scale, converted.zbl.charges)} == {torch.float64}
+    assert potential.dtype == torch.float32
+    model_file.save(tmp_path / "model.eqf", potential, [])
+    assert model_file.load(tmp_path / "model.eqf").atomic_energies.tolist() == energies
+
+
 def test_atomic_energies_and_scales_must_match_the_species():
     with pytest.raises(InputError, match="3 species have 2 atomic energies"):
         model = potential_of(l_max=0, n_layers=1).model
@@ -158,8 +175,12 @@ GHOST_MODELS = [
     {"kind": "nequip", "l_max": 2, "n_layers": 3, "channels": 4},
     {"kind": "nequip", "l_max": 1, "n_layers": 2, "channels": 4, "first_self_connection": True, "residual": False},
     {"kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "residual": True},
+    {
+        "kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "first_self_connection": True,
+        "shared_self_connection": True, "layer_norm": True,
+    },
     {"kind": "allegro", "l_max": 1},
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", GHOST_MODELS, ids=str)
@@ -217,10 +238,11 @@ def test_training_through_ghosts():
 DIFFERENTIABLE = [
     {"kind": "nequip", "l_max": 2, "n_layers": 2, "channels": 4, "parity": True},
     {"kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "residual": True, "radial_knots": None},
+    {"kind": "nequip", "l_max": 1, "n_layers": 2, "channels": 4, "first_self_connection": True, "layer_norm": True},
     {"kind": "allegro", "l_max": 1},
     {"kind": "allegro", "l_max": 1, "residual": True, "pair_cutoffs": {"H-H": 2.0, "C-C": 2.5}},
 ]
-both_models = pytest.mark.parametrize("options", [DIFFERENTIABLE[0], DIFFERENTIABLE[2]], ids=["nequip", "allegro"])
+both_models = pytest.mark.parametrize("options", [DIFFERENTIABLE[0], DIFFERENTIABLE[3]], ids=["nequip", "allegro"])
 both_modes = pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 both_sizes = pytest.mark.parametrize("at_once", [10_000, 40], ids=["at_once", "in_batches"])
 
@@ -448,3 +470,50 @@ def test_a_third_derivative_is_refused_and_the_reference_has_it(options):
     expected = finite_difference(lambda g: curvature(that_require_grad(g), False), plain, along, 0.0, step=1e-4)
     torch.testing.assert_close((third * along).sum(), expected, rtol=1e-3, atol=1e-3)
     assert expected.abs() > 0.1
+
+
+def test_threads_that_evaluate_at_once_leave_the_mode_as_it_was():
+    potential = potential_of(l_max=0, n_layers=1, channels=4).train()
+    potential.model.eval()
+    modes, step = [module.training for module in potential.modules()], Barrier(2, timeout=20)
+
+    def first():
+        with evaluating(potential):
+            step.wait()  # the second begins
+            step.wait()
+        step.wait()  # the first has ended
+        step.wait()
+
+    def second():
+        step.wait()
+        with evaluating(potential):
+            step.wait()
+            step.wait()
+            within = [module.training for module in potential.modules()]
+        step.wait()
+        return within
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(function) for function in (first, second)]
+        assert not any(running[1].result())
+        running[0].result()
+    assert [module.training for module in potential.modules()] == modes
+    assert any(modes)
+
+
+def test_a_thread_that_evaluates_does_not_disturb_one_that_trains():
+    potential, graph, step = potential_of(l_max=0, n_layers=1, channels=4).train(), graph_of(ethanol()), Barrier(2)
+
+    def evaluate():
+        with evaluating(potential):
+            step.wait(20)
+            step.wait(20)
+            return potential(graph).forces.requires_grad
+
+    with ThreadPoolExecutor(1) as pool:
+        evaluated = pool.submit(evaluate)
+        step.wait(20)
+        assert potential(graph).forces.requires_grad
+        step.wait(20)
+        assert not evaluated.result()
+    assert potential(graph).forces.requires_grad

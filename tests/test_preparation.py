@@ -10,7 +10,8 @@ from rich.console import Console
 
 from equiforce.config import configured
 from equiforce.errors import InputError
-from equiforce.preparation import description_of, n_weights_of, prepare, read_and_report
+from equiforce.preparation import description_of, n_weights_of, prepare, read_and_report, size_of_batch
+from equiforce.training.stopping import TrainingConfig
 from tests.data_sets import TINY, crystals, molecules, write
 
 
@@ -93,3 +94,19 @@ def test_notes_of_reading_are_yellow_and_missing_forces_come_first(tmp_path):
     first, second, *_ = text.getvalue().splitlines()
     assert first.startswith("\x1b[33mnote: there are no forces in ")
     assert second.startswith(f"{tmp_path}/a.xyz: 6 structures; energy from 'energy' (6 of 6)")
+
+
+def test_the_size_of_a_batch_is_estimated_before_neighbours_are_found(settings, tmp_path):
+    parts = prepare(settings, tmp_path / "run", resumed=False, console=Console(quiet=True)).parts
+    assert size_of_batch(TrainingConfig(batch_size=2), parts.train, 12.0, 1) == (8.0, 96.0)
+    assert size_of_batch(TrainingConfig(batch_size=2), parts.train, 12.0, 2) == (4.0, 48.0)
+    assert size_of_batch(TrainingConfig(batch_size=1000), parts.train, 12.0, 1) == (20.0, 240.0)
+    assert size_of_batch(TrainingConfig(max_edges=120), parts.train, 12.0, 1) == (10.0, 120.0)
+    assert size_of_batch(TrainingConfig(max_edges=10**9), parts.train, 12.0, 1) == (20.0, 240.0)
+
+
+def test_a_model_without_room_is_refused_before_it_is_built(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("equiforce.memory.of_machine", lambda: 1e4)
+    monkeypatch.setattr("torch.manual_seed", lambda seed: pytest.fail("the model was built"))
+    with pytest.raises(InputError, match="training this model needs about"):
+        prepare(settings, tmp_path / "run", resumed=False, console=Console(quiet=True))

@@ -317,7 +317,8 @@ def test_a_fourth_quantity_is_checked_when_a_model_file_is_opened(fourth):
 def test_model_files_and_tables_without_the_fourth_quantity_still_open(tmp_path):
     reference = model_file.as_reference(charged(tiny_potential("float64")), structures()[0])
     header = {"units": model_file.stored_units(), "references": [reference]}
-    ResultTable(tmp_path, ("model",)).add(dict.fromkeys(measured_columns(), "") | {"model": "m", "hash": "1"})
+    about = {"state": "diverged", "date": "2026", "equiforce": "0", "torch": "2", "config": "{}", "hash": "1"}
+    ResultTable(tmp_path, ("model",)).add(dict.fromkeys(measured_columns(), "") | about | {"model": "m"})
     QUANTITIES.append(POLARIZATION)
     try:
         model_file.verify(charged(tiny_potential("float64")), header, 1e-8, "model.eqf")

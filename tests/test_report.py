@@ -1,6 +1,7 @@
 """Figures are drawn of whatever there is, and say so where there is nothing."""
 
 import csv
+import dataclasses
 from xml.etree import ElementTree
 
 import numpy as np
@@ -150,3 +151,17 @@ def test_a_learning_curve_is_the_same_file_again(tmp_path):
 def test_no_learning_curve_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run is done yet"):
         learning_curve_plot([tmp_path / "a.png"], [ModelCurve("l=2", [], [])], title="t", error="e")
+
+
+def test_names_in_figures_are_no_formulas(tmp_path):
+    """Dollars, a lower line at the start, which matplotlib hides, unknown characters, and a very long name."""
+    names = ["$x$", "_hidden", "$\\frac{", "日本 😀", "a\x1bb", "x" * 5000]
+    curves = [curve(name, (10, 100), -0.5, n_seeds=1, law=False) for name in names]
+    learning_curve_plot([tmp_path / "a.svg", tmp_path / "a.png"], curves, title="$y$ _", error="e", legend="$z$")
+    shown = texts(tmp_path / "a.svg")
+    for text in ("$x$", "_hidden", "$\\frac{", "日本 😀", "a\\x1bb", "$y$ _", "$z$", "xxx…xxx"):
+        assert text in shown
+    assert "x" * 100 not in shown
+    structures, predictions = pairs(6, 3, stress=False)
+    named = [dataclasses.replace(one, group=name) for one, name in zip(structures, names, strict=True)]
+    parity_plot(tmp_path / "parity.png", named, predictions)

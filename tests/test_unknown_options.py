@@ -3,8 +3,9 @@
 import pytest
 
 from equiforce.calculators.md import MDOptions
-from equiforce.config import configured, load_config, read_options
+from equiforce.config import configured, load_config
 from equiforce.errors import InputError
+from equiforce.option_values import read_options
 from equiforce.unknown_options import Vocabulary, refusal, wrong_names
 
 # what users of nequip, nequip-allegro, MACE, SevenNet and DeePMD-kit write, and what it is here

@@ -1,6 +1,6 @@
 """Makes a virtual environment for each package with which equiforce is compared.
 
-python benchmarks/peers/install.py                  # nequip, allegro and mace
+python benchmarks/peers/install.py                  # all peers
 python benchmarks/peers/install.py nequip --extra   # with GPU kernels of others: not yet run
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".peers"
-PEERS = ("nequip", "allegro", "mace")
+PEERS = ("nequip", "allegro", "mace", "nequix")
 EXTRA = HERE / "extra.txt"
 
 
@@ -35,7 +35,8 @@ def install(peer: str, extra: bool) -> None:
         venv.create(folder, with_pip=True)
     pip = [str(python_of(peer)), "-m", "pip", "install", "--constraint", str(pins)]
     # torch comes first, because together with other packages pip may choose a build with gigabytes of CUDA
-    subprocess.run([*pip, "torch"], check=True)
+    if "\ntorch==" in pins.read_text():
+        subprocess.run([*pip, "torch"], check=True)
     subprocess.run([*pip, "--requirement", str(pins)], check=True)
     if extra:
         subprocess.run([*pip, "--requirement", str(EXTRA)], check=True)

@@ -7,6 +7,8 @@ is first used, so that ``import equiforce`` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import equiforce.forks  # before anything is forked
+
 if TYPE_CHECKING:
     from equiforce.calculators.ase import Calculator
     from equiforce.calculators.untrained import untrained

@@ -1,19 +1,22 @@
 """Predictions and errors of a potential on structures, written as files and plots."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
-from equiforce.data.write import refuse_file, whole, write_structures
+from equiforce.data.write import refuse_file, write_structures
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, errors, errors_of, predict
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.report import parity_plot, training_plot
+from equiforce.storage.folders import drawn, used
+from equiforce.storage.whole import together, write_text
 from equiforce.structure import Structure
+from equiforce.terminal import Console, note, say, show
+from equiforce.training.trackers import LOG
 from equiforce.worst_frames import print_worst_frames
 
 ERRORS, PARITY, PREDICTIONS = "errors.json", "parity.png", "predictions.xyz"  # after the name of the data and "_"
@@ -34,33 +37,38 @@ def name_of(data: Sequence[str]) -> str:
     return first if len(data) == 1 else f"{first}-and-{len(data) - 1}-more"
 
 
-def results_folder(output: Path | None, name: str, *, overwrite: bool) -> Path:
-    """Choose the folder of results, so that none are lost.
+@contextmanager
+def results_folder(output: Path | None, name: str, *, overwrite: bool) -> Iterator[Path]:
+    """Use a folder of results alone, so that none are lost; programs that start together get one each.
 
     Args:
         output: the folder that the user asked for; None draws ``evaluate-NAME``, or ``evaluate-NAME-2`` and so on if
-            there are results in it.
+            there are results in it or another process uses it.
         name: the name of the results.
         overwrite: whether existing results may be replaced.
 
     Raises:
-        InputError: the folder is a file, or contains results of this name that may not be replaced.
+        InputError: the folder is a file, another process uses it, or it contains results of this name that may not be
+            replaced.
     """
-    if output is None:
-        first = f"evaluate-{name}"
-        folders = (Path(first if n == 1 else f"{first}-{n}") for n in range(1, 10_000))
-        return next(folder for folder in folders if overwrite or not _results_in(folder, name))
-    refuse_file(output)
-    if (found := _results_in(output, name)) and not overwrite:
-        raise InputError(
-            f"{found[0]} exists from an earlier evaluation: name another folder with -o, or add --overwrite"
-        )
-    return output
+    first = f"evaluate-{name}"
+    if output is not None:
+        refuse_file(output)
+    folders = (Path(first if n == 1 else f"{first}-{n}") for n in range(1, 10_000))
+    chosen: AbstractContextManager[Path]
+    if output is None and not overwrite:
+        chosen = drawn(folders, lambda folder: not _results_in(folder, name))
+    else:
+        chosen = used(output or next(folder for folder in folders if not folder.is_file()))
+    with chosen as folder:
+        if (found := _results_in(folder, name)) and not overwrite:
+            raise InputError(
+                f"{found[0]} exists from an earlier evaluation: name another folder with -o, or add --overwrite"
+            )
+        yield folder
 
 
 def _results_in(folder: Path, name: str) -> list[Path]:
-    if folder.is_file():
-        return [folder]
     return [path for kind in (ERRORS, PARITY, PREDICTIONS) if (path := folder / f"{name}_{kind}").exists()]
 
 
@@ -69,7 +77,7 @@ def finish(
 ) -> Errors | None:
     """Compute the errors on the test structures; with ``plots``, draw figures and write predictions too."""
     if plots:
-        training_plot(folder / "training.png", folder / "log.csv")
+        training_plot(folder / "training.png", folder / LOG)
     if not test:
         return None
     return assess(potential, test, folder, "test", console).errors if plots else errors(test, predict(potential, test))
@@ -90,8 +98,8 @@ def assess(
     Args:
         potential: the potential.
         structures: the structures, with or without labels.
-        folder: gets ``{name}_errors.json``, ``{name}_predictions.xyz`` and ``{name}_parity.png``; each is replaced as a
-            whole.
+        folder: gets ``{name}_predictions.xyz``, ``{name}_parity.png`` and ``{name}_errors.json``, which appear when all
+            are complete; the old ones are removed before, so that no results of two evaluations are there together.
         name: the start of the names of the files.
         console: prints the table of errors.
         max_memory: the memory that predictions may take, in GB; None takes what is available.
@@ -103,34 +111,23 @@ def assess(
     result = errors(structures, predictions)
     _print_errors(result, structures, console)
     print_worst_frames(structures, predictions, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{name}_{PREDICTIONS}"]
+    files = [folder / f"{name}_{kind}" for kind in (PREDICTIONS, PARITY, ERRORS)]
     each = [errors_of(structure, prediction) for structure, prediction in zip(structures, predictions, strict=True)]
-    left_out = write_structures(files[0], structures, predictions, each)
+    with together(files[2], files[1]):
+        left_out = write_structures(files[0], structures, predictions, each)
+        if result.total:
+            parity_plot(files[1], structures, predictions)
+            write_text(files[2], json.dumps(result.as_dict(), indent=1) + "\n")
     if left_out:
-        console.print(
-            f"note: keys of the data that are not in {files[0].name}: {', '.join(left_out)}",
-            style="yellow", highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-    for kind in (PARITY, ERRORS):
-        (folder / f"{name}_{kind}").unlink(missing_ok=True)  # of other data or another model
-    if result.total:
-        files += [folder / f"{name}_{PARITY}", folder / f"{name}_{ERRORS}"]
-        with whole(files[1]) as draft:
-            parity_plot(draft, structures, predictions)
-        with whole(files[2]) as draft:
-            draft.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
-    return Assessment(result, files)
+        note(console, f"keys of the data that are not in {files[0].name}: {', '.join(left_out)}")
+    return Assessment(result, files if result.total else files[:1])
 
 
 def _print_errors(result: Errors, structures: Sequence[Structure], console: Console) -> None:
     if not result.total:
-        console.print("no labels: predictions only", highlight=False)
+        say(console, "no labels: predictions only")
         return
-    console.print(result.table())
+    show(console, result.table())
     bare = sum(all(structure.label(quantity) is None for quantity in QUANTITIES) for structure in structures)
     if bare:
-        console.print(
-            f"{bare} of {len(structures)} structures have no labels and count in no error", highlight=False,
-            soft_wrap=True,
-        )  # fmt: skip
+        say(console, f"{bare} of {len(structures)} structures have no labels and count in no error")

@@ -5,9 +5,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from equiforce.config import RunConfig
+from equiforce.terminal import Console, say
 from equiforce.training.stopping import doubled
 from equiforce.training.verdict import Verdict
 
@@ -25,7 +24,7 @@ FILES = {
 
 def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Console) -> None:
     """Print the verdict on a run, its files with a phrase for each, and the commands that a user needs next."""
-    console.print(f"verdict: {verdict.text}", style="bold", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"verdict: {verdict.text}", style="bold")
     lines = []
     if verdict.train_longer:
         lines.append(f"  {command('train', '--resume', folder, *doubled(settings.training))}")
@@ -34,7 +33,7 @@ def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Conso
         if written := ", ".join(name for name in names if (folder / name).exists()):
             lines.append(f"  {written:<22}{phrase}")
     lines += ["next, with these or other structures:", *(f"  {line}" for line in _next(folder, settings))]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    say(console, *lines)
 
 
 def _next(folder: Path, settings: RunConfig) -> Iterator[str]:

@@ -1,27 +1,25 @@
 """All options of a training run: reads them from YAML and --set, checks, explains and writes them."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from typing import Any
 
 from equiforce.data.dataset import PARTS, Split, SplitOptions
 from equiforce.data.read import ReadOptions
 from equiforce.data.statistics import Statistics
 from equiforce.errors import InputError
 from equiforce.models import REGISTRY, RESERVED, STANDARD, ModelConfig
-from equiforce.options import default_of, explain, without_effect
+from equiforce.option_values import LONGEST, quoted, read_options, schema_of, start_of
+from equiforce.options import explain
 from equiforce.potential import PotentialConfig
 from equiforce.quantities import QUANTITIES
+from equiforce.terminal import shortened
 from equiforce.training.loss import LossConfig, highest
 from equiforce.training.optimizer import OptimizerConfig
 from equiforce.training.stopping import DEFAULT_BATCH, TrainingConfig
 from equiforce.unknown_options import Vocabulary, refusal, wrong_names
+from equiforce.yaml_files import load_yaml, one_line_yaml
 
 SECTIONS: dict[str, type] = {
     "data": ReadOptions,
@@ -34,15 +32,6 @@ SECTIONS: dict[str, type] = {
 DEFAULT_KIND = "nequip"
 LISTING = "equiforce config lists all options"
 RENAMED = {"potential.shift_trainable": "potential.atomic_energies_trainable"}  # the old name is still read
-KINDS = {  # of values, in pydantic's words and in those of a user
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid string": "a text (in quotes if it looks like a number)",
-    "a valid boolean": "true or false",
-    "a valid list": "a list",
-    "a valid tuple": "a pair of numbers",
-    "a valid dictionary": "names with values, as in {H: 1.0, O: 2.0}",
-}
 PRESET_REASON = "sets several options of the model at once; docs/accuracy.md compares the presets"
 
 
@@ -89,14 +78,19 @@ def load_config(file: Path | str | None = None, options: Mapping[str, Any] | Non
     return configured(read_yaml(Path(file)) if file is not None else {}, options, str(file or ""))
 
 
-def configured(
-    values: Mapping[str, Any] | RunConfig,
-    options: Mapping[str, Any] | None = None,
-    origin: str = "",
-) -> RunConfig:
-    """Like :func:`load_config`, from nested plain values or from another configuration instead of a file."""
+def configured(values: Any, options: Any = None, origin: str = "") -> RunConfig:
+    """Like :func:`load_config`, from nested plain values or from another configuration instead of a file.
+
+    Args:
+        values: a mapping of sections to mappings of options, or a :class:`RunConfig`.
+        options: a mapping of single options to the values that replace those, or None.
+        origin: the file of the values, for messages.
+    """
+    for what, plain in (("the configuration", values), ("options", {} if options is None else options)):
+        if not isinstance(plain, Mapping | RunConfig):
+            raise InputError(f"{what} {quoted(plain)} is not a mapping: give names with values")
     base = _renamed(to_dict(values) if isinstance(values, RunConfig) else values)
-    given = {RENAMED.get(key, key): value for key, value in (options or {}).items()}
+    given = {RENAMED.get(str(key), str(key)): value for key, value in (options or {}).items()}
     model = base.get("model")
     kind = given.get("model.kind", model.get("kind", DEFAULT_KIND) if isinstance(model, Mapping) else DEFAULT_KIND)
     _refuse_unknown(base, given, kind, origin)
@@ -127,53 +121,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return sections
 
 
-def load_yaml(path: Path, content: str = "lines of the form 'name: value'") -> dict[str, Any]:
-    """Read a YAML file of names and values; raise InputError if it is missing, not YAML or has other content."""
-    if not path.is_file():
-        raise InputError(f"there is no configuration file {path}: correct the path")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}{where} is not valid YAML ({getattr(error, 'problem', None) or 'it is not a text file'}): "
-            f"write {content}"
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must consist of {content}")
-    return {str(name): value for name, value in values.items()}
-
-
-class _Loader(yaml.SafeLoader):
-    """Loads plain YAML, and refuses a key that occurs twice instead of silently taking its last value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} occurs twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
-        return self.construct_sequence(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)  # as in files of nequip
-
-
 def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "") -> RunConfig:
     """Check nested plain values and return them as a configuration; see :func:`load_config`."""
     model = dict(values.get("model", {}))
     kind = model.pop("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in REGISTRY:
-        raise InputError(f"{_start(origin)}model.kind={kind!r} does not exist: choose one of {', '.join(REGISTRY)}")
+        raise InputError(
+            f"{start_of(origin)}model.kind={quoted(kind)} does not exist: choose one of {', '.join(REGISTRY)}"
+        )
     presets = REGISTRY[kind].presets
     preset = model.pop("preset", STANDARD)
     if not isinstance(preset, str) or preset not in presets:
         choice = ", ".join(presets)
-        raise InputError(f"{_start(origin)}model.preset={preset!r} does not exist for {kind}: choose one of {choice}")
+        raise InputError(
+            f"{start_of(origin)}model.preset={quoted(preset)} does not exist for {kind}: choose one of {choice}"
+        )
     model = {**presets[preset], **model}
     sections = {name: read_options(cls, values.get(name, {}), name, origin) for name, cls in SECTIONS.items()}
     return RunConfig(kind=kind, model=read_options(REGISTRY[kind].config_class, model, "model", origin), **sections)
@@ -182,15 +144,11 @@ def from_dict(values: Mapping[str, Mapping[str, Any]], origin: str = "") -> RunC
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values under the new names of options."""
     return {
-        name: {RENAMED.get(f"{name}.{o}", f"{name}.{o}").partition(".")[2]: value for o, value in section.items()}
+        str(name): {RENAMED.get(f"{name}.{o}", f"{name}.{o}").partition(".")[2]: value for o, value in section.items()}
         if isinstance(section, Mapping)
         else section
         for name, section in values.items()
     }
-
-
-def _start(origin: str) -> str:
-    return f"{origin}: " if origin else ""
 
 
 def _refuse_unknown(values: Mapping[str, Any], options: Mapping[str, Any], kind: Any, origin: str) -> None:
@@ -204,66 +162,9 @@ def _refuse_unknown(values: Mapping[str, Any], options: Mapping[str, Any], kind:
         known = {f"model.{entry.name}": conditional for entry in fields(REGISTRY[name].config_class)} | known
     vocabulary = Vocabulary(options=known, listing=LISTING)
     if wrong := wrong_names(values, vocabulary):
-        raise InputError(f"{_start(origin)}{refusal(wrong, vocabulary)}")
+        raise InputError(f"{start_of(origin)}{refusal([shortened(name, LONGEST) for name in wrong], vocabulary)}")
     if wrong := [key for key in options if not vocabulary.has(key)]:
-        raise InputError(refusal(wrong, vocabulary))
-
-
-def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = "") -> Any:
-    """Check plain values and return them as the dataclass ``cls``; messages use ``name`` for the section."""
-    values = {option.removeprefix(f"{name}."): value for option, value in values.items()}
-    known = [entry.name for entry in fields(cls)]
-    if wrong := [f"{name}.{option}" for option in values if option not in known]:
-        listing = f"the options are {', '.join(known)}"
-        vocabulary = Vocabulary(options={f"{name}.{option}": "" for option in known}, listing=listing)
-        raise InputError(f"{_start(origin)}{refusal(wrong, vocabulary)}")
-    hints = get_type_hints(cls)
-    # the user may write a single file without a list
-    values = {k: [v] if hints[k] == list[str] and isinstance(v, str) else v for k, v in values.items()}
-    try:
-        checked = schema_of(cls).model_validate(values)
-        options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
-    except ValidationError as error:
-        may_be_null = type(None) in get_args(hints[str(error.errors()[0]["loc"][0])])
-        raise InputError(f"{_start(origin)}{_refusal(error, name, values, may_be_null)}") from None
-    except ValueError as error:
-        raise InputError(f"{_start(origin)}{error}") from None
-    for key, condition in without_effect(options):
-        raise InputError(
-            f"{_start(origin)}{name}.{key} changes nothing unless {condition}: leave it out, or change the other option"
-        )
-    return options
-
-
-def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], may_be_null: bool) -> str:
-    """Describe the first wrong option and the kinds of values that are allowed."""
-    name = str(error.errors()[0]["loc"][0])
-    wanted = []
-    for fault in (e for e in error.errors() if e["loc"][0] == name):
-        entry = [str(part) for part in fault["loc"][1:] if not re.match(r"(int|float|str)$|(list|dict)\[", str(part))]
-        kind = re.split(", unable|, got", fault["msg"].removeprefix("Input should be "))[0]
-        kind = KINDS.get(kind, kind)
-        wanted.append(f"{kind} as entry {entry[0]}" if entry else kind)
-    kinds = dict.fromkeys([*wanted, *(["null"] if may_be_null else [])])
-    if KINDS["a valid number"] in kinds:
-        kinds.pop(KINDS["a valid integer"], None)
-    given = values[name]
-    together = isinstance(given, Mapping) and any(":" in str(key) for key in given)
-    hint = ", with a space behind each colon" if together else ""
-    return f"{section}.{name}={given!r} is not allowed: it should be {' or '.join(kinds)}{hint}"
-
-
-@cache
-def schema_of(cls: type) -> type[BaseModel]:
-    """Build the pydantic model that checks the values of a dataclass of options."""
-    hints = get_type_hints(cls)
-    columns = {
-        f.name: (hints[f.name], Field(default_of(f), description=explain(f), **f.metadata["bounds"]))
-        for f in fields(cls)
-    }
-    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
-    # pydantic's overloads take the names of fields for the names of its own keywords
-    return create_model(cls.__name__, __config__=strict, **columns)  # type: ignore[call-overload]
+        raise InputError(refusal([shortened(name, LONGEST) for name in wrong], vocabulary))
 
 
 def json_schema() -> dict[str, Any]:
@@ -316,6 +217,7 @@ def resolve_defaults(settings: RunConfig, parts: Split, found_statistics: Statis
             "training.early_stopping and optimizer.schedule=plateau need validation structures: "
             "set split.validation or split.validation_file"
         )
+    _refuse_absent_elements(settings, found_statistics.species)
     neither_limit = training.max_edges is None and training.batch_size is None
     return replace(
         settings,
@@ -324,6 +226,23 @@ def resolve_defaults(settings: RunConfig, parts: Split, found_statistics: Statis
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if neither_limit else training,
         split=with_absolute_files(settings.split),
     )
+
+
+def _refuse_absent_elements(settings: RunConfig, species: Sequence[str]) -> None:
+    """Raise InputError if an option has a value for an element that no training structure contains."""
+    potential, pairs = settings.potential, settings.model.pair_cutoffs or {}
+    scales = potential.scale if isinstance(potential.scale, Mapping) else {}
+    for option, names, known in (
+        ("potential.reference_energies", potential.reference_energies or {}, species),
+        ("potential.scale", scales, species),
+        ("model.pair_cutoffs", pairs, [f"{center}-{neighbor}" for center in species for neighbor in species]),
+    ):
+        if absent := [name for name in names if name not in known]:
+            pair = f"; a pair is written as {species[0]}-{species[-1]}, centre first" if known is not species else ""
+            raise InputError(
+                f"{option} has {', '.join(absent)}, but the elements of the training structures are "
+                f"{', '.join(species)}: leave out the others{pair}"
+            )
 
 
 def with_absolute_files(options: SplitOptions) -> SplitOptions:
@@ -369,4 +288,4 @@ def _scalar(value: Any) -> str:
     plain = (
         [list(item) for item in value] if isinstance(value, list) and value and isinstance(value[0], tuple) else value
     )
-    return yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).splitlines()[0]
+    return one_line_yaml(plain)

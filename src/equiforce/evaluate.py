@@ -7,10 +7,6 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from equiforce.ase_atoms import AseAtoms
@@ -22,6 +18,7 @@ from equiforce.neighbors import build_graph
 from equiforce.potential import Potential, evaluating
 from equiforce.quantities import FORCES, QUANTITIES, Measure, Quantity, requested
 from equiforce.structure import Structure
+from equiforce.terminal import Console, Table, say, track
 
 
 @overload
@@ -97,7 +94,7 @@ def _predict_all(
         largest = build_graph(max(structures, key=len), potential.species, potential.cutoff)
         n_in_batch = max(1, min(len(structures), max_edges // (largest.n_edges + largest.n_atoms)))
         plan = compute.plan(batch([largest] * n_in_batch))
-        console.print(f"memory: {plan.describe()}", highlight=False, soft_wrap=True)
+        say(console, f"memory: {plan.describe()}")
     with evaluating(potential):
         for indices, graph, with_volume in _batches(potential, structures, max_edges, console):
             wanted = requested(q for q in QUANTITIES if with_volume or not q.needs_volume)
@@ -127,8 +124,8 @@ def _batches(
         return list(indices), batch(graphs), with_volume
 
     # a bar in a file would only be in the way
-    silent = console is None or not console.is_terminal
-    for index, structure in enumerate(track(structures, "predicting", console=console, disable=silent)):
+    visible = console is not None and console.is_terminal
+    for index, structure in enumerate(track(structures, "predicting", console, visible=visible)):
         graph, with_volume = build_graph(structure, potential.species, potential.cutoff), has_volume(structure)
         # Atoms count as well, because isolated atoms have no edges and a batch of them would have no limit.
         size = sum(other.n_edges + other.n_atoms for _, other in waiting[with_volume])
@@ -215,8 +212,8 @@ class Errors:
         sections = [[row for row in rows if row.metric is not None] for rows in self._sections()]
         biased = any(row.metric.is_biased for rows in sections for row in rows if row.metric)
         structures = "1 structure" if self.n_structures == 1 else f"{self.n_structures} structures"
-        table = Table(title=f"errors over {structures} (prediction − label)")
-        table.add_column("", overflow="fold")
+        table = Table(f"errors over {structures} (prediction − label)")
+        table.add_column("")
         for heading in ("MAE", "RMSE", "max", *(("bias",) if biased else ())):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("unit", no_wrap=True)
@@ -247,7 +244,7 @@ class _Row(NamedTuple):
         assert self.metric is not None
         mae, rmse, largest, bias = (f"{value:.4g}" for value in self.metric[:4])
         shown = [bias if self.metric.is_biased else ""] if with_bias else []
-        return [escape(self.title), mae, rmse, largest, *shown, self.unit, str(self.metric.n)]
+        return [self.title, mae, rmse, largest, *shown, self.unit, str(self.metric.n)]
 
 
 def errors(structures: Sequence[Structure], predictions: Sequence[Prediction]) -> Errors:

@@ -323,19 +323,20 @@ def batch(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         return graphs[0]
     if any(graph.halo is not None for graph in graphs):
         raise InputError("a graph with ghosts is a part of a system and cannot be batched: compute it alone")
-
-    def offset(name: str, counts: list[int]) -> Tensor:
-        starts = [0, *np.cumsum(counts[:-1]).tolist()]
-        return torch.cat([getattr(graph, name) + start for graph, start in zip(graphs, starts, strict=True)])
-
     atoms, edges = [g.n_atoms for g in graphs], [g.n_edges for g in graphs]
     return AtomicGraph(
         positions=torch.cat([g.positions for g in graphs]),
         species=torch.cat([g.species for g in graphs]),
         cell=torch.cat([g.cell for g in graphs]),
-        structure_of_atom=offset("structure_of_atom", [g.n_structures for g in graphs]),
-        centers=offset("centers", atoms),
-        neighbors=offset("neighbors", atoms),
+        structure_of_atom=_offset([g.structure_of_atom for g in graphs], [g.n_structures for g in graphs]),
+        centers=_offset([g.centers for g in graphs], atoms),
+        neighbors=_offset([g.neighbors for g in graphs], atoms),
         shifts=torch.cat([g.shifts for g in graphs]),
-        by_neighbor=offset("by_neighbor", edges),
+        by_neighbor=_offset([g.by_neighbor for g in graphs], edges),
     )
+
+
+def _offset(indices: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Join indices, each raised by the counts of those before it."""
+    starts = [0, *np.cumsum(counts[:-1]).tolist()]
+    return torch.cat([index + start for index, start in zip(indices, starts, strict=True)])

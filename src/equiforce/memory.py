@@ -1,7 +1,8 @@
 """Estimates the memory that energies, forces and training need, and finds how much is available."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from equiforce.errors import InputError
 from equiforce.models import Footprint, Peak
 from equiforce.models.base import DOUBLE
+from equiforce.options import default_of
 from equiforce.potential import EDGES_AT_ONCE, Potential
 
 GB = 1e9
@@ -19,6 +21,8 @@ ALLOCATOR = 1.45
 OF_EVERY_ATOM = 24 * DOUBLE  # bytes of an atom: energy, forces, labels
 OF_EVERY_EDGE = 3 * DOUBLE  # bytes of an edge: its vector
 OF_EVERY_WEIGHT = 4  # numbers besides a weight: its gradient, two moments of the optimizer, its moving average
+OF_WEIGHTS = 5  # the weights, their gradient, the optimizer's state, their average and the best ones: at least so many
+UNCERTAINTY = 2  # of the number of edges before neighbours are found, and hence of the memory of a step
 OF_EDGE_WITH_ZBL = 20 * DOUBLE  # bytes of an edge for the repulsion of nuclei; training needs twice as many
 SHARE = 0.9  # of the free memory, because the rest of this program and other programs may grow
 CGROUP = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # versions 2 and 1
@@ -88,6 +92,46 @@ def require_room(potential: Potential, n_atoms: int, n_edges: int) -> str:
             "or training.max_edges, or use a smaller model"
         )
     return f"a training step on the largest batch needs about {format_bytes(need)}; available: {format_bytes(free)}"
+
+
+def require_room_to_build(build: Callable[[], Potential], device: torch.device, n_atoms: float, n_edges: float) -> None:
+    """Compare the memory that training needs at least with the available memory, before a weight or kernel is made.
+
+    Args:
+        build: builds the potential; it is called once, and the tensors that it makes have no memory.
+        device: the device of the training.
+        n_atoms: about the number of atoms in a batch.
+        n_edges: about the number of edges in a batch.
+
+    Raises:
+        InputError: the weights and a step need more than the available memory.
+    """
+    with torch.device("meta"):
+        potential = build()
+    free, tensors = available(device), (*potential.parameters(), *potential.buffers())
+    weights = float(OF_WEIGHTS * sum(tensor.numel() * tensor.itemsize for tensor in tensors))
+    step = step_memory(potential, training=True).bytes(round(n_atoms), round(n_edges)) / ALLOCATOR
+    if free is None or weights + step / UNCERTAINTY <= free:
+        return
+    n_weights = sum(parameter.numel() for parameter in potential.parameters())
+    larger = "" if weights > free else " lower training.batch_size or training.max_edges, or"
+    raise InputError(
+        f"training this model needs about {format_bytes(weights + step)} of memory: {format_bytes(weights)} for its "
+        f"{n_weights:,} weights, with gradients, the optimizer's state, averages and the best weights, and "
+        f"{format_bytes(step)} for a batch of about {n_atoms:,.0f} atoms and {n_edges:,.0f} edges; "
+        f"{format_bytes(free)} are available:{larger} {_smaller(potential)}"
+    )
+
+
+def _smaller(potential: Potential) -> str:
+    """How to make a model smaller: which options are larger than their defaults."""
+    config, larger = potential.model.config, []
+    for entry in fields(config):
+        value, default = getattr(config, entry.name), default_of(entry)
+        largest = max(value) if isinstance(value, list) and value else value
+        if type(largest) is int and type(default) is int and largest > default:
+            larger.append(f"model.{entry.name} ({value}; the default is {default})")
+    return f"lower {', '.join(larger)}" if larger else "take a smaller model.preset"
 
 
 def format_bytes(n_bytes: float | None) -> str:

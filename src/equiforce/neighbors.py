@@ -20,6 +20,9 @@ SMALL_MOLECULE = 64  # atoms; up to this size, computing all distances is faster
 # vesin hangs or divides by zero beyond these limits
 LARGEST_EXTENT = 1e4  # Å
 LARGEST_COORDINATE = 1e7  # Å
+# vesin divides space into at most this many cells; their number in a short direction must not be rounded to zero
+MOST_CELLS = 1e5
+FEWEST_CELLS = 3.0  # in the shortest direction, before the numbers are rounded
 
 
 class Pairs(NamedTuple):
@@ -54,10 +57,21 @@ def find_pairs(
     """
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
+    if positions.shape[1:] != (3,) or np.shape(cell) != (3, 3) or pbc.shape != (3,):  # before they reach compiled code
+        shapes = f"{list(positions.shape)}, {list(np.shape(cell))} and {list(pbc.shape)}"
+        raise InputError(
+            f"{source}: positions, cell and pbc have the shapes {shapes}: give three numbers for each atom, three "
+            "lattice vectors and three flags"
+        )
     cell = np.where(pbc[:, None], np.asarray(cell, dtype=np.float64), 0.0)
-    _check_geometry(positions, cell, pbc, source)
-    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    check_geometry(positions, cell, pbc, source)
+    positions = _without_gaps(positions, cell[pbc], cutoff)
+    searched = _searched_cutoff(positions, cell, pbc, cutoff)
+    search = vesin.NeighborList(cutoff=searched, full_list=True, sorted=True)
     pairs, shifts, distances = search.compute(positions, cell, pbc, "PSd")
+    if searched > cutoff:
+        near = distances <= cutoff
+        pairs, shifts, distances = pairs[near], shifts[near], distances[near]
     centers, neighbors = np.ascontiguousarray(pairs.T, dtype=np.int64)
     return Pairs(centers, neighbors, shifts.astype(np.float64), distances)
 
@@ -78,6 +92,11 @@ def build_graph(structure: Structure, species: Sequence[str], cutoff: float) -> 
         InputError: the model does not know an element, atoms coincide, or positions are not finite.
     """
     source = structure.source or "the structure"
+    if len(structure.positions) != len(structure.atomic_numbers):
+        raise InputError(
+            f"{source} has {len(structure.atomic_numbers)} atomic numbers and {len(structure.positions)} positions: "
+            "give one of each for each atom"
+        )
     index = species_index(structure.atomic_numbers, species, source)
     pairs = find_pairs(structure.positions, structure.cell, structure.pbc, cutoff, source)
     _check_separations(pairs.distances, pairs.centers, pairs.neighbors, source)
@@ -89,7 +108,7 @@ def refuse_coincident(structure: Structure) -> None:
     """Raise InputError if two atoms, or an atom and its own image, are closer than ``COINCIDENT``."""
     source, positions = structure.source or "the structure", structure.positions
     if len(structure) <= SMALL_MOLECULE and not structure.pbc.any():
-        _check_geometry(positions, structure.cell, structure.pbc, source)
+        check_geometry(positions, structure.cell, structure.pbc, source)
         centers, neighbors = np.triu_indices(len(structure), k=1)
         distances = np.linalg.norm(positions[neighbors] - positions[centers], axis=1)
     else:
@@ -217,7 +236,27 @@ def _graph(
     )
 
 
-def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, source: str) -> None:
+def _without_gaps(positions: np.ndarray, periodic: np.ndarray, cutoff: float) -> np.ndarray:
+    """Move atoms along directions that are not periodic so that no gap is wider than twice the cutoff.
+
+    The pairs stay the same. The time of vesin grows with the square of the thickness of a slab or a wire, so that one
+    atom that has left it would take minutes.
+    """
+    if len(positions) < 2 or len(periodic) in (0, 3):
+        return positions
+    for axis in np.linalg.svd(periodic)[2][len(periodic) :]:
+        along = positions @ axis
+        order = np.argsort(along, kind="stable")
+        excess = np.maximum(np.diff(along[order]) - 2 * cutoff, 0.0)
+        if excess.any():
+            shifts = np.zeros(len(positions))
+            shifts[order[1:]] = np.cumsum(excess)
+            positions = positions - shifts[:, None] * axis
+    return positions
+
+
+def check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, source: str) -> None:
+    """Raise InputError if :func:`find_pairs` cannot search these positions and this cell, as it says."""
     invalid = np.flatnonzero(~(np.abs(positions) < LARGEST_COORDINATE).all(axis=1))
     if len(invalid):
         where = " ".join(f"{x:g}" for x in positions[invalid[0]])
@@ -240,6 +279,25 @@ def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, so
             f"{source}: the structure is {extent:.3g} Å wide, more than the {LARGEST_EXTENT:g} Å that the neighbour "
             "search can handle: check the unit of length, and whether atoms have escaped"
         )
+
+
+@np.errstate(over="ignore")
+def _searched_cutoff(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> float:
+    """The cutoff of the search in Å: a larger one in wide and thin structures, in which vesin would divide by zero."""
+    widest = np.where(pbc, np.linalg.norm(cell, axis=1), np.ptp(positions, axis=0).sum() if len(positions) else 0.0)
+    if np.prod(widest / cutoff + 4) <= MOST_CELLS:
+        return cutoff
+    axes = np.linalg.svd(cell[pbc])[2][int(pbc.sum()) :]
+    free = np.ptp(positions @ axes.T, axis=0) if len(axes) and len(positions) else np.zeros(len(axes))
+    between_faces = 1 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
+    least = np.concatenate([between_faces, free]) / cutoff
+    most = np.concatenate([between_faces, free + 4 * cutoff])  # vesin leaves room around free atoms
+    n_cells = np.prod(np.maximum(1.0, most / cutoff))
+    if max(1.0, least.min()) * np.cbrt(MOST_CELLS / n_cells) >= FEWEST_CELLS:
+        return cutoff
+    while np.prod(np.maximum(1.0, most / cutoff)) > MOST_CELLS:
+        cutoff *= 1.1
+    return cutoff
 
 
 def _check_separations(distances: np.ndarray, centers: np.ndarray, neighbors: np.ndarray, source: str) -> None:

@@ -1,9 +1,17 @@
 """An option is a dataclass field with a unit, bounds and an explanation of its meaning and default."""
 
 import json
-from collections.abc import Callable, Iterator
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from equiforce.errors import InputError
+
+COMPARISONS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+LONGEST_VALUE = 60  # characters of a value in a message
 
 
 def option(
@@ -56,9 +64,68 @@ def switched_off(options: Any) -> dict[str, str]:
     return {name: condition[0] for name, condition in conditions if condition and not condition[1](options)}
 
 
+def in_section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The values by the names of their options, which may be given with the name of the section, as in ``md.steps``.
+
+    Raises:
+        InputError: an option is given with it and without it.
+    """
+    found = {str(name).removeprefix(f"{section}."): value for name, value in values.items()}
+    if len(found) < len(values):
+        names = [str(name) for name in values]
+        twice = next(name for name in names if f"{section}.{name}" in names)
+        raise InputError(f"{twice} and {section}.{twice} are both given: leave one of them out")
+    return found
+
+
 def without_effect(options: Any) -> Iterator[tuple[str, str]]:
     """The options of :func:`switched_off` whose values differ from their defaults."""
     defaults = {entry.name: default_of(entry) for entry in fields(options)}
     for name, condition in switched_off(options).items():
         if getattr(options, name) != defaults[name]:
             yield name, condition
+
+
+def check_values(cls: type, values: Mapping[str, Any]) -> None:
+    """Check the types and the bounds of options that come from a file, before a dataclass of options is made of them.
+
+    Names of options are not checked: the dataclass refuses those that it does not know.
+
+    Args:
+        cls: the dataclass of options.
+        values: plain values by the names of the options.
+
+    Raises:
+        ValueError: a value has another type than the option, is not finite, or is out of bounds.
+    """
+    kinds = get_type_hints(cls)
+    for entry in fields(cls):
+        if entry.name not in values:
+            continue
+        value = values[entry.name]
+        if not _is_a(value, kinds[entry.name]):
+            raise ValueError(f"{entry.name}={_short(value)} is not of the kind {kinds[entry.name]}")
+        for name, bound in entry.metadata.get("bounds", {}).items():
+            if isinstance(value, int | float) and not COMPARISONS[name](value, bound):
+                raise ValueError(f"{entry.name}={_short(value)} is not allowed: its bound {name} is {bound}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a kind that an annotation names; an annotation that is not known here allows all."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_is_a(v, parts[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_a(k, parts[0]) and _is_a(v, parts[1]) for k, v in value.items())
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind if kind in (int, str, bool, NoneType) else True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."

@@ -2,11 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from threading import Lock
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,12 +16,14 @@ from torch import Tensor, nn
 
 from equiforce.checks import check_index, check_tensor
 from equiforce.errors import InputError
+from equiforce.forks import refuse_after_unsafe_fork
 from equiforce.graph import AtomicGraph, Prediction, Topology
 from equiforce.kernels import pair_gradient, pair_vectors, sorted_by_center
 from equiforce.models import Model
 from equiforce.nn.pair import ZBL
 from equiforce.options import option
 
+LARGEST_SCALE = 1e6  # eV
 # How many edges a strictly local model computes at once. The data of 4,096 edges fit into the caches of a CPU; the
 # number for GPUs is not tuned.
 EDGES_AT_ONCE = defaultdict(lambda: 1_000_000, cpu=4_096)
@@ -43,8 +47,9 @@ class PotentialConfig:
 
     def __post_init__(self) -> None:
         scales = self.scale.values() if isinstance(self.scale, dict) else [self.scale]
-        if not all(scale is None or scale > 0 for scale in scales):
-            raise ValueError(f"potential.scale={self.scale} is not above 0: give positive scales in eV")
+        if not all(scale is None or 0 < scale <= LARGEST_SCALE for scale in scales):
+            limits = f"above 0 and at most {LARGEST_SCALE:g}"
+            raise ValueError(f"potential.scale={self.scale} is not {limits}: give positive scales in eV")
 
 
 class Potential(nn.Module):
@@ -101,6 +106,17 @@ class Potential(nn.Module):
     def device(self) -> torch.device:
         return self.atomic_energies.device
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Potential":
+        """Convert the network, as ``float()`` and ``to()`` do; what is added to it moves but stays float64."""
+        exact = [self.atomic_energies, self.scale, *([] if self.zbl is None else [self.zbl.charges])]
+        values = [tensor.data for tensor in exact]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch's lacks types
+        exact = [self.atomic_energies, self.scale, *([] if self.zbl is None else [self.zbl.charges])]
+        for tensor, value in zip(exact, values, strict=True):
+            if tensor.dtype != value.dtype:
+                tensor.data = value.to(tensor.device)
+        return self
+
     def site_energies(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
         """Compute the energy of each centre in eV from r_ij in Å."""
         own = self.model(topology, vectors.to(self.dtype)).double()
@@ -140,6 +156,7 @@ class Potential(nn.Module):
             InputError: the graph has a species that the model does not know (checked on a CPU only), or torch is in
                 inference mode.
         """
+        refuse_after_unsafe_fork()
         _refuse_inference_mode()  # before the order of the graph's edges is computed, which training uses too
         vectors = pair_vectors(graph)
         energies, edge_gradients = self.energies_and_edge_gradients(graph, vectors, energy_mask, forces or stress)
@@ -179,13 +196,14 @@ class Potential(nn.Module):
             InputError: ``vectors`` or ``energy_mask`` has another dtype, shape or device, the topology has a species
                 that the model does not know (checked on a CPU only), or torch is in inference mode.
         """
+        refuse_after_unsafe_fork()
         _refuse_inference_mode()
         self._check_species(topology)
         device = topology.species.device
         check_tensor(vectors, "vectors", torch.float64, (topology.n_edges, 3), device)
         if energy_mask is not None:
             check_tensor(energy_mask, "energy_mask", torch.bool, (topology.n_centers,), device)
-        recorded = torch.is_grad_enabled() and (self.training or vectors.requires_grad or not derivatives)
+        recorded = torch.is_grad_enabled() and (_trains(self) or vectors.requires_grad or not derivatives)
         at_once = recorded or self.model.n_hops > 1 or topology.n_edges <= EDGES_AT_ONCE[vectors.device.type]
         if not at_once:
             return self._in_center_batches(topology, vectors, energy_mask, derivatives)
@@ -310,21 +328,50 @@ def center_batches(topology: Topology, n_species: int, most_edges: int) -> Itera
         start = stop
 
 
+class _Evaluation(NamedTuple):
+    """How many threads evaluate a potential now, and which of its modules were in training mode before."""
+
+    n_threads: int
+    in_training: list[nn.Module]
+
+
+_evaluations: WeakKeyDictionary[Potential, _Evaluation] = WeakKeyDictionary()
+_mode = Lock()  # is held while the mode of a potential changes
+
+
 @contextmanager
 def evaluating(potential: Potential) -> Iterator[None]:
     """A context in which the potential is in evaluation mode and autograd records nothing.
 
-    At its end each module of the potential returns to its earlier mode.
+    At its end each module of the potential returns to its earlier mode. If several threads evaluate the potential, the
+    last of them does this. A thread that trains it meanwhile is not disturbed.
     """
-    in_training = [module for module in potential.modules() if module.training]
-    for module in in_training:
-        module.training = False
+    refuse_after_unsafe_fork()
+    with _mode:
+        n_threads, in_training = _evaluations.get(potential, _Evaluation(0, []))
+        in_training = in_training + [module for module in potential.modules() if module.training]
+        _evaluations[potential] = _Evaluation(n_threads + 1, in_training)
+        for module in in_training:
+            module.training = False
     try:
         with torch.no_grad():  # the potential enables gradients itself where forces need them
             yield
     finally:
-        for module in in_training:
-            module.training = True
+        with _mode:
+            n_threads, in_training = _evaluations.pop(potential)
+            if n_threads > 1:
+                _evaluations[potential] = _Evaluation(n_threads - 1, in_training)
+            else:
+                for module in in_training:
+                    module.training = True
+
+
+def _trains(potential: Potential) -> bool:
+    """Whether the potential is in training mode, or was before other threads began to evaluate it."""
+    with _mode:
+        return potential.training or any(
+            module is potential for module in _evaluations.get(potential, _Evaluation(0, [])).in_training
+        )
 
 
 def _parameter(values: Sequence[float], *, trainable: bool) -> nn.Parameter:

@@ -1,6 +1,7 @@
 """From files to an untrained potential: reads and splits the data, decides on defaults, and says what was decided."""
 
 import json
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from equiforce import model_file
-from equiforce.config import RunConfig, resolve_defaults, to_dict, to_yaml
+from equiforce.config import RunConfig, resolve_defaults, to_dict
 from equiforce.coverage import Ranges, ranges_of
 from equiforce.data import plausible, statistics
 from equiforce.data.dataset import Split, split
@@ -26,12 +25,18 @@ from equiforce.data.statistics import Statistics
 from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors
+from equiforce.memory import require_room_to_build
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
+from equiforce.run_folder import OPTIONS, options_text
+from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
+from equiforce.terminal import NOTE, BarColumn, Console, TextColumn, TimeElapsedColumn, bar, note, say
 from equiforce.training.loss import highest
+from equiforce.training.stopping import TrainingConfig
 
 SHOWN_EVERY = 100  # frames
+SPLIT = "split.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,28 @@ class Prepared:
     potential: Potential
 
 
-def prepare(settings: RunConfig, folder: Path, *, resumed: bool, console: Console) -> Prepared:
-    """Read and split the data, compute statistics, resolve default options and build the untrained potential."""
+def prepare(
+    settings: RunConfig,
+    folder: Path,
+    *,
+    resumed: bool,
+    console: Console,
+    device: torch.device | str = "cpu",
+    n_ranks: int = 1,
+) -> Prepared:
+    """Read and split the data, compute statistics, resolve default options and build the untrained potential.
+
+    Args:
+        settings: the options that the user gave.
+        folder: the run folder.
+        resumed: whether the run continues.
+        console: prints what was found and decided.
+        device: the device of the training, whose memory has to suffice.
+        n_ranks: the number of processes that share each batch.
+    """
     with _stages(console) as stage:
-        return _prepare(settings, folder, resumed=resumed, console=console, stage=stage)
+        place = torch.device(device), n_ranks
+        return _prepare(settings, folder, resumed=resumed, console=console, stage=stage, place=place)
 
 
 @contextmanager
@@ -56,7 +79,7 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
     """Show a bar with the name of the present stage, because large data take minutes; only where a person sees it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     visible = console.is_terminal or console.is_jupyter
-    with Progress(*columns, console=console, transient=True, disable=not visible) as progress:
+    with bar(console, *columns, transient=True, visible=visible) as progress:
         task = progress.add_task("", total=None)
         yield lambda name: progress.update(task, description=name)
 
@@ -73,9 +96,15 @@ def _counting(stage: Callable[[str], None]) -> Callable[[], None]:
 
 
 def _prepare(
-    settings: RunConfig, folder: Path, *, resumed: bool, console: Console, stage: Callable[[str], None]
+    settings: RunConfig,
+    folder: Path,
+    *,
+    resumed: bool,
+    console: Console,
+    stage: Callable[[str], None],
+    place: tuple[torch.device, int],
 ) -> Prepared:
-    files = settings.split
+    files, (device, n_ranks) = settings.split, place
     stage("reading the data")
     on_frame = _counting(stage)
     structures = read_and_report(files.train_file, settings.data, console, on_frame=on_frame)
@@ -83,8 +112,8 @@ def _prepare(
         read_and_report(paths, settings.data, console, on_frame=on_frame) if paths else None
         for paths in (files.validation_file, files.test_file)
     )
-    if resumed and (folder / "split.json").exists():
-        files = replace(files, split_file=str(folder / "split.json"))
+    if resumed and (own := folder / SPLIT).exists():
+        files = replace(files, split_file=str(_require_json(own)))
     stage("checking the data")
     everything = [*structures, *(validation or ()), *(test or ())]
     print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
@@ -101,8 +130,11 @@ def _prepare(
     _check_elements(parts, found_statistics)
     resolved = resolve_defaults(settings, parts, found_statistics)
     stage("building the model")
+    description = description_of(resolved, found_statistics)
+    batch = size_of_batch(resolved.training, parts.train, found_statistics.mean_neighbors, n_ranks)
+    require_room_to_build(lambda: model_file.build_potential(description), device, *batch)
     torch.manual_seed(resolved.training.seed)
-    potential = model_file.build_potential(description_of(resolved, found_statistics))
+    potential = model_file.build_potential(description)
     _print_decisions(parts, found_statistics, resolved, potential, console)
     return Prepared(
         config=resolved,
@@ -124,15 +156,14 @@ def read_and_report(
     """Read the structures of files and print which labels were taken from which keys and units."""
     structures, report = read_with_report(paths, options, labels_required=labels_required, on_frame=on_frame)
     for line in report.lines():
-        style = "yellow" if is_note(line) else None
-        console.print(line, highlight=False, soft_wrap=True, markup=False, style=style)
+        say(console, line, style=NOTE if is_note(line) else "")
     return structures
 
 
 def print_notes(notes: Iterable[str], console: Console) -> None:
     """Print remarks that the user should see, in yellow."""
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True, style="yellow")
+    for sentence in notes:
+        note(console, sentence)
 
 
 def _check_elements(parts: Split, found_statistics: Statistics) -> None:
@@ -168,6 +199,18 @@ def description_of(settings: RunConfig, found_statistics: Statistics) -> dict[st
     }
 
 
+def size_of_batch(
+    training: TrainingConfig, train: Sequence[Structure], mean_neighbors: float, n_ranks: int
+) -> tuple[float, float]:
+    """About the largest numbers of atoms and of edges of a batch in one process, before neighbours are found."""
+    sizes = sorted(map(len, train), reverse=True)
+    if training.batch_size is not None:
+        n_atoms = float(sum(sizes[: math.ceil(training.batch_size / n_ranks)]))
+    else:
+        n_atoms = min(max((training.max_edges or 0) / n_ranks / mean_neighbors, sizes[0]), float(sum(sizes)))
+    return n_atoms, n_atoms * mean_neighbors
+
+
 def n_weights_of(potential: Potential) -> int:
     """The number of trainable weights."""
     return sum(p.numel() for p in potential.parameters() if p.requires_grad)
@@ -182,29 +225,42 @@ def _print_decisions(
     power = "" if loss.kind == "mae" else "²"
     used = [q for q in QUANTITIES if highest(loss.weight(q)) > 0]
     weights = ", ".join(f"{q.name} {loss.weight(q)} per ({q.residual_unit}){power}" for q in used)
-    console.print(
+    say(
+        console,
         f"structures: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for "
-        f"testing; elements {', '.join(species)}\n"
-        f"reference energies ({found_statistics.reference_energies_from}): {references} eV\n"
+        f"testing; elements {', '.join(species)}",
+        f"reference energies ({found_statistics.reference_energies_from}): {references} eV",
         f"root mean square force {found_statistics.force_rms:.3f} eV/Å; {found_statistics.mean_neighbors:.1f} "
-        f"neighbours on average within {model.cutoff:g} Å\n"
-        f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}\n"
+        f"neighbours on average within {model.cutoff:g} Å",
+        f"{settings.kind}: {model}, {n_weights_of(potential):,} weights, {settings.training.dtype}",
         f"loss weights: {weights}",
-        highlight=False,
-        soft_wrap=True,
     )
     no_validation = "there are no validation structures: the model file gets the last weights, not the best ones"
     print_notes((*parts.notes, *found_statistics.notes, *(() if parts.validation else (no_validation,))), console)
 
 
+def _require_json(path: Path) -> Path:
+    """Raise InputError if the split of a run is damaged; its checkpoint says whether it is the right one."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): delete it, and --resume makes the split again from the options of the run"
+        ) from error
+    return path
+
+
 def write_preparations(prepared: Prepared, folder: Path) -> None:
-    """Write the options, the statistics and the split into the run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(prepared.config), encoding="utf-8")
-    (folder / "statistics.json").write_text(
-        json.dumps(prepared.statistics.to_dict(), indent=1) + "\n", encoding="utf-8"
-    )
-    prepared.parts.save(folder / "split.json")
+    """Write the options, the statistics and the split into the run folder, where they are not there already."""
+    texts = {
+        OPTIONS: options_text(prepared.config),
+        "statistics.json": json.dumps(prepared.statistics.to_dict(), indent=1) + "\n",
+        SPLIT: prepared.parts.to_json(),
+    }
+    for name, text in texts.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
 
 def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Draws figures of training runs, model errors and learning curves; no other module uses matplotlib."""
 
-import csv
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -17,8 +19,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from equiforce.errors import InputError
 from equiforce.evaluate import Metric
 from equiforce.graph import Prediction
-from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, in_present_units, join_words
+from equiforce.quantities import QUANTITIES, ParityPanel, Quantity, by_rank, join_words
+from equiforce.storage.whole import write_bytes
 from equiforce.structure import Structure
+from equiforce.terminal import shortened
+from equiforce.training.trackers import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MORE_COLORS = (*COLORS, "#882255", "#808080", "#999933")  # with three of Tol's colours, for many curves
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+LONGEST = 40  # characters of a name in a figure
 MANY_POINTS = 5_000  # more points would hide one another, so their density is drawn
 STYLE: "dict[RcKeyType, Any]" = {
     "font.size": 11,
@@ -70,7 +76,7 @@ def parity_plot(path: str | Path, structures: Sequence[Structure], predictions: 
         figure = Figure(figsize=(4.6 * len(panels), 4.8), layout="constrained")
         for axes, (panel, cloud) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw_parity(axes, panel, cloud)
-        figure.savefig(path, dpi=160, bbox_inches="tight")  # square panels may stick out of the layout
+        _save(figure, path, bbox_inches="tight")  # square panels may stick out of the layout
 
 
 def _cloud(structures: Sequence[Structure], predictions: Sequence[Prediction], quantity: Quantity) -> _Cloud | None:
@@ -91,7 +97,9 @@ def _cloud(structures: Sequence[Structure], predictions: Sequence[Prediction], q
     reference = np.concatenate(references)
     origin = reference.mean() if panel.from_mean else 0.0
     sizes = [len(one) for one in references]
-    return _Cloud(reference - origin, np.concatenate(predicted) - origin, np.repeat(groups, sizes))
+    return _Cloud(
+        reference - origin, np.concatenate(predicted) - origin, np.repeat(np.array(groups, dtype=object), sizes)
+    )
 
 
 def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
@@ -107,14 +115,16 @@ def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
         )  # fmt: skip
         axes.figure.colorbar(density, ax=axes, fraction=0.046, pad=0.03, label="points per bin")
     else:
+        points: list[Artist] = []
         for index, name in enumerate(names):
             chosen = cloud.groups == name
-            axes.scatter(
+            points.append(axes.scatter(
                 cloud.reference[chosen], cloud.predicted[chosen], s=12, alpha=0.6, linewidths=0,
-                color=COLORS[index % len(COLORS)], label=name or "no group", zorder=2,
-            )  # fmt: skip
+                color=COLORS[index % len(COLORS)], label=shortened(name or "no group", LONGEST), zorder=2,
+            ))  # fmt: skip
         if 1 < len(names) <= len(COLORS):
-            axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
+            legend = axes.legend(handles=points, loc="upper left", markerscale=1.8, handletextpad=0.2, fontsize=9)
+            _as_it_is(legend)
     metric = Metric.of([cloud.predicted - cloud.reference], 1.0)
     assert metric is not None
     factor, unit = panel.measure.factor / panel.factor, panel.measure.unit
@@ -124,6 +134,21 @@ def _draw_parity(axes: Axes, panel: ParityPanel, cloud: _Cloud) -> None:
     axes.set(xlim=limits, ylim=limits, box_aspect=1, **labels)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
+
+
+def _as_it_is(legend: Legend) -> None:
+    """Let names in a legend stand as they are: dollars in them are not formulas."""
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
+
+
+def _save(figure: Figure, path: str | Path, **options: Any) -> None:
+    """Write a figure whole or not at all; a box stands for a character that the font lacks, and names may overlap."""
+    image = BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font|constrained_layout not applied", UserWarning)
+        figure.savefig(image, format=Path(path).suffix[1:] or None, dpi=160, **options)
+    write_bytes(path, image.getvalue())
 
 
 class _Curve(NamedTuple):
@@ -173,7 +198,7 @@ def training_plot(path: str | Path, log_csv: str | Path) -> None:
                 axes.legend()
         for axes in grid[len(panels) :]:
             axes.remove()
-        figure.savefig(path, dpi=160)
+        _save(figure, path)
 
 
 def _draw_curve(axes: Axes, curve: _Curve, color: str, steps: np.ndarray, values: np.ndarray) -> None:
@@ -191,8 +216,7 @@ def _draw_curve(axes: Axes, curve: _Curve, color: str, steps: np.ndarray, values
 def _read_log(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise InputError(f"there is no training log at {path}: name the folder of a training run")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [in_present_units(row) for row in csv.DictReader(file)]
+    rows = list(rows_of(path))
     if not rows:
         raise InputError(f"{path} has no row yet: wait for the first validation")
     return rows
@@ -239,7 +263,7 @@ def learning_curve_plot(
         figure = Figure(figsize=(10, 5.4), layout="constrained")
         axes = figure.subplots()
         axes.set(xscale="log", yscale="log", xlabel="training structures", ylabel=error)
-        axes.set_title(title, loc="left", fontsize=13)
+        axes.set_title(shortened(title, 2 * LONGEST), loc="left", fontsize=13, parse_math=False)
         ends = [_draw_model(axes, index, curve) for index, curve in drawn]
         _label_sizes(axes, sizes)
         _label_errors(axes)
@@ -248,10 +272,11 @@ def learning_curve_plot(
             handles.append(Line2D([], [], color="#777777", linewidth=0.9, dashes=(5, 3), label="power law"))
         if any(len(curve.sizes) > len(set(curve.sizes)) for _, curve in drawn):
             handles.append(Patch(color="#777777", alpha=0.25, linewidth=0, label="lowest to highest seed"))
-        figure.legend(handles=handles, loc="outside right upper", title=legend, alignment="left", fontsize=10)
+        names = figure.legend(handles=handles, loc="outside right upper", title=legend, alignment="left", fontsize=10)
+        _as_it_is(names)
         for path in paths:
             metadata = {"Date": None} if Path(path).suffix == ".svg" else None
-            figure.savefig(path, dpi=160, metadata=metadata)
+            _save(figure, path, metadata=metadata)
 
 
 def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2D]:
@@ -265,7 +290,7 @@ def _draw_model(axes: Axes, index: int, curve: ModelCurve) -> tuple[float, Line2
     )
     (line,) = axes.plot(
         sizes, means, color=color, marker=marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
-        linewidth=1.9, label=curve.label, zorder=3,
+        linewidth=1.9, label=shortened(curve.label, LONGEST), zorder=3,
     )  # fmt: skip
     if curve.law is not None:
         prefactor, exponent = curve.law

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equiforce.config import RunConfig, configured, load_config, read_yaml, to_dict, with_absolute_files
+from equiforce.config import RunConfig, configured, read_yaml, to_dict, with_absolute_files
 from equiforce.data.dataset import PARTS, Split, fingerprint
 from equiforce.errors import InputError
 from equiforce.models import REGISTRY
+from equiforce.run_folder import OPTIONS, intact_checkpoint, read_own_options
 from equiforce.structure import Structure
-from equiforce.training.state import TrainingState, read_checkpoint
+from equiforce.training.state import TrainingState
 from equiforce.training.stopping import StoppingCriteria
 
 # The options that a resumed run may change. The others decide what the weights mean, or how the run began.
@@ -50,7 +51,6 @@ OTHERWISE_FREE = {
 }
 # The options that the data settle if the user leaves them open.
 SETTLED = {"model": {"mean_neighbors"}, "loss": {"energy", "forces", "stress"}, "training": {"batch_size"}}
-CHECKPOINTS = ("last.pt", "best.pt")
 NEW_PLACE = {"train": "", "validation": "--validation ", "test": "--test "}
 NAMES = {
     "train": "training structures",
@@ -84,6 +84,7 @@ class Resumption:
     checkpoint: Path | None  # None if the run was stopped before its first one, and therefore starts anew
     changes: tuple[Change, ...] = ()
     origin: Mapping[str, Any] | None = None  # of the checkpoint; None if an older version wrote it
+    remarks: tuple[str, ...] = ()  # about the files from which it continues
 
     def notes(self) -> list[str]:
         """What the user should know about the changes and the checkpoint."""
@@ -92,11 +93,8 @@ class Resumption:
             for change in self.changes
             if change.is_in(LOSS)
         ]
-        if self.checkpoint is not None and self.checkpoint.name != CHECKPOINTS[0]:
-            notes.append(
-                f"{self.folder} has no {CHECKPOINTS[0]}: it continues from its best weights, {self.checkpoint.name}"
-            )
-        if self.origin is None:
+        notes += self.remarks
+        if self.checkpoint is not None and self.origin is None:
             notes.append(
                 f"{self.checkpoint} was written by an older version, which kept no fingerprint of the labels: whether "
                 "they are still the same is not checked"
@@ -111,7 +109,7 @@ class Resumption:
         """
         assert self.checkpoint is not None
         for name, digest in contents(parts).items():
-            if self.origin is not None and self.origin["data"][name] != digest:
+            if self.origin is not None and self.origin["data"].get(name) != digest:
                 raise InputError(
                     f"the {NAMES[name]} or their labels differ from those with which {self.folder} was trained, so its "
                     "weights and errors do not belong to them: give back the old data, or start a new run with -o"
@@ -158,42 +156,33 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
     Raises:
         InputError: the folder is not that of a run, an option differs that cannot change, or a data file is missing.
     """
-    file, checkpoint = folder / "config.yaml", _checkpoint(folder)
-    if not file.is_file():
-        raise InputError(
-            f"{folder} is not the folder of a training run because it has no {file.name}: correct the path"
-        )
-    written = load_config(file)
+    checkpoint = intact_checkpoint(folder)
+    values, notes = read_own_options(folder, checkpoint)
+    written = configured(values, origin=str(folder / OPTIONS))
     if (kind := given.get("model.kind", written.kind)) != written.kind:
         raise _refusal(folder, [Change("model", "kind", written.kind, kind)])
-    settings = load_config(file, _without_preset(given, written.kind))
+    settings = configured(values, _without_preset(given, written.kind), str(folder / OPTIONS))
     settings = replace(settings, split=with_absolute_files(settings.split))
     if checkpoint is None:
-        if has_state(folder):
-            raise InputError(
-                f"{folder} has a model, but no checkpoint ({' or '.join(CHECKPOINTS)}) from which its training could "
-                "continue: start a new run with -o"
-            )
         _check_files(settings, folder)
-        return Resumption(folder=folder, settings=settings, checkpoint=None)
-    origin = read_checkpoint(checkpoint).get("origin") or None  # an older version had none
-    before = configured(origin["options"], origin=str(checkpoint)) if origin else written
+        return Resumption(folder=folder, settings=settings, checkpoint=None, remarks=tuple(notes))
+    origin = checkpoint.origin
+    before = configured(origin["options"], origin=str(checkpoint.path)) if origin else written
     settings = _settled_as(before, settings)
     changes = tuple(_changes(before, settings))
     if refused := [change for change in changes if not change.is_in(LENGTH, RATE, LOSS, OTHERWISE_FREE)]:
         raise _refusal(folder, refused)
     _check_files(settings, folder)
-    return Resumption(folder=folder, settings=settings, checkpoint=checkpoint, changes=changes, origin=origin)
-
-
-def has_state(folder: Path) -> bool:
-    """Whether there is a run in a folder that has trained, and was not stopped before its first checkpoint."""
-    return (folder / "config.yaml").exists() and (_checkpoint(folder) is not None or (folder / "model.eqf").exists())
-
-
-def _checkpoint(folder: Path) -> Path | None:
-    """The checkpoint from which a run continues: the last one, or else that of its best weights."""
-    return next((path for name in CHECKPOINTS if (path := folder / name).exists()), None)
+    by_hand = [c for c in changes if f"{c.section}.{c.option}" not in given and not c.is_in(LOSS)]
+    notes += [f"{change}, as {folder / OPTIONS} says" for change in by_hand]
+    return Resumption(
+        folder=folder,
+        settings=settings,
+        checkpoint=checkpoint.path,
+        changes=changes,
+        origin=origin,
+        remarks=(*checkpoint.notes, *notes),
+    )
 
 
 def _refusal(folder: Path, refused: Sequence[Change]) -> InputError:

@@ -1,20 +1,24 @@
-"""Chooses the fastest number of threads, and lets a process with threads be forked."""
+"""Chooses the fastest number of threads, and keeps what each thread computes by itself."""
 
-import ctypes
-import os
-import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from statistics import median
 
 import torch
 
 REPEATS = 3
-OPENMP_RUNTIMES = re.compile(r"/lib(?:g|i)?omp5?[^/]*\.so[^/]*$")
-OMP_PAUSE_SOFT = 1  # ends the threads and keeps the settings, such as the number of threads
+
+
+class OfThread(threading.local):
+    """Values of which each thread has its own: ``__init__``, without arguments, gives each thread its first ones.
+
+    A copy starts with those of the thread that makes it.
+    """
+
+    def __reduce__(self) -> tuple[type, tuple[()], dict[str, object]]:
+        return type(self), (), self.__dict__
 
 
 @contextmanager
@@ -51,39 +55,3 @@ def _median_time(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return median(times)
-
-
-@cache
-def openmp_runtime() -> str | None:
-    """The path of the OpenMP runtime that torch has loaded; the kernels use its threads."""
-    try:
-        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    found = sorted({line.split(maxsplit=5)[-1] for line in mapped if OPENMP_RUNTIMES.search(line)})
-    # other packages may have loaded their own runtime
-    return next((path for path in found if "/torch/" in path), found[0] if found else None)
-
-
-class _Fork:
-    """Ends the idle threads of the OpenMP runtime before a fork.
-
-    A child has no copy of these threads, but the runtime's copy in the child would wait for them for ever. Both
-    processes start new threads when they next compute.
-    """
-
-    def __init__(self) -> None:
-        self.threads_ended = False
-        os.register_at_fork(before=self.before, after_in_child=self.in_child)
-
-    def before(self) -> None:
-        path = openmp_runtime()
-        pause = getattr(ctypes.CDLL(path), "omp_pause_resource_all", None) if path else None
-        self.threads_ended = pause is not None and pause(OMP_PAUSE_SOFT) == 0
-
-    def in_child(self) -> None:
-        if not self.threads_ended:  # an OpenMP before 5.0: one thread needs no others
-            torch.set_num_threads(1)
-
-
-_fork = _Fork()

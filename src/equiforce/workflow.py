@@ -1,10 +1,10 @@
 """``equiforce train``: reads reference data, trains a potential, tests it and writes the run folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from rich.console import Console
 
 from equiforce import model_file
 from equiforce.assessment import finish
@@ -20,15 +20,18 @@ from equiforce.memory import require_room
 from equiforce.potential import Potential
 from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
 from equiforce.quantities import QUANTITIES
-from equiforce.resume import Resumption, given_options, has_state, origin_of, resumption
+from equiforce.resume import Resumption, given_options, origin_of, resumption
+from equiforce.run_folder import MODEL, OPTIONS, Place, has_state
+from equiforce.storage.faults import AGAIN, going_on_with
 from equiforce.structure import Structure
+from equiforce.terminal import Console, own_console, say
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
-from equiforce.training.processes import Fabric, make_fabric
+from equiforce.training.processes import Processes, make_fabric, on_first_process
 from equiforce.training.state import TrainingState
 from equiforce.training.stopping import DEFAULT_BATCH, counted, in_passes, planned
-from equiforce.training.trackers import CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
+from equiforce.training.trackers import LOG, CsvLog, TensorBoardLog, Tracker, WandbLog, check_installed
 from equiforce.training.verdict import Verdict, read_log, verdict
 from equiforce.worst_frames import print_worst_frames
 
@@ -71,6 +74,7 @@ def train(
     console: Console | None = None,
     quiet: bool = False,
     plots: bool = True,
+    names_resume: bool = True,
 ) -> Trained:
     """Train a potential on a file of reference data.
 
@@ -88,6 +92,7 @@ def train(
         console: prints the progress; None prints it in a terminal and in a notebook.
         quiet: whether to print nothing. It has no effect on a ``console`` that is given.
         plots: whether to draw the training curves and the test parity plot, and to write the test predictions.
+        names_resume: whether messages name ``equiforce train --resume``; a study goes on by a command of its own.
 
     Returns:
         The run folder, the model file in it, the errors on the test structures, and why training ended.
@@ -105,18 +110,40 @@ def train(
         raise InputError(
             "--resume takes the configuration from the run folder: leave out -o, --config and --resume-if-there"
         )
-    settings = configured({}, None) if resume is not None else _configured(config, given)
-    folder = Path(resume) if resume is not None else _folder(output, settings, resume_if_there=resume_if_there)
-    resumed = None
     if resume is not None:
-        resumed = resumption(folder, given)
-    elif resume_if_there and has_state(folder):
-        resumed = resumption(folder, given_options(config, given))
-    settings = resumed.settings if resumed else settings
+        place, settings = Place(folder=Path(resume), resumes=True), resumption(Path(resume), given).settings
+    else:
+        settings = _configured(config, given)
+        place = _place(output, settings, resume_if_there=resume_if_there)
+        if place.resumes:
+            settings = resumption(place.folder, given_options(config, given)).settings
     check_installed(tensorboard=settings.training.tensorboard, wandb=settings.training.wandb is not None)
     fabric = make_fabric(settings.training)
-    console = console if fabric.is_global_zero else Console(quiet=True)
-    prepared = prepare(settings, folder, resumed=resumed is not None, console=console)
+    console = console if fabric.is_global_zero else own_console(quiet=True)
+    with place.used(fabric) as (folder, resumes), _told_how_to_go_on(folder, console, names_resume=names_resume):
+        resumed = None
+        if resumes:  # read again, because another process may have used the folder until now
+            resumed = resumption(folder, given if resume is not None else given_options(config, given))
+        return _train(resumed.settings if resumed else settings, folder, fabric, console, resumed, plots=plots)
+
+
+def _train(
+    settings: RunConfig,
+    folder: Path,
+    fabric: Processes,
+    console: Console,
+    resumed: Resumption | None,
+    *,
+    plots: bool,
+) -> Trained:
+    prepared = prepare(
+        settings,
+        folder,
+        resumed=resumed is not None,
+        console=console,
+        device=fabric.device,
+        n_ranks=fabric.world_size,
+    )
     potential, training = prepared.potential.to(fabric.device), prepared.config.training
     batches = _batches(
         prepared.parts.train,
@@ -127,18 +154,36 @@ def train(
         seed=training.seed,
     )
     length = planned(training, batches.count(), len(prepared.parts.train))
-    console.print(f"length: {length}", highlight=False, soft_wrap=True)
-    console.print(f"memory: {require_room(potential, *batches.largest())}", highlight=False, soft_wrap=True)
+    say(console, f"length: {length}")
+    say(console, f"memory: {require_room(potential, *batches.largest())}")
     with fastest_threads(_first_step(prepared, fabric)):
         device = f"{describe_device(fabric.device)}; kernels: {describe(fabric.device)}"
-        console.print(f"device: {device}", highlight=False, soft_wrap=True)
+        say(console, f"device: {device}")
         return _run(prepared, batches, folder, fabric, console, resumed, plots=plots)
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path, console: Console, *, names_resume: bool) -> Iterator[None]:
+    """Say how a run goes on after a full disk, and after an interruption before its first or after its last step."""
+    resume = command("train", "--resume", folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        began = (folder / OPTIONS).exists()
+        again = f"continue with: {resume}" if began else f"nothing was written yet: {AGAIN}"
+        say(console, f"interrupted; {again}")
+        raise
+    except InputError:
+        if not (names_resume and (folder / OPTIONS).exists()):
+            raise
+        with going_on_with(resume):
+            raise
 
 
 def _default_console(*, quiet: bool) -> Console:
     """A console that prints in a terminal and in a notebook only."""
-    console = Console()
-    return Console(quiet=True) if quiet or not (console.is_terminal or console.is_jupyter) else console
+    console = own_console()
+    return own_console(quiet=True) if quiet or not (console.is_terminal or console.is_jupyter) else console
 
 
 def _configured(
@@ -150,7 +195,7 @@ def _configured(
 def _batches(
     structures: Sequence[Structure],
     potential: Potential,
-    fabric: Fabric,
+    fabric: Processes,
     *,
     batch_size: int | None = None,
     max_edges: int | None = None,
@@ -169,7 +214,7 @@ def _batches(
     )
 
 
-def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | None:
+def _first_step(prepared: Prepared, fabric: Processes) -> Callable[[], object] | None:
     """A training step, with which different numbers of threads are timed; None keeps torch's number of threads."""
     if fabric.world_size > 1 or fabric.device.type != "cpu" or prepared.config.training.deterministic:
         return None
@@ -179,28 +224,25 @@ def _first_step(prepared: Prepared, fabric: Fabric) -> Callable[[], object] | No
     return lambda: backward(potential, *next(first.epoch(0)), 0.0, settings.loss, fabric)
 
 
-def _folder(output: str | Path | None, settings: RunConfig, *, resume_if_there: bool) -> Path:
+def _place(output: str | Path | None, settings: RunConfig, *, resume_if_there: bool) -> Place:
     """Choose the folder of a new run, or of the run to continue if there is one."""
     if not settings.split.train_file:
         raise InputError("there is no training data: give a file, as in equiforce train DATA.xyz")
     stem = Path(settings.split.train_file[0].partition("@")[0]).stem
-    if output is None and not resume_if_there:
-        folders = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
-        return next(folder for folder in folders if not folder.exists())
     folder = Path("runs") / stem if output is None else Path(output)
     refuse_file(folder.parent)
-    is_run = resume_if_there and (folder / "config.yaml").exists()
-    if folder.exists() and not is_run and (not folder.is_dir() or any(folder.iterdir())):
-        mend = f", or continue its run with --resume {folder}" if (folder / "config.yaml").exists() else ""
-        raise InputError(f"{folder} already exists: choose another folder with -o{mend}")
-    return folder
+    if output is None and not resume_if_there:
+        return Place(folder=folder, drawn=True)
+    place = Place(folder=folder, resumes=resume_if_there and has_state(folder), known=resume_if_there)
+    place.require_free()
+    return place
 
 
 def _run(
     prepared: Prepared,
     batches: Batches,
     folder: Path,
-    fabric: Fabric,
+    fabric: Processes,
     console: Console,
     resumed: Resumption | None,
     *,
@@ -211,20 +253,23 @@ def _run(
     if resumed and resumed.checkpoint:
         resumed.restore(state, parts)
         print_notes(resumed.notes(), console)
-        console.print(_where(state, batches, folder), highlight=False, soft_wrap=True)
+        say(console, _where(state, batches, folder))
     state.origin = origin_of(settings, parts)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
-    if fabric.is_global_zero:
-        write_preparations(prepared, folder)
+    on_first_process(partial(write_preparations, prepared, folder), fabric)
     references = model_file.reference_structures(parts.train)
 
     def save_model(best: Potential, test: Errors | None = None) -> None:
         about = describe_run(prepared, state.step, state.seconds, state.best_step, test)
-        model_file.save(folder / "model.eqf", best, references, about)
+        model_file.save(folder / MODEL, best, references, about)
 
-    trackers = _trackers(settings, folder, state.n_rows) if fabric.is_global_zero else []
+    trackers: list[Tracker] = []
+    on_first_process(lambda: trackers.extend(_trackers(settings, folder, state, console)), fabric)
     labelled = [q for q in QUANTITIES if any(s.label(q) is not None for s in parts.validation)]
-    with Display(console, labelled) as display:
+    with ExitStack() as stack:
+        for tracker in trackers:
+            stack.callback(tracker.close)
+        display = stack.enter_context(Display(console, labelled))
         outcome = fit(
             state,
             RunSetup(
@@ -240,32 +285,44 @@ def _run(
                 on_step=display,
             ),
         )
-    for tracker in trackers:
-        tracker.close()
-    model = folder / "model.eqf"
+    model = folder / MODEL
     trained = Trained(
         folder, model if model.exists() else None, None, outcome, n_weights_of(potential), len(parts.train)
     )
     if outcome.interrupted:
         again = command("train", "--resume", folder)
-        console.print(f"interrupted and saved; continue with: {again}", highlight=False, soft_wrap=True)
+        say(console, f"interrupted and saved; continue with: {again}")
     if not fabric.is_global_zero or outcome.interrupted:
         return trained
+    return _finish(trained, prepared, state, batches, console, save_model, plots=plots)
+
+
+def _finish(
+    trained: Trained,
+    prepared: Prepared,
+    state: TrainingState,
+    batches: Batches,
+    console: Console,
+    save_model: Callable[[Potential, Errors | None], None],
+    *,
+    plots: bool,
+) -> Trained:
+    """Test the best weights of a run, and write what is written at its end."""
+    folder, parts, settings = trained.folder, prepared.parts, prepared.config
     passes = in_passes(state.passes(batches.count(state.epoch)))
-    console.print(
-        f"finished after {state.seconds:.0f} s, {counted(state.step, 'step')} = {passes}: {outcome.why}\n"
+    say(
+        console,
+        f"finished after {state.seconds:.0f} s, {counted(state.step, 'step')} = {passes}: {trained.outcome.why}",
         f"the model file has the weights with the lowest validation loss, of step {state.best_step:,}",
-        highlight=False,
-        soft_wrap=True,
     )
     state.load_best()
     test = finish(state.ema.potential, parts.test, folder, console, plots=plots)
     save_model(state.ema.potential, test)
-    found = verdict(read_log(folder / "log.csv", settings.loss), settings.loss)
+    found = verdict(read_log(folder / LOG, settings.loss), settings.loss)
     if plots and not parts.test and parts.validation:
         print_worst_frames(parts.validation, predict(state.ema.potential, parts.validation), console)
     conclude(folder, settings, found, console)
-    return trained._replace(model=model, test=test, verdict=found)
+    return trained._replace(model=folder / MODEL, test=test, verdict=found)
 
 
 def _where(state: TrainingState, batches: Batches, folder: Path) -> str:
@@ -275,8 +332,11 @@ def _where(state: TrainingState, batches: Batches, folder: Path) -> str:
     return f"the run continues at step {state.step:,} ({state.passes(batches.count(state.epoch)):.3g} passes)"
 
 
-def _trackers(settings: RunConfig, folder: Path, n_rows: int) -> list[Tracker]:
-    trackers: list[Tracker] = [CsvLog(folder / "log.csv", n_rows)]
+def _trackers(settings: RunConfig, folder: Path, state: TrainingState, console: Console) -> list[Tracker]:
+    log = CsvLog(folder / LOG, state.step)
+    if log.n_rows < state.n_rows:
+        print_notes([f"{log.path} has only {log.n_rows} of the {state.n_rows} validations so far"], console)
+    trackers: list[Tracker] = [log]
     if settings.training.tensorboard:
         trackers.append(TensorBoardLog(folder))
     if settings.training.wandb:

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from equiforce.elements import formula
 from equiforce.evaluate import Metrics, errors
 from equiforce.graph import Prediction
 from equiforce.quantities import Quantity, by_rank
 from equiforce.structure import Structure
+from equiforce.terminal import Console, Table, show
 
 SHOWN = 5
 
@@ -56,12 +53,12 @@ def worst_frames(
 def print_worst_frames(structures: Sequence[Structure], predictions: Sequence[Prediction], console: Console) -> None:
     """Print the worst frames as a table; a single structure, whose errors are in the other table, is not repeated."""
     if len(structures) > 1 and not console.quiet and (frames := worst_frames(structures, predictions)):
-        console.print(table(frames, f"the largest errors among {len(structures)} structures"))
+        show(console, table(frames, f"the largest errors among {len(structures)} structures"))
 
 
 def table(frames: Sequence[Frame], title: str) -> Table:
     """The frames as a table for the terminal, with the unit of each column."""
-    found = Table(title=title)
+    found = Table(title)
     found.add_column("frame")
     found.add_column("atoms")
     groups = any(frame.group for frame in frames)
@@ -71,8 +68,8 @@ def table(frames: Sequence[Frame], title: str) -> Table:
     for quantity in shown:
         found.add_column(f"{quantity.logged.title}\nRMSE, {quantity.logged.unit}", justify="right")
     for source, frame in zip(_short([frame.source for frame in frames]), frames, strict=True):
-        group = [escape(frame.group)] if groups else []
-        found.add_row(escape(source), frame.composition, *group, *(_rmse(frame, quantity) for quantity in shown))
+        group = [frame.group] if groups else []
+        found.add_row(source, frame.composition, *group, *(_rmse(frame, quantity) for quantity in shown))
     return found
 
 

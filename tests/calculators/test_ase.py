@@ -1,5 +1,10 @@
 """The calculator says what the potential says, of every system that ASE can hold."""
 
+import copy
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -220,3 +225,54 @@ def test_atoms_are_left_as_they_are(potential):
     forces += 1.0  # nor do the results belong to what was handed out
     assert atoms == before
     assert not np.array_equal(atoms.get_forces(), forces)
+
+
+def in_threads(jobs, work):
+    """What ``work`` returns for each job, computed by four threads that take turns as often as Python can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(work, jobs))
+    finally:
+        sys.setswitchinterval(before)
+
+
+def numbers(atoms: Atoms, calculator: Calculator) -> list[np.ndarray]:
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    parts = [atoms.get_potential_energy(), atoms.get_forces(), atoms.get_potential_energies(), atoms.positions]
+    return [*parts, atoms.get_stress()] if atoms.pbc.all() and atoms.cell.rank == 3 else parts
+
+
+@pytest.mark.parametrize("shared", ["calculator", "potential"])
+def test_threads_that_share_get_what_each_gets_alone(potential, shared):
+    """ASE asks a calculator for one number after the other, and another thread computes in between."""
+    jobs = [SYSTEMS[name].copy() for name in ("molecule", "skewed cell", "slab", "one atom")] * 5
+    for seed, atoms in enumerate(jobs):
+        atoms.rattle(0.05, seed=seed)
+    double = copy.deepcopy(potential).double()
+    calculator = Calculator(double)
+    found = in_threads(jobs, lambda atoms: numbers(atoms, calculator if shared == "calculator" else Calculator(double)))
+    for atoms, actual in zip(jobs, found, strict=True):
+        for one, other in zip(actual, numbers(atoms, Calculator(double)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
+
+
+def test_a_thread_has_its_own_results_and_a_copy_those_of_its_maker(potential):
+    atoms = water_box()
+    atoms.calc = Calculator(potential)
+    energy = atoms.get_potential_energy()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: (atoms.calc.results, atoms.calc.graph, atoms.calc.n_neighbor_builds)).result() == (
+            {},
+            None,
+            0,
+        )
+        with pytest.raises(InputError, match="this thread has computed nothing with this calculator yet"):
+            pool.submit(atoms.calc.get_potential_energy).result()
+        assert pool.submit(atoms.get_potential_energy).result() == pytest.approx(energy)
+    for calculator in (copy.deepcopy(atoms.calc), pickle.loads(pickle.dumps(atoms.calc))):
+        assert calculator.results["energy"] == energy
+        assert calculator.get_potential_energy(atoms) == energy
+        assert calculator.n_neighbor_builds == 1

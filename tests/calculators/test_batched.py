@@ -1,5 +1,7 @@
 """Systems side by side get what each gets alone, whatever engines do to the batch between two calls."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -83,3 +85,20 @@ def test_what_cannot_be_is_named_and_forgotten(potential):
     with pytest.raises(InputError, match=r"system 1: atom 2 .* Au"):
         compute([good, unknown])
     assert_each_as_alone(compute([good, good], stress=True), [good, good], potential)
+
+
+def test_threads_have_their_own_systems(potential):
+    compute, rng = BatchedPotential(potential), np.random.default_rng(0)
+    batches = [[ethanol(k), crystal(k)] if k % 2 else [slab(), ethanol(k), atom()] for k in range(8)]
+    batches = [[moved(s, rng.normal(scale=0.03, size=(len(s), 3))) for s in systems] for systems in batches]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda systems: compute(systems, stress=True), batches))
+            assert compute.n_neighbor_builds == 0  # here; each of the threads has searched its own
+            assert pool.submit(lambda: compute.n_neighbor_builds).result() > 0
+    finally:
+        sys.setswitchinterval(before)
+    for systems, prediction in zip(batches, found, strict=True):
+        assert_each_as_alone(prediction, systems, potential)

@@ -1,6 +1,8 @@
 """A relaxation finds a minimum, of the enthalpy if the cell relaxes too, or says that it has not."""
 
 import json
+import os
+import signal
 from io import StringIO
 
 import ase.io
@@ -17,6 +19,7 @@ from equiforce.calculators.ase import Calculator
 from equiforce.calculators.relax import relax
 from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.errors import InputError
+from tests.storage.test_faults import small_disk
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,15 @@ def test_forces_vanish_at_the_minimum_and_everything_is_written(potential, tmp_p
     assert json.loads(json.dumps(summary.as_dict()))["converged"]
 
 
+def test_velocities_of_the_start_are_left_out_and_said(potential, tmp_path):
+    console, start = Console(record=True, width=120, file=StringIO()), lattice()
+    start.set_momenta([[0, 0, np.nan], [0, 0, 1e9]])
+    assert relax(potential, start, RelaxOptions(fmax=1e-3), tmp_path, console=console).converged
+    assert "velocities of the start: left out" in console.export_text()
+    assert not ase.io.read(tmp_path / "relaxed.xyz").has("momenta")
+    assert start.has("momenta")
+
+
 @pytest.mark.parametrize("cell", ["isotropic", "anisotropic", "full", "in-plane"])
 def test_a_cell_relaxes_to_the_pressure(cell, potential, tmp_path):
     start, pressure = lattice(), 30.0
@@ -81,7 +93,7 @@ def test_a_cell_relaxes_to_the_pressure(cell, potential, tmp_path):
 def test_a_relaxation_that_runs_out_of_steps_is_not_converged(potential, tmp_path):
     summary = relax(potential, lattice(), RelaxOptions(steps=1), tmp_path)
     assert (summary.converged, summary.n_steps) == (False, 1)
-    assert summary.table().title == "not converged"
+    assert summary.table().title.plain == "not converged"
 
 
 def test_held_atoms_stay(potential, tmp_path):
@@ -99,7 +111,7 @@ def test_held_atoms_stay(potential, tmp_path):
     [
         (molecule("H2O"), RelaxOptions(cell="full"), "cell=full needs three cell vectors that are periodic in all"),
         (Atoms(), RelaxOptions(), "has no atoms"),
-        (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.15]]), RelaxOptions(), "start structure cannot be relaxed because"),
+        (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.15]]), RelaxOptions(), "are 0.15 Å apart, and the limit"),
         (Atoms("Cu"), RelaxOptions(), "Cu"),
         (molecule("H2O"), RelaxOptions(fixed="H,O"), "no atom of the start structure can move"),
         ("nowhere.xyz", RelaxOptions(), "There is no file nowhere.xyz"),
@@ -113,6 +125,29 @@ def test_what_cannot_be_relaxed_is_refused(start, options, message, potential, t
 
 def test_an_earlier_relaxation_is_not_overwritten_unless_asked(potential, tmp_path):
     relax(potential, lattice(), RelaxOptions(steps=1), tmp_path)
-    with pytest.raises(InputError, match="exists from an earlier relaxation"):
+    with pytest.raises(InputError, match=r"exists from an earlier relaxation: .*, start from .*relaxed.xyz"):
         relax(potential, lattice(), RelaxOptions(steps=1), tmp_path)
     relax(potential, tmp_path / "relaxed.xyz", RelaxOptions(steps=1), tmp_path, overwrite=True)
+
+
+def test_a_request_to_stop_before_the_first_step_leaves_the_start(potential, tmp_path, monkeypatch):
+    """Here it arrives while the model is loaded."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests are a background job
+    try:
+        monkeypatch.setattr("equiforce.calculators.relax.read_ranges", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        summary = relax(potential, lattice(), RelaxOptions(), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (summary.interrupted, summary.n_steps) == (True, 0)
+    assert (tmp_path / "relaxed.xyz").read_text() == (tmp_path / "path.xyz").read_text() != ""
+
+
+def test_a_full_disk_is_no_fault_of_the_atoms(potential, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "filler").write_bytes(bytes(44_000))
+        with pytest.raises(
+            InputError, match=r"the disk is full; .*: make room, then go on with: equiforce relax MODEL .*"
+        ):
+            relax(potential, lattice().repeat((3, 3, 3)), RelaxOptions(fmax=1e-9), disk / "run")
+        assert len(ase.io.read(disk / "run" / "path.xyz", ":")) >= 1
+        assert len(ase.io.read(disk / "run" / "relaxed.xyz")) == 54

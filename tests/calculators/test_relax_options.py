@@ -3,8 +3,8 @@
 import pytest
 
 from equiforce.calculators.relax_options import RelaxOptions
-from equiforce.config import read_options
 from equiforce.errors import InputError
+from equiforce.option_values import read_options
 
 
 def test_a_pressure_needs_a_cell_that_relaxes():

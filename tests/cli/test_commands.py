@@ -105,7 +105,7 @@ def test_a_wrong_command_line_shows_how_it_is_used(equiforce, command):
         ("md run/model.eqf none.xyz", "There is no file none.xyz"),
         ("md run/model.eqf water.xyz", "element O that the model does not know"),
         ("md run/model.eqf copper.xyz --steps -1", "md.steps=-1 is not allowed"),
-        ("evaluate run/model.eqf copper.xyz --max-memory 0", "max_memory=0.0 GB leaves no memory"),
+        ("evaluate run/model.eqf copper.xyz --max-memory 0", "--max-memory 0 is not a memory"),
         ("md run/model.eqf copper.xyz --set max_memory=-1", "md.max_memory=-1 is not allowed"),
         ("md run/model.eqf copper.xyz --set skn=1", "there is no option md.skn: did you mean md.skin?"),
         ("md run/model.eqf copper.xyz --ensemble nph", "md.ensemble='nph' is not allowed"),

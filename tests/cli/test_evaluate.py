@@ -5,7 +5,12 @@ import json
 import ase.io
 import numpy as np
 
+from equiforce.storage.folders import LOCK
 from tests.data_sets import crystals, write
+
+
+def results(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def test_evaluate_measures(equiforce, model, place):
@@ -14,7 +19,7 @@ def test_evaluate_measures(equiforce, model, place):
     assert "forces on Cu" in out
     assert "device: cpu, " in out
     assert "written into measured: copper_predictions.xyz, copper_parity.png, copper_errors.json" in out
-    assert sorted(p.name for p in (place / "measured").iterdir()) == [
+    assert results(place / "measured") == [
         "copper_errors.json", "copper_parity.png", "copper_predictions.xyz",
     ]  # fmt: skip
     assert "memory: energy and forces of " in out
@@ -44,7 +49,7 @@ def test_a_second_evaluation_keeps_the_first(equiforce, model, place):
         assert status == 0
         assert "no labels: predictions only" in out
         assert f"written into {folder}: bare_predictions.xyz" in out
-        assert sorted(path.name for path in (place / folder).iterdir()) == ["bare_predictions.xyz"]
+        assert results(place / folder) == ["bare_predictions.xyz"]
 
 
 def test_several_files_are_evaluated_together(equiforce, model, place):
@@ -68,3 +73,20 @@ def with_id(atoms):
     atoms.info |= {"material_id": "mp-1", "dipole_D": np.array([0, 0, 1.5, 2])}
     atoms.set_tags([0, 1, 1, 2])
     return atoms
+
+
+def test_names_in_the_data_are_no_markup(equiforce, model, place):
+    frames = crystals(4)
+    for frame, name in zip(frames, ("fcc[bold]", "[slab]", "[/]", ":smile: $x$"), strict=True):
+        frame.info["config_type"] = name
+    write(place / "[red]x.xyz", frames)
+    status, out, err = equiforce("evaluate", model, "[red]x.xyz", "-o", "a[/b]")
+    assert (status, err) == (0, "")
+    for name in ("fcc[bold]: forces", "[slab]: forces", "[/]: forces", ":smile: $x$: forces", "a[/b]:"):
+        assert name in out
+
+
+def test_a_memory_that_is_none_is_refused(equiforce, model):
+    for memory in ("nan", "-1", "0", "inf"):
+        status, _, err = equiforce("evaluate", model, "copper.xyz", f"--max-memory={memory}")
+        assert (status, "is not a memory: give GB above 0" in err) == (1, True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from equiforce.calculators.md.options import MDOptions
+from equiforce.calculators.md.state import read_state
 
 
 def test_md_starts_from_the_last_frame(equiforce, model, place):
@@ -19,6 +21,8 @@ def test_md_starts_from_the_last_frame(equiforce, model, place):
     status, out, _ = equiforce(*command)
     assert status == 0
     assert "2 steps" in out
+    assert "\nensemble: langevin" in out  # on a line of its own
+    assert "\\n" not in out
     first, last = ase.io.read(place / "md-copper" / "trajectory.xyz", 0), ase.io.read(place / "copper.xyz", -1)
     assert first.positions == pytest.approx(last.positions, abs=1e-6)
     status, _, err = equiforce(*command)
@@ -71,7 +75,7 @@ def test_wrong_options_are_one_sentence_and_leave_nothing(arguments, message, eq
     ("arguments", "message"),
     [
         (["MODEL", "empty.xyz"], "empty.xyz is empty"),
-        (["MODEL", "water.xyz"], "H"),  # an element that the model does not know
+        (["MODEL", "water.xyz"], "is an element O that the model does not know"),
         (["text.eqf", "copper.xyz", "-o", "new"], "text.eqf is not an equiforce model file"),
         (["MODEL"], "name a model file and a start structure"),
         (["--resume", "folder"], "there is no run to continue in folder"),
@@ -104,3 +108,32 @@ def test_a_killed_run_continues_from_its_last_state(number, equiforce, model, pl
     assert equiforce(*whole)[0] == 0
     for file in ("trajectory.xyz", "thermo.csv"):
         assert (place / name / file).read_text() == (place / f"{name}-whole" / file).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_saves_its_state(equiforce, model, place):
+    here, terminal = os.openpty()
+    command = [
+        sys.executable,
+        "-c",
+        "from equiforce.cli import main; main()",
+        "md",
+        model,
+        "copper.xyz",
+        "-o",
+        "closed",
+    ]
+    options = ["--steps", "100000", "--thermo-every", "1"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = subprocess.Popen([*command, *options], cwd=place, **streams, start_new_session=True)
+    os.close(terminal)
+    table, give_up = place / "closed" / "thermo.csv", time.monotonic() + 60
+    while time.monotonic() < give_up and not (table.exists() and table.read_text().count("\n") > 9):
+        if select.select([here], [], [], 0.02)[0]:
+            os.read(here, 65536)
+    os.close(here)  # what is printed from now on fails
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 130
+    state = read_state(place / "closed").header
+    assert state["step"] >= 8
+    assert state["sizes"]["thermo.csv"] == table.stat().st_size

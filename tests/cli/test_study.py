@@ -60,11 +60,11 @@ def test_ctrl_c_writes_what_is_known_and_says_how_to_go_on(run, tmp_path, monkey
 
     perform, done = work.perform, []
 
-    def stopping(chosen, folder):
+    def stopping(chosen, folder, say):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(chosen)
-        return perform(chosen, folder)
+        return perform(chosen, folder, say)
 
     monkeypatch.setattr(work, "perform", stopping)
     status, printed = run("learning-curve", write_study(tmp_path))

@@ -113,10 +113,40 @@ def test_folders_without_elements_or_with_damaged_arrays(tmp_path, arrays):
     folder = write_folder(tmp_path / "dp", arrays)
     coordinates = folder / "set.001" / "coord.npy"
     coordinates.write_bytes(coordinates.read_bytes()[:140])
-    with pytest.raises(InputError, match=r"set\.001/coord\.npy is not an array of numbers"):
+    with pytest.raises(
+        InputError,
+        match=r"set\.001/coord\.npy says that it holds an array of the shape \(2, 9\), 144 bytes, but has 12",
+    ):
         read(folder)
     shutil.rmtree(folder / "set.001")
     for names in ("O", "type_0 type_1"):
         (folder / "type_map.raw").write_text(names)
         with pytest.raises(InputError, match=r"does not say the element of each type .* write their symbols into"):
             read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("type.raw", "0 1.7 1", r"type\.raw is 1.7 in place 1 .*, not a whole number"),
+        ("type.raw", "0 -1 1", r"type\.raw has the type -1, but types are counted from 0"),
+        ("type.raw", "0 1_0 1", r"type\.raw is not an array of numbers"),
+        ("type_map.raw", "O \xe9", r"does not say the element of each type"),
+        (
+            "real_atom_types",
+            np.array([[0, 1, 2]] * N),
+            r"real_atom_types has types from 0 to 2, but type_map.raw names 2",
+        ),
+        ("real_atom_types", np.array([[0, 1, -2]] * N), r"real_atom_types has types from -2 to 1"),
+        ("real_atom_types", np.array([[0, 1, 0.5]] * N), r"real_atom_types is 0.5 in place 2"),
+        ("coord", np.zeros((N, 9)) + 1j, r"set\.000: coord begins with 1j, a complex number"),
+        ("energy", np.array(["1"] * N), r"frame 0: 'energy' is '1', not a number"),
+        ("force", np.ones((N, 9), np.float16), r"frame 0: 'force' is .*, a number of 16 bits"),
+    ],
+)
+def test_numbers_that_are_not_what_they_say(tmp_path, arrays, name, wrong, message):
+    folder = write_folder(tmp_path / "dp", arrays | ({} if isinstance(wrong, str) else {name: wrong}))
+    if isinstance(wrong, str):
+        (folder / name).write_bytes(wrong.encode("latin-1"))
+    with pytest.raises(InputError, match=message):
+        read(folder)

@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from ase import units
@@ -136,3 +139,67 @@ def test_look_alikes_in_npz(tmp_path, in_kcal):
     with pytest.raises(InputError, match=r"'U0' \(4 frames\) looks like the energy.*--energy-key U0"):
         read(tmp_path / "a.npz")
     assert read(tmp_path / "a.npz", ReadOptions(energy_key="U0"))[0].energy == pytest.approx(in_kcal["E"][0] * KCAL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"z": np.array([6.9, 1, 1])}, r"a\.npz: 'z' is 6.9 in place 0 .*, not a whole number"),
+        ({"z": np.array(["O", "H", "H"])}, r"a\.npz: 'z' begins with 'O', not a number"),
+        ({"z": np.array([8, 1, -1])}, r"a\.npz: 'z' holds -1, which is not an element"),
+        ({"z": np.array([8, 1, 119])}, r"a\.npz: 'z' holds 119, which is not an element"),
+        (
+            {"z": np.array([8, 1, 0])},
+            r"frame 0 .*: the last atoms have positions but the element 0: correct the elements",
+        ),
+        ({"N": np.array([3, 3, 2, 3])}, r"frame 2 .*: 'N' does not count the atoms whose element is not 0"),
+        ({"R": np.ones((4, 3, 3)) + 1j}, r"a\.npz: 'R' begins with \(1\+1j\), a complex number"),
+        ({"F": np.zeros((4, 3, 3), np.float16)}, r"frame 0: 'F' is .*, a number of 16 bits"),
+        ({"E": np.array(["1", "2", "3", "4"])}, r"frame 0: 'E' is '1', not a number"),
+        ({"E": np.zeros((4, 3))}, r"frame 0: 'E' has the shape \(3,\)"),
+        ({"E": np.array([1, 2, None, 4], dtype=object)}, r"the array 'E' holds Python objects, which are never read"),
+        ({"cell": np.array([{}])}, r"the array 'cell' holds Python objects"),
+        ({"cell": np.array([5.0, 5.0, 5.0])}, r"the cell has the shape \(3,\)"),
+        ({"lattice": np.eye(2)}, r"the cell has the shape \(2, 2\)"),
+        ({"cell": np.eye(3), "pbc": np.array(["T", "T", "T"])}, r"a\.npz: 'pbc' is .*: give true or false"),
+        ({"cell": np.eye(3) * np.nan}, "the cell holds a value that is not finite"),
+    ],
+)
+def test_numbers_that_are_not_what_they_say(tmp_path, in_kcal, changes, message):
+    np.savez(tmp_path / "a.npz", **(in_kcal | changes))
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "a.npz")
+
+
+def test_two_arrays_of_one_name(tmp_path, in_kcal):
+    np.savez(tmp_path / "a.npz", **in_kcal)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("E.npy", archive.read("z.npy"))
+    with pytest.raises(InputError, match=r"a\.npz has two arrays of one name"):
+        read(tmp_path / "a.npz")
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, in_kcal):
+    """An array of 80 GB in a file of some kB."""
+    np.savez(tmp_path / "a.npz", **in_kcal)
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**10,)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more.npy", stream.getvalue() + bytes(10**6))
+    with pytest.raises(InputError, match=r"array 'more' says that it holds .* 80,000,000,000 bytes, but has 1,000,000"):
+        read(tmp_path / "a.npz")
+
+
+def test_a_bomb_that_tells_its_size_is_not_unpacked(tmp_path, in_kcal):
+    """An array of 80 MB in a file of 80 kB."""
+    np.savez_compressed(tmp_path / "a.npz", **in_kcal, more=np.zeros(10**7))
+    with pytest.raises(InputError, match=r"a\.npz unpacks to more than 100 times its size"):
+        read(tmp_path / "a.npz")
+
+
+def test_one_absurd_label_does_not_hide_the_unit(tmp_path, in_kcal):
+    for name, wrong in (("E", 1e12), ("F", 1e12)):
+        arrays = {key: array.copy() for key, array in in_kcal.items()}
+        arrays[name][1] = wrong
+        np.savez(tmp_path / "a.npz", **arrays)
+        assert read(tmp_path / "a.npz")[0].energy == pytest.approx(in_kcal["E"][0] * KCAL)

@@ -6,6 +6,7 @@ import lzma
 
 import pytest
 
+from equiforce.data import source as source_module
 from equiforce.data.source import Source, faults_of, head_text
 from equiforce.errors import InputError
 
@@ -69,3 +70,19 @@ def test_files_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", file.file)
     with pytest.raises(InputError, match=r"/a cannot be read \(Input/output error\)"), faults_of(file):
         raise OSError(5, "Input/output error", file.file)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_bomb_does_not_fill_the_memory(tmp_path, pack, monkeypatch):
+    monkeypatch.setattr(source_module, "ALWAYS_UNPACKED", 200_000)
+    file = source(tmp_path, pack(b"1\n\nH 0 0 0\n" * 100_000))
+    assert file.head()  # it has a format
+    for read in (file.text, lambda: list(file.open_text()), lambda: file.open().seek(0, 2)):
+        with pytest.raises(InputError, match="a unpacks to more than 100 times its size, which no file of atoms does"):
+            read()
+    monkeypatch.setattr(source_module, "ALWAYS_UNPACKED", 2_000_000)
+    assert len(file.text()[0]) == 1_100_000
+    with file.open() as unpacked:
+        assert unpacked.seek(0, 2) == 1_100_000
+        assert unpacked.seek(3) == 3
+        assert unpacked.read(2) == b"H "

@@ -7,6 +7,7 @@ from equiforce.data.frames import Contents, Frame
 from equiforce.data.stress import (
     COMPONENTS,
     ORDERS,
+    asymmetries,
     check_virials,
     full_stress,
     has_six_components,
@@ -67,3 +68,14 @@ def test_stress_and_virial_of_a_frame_agree():
         check_virials(contents(stress=MATRIX, virial=64 * MATRIX), KEYS, unit)
     with pytest.raises(InputError, match=r"only if the six components are xx yy zz xy xz yz: .*stress_order=lammps"):
         check_virials(contents(stress=MATRIX, virial=-64 * six_in("lammps")), KEYS, unit)
+
+
+def test_the_noise_of_a_stress_of_zero_need_not_be_symmetric():
+    noise = np.array([[0.0, 1.2e-19, 0], [-3e-20, 0, 0], [1e-6, 0, 1e-6]])
+    found = stress_of(contents(stress=noise), 0, KEYS, SCALES)
+    np.testing.assert_allclose(found, 8 * (noise + noise.T))
+    assert asymmetries(contents(stress=noise), KEYS, SCALES) == []
+    with pytest.raises(InputError, match="'stress' is not symmetric: its component xz is 0 and zx is 1"):
+        stress_of(contents(stress=1e6 * noise), 0, KEYS, SCALES)
+    (note,) = asymmetries(contents(virial=np.array([[1.0, 0.51, 0], [0.5, 1, 0], [0, 0, 1]])), KEYS, SCALES)
+    assert "not symmetric, by up to 1.00% of" in note

@@ -125,3 +125,45 @@ def test_structures_without_labels_stay_where_there_is_no_output(tmp_path):
     (tmp_path / "OUTCAR").write_text(vasp_files.outcar([0]))
     assert len(read([tmp_path / "OUTCAR", tmp_path / "POSCAR"])) == 2  # named by the user
     assert len(read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("vasprun.xml", "<v>  0.50000000 -0.25000000  0.00000000 </v>\n", "", "the forces have 1 rows instead of 2"),
+        ("vasprun.xml", "<v>  0.10000000  0.10000000  0.98000000 </v>\n", "", "the positions have 1 rows instead of 2"),
+        ("vasprun.xml", "<v>  0.50000000 -0.25000000", "<v> -0.25000000", "in the forces are not three numbers"),
+        ("vasprun.xml", "<v> 3 2 30 </v>", "<v> 3 2 30 </v>\n<v> 3 2 30 </v>", "the stress have 4 rows instead of 3"),
+        ("vasprun.xml", "<v> 10 1 3 </v>", "<v> 10 5 3 </v>", "the stress is not symmetric, by up to 4 of 30 kbar"),
+        ("vasprun.xml", "0.50000000 -0.25", "0_0.5 -0.25", "a number that only Python reads"),
+        ("OUTCAR", " 0.50000 -0.25000", " 0.50000", "in the positions are not 6 numbers"),
+        ("OUTCAR", " 0.50000 -0.25000", " 0_0.5 -0.25000", "in the positions are not 6 numbers"),
+        ("OUTCAR", " 4.000000000  0.0", " 4.0", "in the lattice vectors are not 6 numbers"),
+        ("OUTCAR", "0.25000 -0.00000\n", "0.25000 -0.00\r000\n", "'000' after the positions is one row too many"),
+        (
+            "OUTCAR",
+            " 0.50000 -0.25000  0.00000\n",
+            " 0.50000 -0.25000  0.00000\n" * 2,
+            "in the positions are not 6 numbers",
+        ),
+        ("OUTCAR", "TOTEN  = -10.0", "TOTEN  = -1_0.0", "a number that only Python reads"),
+        ("OUTCAR", " POTCAR:    PAW_PBE O", " {:    PAW_PBE O", "does not name its potentials .* twice in one order"),
+        ("OUTCAR", "=               1   1", "= 1 1000000000", "are not 6 numbers"),
+    ],
+)
+def test_rows_and_numbers_that_are_lost(tmp_path, name, old, new, message):
+    """ASE would read zeros, repeated numbers, or other elements."""
+    text = {"OUTCAR": vasp_files.outcar, "vasprun.xml": vasp_files.vasprun}[name](range(2))
+    (tmp_path / name).write_text(text)
+    assert len(read(tmp_path / name)) == 2
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name)
+
+
+def test_the_primitive_cell_of_a_vasprun_has_fewer_atoms(tmp_path):
+    text = vasp_files.vasprun(range(2))
+    cell = '<structure name="primitive_cell" >\n<varray name="positions" >\n<v> 0 0 0 </v>\n</varray>\n</structure>\n'
+    (tmp_path / "vasprun.xml").write_text(text.replace("<calculation>", f"{cell}<calculation>", 1))
+    assert len(read(tmp_path / "vasprun.xml")) == 2

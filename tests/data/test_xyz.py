@@ -5,7 +5,8 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from equiforce.data.read import read, read_with_report
+from equiforce.data.files import read_last
+from equiforce.data.read import ReadOptions, read, read_with_report
 from equiforce.data.xyz import complete_xyz, is_xyz, parse_header
 from equiforce.errors import InputError
 
@@ -182,7 +183,119 @@ def test_a_cell_that_another_key_swallows_is_an_error():
 def test_a_quotation_mark_that_is_not_closed_is_an_error():
     """It would take in the energy."""
     text = '1\nnote="open energy=-1.0 pbc="F F F"\nH 0 0 0\n'
-    with pytest.raises(InputError, match=r"a.xyz, line 2: a quotation mark in the header of frame 0 .* is not closed"):
+    with pytest.raises(InputError, match=r"a.xyz, line 2: frame 0 .* has a quotation mark .* that is not closed"):
         complete_xyz("a.xyz", text)
     complete_xyz("a.xyz", text.replace("open", 'open"'))
     complete_xyz("a.xyz", text.replace("open", r'5\" thick"'))
+
+
+HEADER = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.5 pbc="T T T"'
+ROWS = "Cu 0 0 0 0.1 0.2 0.3\nCu 2.5 0 0 -0.1 -0.2 -0.3\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("energy=-1.5", "energy=-1_0.5", "frame 0: 'energy' is '-1_0.5', not a number"),
+        ("energy=-1.5", "energy=١٢", "frame 0: 'energy' is '١٢', not a number"),
+        ("energy=-1.5", "energy=-1\\5", "frame 0: 'energy' is .*, not a number"),
+        ("energy=-1.5", "energy=-1d5", "frame 0: 'energy' is '-1d5', not a number"),
+        ("energy=-1.5", "energy=0x10", "frame 0: 'energy' is '0x10', not a number"),
+        ("energy=-1.5", "energy=infinity", "frame 0: 'energy' is inf"),
+        ("energy=-1.5", "energy=T", "frame 0: 'energy' is True, not a number"),
+        ("energy=-1.5", "energy=-1.5 energy=-2.5", "line 2: .* has 'energy' twice in its header, as -1.5 and -2.5"),
+        ("energy=-1.5", "energy=-1.5 lattice='9 0 0 0 9 0 0 0 8'", "has 'Lattice' twice in its header"),
+        ("energy=-1.5", "energy=-1.\xa05", r"has 'energy=-1.\\xa05' in its header"),
+        ("Lattice=", "=", "line 2: .* cannot be read because of one of its values"),
+        ("energy=-1.5", "energy=-1. 5", "line 2: .* has 'energy=-1. 5' in its header, of which only the first number"),
+        ("energy=-1.5", "dipole=0.1 0.2 0.3 energy=-1.5", "line 2: .* has 'dipole=0.1 0.2' in its header, of which"),
+        ("energy=-1.5", "note=it's energy=-1.5", "line 2: .* has a quotation mark ' in its header that is not closed"),
+        ("energy=-1.5", "{ energy=-1.5", "line 2: .* has a bracket { in its header that is not closed"),
+        ("9 0 0 0 9 0 0 0 9", "9 0 0 0 9 0 0 9", "line 2: .* the value of 'Lattice' is not nine numbers"),
+        ("9 0 0 0 9 0 0 0 9", "9 0 0 0 9 0 0 0 9 0", "line 2: .* the value of 'Lattice' is not nine numbers"),
+        ("9 0 0 0 9 0 0 0 9", "9 0 0 0 9 0 0 0 9_0", "has Lattice='9 0 0 0 9 0 0 0 9_0', which is not nine numbers"),
+        ("9 0 0 0 9 0 0 0 9", "9 0 0 0 9 0 0 0 nan", "the cell holds a value that is not finite"),
+        ('"T T T"', '"X Y Z"', 'line 2: .* has pbc="X Y Z": write pbc="T T T", with T or F for each direction'),
+        ('"T T T"', 'T T F', 'has a F without a key in its header: write pbc="T T F" in quotation marks'),
+        ('"T T T"', '"T T"', 'has pbc="T T": write'),
+        ('"T T T"', '"T T T T"', 'has pbc="T T T T": write'),
+        ('"T T T"', '"1 2 3"', 'has pbc="1 2 3": write'),
+        ("pos:R:3", "pos:R:3:pos:R:3", "line 2: .* has the column 'pos' twice"),
+        ("forces:R:3", "forces:R:3:forces:R:3", "line 2: .* has the column 'forces' twice"),
+        ("forces:R:3", "energy:R:3", "line 2: .* has 'energy' in its header and as a column: rename one"),
+        ("forces:R:3", "forces:R", "line 2: .* has Properties=.*, which is not a list of name:type:number of columns"),
+        ("forces:R:3", "forces:I:3", "line 3: '0.1' is not a whole number of 'forces'"),
+        ("forces:R:3", "fixed:L:3", "line 3: '0.1' is not T or F of 'fixed'"),
+        ("pos:R:3", "pos:S:3", "line 2: .* has pos:S:3 in its header: write pos:R:3"),
+        ("species:S:1", "Z:R:1", "line 2: .* has Z:R:1 in its header: write Z:I:1"),
+        ("2.5 0 0", "2_5.0 0 0", "line 4: '2_5.0' is not a coordinate: correct it"),
+        ("2.5 0 0", "２.5 0 0", "line 4: '２.5' is not a coordinate"),
+        ("2.5 0 0", "2.5d0 0 0", "line 4: '2.5d0' is not a coordinate: write 2.5e0, because D is"),
+        ("2.5 0 0", "0x2 0 0", "line 4: '0x2' is not a coordinate"),
+        ("2.5 0 0", "2.5 0\xa00", r"line 4: there is the character '\\xa0' between numbers"),
+        ("2.5 0 0", "2.\x0b 0 0", r"line 4: there is the character '\\x0b' between numbers"),
+        ("2.5 0 0", "2.5 0 0 0", "line 4: the atom has 8 words, and others have 7: remove what does not belong to it"),
+        ("2.5 0 0", "2.5 0", "line 4: the header names 7 columns, but the atom has 6"),
+        ("2\nLattice", "1000000000000\nLattice", "frame 0 .* has 1000000000000 atoms, but the file ends after 2"),
+        ("2\nLattice", f"{'9' * 5000}\nLattice", "line 1: frame 0 .* should begin here"),
+        ("2\nLattice", "2.0\nLattice", "line 1: frame 0 .* should begin here"),
+        ("2\nLattice", "٢\nLattice", "line 1: frame 0 .* should begin here"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_not_what_they_say(tmp_path, old, new, message):
+    text = f"2\n{HEADER}\n{ROWS}"
+    (tmp_path / "a.xyz").write_text(text)
+    assert read(tmp_path / "a.xyz")[0].energy == -1.5
+    (tmp_path / "a.xyz").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path / "a.xyz", ReadOptions(format="extxyz"))
+    assert "\n" not in str(caught.value)
+
+
+def test_elements_and_atomic_numbers_must_agree(tmp_path):
+    text = f"2\n{HEADER.replace('pos', 'Z:I:1:pos')}\n{ROWS.replace('Cu', 'Cu 29')}"
+    (tmp_path / "a.xyz").write_text(text)
+    assert read(tmp_path / "a.xyz")[0].atomic_numbers.tolist() == [29, 29]
+    for wrong in ("28", "148", "-90", "29.5", "4294967325"):
+        (tmp_path / "a.xyz").write_text(text.replace("Cu 29", f"Cu {wrong}", 1))
+        with pytest.raises(InputError, match=r"frame 0 .*, line 3: "):
+            read(tmp_path / "a.xyz")
+
+
+def test_the_same_value_twice_is_no_error(tmp_path):
+    (tmp_path / "a.xyz").write_text(f"2\n{HEADER} energy=-1.5\n{ROWS}")
+    assert read(tmp_path / "a.xyz")[0].energy == -1.5
+
+
+def test_names_with_underscores_between_digits_stay_names():
+    assert parse_header("run=2024_05 energy=-1.5") == {"run": "2024_05", "energy": -1.5}
+
+
+def test_a_stress_that_is_not_symmetric_is_refused_or_said(tmp_path):
+    """ASE takes the upper half of a matrix under the key stress."""
+    stress = np.array([[0.01, 0.002, 0.0], [0.002, 0.02, 0.0], [0.0, 0.0, 0.03]])
+    for key in ("stress", "virial", "Stress"):
+        for change, message in ((1e-6, ""), (2e-4, "are not symmetric, by up to 0.67% of"), (0.01, "is not symmetric")):
+            factor = -(9**3) if key == "virial" else 1
+            wrong = factor * (stress + change * np.eye(3, k=-1))
+            text = " ".join(map(str, wrong.ravel().tolist()))
+            (tmp_path / "a.xyz").write_text(f'2\n{HEADER} {key}="{text}"\n{ROWS}')
+            if change == 0.01:
+                with pytest.raises(InputError, match=rf"'{key}' is not symmetric: its component .*data.ignore={key}"):
+                    read(tmp_path / "a.xyz")
+                continue
+            structures, report = read_with_report(tmp_path / "a.xyz")
+            np.testing.assert_allclose(factor * structures[0].stress, 0.5 * (wrong + wrong.T), rtol=1e-12)
+            assert ("symmetric" in str(report)) == bool(message)
+            assert message in str(report)
+
+
+def test_an_apostrophe_in_a_comment_is_no_quotation_mark(tmp_path):
+    (tmp_path / "a.xyz").write_text("1\nBob's water, E = -76.3\nHe 0 0 0\n")
+    assert len(read_last(str(tmp_path / "a.xyz"))[0]) == 1
+
+
+def test_a_property_may_have_many_columns(tmp_path):
+    numbers = " ".join(["0.5"] * 252)
+    (tmp_path / "a.xyz").write_text(f"1\nProperties=species:S:1:pos:R:3:soap:R:252\nHe 0 0 0 {numbers}\n")
+    assert read_last(str(tmp_path / "a.xyz"))[0].get_array("soap").shape == (1, 252)

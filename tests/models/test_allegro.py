@@ -169,13 +169,13 @@ def test_tables_are_kept_while_weights_rest_and_made_anew_when_they_move():
     potential = potential_of(**SMALL).requires_grad_(False)
     graph, two_body = graph_of(ethanol()), potential.model.two_body
     before = potential(graph).energy.item()
-    kept = two_body.cache._tensors[0]
+    kept = two_body.cache._kept.tensors[0]
     potential(graph)
-    assert two_body.cache._tensors[0] is kept
+    assert two_body.cache._kept.tensors[0] is kept
     with torch.no_grad():
         two_body.first.mul_(1.5)
     assert potential(graph).energy.item() != before
-    assert two_body.cache._tensors[0] is not kept
+    assert two_body.cache._kept.tensors[0] is not kept
 
 
 def test_edges_may_come_in_any_order():

@@ -116,7 +116,7 @@ def test_it_learns(trained):
     structures = equiforce.read([str(ETHANOL / "test_300K.xyz")])
     zero = np.sqrt(np.mean([np.square(s.forces).mean() for s in structures])) * 1000
     assert trained.test.total.forces.rmse < zero * 2 / 3
-    assert trained.outcome == ("150 steps are done", False)
+    assert trained.outcome[:2] == ("150 steps are done", False)
 
 
 def test_what_is_measured_on_the_data_is_filled_in(trained):

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +150,17 @@ def test_tables_are_kept_while_weights_rest_and_made_anew_when_they_move():
     with torch.no_grad():
         potential.model.layers[0].convolution.radial.mlp.weights[0].mul_(1.5)
     assert potential(graph).energy.item() != before
+
+
+def test_splines_of_weights_that_are_not_trained_are_computed_in_float64():
+    """Then only the rounding of the coefficients is left, and no error of single precision is added to it."""
+    potential = potential_of(l_max=1, channels=4, n_layers=2, radial_knots=512, dtype="float32")
+    model, knots = potential.model, potential.model.knots
+    trained = model.tables(knots)
+    assert all(table.requires_grad for table in trained)
+    model.requires_grad_(False)
+    kept, exact = model.tables(knots), copy.deepcopy(model).double().tables(knots)
+    for table, rounded, wanted in zip(trained, kept, exact, strict=True):
+        assert rounded.dtype == torch.float32
+        assert torch.equal(rounded, wanted.float())
+        assert not torch.equal(table, rounded)

@@ -35,6 +35,10 @@ MODELS = {
     },
     "residual": {"l_max": 1, "n_layers": 3, "channels": 6, "residual": True, "self_connection": False},
     "zbl": {"l_max": 1, "n_layers": 2, "channels": 6, "zbl": True},
+    "nequix": {
+        "l_max": 2, "n_layers": 3, "channels": [6, 4, 3], "embedding_channels": 5, "first_self_connection": True,
+        "shared_self_connection": True, "layer_norm": True,
+    },
 }  # fmt: skip
 ALLEGRO = {
     "invariant": {"l_max": 0},
@@ -57,7 +61,17 @@ MODELS |= {
 
 
 # what differs in kind; all others are variants of these
-QUICK = ("l2", "l2-parity", "angles", "zbl", "allegro-l2", "allegro-paper", "allegro-pair-cutoffs", "allegro-zbl")
+QUICK = (
+    "l2",
+    "l2-parity",
+    "angles",
+    "zbl",
+    "nequix",
+    "allegro-l2",
+    "allegro-paper",
+    "allegro-pair-cutoffs",
+    "allegro-zbl",
+)
 
 
 @pytest.fixture(

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from equiforce.errors import InputError
-from equiforce.studies.comparison import Comparison, Published, PublishedNumbers, Sheet, load_published
+from equiforce.studies.comparison import Bold, Comparison, Published, PublishedNumbers, Sheet, load_published
 from equiforce.studies.runs import DIVERGED, DONE
 from equiforce.studies.task import Task
 
@@ -111,9 +111,9 @@ def test_three_digits(mean, text):
 
 
 def test_what_is_not_above_the_published_number_is_bold(compared):
-    assert compared.cell("mol", "standard", "MD", "forces") == "**8.00 ± 1.41 (1.00)**"
+    assert compared.cell("mol", "standard", "MD", "forces") == "8.00 ± 1.41 (1.00)"
     assert compared.cell("mol", "small", "MD", "forces") == "12.0 (1.50)"
-    assert compared.cell("mol", "small", "MD", "energy") == "**1.00 (0.50)**"
+    assert compared.cell("mol", "small", "MD", "energy") == "1.00 (0.50)"
     assert compared.cell("mol", "standard", "scan", "energy") == "30.0"
     assert compared.cell("mol", "small", "scan", "energy") == "–"
 
@@ -178,8 +178,8 @@ def test_what_diverged_is_told():
 
 
 def test_a_sheet_in_the_terminal():
-    table = Sheet("title", ["a", "b"], [["x", "**1.0 [2]**"]]).rich()
-    assert table.title == "title"
+    table = Sheet("title", ["a", "b"], [["x", Bold("1.0 [2]")]]).rich()
+    assert table.title.plain == "title"
     (cell,) = table.columns[1].cells
     assert (cell.plain, str(cell.style)) == ("1.0 [2]", "bold")
 

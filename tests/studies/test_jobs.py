@@ -2,7 +2,10 @@
 
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -10,8 +13,9 @@ import torch
 
 from equiforce.errors import InputError, MissingPackageError
 from equiforce.studies import jobs
-from equiforce.studies.jobs import Place, run_jobs
+from equiforce.studies.jobs import Place, note_task, run_jobs
 from equiforce.studies.runs import Interrupted
+from tests.storage.test_faults import small_disk
 
 
 def nothing():
@@ -45,8 +49,7 @@ def test_a_worker_that_is_stopped_ends_the_study(tmp_path):
     def stop():
         raise Interrupted
 
-    with pytest.raises(Interrupted):
-        run_jobs(stop, tmp_path, Place(n_workers=1))
+    assert run_jobs(stop, tmp_path, Place(n_workers=1)) == (True, [])
 
 
 def test_without_submitit_there_is_a_sentence(tmp_path, monkeypatch):
@@ -97,3 +100,34 @@ def test_slurm_that_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no SLURM on this machine"):
         run_jobs(nothing, tmp_path, Place(n_workers=2, cluster="slurm"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_is_told_with_what_it_did(tmp_path):
+    def be_killed():
+        note_task("model l=1, size 2")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ended = run_jobs(be_killed, tmp_path, Place(n_workers=1))
+    assert not ended.interrupted
+    (sentence,) = ended.killed
+    assert sentence.startswith("a worker ended without a word while it performed model l=1, size 2, as after kill -9")
+    assert re.search(r"\d GB are free on the disk\), see .*_0_log\.err$", sentence)
+
+
+def test_a_process_that_nobody_has_taken_note_of_has_ended():
+    process = subprocess.Popen(["true"])
+    limit = time.monotonic() + 10
+    while jobs._lives(process.pid) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not jobs._lives(process.pid)  # though it is not waited for
+    process.wait()
+    assert not jobs._lives(process.pid)
+    assert jobs._lives(os.getpid())
+
+
+def test_a_disk_that_is_full_at_the_start_of_the_jobs_is_told(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "filler").write_bytes(bytes(64 * 1024))
+        with pytest.raises(InputError, match=r"jobs.* cannot be written because the disk is full; .* are free: make"):
+            run_jobs(nothing, disk / "study", Place(n_workers=2))

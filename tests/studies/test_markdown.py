@@ -1,4 +1,16 @@
-from equiforce.studies.markdown import assigned, counted, exponent_of_ten, listed, markdown_table, percent, short
+import pytest
+
+from equiforce.studies.markdown import (
+    assigned,
+    code,
+    counted,
+    exponent_of_ten,
+    listed,
+    markdown_table,
+    percent,
+    plain,
+    short,
+)
 
 
 def test_words():
@@ -15,3 +27,31 @@ def test_numbers():
 
 def test_a_bar_within_a_cell_is_no_border():
     assert markdown_table([["a", "b"], ["|x|", "2"]]) == "| a | b |\n|---|---|\n| \\|x\\| | 2 |"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("l = 1, small (x4) 8.0 meV/Å", "l = 1, small (x4) 8.0 meV/Å"),
+        ("a|b", "a\\|b"),
+        ("`x`", "\\`x\\`"),
+        ("<b>", "\\<b\\>"),
+        ("[a](http://x.y)", "\\[a\\](http\\://x.y)"),
+        ("a_b _c_ *d*", "a_b \\_c\\_ \\*d\\*"),
+        ("# a", "\\# a"),
+        ("- a", "\\- a"),
+        ("12. a", "12\\. a"),
+        ("a\nb", "a\\\\nb"),
+        ("$x$", "\\$x\\$"),
+        (":smile:", "\\:smile:"),
+        ("\x1b", "\\\\x1b"),
+    ],
+)
+def test_names_are_no_markup(text, shown):
+    assert plain(text) == shown
+
+
+def test_code_may_contain_backticks():
+    assert code("a=1") == "`a=1`"
+    assert code("``x`") == "``` ``x` ```"
+    assert assigned({"a`b": "<x>\n"}) == "``a`b=<x>\\n``"

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from equiforce.config import read_options
 from equiforce.data.read import ReadOptions
 from equiforce.errors import InputError
+from equiforce.option_values import read_options
 from equiforce.studies.task import Drawn, Task
 from tests.data_sets import molecules, write
 

@@ -89,8 +89,8 @@ def test_the_progress_of_runs_elsewhere_is_shown(curve, tmp_path):
 
     def log(run, *steps):
         (tmp_path / "runs" / run.hash).mkdir(parents=True, exist_ok=True)
-        text = "".join(f"1,{step}\n" for step in steps)
-        (tmp_path / "runs" / run.hash / "log.csv").write_text(f"epoch,step\n{text}")
+        text = "".join(f"1,{step},0.5\n" for step in steps)
+        (tmp_path / "runs" / run.hash / "log.csv").write_text(f"epoch,step,loss\n{text}")
 
     log(stopped, 1, 2)
     os.utime(tmp_path / "runs" / stopped.hash, (0, 0))
@@ -110,9 +110,9 @@ def test_the_progress_of_runs_elsewhere_is_shown(curve, tmp_path):
 def test_progress_in_epochs(place, tmp_path):
     run = study(place, steps=None, epochs=4).runs([])[0]
     assert progress(run, tmp_path) == 0.0
-    (tmp_path / "log.csv").write_text("epoch,step\n")
+    (tmp_path / "log.csv").write_text("epoch,step,loss\n")
     assert progress(run, tmp_path) == 0.0
-    (tmp_path / "log.csv").write_text("epoch,step\n1,7\n3,21\n")
+    (tmp_path / "log.csv").write_text("epoch,step,loss\n1,7,0.5\n3,21,0.5\n")
     assert progress(run, tmp_path) == 3 / 4
 
 
@@ -154,7 +154,7 @@ def test_rows_of_other_studies_are_kept_and_left_out(rows, curve, place):
 def test_a_worker_takes_no_run_that_another_holds(curve, tmp_path, monkeypatch):
     taken = []
 
-    def perform(run, folder):
+    def perform(run, folder, say):
         taken.append(run.id_values["learning_rate"])
         raise Interrupted
 
@@ -177,13 +177,13 @@ def test_a_worker_that_is_stopped_by_itself_ends_the_study_and_nothing_is_lost(p
         while not (started := list(tmp_path.glob("runs/*/log.csv"))):
             time.sleep(0.1)
         (worker,) = re.findall(r"^(\d+)_0_log.out$", "\n".join(os.listdir(tmp_path / "jobs")), re.MULTILINE)
-        os.kill(int(worker), signal.SIGINT)
+        os.kill(int(worker), signal.SIGTERM)
         stopped.extend(started)
 
     stopped = []
     stopping = threading.Thread(target=stop)
     stopping.start()
-    with pytest.raises(Interrupted):
-        run_jobs(partial(work.work, curve, tmp_path), tmp_path, Place(n_workers=1))
+    ended = run_jobs(partial(work.work, curve, tmp_path), tmp_path, Place(n_workers=1))
     stopping.join()
+    assert ended == (True, [])
     assert (stopped[0].parent / "last.pt").exists()

@@ -60,3 +60,9 @@ def test_weights_change_during_the_run():
     assert [weight_at(schedule, p) for p in (0.0, 0.5, 0.625, 0.75, 1.0)] == pytest.approx([1, 1, 5, 9, 9])
     assert weight_at(2.0, 0.3) == 2.0
     assert (highest(schedule), highest(None), highest(3.0)) == (9.0, 0.0, 3.0)
+
+
+def test_weights_that_nobody_means_are_refused():
+    for weight in (-1.0, 1e10, [], [(1.5, 1.0)], [(-0.1, 1.0)], [(0.0, -1.0)]):
+        with pytest.raises(ValueError, match="is not a loss weight: give a number from 0"):
+            LossConfig(forces=weight)

@@ -11,7 +11,7 @@ import torch
 
 import equiforce
 from equiforce.errors import InputError
-from equiforce.training.processes import add_gradients, make_fabric, total_over_processes
+from equiforce.training.processes import add_gradients, make_fabric, on_first_process, total_over_processes
 from equiforce.training.stopping import TrainingConfig
 from tests.data_sets import TINY, crystals, write
 from tests.training.setups import tiny_potential
@@ -62,6 +62,7 @@ def folder(tmp_path_factory):
 def test_two_processes_have_the_gradients_of_one(folder):
     found = torch.load(folder / "found.pt", weights_only=True)
     assert (found["world_size"], found["flags"]) == (2, [True, False])
+    assert (found["told"], found["refusal"]) == (0, "the disk is full")  # as the second process has it
     fabric = make_fabric(TrainingConfig(device="cpu"))
     for name, structures in cases().items():
         value, expected = gradients(structures, fabric)
@@ -114,6 +115,13 @@ def test_alone_a_process_adds_nothing_up():
     potential.model.embed.weight.grad = torch.ones_like(potential.model.embed.weight)
     add_gradients(potential, fabric)
     assert (potential.model.embed.weight.grad == 1).all()
+
+
+def test_alone_an_error_stays_what_it_is():
+    fabric = make_fabric(TrainingConfig(device="cpu"))
+    assert on_first_process(lambda: 3, fabric) == 3
+    with pytest.raises(FileNotFoundError):
+        on_first_process(lambda: os.listdir("nowhere"), fabric)
 
 
 def test_deterministic_algorithms_are_switched_on_and_off():

@@ -83,7 +83,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(data, uninterrupted, tmp_path, mo
         assert (trained.model is not None) == (step + 1 >= 4)
     monkeypatch.setattr("equiforce.workflow.Display", Display)
     trained = equiforce.train(resume=folder)
-    assert trained.outcome == ("14 steps are done", False)
+    assert trained.outcome[:2] == ("14 steps are done", False)
     assert log_without_seconds(folder) == log_without_seconds(uninterrupted)
     for name in ("last.pt", "best.pt"):
         expected, found = (torch.load(f / name, weights_only=True) for f in (uninterrupted, folder))

@@ -98,7 +98,8 @@ def test_an_average_cannot_begin_midway(tmp_path):
 
 def test_another_model_is_refused(trained, tmp_path):
     content = torch.load(trained[1], weights_only=True)
-    content["potential"]["model.embed.weight"] = torch.zeros(7, 7)
+    for weights in (content["potential"], content["average"]["weights"], content["best_weights"]):
+        weights["model.embed.weight"] = torch.zeros(7, 7)
     torch.save(content, tmp_path / "last.pt")
     with pytest.raises(InputError, match="belongs to another model or optimizer"):
         fresh(tmp_path).restore(tmp_path / "last.pt")

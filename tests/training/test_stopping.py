@@ -1,6 +1,4 @@
 import dataclasses
-import os
-import signal
 
 import pytest
 
@@ -14,7 +12,6 @@ from equiforce.training.stopping import (
     duration,
     planned,
     seconds_of,
-    stop_signals,
 )
 from tests.systems import potential_of
 
@@ -85,13 +82,8 @@ def test_options_that_contradict_one_another(options):
         TrainingConfig(**options)
 
 
-def test_signals_are_noted_and_handlers_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_signals() as caught:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert caught == [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT]
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) is before
+def test_durations_that_nobody_means_are_refused():
+    for text in ("9" * 400 + "d", "99999d"):
+        with pytest.raises(ValueError, match=r"is not a duration|is longer than ten years"):
+            seconds_of(text)
+    assert seconds_of("3650d") == 3650 * 86400

@@ -6,8 +6,9 @@ import torch
 
 from equiforce.cli import main
 from equiforce.data.dataset import Batches
+from equiforce.errors import InputError
 from equiforce.training.loop import backward, on_any_process
-from equiforce.training.processes import make_fabric
+from equiforce.training.processes import make_fabric, on_first_process
 from equiforce.training.stopping import TrainingConfig
 from tests.training.setups import LOSS, SPECIES, mixed, tiny_potential
 
@@ -27,12 +28,22 @@ def cases():
     return {"uneven": mixed(1, 2), "alone": mixed(1, 0)}
 
 
+def refuse() -> None:
+    raise InputError("the disk is full")
+
+
 if __name__ == "__main__":
     fabric = make_fabric(TrainingConfig(device="cpu"))
     found = {name: gradients(structures, fabric) for name, structures in cases().items()}
     # a flag that is raised on the second process is raised on all
     flags = on_any_process([fabric.global_rank == 1, False], fabric)
+    told = on_first_process(lambda: fabric.global_rank, fabric)
+    try:
+        on_first_process(refuse, fabric)
+    except InputError as error:
+        refusal = str(error)
     if fabric.global_rank == 1:
-        torch.save({"gradients": found, "flags": flags, "world_size": fabric.world_size}, "found.pt")
+        others = {"flags": flags, "told": told, "refusal": refusal, "world_size": fabric.world_size}
+        torch.save({"gradients": found, **others}, "found.pt")
     sys.argv[0] = "equiforce"
     main()

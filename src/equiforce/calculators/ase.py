@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +16,19 @@ from equiforce import model_file
 from equiforce.chunks import ChunkedPotential, ChunkPlan
 from equiforce.data.statistics import fitted_elements
 from equiforce.elements import species_index
+from equiforce.errors import InputError
+from equiforce.forks import refuse_after_unsafe_fork
 from equiforce.graph import AtomicGraph
 from equiforce.neighbors import VerletList
 from equiforce.potential import Potential, evaluating
+from equiforce.threads import OfThread
 
 
 class Calculator(AseCalculator):
     """An ASE calculator that computes energies (eV), forces (eV/Å) and stress (eV/Å³, Voigt, positive under tension).
 
-    It accepts any system: one atom, a molecule, a slab, a cell smaller than the cutoff.
+    It accepts any system: one atom, a molecule, a slab, a cell smaller than the cutoff. Several threads may use it at
+    once, each for its own atoms: each sees the atoms, results and neighbours of its own latest calculation.
 
     Args:
         model: the path of a model file, or a potential, which is not changed.
@@ -55,6 +60,7 @@ class Calculator(AseCalculator):
         always_stress: bool = False,
         max_memory: float | None = None,
     ):
+        self._of_thread = _OfThread()
         super().__init__()
         self.potential = model_file.load_or_take(model, device)
         self._compute = ChunkedPotential(self.potential, max_memory)
@@ -64,9 +70,29 @@ class Calculator(AseCalculator):
         )  # of which a single atom is warned about
         self.skin = skin
         self.always_stress = always_stress
-        self.graph: AtomicGraph | None = None  # of the latest calculation
-        self._numbers: np.ndarray | None = None
-        self._pairs: VerletList | None = None
+
+    @property
+    def atoms(self) -> Atoms | None:
+        """A copy of the atoms of this thread's latest calculation."""
+        return self._of_thread.atoms
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:
+        self._of_thread.atoms = atoms
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results of this thread's latest calculation."""
+        return self._of_thread.results
+
+    @results.setter
+    def results(self, results: dict[str, Any]) -> None:
+        self._of_thread.results = results
+
+    @property
+    def graph(self) -> AtomicGraph | None:
+        """The graph of this thread's latest calculation."""
+        return self._of_thread.graph
 
     def calculate(
         self,
@@ -75,20 +101,22 @@ class Calculator(AseCalculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill ``results`` with the energy and the forces, and with the stress if it is asked for."""
+        refuse_after_unsafe_fork()
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
-        assert atoms is not None  # ASE keeps a copy of the atoms
+        if atoms is None:
+            raise InputError("this thread has computed nothing with this calculator yet: give it the atoms")
         has_stress = bool(atoms.pbc.any() and atoms.cell.volume > 0)
         if "stress" in properties and not has_stress:
             raise PropertyNotImplementedError(
                 f"{atoms.get_chemical_formula()} has no stress because it is not periodic or its cell has no "
                 "volume: set cell and pbc of the atoms"
             )
-        self.graph = self._graph_of(atoms)
-        self._warn_of_single_atoms(self.graph, atoms.symbols)
+        graph = self._of_thread.graph = self._graph_of(atoms)
+        self._warn_of_single_atoms(graph, atoms.symbols)
         with_stress = has_stress and (self.always_stress or "stress" in properties)
         with evaluating(self.potential):
-            prediction = self._compute(self.graph, stress=with_stress)
+            prediction = self._compute(graph, stress=with_stress)
         assert prediction.forces is not None
         energy = prediction.energy.item()
         self.results = {
@@ -115,21 +143,23 @@ class Calculator(AseCalculator):
         return self._compute.plan(self._graph_of(atoms))
 
     def _graph_of(self, atoms: Atoms) -> AtomicGraph:
-        if self._pairs is None or self._numbers is None or not np.array_equal(atoms.numbers, self._numbers):
+        own = self._of_thread
+        if own.pairs is None or not np.array_equal(atoms.numbers, own.numbers):
             index = species_index(atoms.numbers, self.potential.species, atoms.get_chemical_formula())
-            self._pairs = VerletList(index, self.potential.cutoff, self.skin)
-            self._numbers = atoms.numbers.copy()
-        return self._pairs.graph(atoms.positions, atoms.cell.array, atoms.pbc).to(self.potential.device)
+            own.pairs = VerletList(index, self.potential.cutoff, self.skin)
+            own.numbers = atoms.numbers.copy()
+        return own.pairs.graph(atoms.positions, atoms.cell.array, atoms.pbc).to(self.potential.device)
 
     def search_neighbors(self, atoms: Atoms) -> None:
         """Search the neighbours of these atoms anew, even if the last search is still valid for them."""
-        self._pairs = None
+        self._of_thread.pairs = None
         self._graph_of(atoms)
 
     @property
     def searched_at(self) -> tuple[np.ndarray, np.ndarray]:
         """The positions and the cell of the last neighbour search, in Å."""
-        searched = None if self._pairs is None else self._pairs.searched_at
+        pairs = self._of_thread.pairs
+        searched = None if pairs is None else pairs.searched_at
         if searched is None:
             raise ValueError("no neighbours have been searched yet")
         return searched
@@ -137,4 +167,16 @@ class Calculator(AseCalculator):
     @property
     def n_neighbor_builds(self) -> int:
         """The number of neighbour searches for the present atoms."""
-        return 0 if self._pairs is None else self._pairs.n_builds
+        pairs = self._of_thread.pairs
+        return 0 if pairs is None else pairs.n_builds
+
+
+class _OfThread(OfThread):
+    """What a thread has computed: ASE asks for it piece by piece, and another thread may compute in between."""
+
+    def __init__(self) -> None:
+        self.atoms: Atoms | None = None
+        self.results: dict[str, Any] = {}
+        self.graph: AtomicGraph | None = None
+        self.pairs: VerletList | None = None
+        self.numbers = np.zeros(0, dtype=np.int64)

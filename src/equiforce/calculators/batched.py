@@ -6,16 +6,19 @@ import numpy as np
 from jaxtyping import Float
 
 from equiforce.elements import species_index
+from equiforce.forks import refuse_after_unsafe_fork
 from equiforce.graph import AtomicGraph, Prediction, batch
 from equiforce.neighbors import VerletList
 from equiforce.potential import Potential, evaluating
 from equiforce.structure import Structure
+from equiforce.threads import OfThread
 
 
 class BatchedPotential:
     """A potential for batches of systems that move a little from call to call.
 
-    The system at each index of the batch has its own neighbour list, which is rebuilt if its elements change.
+    The system at each index of the batch has its own neighbour list, which is rebuilt if its elements change. Each
+    thread has its own systems.
 
     Args:
         potential: the potential that computes.
@@ -26,7 +29,7 @@ class BatchedPotential:
     def __init__(self, potential: Potential, skin: float = 0.5):
         self.potential = potential
         self.skin = skin
-        self._tracked: list[_TrackedSystem] = []
+        self._of_thread = _OfThread()
 
     def __call__(self, systems: Sequence[Structure], forces: bool = True, stress: bool = False) -> Prediction:
         """Compute what :meth:`equiforce.potential.Potential.forward` computes, for all systems in one batch.
@@ -39,7 +42,8 @@ class BatchedPotential:
         Raises:
             InputError: as in :func:`equiforce.neighbors.build_graph`; the message names the ``source`` of the system.
         """
-        del self._tracked[len(systems) :]
+        refuse_after_unsafe_fork()
+        del self._of_thread.tracked[len(systems) :]
         graphs = [self._graph(index, system) for index, system in enumerate(systems)]
         with evaluating(self.potential):
             return self.potential(batch(graphs).to(self.potential.device), forces=forces, stress=stress)
@@ -47,14 +51,20 @@ class BatchedPotential:
     @property
     def n_neighbor_builds(self) -> int:
         """The number of neighbour searches, summed over the present systems."""
-        return sum(tracked.pairs.n_builds for tracked in self._tracked)
+        return sum(tracked.pairs.n_builds for tracked in self._of_thread.tracked)
 
     def _graph(self, index: int, system: Structure) -> AtomicGraph:
-        if index == len(self._tracked):
-            self._tracked.append(_TrackedSystem(system, self.potential, self.skin))
-        elif not self._tracked[index].has_elements_of(system):
-            self._tracked[index] = _TrackedSystem(system, self.potential, self.skin)
-        return self._tracked[index].graph(system)
+        tracked = self._of_thread.tracked
+        if index == len(tracked):
+            tracked.append(_TrackedSystem(system, self.potential, self.skin))
+        elif not tracked[index].has_elements_of(system):
+            tracked[index] = _TrackedSystem(system, self.potential, self.skin)
+        return tracked[index].graph(system)
+
+
+class _OfThread(OfThread):
+    def __init__(self) -> None:
+        self.tracked: list[_TrackedSystem] = []
 
 
 class _TrackedSystem:

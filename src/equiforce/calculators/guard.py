@@ -6,11 +6,36 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import covalent_radii
+from torch import Tensor
 
 CLOSEST = 0.3  # smallest distance over the sum of two covalent radii; even compressed bonds are far longer
 HOTTEST = 20.0  # largest temperature over the target; fluctuations, even of a few atoms, stay far below
 ALWAYS_ALLOWED = 10_000.0  # K; a lower temperature is never a problem
 FARTHEST = 100.0  # Å by which the distance of an atom from the centre of mass may exceed its largest initial value
+
+
+def hottest(temperature: float) -> float:
+    """The temperature in K that a simulation at a target temperature in K never reaches unless it goes wrong."""
+    return max(HOTTEST * temperature, ALWAYS_ALLOWED)
+
+
+def closest_pair(radii: Tensor, centers: Tensor, neighbors: Tensor, distances: Tensor) -> tuple[int, float]:
+    """The pair whose distance is the smallest for its elements.
+
+    Args:
+        radii: the covalent radius of each atom in Å [atoms].
+        centers: the first atom of each pair [edges].
+        neighbors: the second atom of each pair [edges].
+        distances: in Å [edges].
+
+    Returns:
+        The index of the pair, and its distance over the sum of the two radii; -1 and infinity without pairs.
+    """
+    if not len(distances):
+        return -1, float("inf")
+    closeness = distances / (radii[centers] + radii[neighbors])
+    closest = int(closeness.argmin())
+    return closest, float(closeness[closest])
 
 
 class Guard:
@@ -27,7 +52,7 @@ class Guard:
         self.radii = torch.as_tensor(covalent_radii[atoms.numbers], device=graph.positions.device)
         self.had_neighbors = torch.bincount(graph.centers, minlength=graph.n_atoms) > 0
         self.farthest = FARTHEST + self._distances(atoms).max()
-        self.too_hot = max(HOTTEST * temperature, ALWAYS_ALLOWED)
+        self.too_hot = hottest(temperature)
         self.stop_on_escape = stop_on_escape
 
     def problem(self, atoms: Atoms, temperature: float) -> str | None:
@@ -42,13 +67,11 @@ class Guard:
         if not temperature < self.too_hot:
             return f"the temperature is {temperature:.0f} K, more than {self.too_hot:.0f} K"
         graph = atoms.calc.graph
-        if graph.n_edges:
-            distances = graph.edge_vectors().norm(dim=1)
-            closeness = distances / (self.radii[graph.centers] + self.radii[graph.neighbors])
-            closest = int(closeness.argmin())
-            if closeness[closest] < CLOSEST:
-                one, other = name(int(graph.centers[closest])), name(int(graph.neighbors[closest]))
-                return f"{one} and {other} are {distances[closest]:.2f} Å apart"
+        distances = graph.edge_vectors().norm(dim=1)
+        closest, closeness = closest_pair(self.radii, graph.centers, graph.neighbors, distances)
+        if closeness < CLOSEST:
+            one, other = name(int(graph.centers[closest])), name(int(graph.neighbors[closest]))
+            return f"{one} and {other} are {distances[closest]:.2f} Å apart"
         return self._escape(atoms, name) if self.stop_on_escape else None
 
     def _escape(self, atoms: Atoms, name: Callable[[int], str]) -> str | None:

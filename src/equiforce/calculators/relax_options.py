@@ -17,8 +17,9 @@ class RelaxOptions:
         "the largest force on an atom at the end; phonons need 0.001, and float32 models seldom reach 0.0001",
         unit="eV/Å",
         gt=0.0,
+        le=1e6,
     )
-    steps: int = option(1000, "the largest number of steps; most relaxations need 20 to 200", ge=0)
+    steps: int = option(1000, "the largest number of steps; most relaxations need 20 to 200", ge=0, le=10**9)
     cell: Cell = option(
         "fixed",
         "fixed relaxes the atoms alone; isotropic scales the cell; anisotropic also changes its proportions; full also "
@@ -28,6 +29,8 @@ class RelaxOptions:
         0.0,
         "pressure at which the cell relaxes; 1 bar is 0.0001 GPa",
         unit="GPa",
+        ge=-1e5,
+        le=1e5,
         only_if=("cell is not fixed", lambda o: o.cell != "fixed"),
     )
     optimizer: Literal["lbfgs", "fire"] = option(
@@ -42,4 +45,5 @@ class RelaxOptions:
         "null: the memory that is free at the start; a system that needs more is computed in chunks, slowly",
         unit="GB",
         gt=0.0,
+        le=1e6,
     )

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from rich.console import Console
 
 from equiforce import model_file
 from equiforce.coverage import FARTHER, Coverage, Departure, Ranges, pair_of
 from equiforce.potential import Potential
+from equiforce.terminal import Console, note
 
 BONDED = 1.3  # largest length of a bond over the sum of two covalent radii
 LOOK_EVERY = 5  # steps; at room temperature a broken bond lasts far longer
@@ -22,13 +22,10 @@ def read_ranges(model: str | Path | Potential, console: Console) -> Ranges | Non
         return None
     ranges = model_file.ranges_of(model_file.read_header(model), model)
     if ranges is None:
-        console.print(
-            f"note: {model} does not say which distances, forces and volumes its training data have, so that it goes "
+        note(
+            console,
+            f"{model} does not say which distances, forces and volumes its training data have, so that it goes "
             "unnoticed if atoms leave them: train it again with this version",
-            style="yellow",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
     return ranges
 
@@ -114,4 +111,4 @@ class Watch:
     def restore(self, plain: dict[str, Any]) -> None:
         """Continue from what :meth:`to_dict` returned."""
         self.first = {what: (int(step), str(sentence)) for what, (step, sentence) in plain["first"].items()}
-        self.n_looks, self.n_outside = plain["n_looks"], plain["n_outside"]
+        self.n_looks, self.n_outside = int(plain["n_looks"]), int(plain["n_outside"])

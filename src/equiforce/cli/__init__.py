@@ -1,4 +1,4 @@
-"""The command line ``equiforce``: train, evaluate, md, relax, lammps, study, info and config.
+"""The command line ``equiforce``: train, import, evaluate, md, relax, lammps, study, info and config.
 
 Each command imports heavy modules in its own function, so that ``equiforce --help`` stays fast.
 """
@@ -8,18 +8,23 @@ from typing import Annotated
 
 import typer
 
-from equiforce.cli import config, evaluate, info, lammps, md, relax, study, train
+from equiforce.cli import config, evaluate, imports, info, lammps, md, relax, study, train
 from equiforce.cli.arguments import INTERRUPTED
 from equiforce.cli.flags import Command
 from equiforce.cli.output import begin, print_error, print_missing_object
 from equiforce.errors import DivergedError, InputError
+from equiforce.signals import interruptions
 
 FAILED, WRONG_COMMAND_LINE = 1, 2
-ENDS = {INTERRUPTED: "stopped by Ctrl-C", WRONG_COMMAND_LINE: "wrong command line; see the standard error"}
+ENDS = {
+    INTERRUPTED: "stopped by a signal, such as Ctrl-C",
+    WRONG_COMMAND_LINE: "wrong command line; see the standard error",
+}
 
 app = typer.Typer(
     help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
-    epilog="Exit status: 0 success; 1 an error, told in one sentence; 2 a wrong command line; 130 stopped by Ctrl-C.",
+    epilog="Exit status: 0 success; 1 an error, told in one sentence; 2 a wrong command line; "
+    "130 stopped by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +32,7 @@ app = typer.Typer(
 )
 for command in (train.train, evaluate.evaluate, md.md, relax.relax, lammps.lammps, info.info, config.config):
     app.command(cls=Command)(command)
+app.command("import", cls=imports.ImportCommand)(imports.import_)
 app.add_typer(study.app, name="study")
 
 
@@ -50,7 +56,8 @@ def main() -> None:
     """Run the program ``equiforce``; an InputError, a DivergedError or an OSError is printed as one sentence."""
     begin()
     try:
-        app()
+        with interruptions():
+            app()
     # an OSError names the file that could not be read or written
     except (InputError, DivergedError, OSError) as error:
         print_error(error)

@@ -10,9 +10,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from equiforce.errors import InputError
-from equiforce.options import default_of, explain
+from equiforce.options import default_of, explain, in_section
+from equiforce.terminal import shortened
 
 PANEL = "Options, each with its unit, meaning and default"
+LONGEST = 200  # characters of an argument in a message
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C stopped
 
 DataSets = Annotated[
@@ -75,29 +77,36 @@ def given(section: str = "", **flags: Any) -> dict[str, Any]:
     return {f"{prefix}{name}": value for name, value in flags.items() if value is not None}
 
 
-def parsed(sets: list[str] | None) -> dict[str, Any]:
-    """The options of all ``--set``, with their values as YAML reads them; the last of several for one option counts.
+def parsed(sets: list[str] | None, flag: str = "--set", example: str = "model.l_max=2") -> dict[str, Any]:
+    """The options of all ``--set`` or of another flag, with values as YAML reads them; the last of several counts.
 
     Raises:
         InputError: one is malformed.
     """
     import yaml
 
+    from equiforce.yaml_files import read_value
+
     pairs = {}
     for text in sets or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text} has no equals sign: write option=value, for example model.l_max=2")
+            raise InputError(
+                f"{flag} {shortened(text, LONGEST)} has no equals sign: write option=value, for example {example}"
+            )
         try:
-            pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {text}: the value is not YAML, such as 2, true, [8, 4] or {{H: 1.0}}") from None
+            pairs[key.strip()] = read_value(value)
+        except yaml.YAMLError as error:
+            why = f" ({problem})" if (problem := getattr(error, "problem", None)) else ""
+            raise InputError(
+                f"{flag} {shortened(text, LONGEST)}: the value is not YAML{why}, such as 2, true, [8, 4] or {{H: 1.0}}"
+            ) from None
     return pairs
 
 
-def with_sets(flags: dict[str, Any], sets: list[str] | None) -> dict[str, Any]:
+def with_sets(flags: dict[str, Any], sets: list[str] | None, section: str = "") -> dict[str, Any]:
     """The flags and the options of all ``--set``; raises InputError if an option is given in both ways."""
-    pairs = parsed(sets)
+    pairs = in_section(parsed(sets), section)
     if both := [name for name in pairs if name in flags]:
         raise InputError(f"{both[0]} is given twice, by its flag and by --set: leave one of them out")
     return flags | pairs

@@ -21,7 +21,8 @@ def config(
 ) -> None:
     """Print every option with its default, its unit and its reason, or a JSON schema of the options."""
     from equiforce.calculators.md.options import MDOptions
-    from equiforce.config import json_schema, load_config, read_options, to_dict, to_yaml
+    from equiforce.config import json_schema, load_config, to_dict, to_yaml
+    from equiforce.option_values import read_options
     from equiforce.options import to_lines
 
     if file == Path("md"):

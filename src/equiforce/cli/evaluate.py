@@ -22,6 +22,9 @@ from equiforce.cli.arguments import (
 )
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
+from equiforce.terminal import say, working
+
+MOST_GB = 1e6
 
 
 def evaluate(
@@ -67,17 +70,17 @@ def evaluate(
     options = with_sets(flags, sets)
     if others := [name for name in options if not name.startswith("data.")]:
         raise InputError(f"{others[0]} is not an option of reading data: write --set data.OPTION=VALUE")
+    if max_memory is not None and not 0 < max_memory <= MOST_GB:
+        raise InputError(f"--max-memory {max_memory:g} is not a memory: give GB above 0 and at most {MOST_GB:g}")
     reading, name = load_config(None, options).data, name_of(data)
-    folder = results_folder(output, name, overwrite=overwrite)
     console = messages(as_json)
-    potential = model_file.load(model, device or "cpu")
-    console.print(f"device: {describe_device(potential.device)}", highlight=False)
-    with console.status("reading the data ..."):
-        structures = read_and_report(data, reading, console, labels_required=False)
-    result = assess(potential, structures, folder, name, console, max_memory)
-    console.print(
-        f"written into {folder}: {', '.join(path.name for path in result.files)} (predictions in eV, eV/Å and eV/Å³)",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+    with results_folder(output, name, overwrite=overwrite) as folder:
+        potential = model_file.load(model, device or "cpu")
+        say(console, f"device: {describe_device(potential.device)}")
+        with working(console, "reading the data ..."):
+            structures = read_and_report(data, reading, console, labels_required=False)
+        result = assess(potential, structures, folder, name, console, max_memory)
+    names = ", ".join(path.name for path in result.files)
+    say(console, f"written into {folder}: {names} (predictions in eV, eV/Å and eV/Å³)")
     if as_json:
         print_object({"folder": folder, "files": result.files, **result.errors.as_dict()})

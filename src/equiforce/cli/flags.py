@@ -43,7 +43,8 @@ def _meant(name: str, command: str) -> str:
     """Say which option is meant by a name; empty if none has a different name that means the same."""
     from equiforce.calculators.md import MDOptions
     from equiforce.calculators.relax_options import RelaxOptions
-    from equiforce.config import configured, read_options
+    from equiforce.config import configured
+    from equiforce.option_values import read_options
 
     options = {"md": MDOptions, "lammps": MDOptions, "relax": RelaxOptions}.get(command)
     if options is not None and name in {entry.name for entry in fields(options)}:

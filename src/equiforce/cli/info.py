@@ -5,10 +5,11 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from equiforce.cli.arguments import Model
 from equiforce.cli.output import FLAG, messages, print_object
+from equiforce.errors import InputError
+from equiforce.terminal import Table, show
 
 
 def info(
@@ -23,12 +24,18 @@ def info(
     if as_json:
         print_object(header)
         return
-    table = Table(title=str(path), show_header=False)
+    table = Table(path, show_header=False)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for row in summary(header):
+    table.add_column()
+    try:
+        rows = summary(header)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged because 'about' in its header is wrong: train or copy it again; --json shows the header"
+        ) from error
+    for row in rows:
         table.add_row(*row)
-    messages().print(table, markup=False)
+    show(messages(), table)
 
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
@@ -49,8 +56,15 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
+    if source := about.get("source"):
+        rows += [
+            ("imported", f"{source['name']} of {source['program']}, sha256 {source['sha256']}"),
+            *((name, source[name]) for name in ("licence", "data", "citation")),
+        ]
     if (ranges := ranges_of(header, "the model file")) is not None:
         rows += ranges.rows()
+    elif source:
+        rows.append(("ranges of the data", "not known, so MD cannot say when it leaves them"))
     else:
         rows.append(("ranges of the data", "not in the file, so MD cannot say when it leaves them: train again"))
     if training := about.get("training"):
@@ -62,6 +76,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
     if made := about.get("made"):
         rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
+    rows.append(("checksum", f"sha256 {header['checksum']}" if "checksum" in header else "none: an older file format"))
     return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
 
 

@@ -21,6 +21,7 @@ from equiforce.cli.arguments import (
 )
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
+from equiforce.terminal import say, show, working
 
 
 def lammps(
@@ -56,7 +57,7 @@ def lammps(
         return
     from equiforce.calculators.lammps.prepare import prepare
     from equiforce.calculators.md import MDOptions
-    from equiforce.config import read_options
+    from equiforce.option_values import read_options
 
     if model is None or start is None:
         raise InputError("name a model file and a start structure: equiforce lammps MODEL STRUCTURE -o in.lammps")
@@ -71,9 +72,9 @@ def lammps(
         thermo_every=thermo_every,
         seed=seed,
     )
-    options = read_options(MDOptions, with_sets(flags, sets), "lammps")
+    options = read_options(MDOptions, with_sets(flags, sets, "lammps"), "lammps")
     prepared = prepare(model, start, output, options, overwrite=overwrite)
-    messages(as_json).print(prepared.summary(), highlight=False, markup=False, soft_wrap=True)
+    say(messages(as_json), *prepared.summary().split("\n"))
     if as_json:
         print_object({"input": prepared.input, "data": prepared.data, "n_atoms": len(prepared.system.types)})
 
@@ -81,12 +82,10 @@ def lammps(
 def _examine(model: Path | None, as_json: bool) -> None:
     from equiforce.calculators.lammps.doctor import examine, table
 
-    console, findings = messages(as_json), []
-    with console.status("checking LAMMPS ...") as status:
-        for finding in examine(model):
-            findings.append(finding)
-            status.update(f"{finding.part}: checked, continuing ...")
-    console.print(table(findings))
+    console = messages(as_json)
+    with working(console, "checking LAMMPS ..."):
+        findings = list(examine(model))
+    show(console, table(findings))
     if as_json:
         print_object({"ok": findings[-1].ok, "checks": [finding._asdict() for finding in findings]})
     if not findings[-1].ok:

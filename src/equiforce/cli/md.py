@@ -9,6 +9,8 @@ from equiforce.calculators.md.options import MDOptions
 from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, with_flags, with_sets
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
+from equiforce.options import in_section
+from equiforce.terminal import say, show
 
 
 @with_flags(MDOptions)
@@ -34,10 +36,11 @@ def md(
     """Run molecular dynamics with a model, or continue a run."""
     from equiforce.calculators.md.run import resume_md, run_md
     from equiforce.calculators.md.state import read_state
-    from equiforce.config import load_yaml, read_options
+    from equiforce.option_values import read_options
+    from equiforce.yaml_files import load_yaml
 
     console = messages(as_json)
-    values = (load_yaml(config) if config is not None else {}) | with_sets(flags, sets)
+    values = (in_section(load_yaml(config), "md") if config is not None else {}) | with_sets(flags, sets, "md")
     if resume is not None:
         if start is not None or output is not None or overwrite:
             raise InputError(
@@ -54,14 +57,9 @@ def md(
         options = read_options(MDOptions, values, "md")
         folder = output or Path(f"md-{start.stem}")
         summary = run_md(model, start, options, folder, overwrite=overwrite, device=device, console=console)
-    console.print(summary.table())
+    show(console, summary.table())
     if as_json:
         print_object(summary.as_dict())
     if summary.interrupted:
-        console.print(
-            f"interrupted and saved; continue with: equiforce md --resume {summary.folder}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
+        say(console, f"interrupted and saved; continue with: equiforce md --resume {summary.folder}")
         raise typer.Exit(INTERRUPTED)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from equiforce.terminal import Console, own_console, say
 
 WIDE = 160  # the width of tables in a file, where no terminal limits it
 FLAG = "--json"
@@ -42,20 +43,11 @@ def begin() -> None:
             stream.reconfigure(errors="replace")
 
 
-class _Messages(Console):
-    """A console that becomes silent if its reader goes away, as in ``| head``, so that the work goes on."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-
-
 def messages(as_json: bool = False) -> Console:
     """The console for messages: the standard output, or the standard error if a JSON object is printed."""
     stream = sys.stderr if as_json else sys.stdout
-    if stream is not None and stream.isatty():
-        return _Messages(stderr=as_json)
-    return _Messages(stderr=as_json, width=shutil.get_terminal_size((WIDE, 25)).columns)
+    width = None if stream is not None and stream.isatty() else shutil.get_terminal_size((WIDE, 25)).columns
+    return own_console(stderr=as_json, width=width)
 
 
 def print_file(text: str) -> None:
@@ -76,7 +68,7 @@ def print_error(error: Exception) -> None:
     sentence = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         sentence = f"{error.filename} cannot be read or written: {error.strerror}"
-    Console(stderr=True).print(f"error: {sentence}", style="red", highlight=False, markup=False, soft_wrap=True)
+    say(own_console(stderr=True), f"error: {sentence}", style="red")
     print_missing_object(sentence)
 
 

@@ -8,6 +8,7 @@ import typer
 from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.cli.arguments import INTERRUPTED, AnyOther, Device, Model, with_flags, with_sets
 from equiforce.cli.output import AsJson, messages, print_object
+from equiforce.terminal import NOTE, say, show
 
 
 @with_flags(RelaxOptions)
@@ -24,22 +25,20 @@ def relax(
     """Relax a structure, and its cell with --cell, to a minimum of the energy; exit with 1 if it does not converge."""
     from equiforce.calculators.relax import RELAXED
     from equiforce.calculators.relax import relax as run
-    from equiforce.config import read_options
+    from equiforce.option_values import read_options
 
     console = messages(as_json)
-    options = read_options(RelaxOptions, with_sets(flags, sets), "relax")
+    options = read_options(RelaxOptions, with_sets(flags, sets, "relax"), "relax")
     folder = output or Path(f"relax-{start.stem}")
     summary = run(model, start, options, folder, overwrite=overwrite, device=device, console=console)
-    console.print(summary.table())
+    show(console, summary.table())
     if as_json:
         print_object(summary.as_dict())
     if not summary.converged:
-        console.print(
+        say(
+            console,
             f"not converged to {options.fmax:g} eV/Å after {summary.n_steps} steps: continue from {folder / RELAXED}, "
             "with more --steps if they were used up",
-            style="yellow",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            style=NOTE,
         )
         raise typer.Exit(INTERRUPTED if summary.interrupted else 1)

@@ -1,15 +1,15 @@
 """The commands ``equiforce study ...``: experiments of many trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from equiforce.cli.arguments import INTERRUPTED
+from equiforce.cli.arguments import INTERRUPTED, parsed
 from equiforce.cli.output import AsJson, messages, print_object
-from equiforce.errors import InputError
+from equiforce.terminal import Console, say, show
 
 if TYPE_CHECKING:
     from equiforce.studies.runs import Row
@@ -33,7 +33,7 @@ Output = Annotated[
         help="Folder of the results, where a repeated command finds them; by default the YAML file's name.",
     ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Number of processes on this machine, or of SLURM jobs.")]
+Workers = Annotated[int, typer.Option(min=1, max=10_000, help="Number of processes on this machine, or of SLURM jobs.")]
 Slurm = Annotated[
     list[str] | None,
     typer.Option(metavar="OPTION=VALUE", help="Run as SLURM jobs with this option: partition=gpu, timeout_min=600."),
@@ -57,12 +57,13 @@ def learning_curve(
     from equiforce.studies.page import write_page
 
     folder, console = output or file.with_suffix(""), messages(as_json)
-    study = load_learning_curve(file, data or file.parent)
-    console.print(study.summary(), highlight=False, soft_wrap=True)
-    part = study.only(models) if models else study
-    finished = page or _run(part, folder, workers, slurm, console)
-    rows = _known(study, folder)
-    _report(folder, write_page(study, rows, folder), rows, console, finished=finished, as_json=as_json)
+    with _stoppable(console):
+        study = load_learning_curve(file, data or file.parent)
+        say(console, *study.summary().split("\n"))
+        part = study.only(models) if models else study
+        finished = page or _run(part, folder, workers, slurm, console)
+        rows, written = _written(study, folder, lambda rows: write_page(study, rows, folder))
+        _report(folder, written, rows, console, finished=finished, as_json=as_json)
 
 
 @app.command()
@@ -86,17 +87,28 @@ def benchmark(
     from equiforce.studies.benchmark import load_benchmark, write_benchmark
 
     folder, console = output or file.with_suffix(""), messages(as_json)
-    study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
-    console.print(study.summary(), highlight=False, soft_wrap=True)
-    finished = page or _run(study, folder, workers, slurm, console)
-    rows = _known(study, folder)
-    for table in study.tables(rows):
-        console.print(table)
-    _report(folder, write_benchmark(study, rows, folder), rows, console, finished=finished, as_json=as_json)
+    with _stoppable(console):
+        study = load_benchmark(file, data or file.parent, tasks=tasks, models=models, seeds=seeds)
+        say(console, *study.summary().split("\n"))
+        finished = page or _run(study, folder, workers, slurm, console)
+        rows, written = _written(study, folder, lambda rows: write_benchmark(study, rows, folder))
+        for table in study.tables(rows):
+            show(console, table)
+        _report(folder, written, rows, console, finished=finished, as_json=as_json)
+
+
+@contextmanager
+def _stoppable(console: Console) -> Iterator[None]:
+    """Say how to go on after a signal that arrives outside of the runs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(console, STOPPED)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, console: Console) -> bool:
-    """Run the missing trainings; return False if Ctrl-C interrupted them."""
+    """Run the missing trainings; return False if a signal interrupted them."""
     from equiforce.studies.runs import Interrupted
     from equiforce.studies.work import Place, execute
 
@@ -104,7 +116,7 @@ def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, co
     try:
         execute(study, folder, Place(n_workers=workers, cluster=cluster, parameters=_parameters(slurm or [])), console)
     except Interrupted:
-        console.print(STOPPED if slurm is None else STOPPED_WATCHING, highlight=False)
+        say(console, STOPPED if slurm is None else STOPPED_WATCHING)
         return False
     return True
 
@@ -112,31 +124,30 @@ def _run(study: "Study", folder: Path, workers: int, slurm: list[str] | None, co
 def _report(
     folder: Path, written: Sequence[Path], rows: list["Row"], console: Console, *, finished: bool, as_json: bool
 ) -> None:
-    """Print which files were written, and exit if Ctrl-C interrupted the study."""
-    console.print(f"written: {', '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    """Print which files were written, and exit if a signal interrupted the study."""
+    say(console, f"written: {', '.join(map(str, written))}")
     if as_json:
         print_object({"folder": folder, "finished": finished, "files": list(written), "runs": rows})
     if not finished:
         raise typer.Exit(INTERRUPTED)
 
 
-def _known(study: "Study", folder: Path) -> list["Row"]:
+def _written(
+    study: "Study", folder: Path, write: Callable[[list["Row"]], list[Path]]
+) -> tuple[list["Row"], list[Path]]:
+    """Write the page with the rows of the table, alone, so that its files belong to the same rows."""
+    from equiforce.storage.faults import told
+    from equiforce.storage.folders import held
     from equiforce.studies.table import ResultTable
     from equiforce.studies.work import results
 
-    return results(study, ResultTable(folder, study.id_columns))
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / "page.lock", wait=True):
+        rows = results(study, ResultTable(folder, study.id_columns))
+        return rows, write(rows)
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
-    import yaml
-
-    parameters = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(
-                f"--slurm {text} has no equals sign: write option=value, for example --slurm partition=gpu"
-            )
-        name = name.strip()
-        parameters[name if name == "timeout_min" else f"slurm_{name}"] = yaml.safe_load(value)
-    return parameters
+    parameters = parsed(given, "--slurm", "partition=gpu")
+    return {name if name == "timeout_min" else f"slurm_{name}": value for name, value in parameters.items()}

@@ -1,8 +1,8 @@
 """Reads files with ASE's readers, and says what these leave out."""
 
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import IO, Any, cast
 
 import ase.db
@@ -15,16 +15,21 @@ from ase.io.formats import ioformats
 from ase.io.runner.runneratoms import Units
 
 from equiforce.ase_atoms import full_matrix, group_of
-from equiforce.data.formats import DATABASE, JSON, LMDB, NAME_IT, OUTCAR, VASPRUN, XYZ, Unreadable
+from equiforce.data.counts import COUNTED, check_counts
+from equiforce.data.cut_off import whole_frames, whole_items
+from equiforce.data.databases import check_json
+from equiforce.data.formats import DATABASE, JSON, LAMMPS_DATA, LMDB, NAME_IT, OUTCAR, VASPRUN, XYZ, Unreadable
 from equiforce.data.frames import Contents, Frame, usual_keys
+from equiforce.data.lammps_data import read_lammps_data
 from equiforce.data.source import Source
-from equiforce.data.vasp import read_steps
-from equiforce.data.xyz import complete_xyz, fault_in, parse_header
+from equiforce.data.vasp import check_tables, read_steps
+from equiforce.data.xyz import complete_xyz, fault_in
 from equiforce.errors import InputError
 
 DATABASES = (DATABASE, JSON, LMDB)
 RUNNER = "runnerdata"  # of RuNNer and n2p2
 DUMP, TRAJECTORY, GPAW = "lammps-dump-text", "traj", "gpaw-out"
+CHECKS = dict.fromkeys((OUTCAR, VASPRUN), check_tables) | dict.fromkeys(COUNTED, check_counts)
 PYTHON = re.compile(r"broadcast|tuple|unpack|NoneType|object|argument|buffer|sequence|array|attribute|index")
 # what programs write if the electrons have not converged; ASE does not look at it
 NOT_CONVERGED = {
@@ -92,15 +97,15 @@ def read_with_ase(
             notes.append(f"line {line} says {mark!r}: remove frames that did not converge")
     if form == DUMP:
         notes.append("positions are taken in Å and forces in eV/Å, as in LAMMPS' units metal")
-    if form == TRAJECTORY:
-        notes += _rest_of_trajectory(source)
     units = ("Hartree", "Bohr") if form == RUNNER else ("eV", "Å")
     if form in DATABASES:
         units = _units_of(source, form, frames)
     return Contents(source.path, frames, usual_keys(), *units, tuple(notes), format=form)
 
 
-def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str]) -> Iterator[Atoms]:
+def iterate_atoms(
+    source: Source, form: str, selection: slice, notes: list[str], *, leave_out_cut: bool = False
+) -> Iterator[Atoms]:
     """Yield the atoms of a file in turn, as ASE reads them, and append what was changed to the notes.
 
     Args:
@@ -108,6 +113,7 @@ def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str])
         form: the name of its format in ASE.
         selection: which frames are read.
         notes: remarks for the user are appended here.
+        leave_out_cut: whether the last frame of a trajectory is left out, with a note, if it is cut off.
 
     Raises:
         InputError: a frame cannot be read; the message names it.
@@ -119,9 +125,16 @@ def iterate_atoms(source: Source, form: str, selection: slice, notes: list[str])
             frames = _rows(source, form, selection)
         elif form == XYZ:
             text, remarks = source.text()
+            if leave_out_cut:
+                text, left_out = whole_frames(text)
+                notes += [left_out] if left_out else []
             xyz = complete_xyz(source.path, text)
             notes += [*remarks, *xyz.notes]
-            frames = iread(xyz.open(), index=selection, format=XYZ, properties_parser=parse_header)
+            frames = iread(xyz.open(), index=selection, format=XYZ, properties_parser=xyz.parse_header)
+        elif form == TRAJECTORY:
+            frames = _trajectory(source, selection, notes, leave_out_cut=leave_out_cut)
+        elif form == LAMMPS_DATA:
+            frames = [read_lammps_data(source, notes)][selection]
         else:
             frames = _iread(source, form, selection)
         for atoms in frames:
@@ -141,6 +154,9 @@ def _iread(source: Source, form: str, selection: slice) -> Iterable[Atoms]:
     """The frames by a reader of ASE other than those of xyz files and databases."""
     of_form = ioformats[form]
     arguments: dict[str, Any] = {"input_units": Units.ASE} if form == RUNNER else {}
+    if check := CHECKS.get(form):
+        with source.open_text() as lines:
+            check(source.path, form, lines)
     if not of_form.acceptsfd:
         _refuse_packed(source)
         frames = iread(source.file, slice(None) if of_form.single else selection, form, do_not_split_by_at_sign=True)
@@ -151,6 +167,21 @@ def _iread(source: Source, form: str, selection: slice) -> Iterable[Atoms]:
         yield from list(frames)[selection] if of_form.single else frames
 
 
+def _trajectory(source: Source, selection: slice, notes: list[str], *, leave_out_cut: bool) -> Iterable[Atoms]:
+    """The frames of a trajectory of ASE; only those that are whole are given to ASE."""
+    items = whole_items(source)
+    if items.n_whole == items.n or (items.n_whole and leave_out_cut):
+        notes += [items.left_out] if items.left_out else []
+    if items.n_whole == items.n:
+        yield from _iread(source, TRAJECTORY, selection)
+        return
+    whole = list(islice(_iread(source, TRAJECTORY, slice(None)), items.n_whole))
+    for number in range(items.n_whole if items.n_whole and leave_out_cut else items.n)[selection]:
+        if number >= items.n_whole:
+            raise ValueError("the file ends within it")
+        yield whole[number]
+
+
 def _mend_results(atoms: Atoms, form: str) -> None:
     """Remove what a reader of ASE invents, and add what it leaves out."""
     if form == DUMP and atoms.calc is not None:
@@ -159,19 +190,6 @@ def _mend_results(atoms: Atoms, form: str) -> None:
         free_energy = getattr(atoms.calc, "energy_contributions", {}).get("free energy")
         if free_energy is not None:
             atoms.calc.results["free_energy"] = free_energy
-
-
-def _rest_of_trajectory(source: Source) -> list[str]:
-    """A note about bytes after the last frame of a trajectory of ASE, which a killed run leaves."""
-    with source.open() as file:
-        data = file.read()
-    n_frames, table = struct.unpack_from("<2q", data, 32)
-    (last,) = struct.unpack_from("<q", data, table + 8 * (n_frames - 1))
-    (length,) = struct.unpack_from("<q", data, last)
-    n_left = len(data) - (last + 8 + length)
-    if table > last or n_left <= 0:  # the table of the frames is at the end
-        return []
-    return [f"the last {n_left} bytes are an unfinished frame, which is left out"]
 
 
 def _refuse_packed(source: Source) -> None:
@@ -235,6 +253,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _rows(source: Source, form: str, selection: slice) -> Iterator[Atoms]:
     """The rows of a database of ASE, with their key_value_pairs and data as values of the frame."""
     _refuse_packed(source)
+    if form == JSON:
+        check_json(source.path, source.text()[0])
     with ase.db.connect(source.file, type=form, use_lock_file=False, serial=True) as database:
         chosen = range(database.count())[selection]
         rows = [row.id for row in database.select(columns=["id"])] if form == DATABASE else None

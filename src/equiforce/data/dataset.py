@@ -17,6 +17,7 @@ from equiforce.labels import Labels, batch_labels
 from equiforce.neighbors import build_graph
 from equiforce.options import option
 from equiforce.quantities import QUANTITIES
+from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
 
 PARTS = ("train", "validation", "test")
@@ -41,6 +42,7 @@ class SplitOptions:
         "size of the training set; default: everything that validation and test leave",
         unit=SHARE,
         gt=0,
+        le=10**9,
         only_if=_RANDOM_SPLIT,
     )
     validation: float | int = option(
@@ -48,6 +50,7 @@ class SplitOptions:
         "size of the validation set, which chooses the best weights; at least 1, taken from the training data",
         unit=SHARE,
         ge=0,
+        le=10**9,
         only_if=("there is neither validation_file nor split_file", lambda o: not (o.validation_file or o.split_file)),
     )
     test: float | int = option(
@@ -55,12 +58,14 @@ class SplitOptions:
         "size of the test set, whose errors are computed once at the end; taken from the training data",
         unit=SHARE,
         ge=0,
+        le=10**9,
         only_if=("there is neither test_file nor split_file", lambda o: not (o.test_file or o.split_file)),
     )
     seed: int = option(
         0,
         "random seed of the split; not training.seed, so that runs with different weights can share a split",
         ge=0,
+        le=2**63 - 1,
         only_if=_RANDOM_SPLIT,
     )
     drop_duplicates: bool = option(
@@ -82,7 +87,12 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Write the indices as a JSON file that the option ``split_file`` reads."""
-        Path(path).write_text(json.dumps({"fingerprint": self.fingerprint, **self.indices}) + "\n", encoding="utf-8")
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """The text of that file."""
+        indices = {name: self.indices[name] for name in PARTS if name in self.indices}
+        return json.dumps({"fingerprint": self.fingerprint, **indices}) + "\n"
 
 
 def split(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from equiforce.data.frames import VIRIAL, Contents, Frame, label_names
+from equiforce.data.numbers import is_plain, read_array, real, whole
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 
@@ -32,9 +33,13 @@ def read_deepmd(path: str, folder: Path, selection: slice) -> Contents:
     Raises:
         InputError: an array is missing, or its shape is wrong.
     """
-    types = _load(folder / TYPES).astype(int).ravel()
-    symbols = (folder / NAMES).read_text(encoding="utf-8").split() if (folder / NAMES).is_file() else []
+    types = whole(_load(folder / TYPES), path, TYPES).ravel()
+    symbols = (
+        (folder / NAMES).read_text(encoding="utf-8", errors="replace").split() if (folder / NAMES).is_file() else []
+    )
     unknown = [symbol for symbol in symbols if symbol not in SYMBOLS[1:]]
+    if types.min(initial=0) < 0:
+        raise InputError(f"{folder / TYPES} has the type {types.min()}, but types are counted from 0: correct the file")
     if unknown or len(symbols) <= types.max(initial=0):
         raise InputError(
             f"{path} does not say the element of each type of atom: write their symbols into {folder / NAMES} in the "
@@ -56,10 +61,22 @@ def _load(file: Path) -> np.ndarray:
     """An array from a npy file or from a text of numbers."""
     try:
         if file.suffix == ".npy":
-            return np.asarray(np.load(file, allow_pickle=False))
-        return np.array([line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()], float)
-    except (ValueError, EOFError) as error:
+            with file.open("rb") as stream:
+                array = read_array(stream, file.stat().st_size, str(file))
+        else:
+            text = file.read_text(encoding="utf-8")
+            array = None
+            lines = [line for line in text.split("\n") if line.strip()]
+            if all(map(is_plain, lines)):
+                array = np.array([line.split() for line in lines], float)
+    except InputError:
+        raise
+    # numpy raises errors of all types for damaged headers
+    except Exception as error:
         raise InputError(f"{file} is not an array of numbers: copy the folder of DeePMD-kit again") from error
+    if array is None:
+        raise InputError(f"{file} is not an array of numbers: copy the folder of DeePMD-kit again")
+    return array
 
 
 def _frames(
@@ -71,13 +88,22 @@ def _frames(
             f"{part} has no {' and no '.join(missing)}: complete the folder of DeePMD-kit, or put an empty file "
             f"{WITHOUT_CELL} beside {TYPES} if there is no cell"
         )
-    n_frames, n_atoms = len(arrays[POSITIONS]), len(types)
+    n_frames, n_atoms = len(np.atleast_1d(arrays[POSITIONS])), len(types)
     sizes = {POSITIONS: 3 * n_atoms, "force": 3 * n_atoms, CELL: 9, VIRIAL: 9, "energy": 1, TYPES_OF_FRAMES: n_atoms}
     for name, array in arrays.items():
-        if len(array) != n_frames or (name in sizes and array.size != n_frames * sizes[name]):
+        if array.shape[:1] != (n_frames,) or (name in sizes and array.size != n_frames * sizes[name]):
             raise InputError(
                 f"{part}: {name} has the shape {array.shape}, which does not fit {n_frames} frames of {n_atoms} atoms: "
                 "correct the folder"
+            )
+    for name in {POSITIONS, CELL} & arrays.keys():
+        arrays[name] = real(arrays[name], str(part), name)
+    if TYPES_OF_FRAMES in arrays:
+        arrays[TYPES_OF_FRAMES] = own = whole(arrays[TYPES_OF_FRAMES], str(part), TYPES_OF_FRAMES)
+        if own.min(initial=0) < VIRTUAL or own.max(initial=0) >= len(numbers_of):
+            raise InputError(
+                f"{part}: {TYPES_OF_FRAMES} has types from {own.min()} to {own.max()}, but {NAMES} names "
+                f"{len(numbers_of)} elements: correct one of them"
             )
     return [
         _frame({name: array[i] for name, array in arrays.items()}, types, numbers_of, periodic=periodic)
@@ -86,7 +112,7 @@ def _frames(
 
 
 def _frame(values: Mapping[str, np.ndarray], types: np.ndarray, numbers_of: np.ndarray, *, periodic: bool) -> Frame:
-    own = values.get(TYPES_OF_FRAMES, types).astype(int)
+    own = values.get(TYPES_OF_FRAMES, types)
     real = own != VIRTUAL
     rest = {name: value for name, value in values.items() if name not in (POSITIONS, CELL, TYPES_OF_FRAMES)}
     if "force" in rest:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ase import Atoms
+from ase.io.formats import ioformats
 
 from equiforce.data.ase_files import UnreadableError, iterate_atoms, read_with_ase, refuse
+from equiforce.data.cut_off import CIF, PDB, signs_of_a_cut
 from equiforce.data.deepmd import is_deepmd, read_deepmd
-from equiforce.data.formats import NO_LABELS, NPZ, Unreadable, recognise
+from equiforce.data.formats import NO_LABELS, NPZ, XYZ, Unreadable, recognise
 from equiforce.data.frames import Contents
 from equiforce.data.npz import read_npz
 from equiforce.data.source import Source, faults_of
@@ -67,14 +69,16 @@ def read_files(
     return contents, _grouped([*skipped, *(Skipped(*each) for each in repeated)])
 
 
-def read_last(path: str) -> tuple[Atoms, bool]:
+def read_last(path: str) -> tuple[Atoms, list[str]]:
     """Read the last structure of a file as ASE's atoms, with momenta and constraints if the file has them.
+
+    If the file ends within a frame, the last structure is that of the frame before, and the remarks say so.
 
     Args:
         path: a file, which may end in a slice; or a data folder of DeePMD-kit.
 
     Returns:
-        The atoms, and whether they are the last of several structures.
+        The atoms, and clauses about what the user should know of the file.
 
     Raises:
         InputError: no structure can be read.
@@ -85,15 +89,20 @@ def read_last(path: str) -> tuple[Atoms, bool]:
     if folder.is_dir() and not is_deepmd(folder):
         raise InputError(f"{path} is a folder: name one file with a start structure, after the model")
     form = None if folder.is_dir() else _form_of(source, None)
-    if form in (None, NPZ):
-        frames = _read_file(path, keep_unconverged=True).frames
-        frame = frames[-1]
-        return Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc), len(frames) > 1
-    with faults_of(source):
-        last = deque(iterate_atoms(source, str(form), selection, []), maxlen=2)
-    if not last:
-        raise _without_structures(path)
-    return last[-1], len(last) > 1
+    if form is None or form == NPZ:
+        contents = _read_file(path, keep_unconverged=True)
+        frame, n_frames, notes = contents.frames[-1], len(contents.frames), list(contents.notes)
+        atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    else:
+        notes = []
+        with faults_of(source):
+            last = deque(iterate_atoms(source, form, selection, notes, leave_out_cut=True), maxlen=2)
+            if not last:
+                raise _without_structures(path)
+            atoms, n_frames = last[-1], len(last)
+            if form == XYZ or (ioformats[form].single and not ioformats[form].isbinary) or form in (PDB, CIF):
+                notes += [] if notes and "cut off" in str(notes) else signs_of_a_cut(form, source.text()[0], atoms)
+    return atoms, [*([f"the last of several frames in {path}"] if n_frames > 1 else []), *notes]
 
 
 def _read_folder(path: str, reader: Callable[[str], Contents]) -> tuple[list[Contents], list[Skipped]]:

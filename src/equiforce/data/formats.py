@@ -12,6 +12,7 @@ from equiforce.data.xyz import is_xyz
 from equiforce.errors import InputError
 
 NPZ, XYZ, OUTCAR, VASPRUN, DATABASE, JSON, LMDB = "npz", "extxyz", "vasp-out", "vasp-xml", "db", "json", "aselmdb"
+LAMMPS_DATA = "lammps-data"
 NO_LABELS = ("vasp", "vasp-xdatcar")  # files of VASP without labels
 SHOWN = 60  # characters of a line in a message
 NAME_IT = "name its format with --format if ASE reads it ('ase info --formats' lists all), or "
@@ -129,14 +130,15 @@ def _by_text(source: Source, text: str) -> str | Unreadable | None:
             return Unreadable(what, step)
     if "ITEM: TIMESTEP" in text:
         return _lammps_dump(text)
-    return _lammps_data(text) if re.search(r"^[ \t]*\d+[ \t]+atom types", text, FLAGS) else None
+    return _lammps_data(text) if re.search(r"^[ \t]*\d+[ \t]+atom[ \t]+types", text, FLAGS) else None
 
 
 def _lammps_data(text: str) -> str | Unreadable:
     if re.search(r"^[ \t]*(Masses|Atom Type Labels)", text, FLAGS):
-        return "lammps-data"
+        return LAMMPS_DATA
     what = "a data file of LAMMPS without masses, so that its elements are not known"
-    return Unreadable(what, "add the section Masses")
+    step = "add the section Masses with the element of each atom type behind its mass, as in '1 12.011 # C'"
+    return Unreadable(what, step)
 
 
 def _lammps_dump(text: str) -> str | Unreadable:

@@ -19,6 +19,7 @@ CLOSE = 1.05  # the same, where the file is of a kind that is usually in eV
 SPREAD = 0.1  # of the median; if ratios differ by more, the energies are not all-electron energies
 USUAL_FORCES = (0.25, 2.5)  # eV/Å, root mean square in training data
 POSSIBLE_FORCES = (0.1, 6.0)
+ABSURD = 1e4  # a label that is so many times as large as usual ones says nothing about units
 ALLOWED_FORCES = (0.01, 30.0)  # from nearly relaxed structures to collisions
 
 
@@ -67,10 +68,20 @@ def evidence_of(contents: Contents, keys: Keys) -> Evidence:
             ratios.append(float(energy) / float(free))
         if forces is not None and len(numbers) > 1:
             squares.append(float(np.mean(np.square(forces))))
+    ratios, squares = _without_absurd(ratios, ABSURD), _without_absurd(squares, ABSURD**2)
     alike = len(ratios) > 0 and np.ptp(ratios) < SPREAD * abs(np.median(ratios))
     return Evidence(
         n_labels, float(np.median(ratios)) if alike else None, float(np.sqrt(np.mean(squares))) if squares else None
     )
+
+
+def _without_absurd(values: list[float], times: float) -> list[float]:
+    """The values without those that are so many times as large as most of the smaller ones."""
+    sizes = np.abs(values)
+    if not sizes.any():
+        return values
+    limit = times * float(np.quantile(sizes[sizes > 0], 0.25))
+    return [value for value, size in zip(values, sizes, strict=True) if size <= limit]
 
 
 def implied_unit(path: str, evidence: Evidence) -> tuple[str, str]:

@@ -18,6 +18,7 @@ MANY = 0.02  # a larger share of outliers has another reason
 LEAST_FORCE = 30.0  # eV/Å, of a component; other forces are not named
 IN_A_GROUP = 3  # energies
 APART, SURELY_APART = 0.3, 2.0  # eV/atom, between two groups of energies of one composition and volume
+MOST_BETWEEN_PHASES = 20.0  # eV/atom; more than twice what binds a crystal
 SPREADS = 3.0  # times the widths of both groups
 SAME_SIZE, OTHER_UNIT = 1.5, 10.0  # of the ratio of forces of two groups
 SAME_UNIT = 0.05  # a ratio of energies that is as close to the ratio of two units is explained by them
@@ -122,7 +123,9 @@ def _divided(
             continue
         *parts, gap, width = two_groups(energies[group], IN_A_GROUP)
         low, high = (np.sort(np.array(group)[part]) for part in parts)
-        if gap > max(APART, SPREADS * width) and _are_alike([[structures[i] for i in part] for part in (low, high)]):
+        if gap > max(APART, SPREADS * width) and (
+            gap > MOST_BETWEEN_PHASES or _are_alike([[structures[i] for i in part] for part in (low, high)])
+        ):
             yield low, high, gap
 
 

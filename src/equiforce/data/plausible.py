@@ -9,6 +9,7 @@ from equiforce.data.against_forces import compare
 from equiforce.data.between_files import compare_files, fits_of_files
 from equiforce.data.copies import contradiction
 from equiforce.data.findings import Finding, settle
+from equiforce.data.impossible import findings as impossible_labels
 from equiforce.data.isolated import is_isolated_atom
 from equiforce.data.outliers import energy_levels, energy_outliers, force_outliers
 from equiforce.data.states import varying_states
@@ -39,10 +40,14 @@ def check(structures: Sequence[Structure], cutoff: float, *, refuse: bool = True
     Raises:
         InputError: labels contradict one another, or the charge or the spin varies at the same composition.
     """
-    bound = [s for s in structures if not is_isolated_atom(s, cutoff)]
-    findings = [*varying_states(bound), *distances(bound), *total_forces(bound)]
+    impossible, indices = impossible_labels(structures)
+    # labels that are impossible are the reason of all that the other checks would find
+    possible = [s for i, s in enumerate(structures) if i not in set(indices)] if indices else structures
+    bound = [s for s in possible if not is_isolated_atom(s, cutoff)]
+    findings = list(impossible)
     if (copies := contradiction(bound)) is not None:
-        findings.insert(0, Finding(sentence=str(copies), sure=True))
+        findings.append(Finding(sentence=str(copies), sure=True))
+    findings += [*varying_states(bound), *distances(bound), *total_forces(bound)]
     findings += [*energy_outliers(bound), *force_outliers(bound), *energy_levels(bound)]
     findings += compare_strained(bound)
     fits = fits_of_files(bound)

@@ -15,12 +15,14 @@ from equiforce.data.files import read_files
 from equiforce.data.frames import VIRIAL, Contents, label_names
 from equiforce.data.implied_units import check_usual_unit, evidence_of, implied_unit
 from equiforce.data.keys import NOTHING, choose_keys
+from equiforce.data.numbers import flags, real, whole
 from equiforce.data.placeholders import without_placeholders
 from equiforce.data.read_report import FileReport, ReadReport
 from equiforce.data.stated_units import check_stated_units, states_a_unit, subject_of
 from equiforce.data.stress import (
     COMPONENTS,
     ORDERS,
+    asymmetries,
     check_virials,
     has_six_components,
     has_volume,
@@ -273,12 +275,14 @@ def _doubt_of_unit(contents: Contents, keys: Keys, options: ReadOptions) -> list
 def _structure(contents: Contents, number: int, keys: Keys, scales: Scales, options: ReadOptions) -> Structure:
     """Convert a frame to eV and Å and check it."""
     frame, where = contents.frames[number], contents.frame_name(number)
-    numbers = np.asarray(frame.atomic_numbers, dtype=np.int64)
+    numbers = whole(frame.atomic_numbers, where, "the atomic number")
     if len(numbers) == 0:
         raise fault(where, "the frame has no atoms: remove it")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
     if len(unknown):
         raise fault(where, f"atom {unknown[0]} has the atomic number {numbers[unknown[0]]}, which is not an element")
+    if not np.isfinite(frame.cell).all():
+        raise fault(where, "the cell holds a value that is not finite: correct the cell")
     no_stress = options.stress_without_volume == "ignore" and not has_volume(frame)
     labels: dict[str, Any] = {
         quantity.name: label_of(frame, quantity, keys, where, scales)
@@ -292,9 +296,9 @@ def _structure(contents: Contents, number: int, keys: Keys, scales: Scales, opti
     extra = {key: value for key, value in frame.values.items() if key not in taken and value is not None}
     structure = Structure(
         atomic_numbers=numbers,
-        positions=np.array(frame.positions, dtype=np.float64) * scales.length,
-        cell=np.array(frame.cell, dtype=np.float64) * scales.length,
-        pbc=np.array(frame.pbc, dtype=bool),
+        positions=real(frame.positions, where, "the positions") * scales.length,
+        cell=real(frame.cell, where, "the cell") * scales.length,
+        pbc=flags(frame.pbc, where, "the periodicity"),
         group=frame.group,
         source=where,
         extra=extra,
@@ -309,7 +313,7 @@ def _check_stresses(
     contents: Contents, structures: Sequence[Structure], keys: Keys, scales: Scales, options: ReadOptions
 ) -> tuple[list[str], list[str]]:
     """Check the order and the size of the stresses of a file; returns remarks and notes."""
-    remarks, notes = [], []
+    remarks, notes = [], asymmetries(contents, keys, scales)
     pairs = list(zip(contents.frames, structures, strict=True))
     six = [s for frame, s in pairs if s.stress is not None and has_six_components(frame, keys)]
     if options.stress_order is None and any(is_sheared(s) for s in six):

@@ -4,14 +4,17 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from zlib import error as ZlibError
 
 from equiforce.errors import InputError
 
+ALWAYS_UNPACKED, MOST_TIMES = 2**26, 100  # bytes, and times the size of a compressed file; atoms compress to a tenth
+CHUNK = 2**20  # bytes
 HEAD = 100_000  # bytes by which a format is recognised
 # the first bytes of compressed files, how they are opened, and how a user unpacks them
 COMPRESSIONS = (
@@ -26,6 +29,47 @@ class _Text(io.TextIOWrapper):
     """A text file with the name of the file on disk, beside which ASE looks for others."""
 
     name = ""
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a compressed file, as many as data can have; a bomb of a few MB would unpack to many GB."""
+
+    def __init__(self, file: io.BufferedIOBase, path: str):
+        self.file, self.path = file, path
+        self.most = _most_unpacked(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            while self.read(CHUNK):
+                pass
+        return self.file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        n = self.file.readinto(buffer)
+        if self.file.tell() > self.most:
+            raise _bomb(self.path)
+        return n
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def _most_unpacked(path: str) -> int:
+    return max(ALWAYS_UNPACKED, MOST_TIMES * os.path.getsize(path))
+
+
+def _bomb(path: str) -> InputError:
+    return InputError(
+        f"{path} unpacks to more than {MOST_TIMES} times its size, which no file of atoms does: give the unpacked file "
+        "if it is one"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +96,8 @@ class Source:
         """Open the file for reading bytes, unpacked."""
         command = self.unpack_command()
         opener = next((opener for _, opener, name in COMPRESSIONS if name == command), open)
-        return cast(io.BufferedIOBase, opener(self.file, "rb"))
+        file = cast(io.BufferedIOBase, opener(self.file, "rb"))
+        return file if command is None else io.BufferedReader(_Unpacked(file, self.file))
 
     def head(self) -> bytes:
         """Return the first bytes of the file, unpacked."""
@@ -102,3 +147,9 @@ def faults_of(source: Source) -> Iterator[None]:
         # bz2 has no error of its own
         what = "cannot be unpacked" if error.errno is None else f"cannot be read ({error.strerror})"
         raise InputError(f"{source.file} {what}: copy the file again") from error
+
+
+def check_unpacked(source: Source, size: int) -> None:
+    """Raise InputError if an archive would unpack to ``size`` bytes, which is more than data can have."""
+    if size > _most_unpacked(source.file):
+        raise _bomb(source.path)

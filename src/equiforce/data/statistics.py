@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from equiforce.data.impossible import findings as impossible_labels
 from equiforce.data.isolated import FARTHEST, TYPICAL_CUTOFF, smallest_distance, without_neighbors
 from equiforce.elements import SYMBOLS, atomic_number, formula, symbols_by_number
 from equiforce.errors import InputError
@@ -91,8 +92,12 @@ def compute(
             "There is no structure to train on, because only isolated atoms or nothing at all was read: give more data"
         )
     species = symbols_by_number(np.concatenate([s.atomic_numbers for s in train]))
-    energies = _reference_energies(train, isolated, species, reference_energies)
-    scale, scale_notes = _force_rms(train, energies.residuals)
+    wrong = set(impossible_labels(train)[1])
+    sound = [s for i, s in enumerate(train) if i not in wrong]
+    energies = _reference_energies(sound, isolated, species, reference_energies)
+    scale, scale_notes = _force_rms(sound, energies.residuals)
+    if wrong:
+        scale_notes.append(f"{len(wrong)} frames with impossible labels are left out of reference energies and scale")
     mean_neighbors, neighbor_notes = _mean_neighbors(train, cutoff, pair_cutoffs or {})
     residuals = energies.residuals
     return Statistics(

@@ -10,7 +10,9 @@ from equiforce.errors import InputError
 from equiforce.quantities import ENERGY, STRESS
 from equiforce.structure import Structure
 
+ROUNDING = 1e-3  # of the largest component; a larger asymmetry is said
 ASYMMETRY = 0.05  # of the largest component; a larger asymmetry of a stress cannot be rounding
+SMALL = 6e-5  # eV/Å³, 0.1 kbar; a smaller asymmetry is that of a stress that is zero but for noise
 # for each order of six components, the places of ASE's xx yy zz yz xz xy
 ORDERS = {"ase": (0, 1, 2, 3, 4, 5), "vasp": (0, 1, 2, 4, 5, 3), "lammps": (0, 1, 2, 5, 4, 3)}
 COMPONENTS = {"ase": "xx yy zz yz xz xy", "vasp": "xx yy zz xy yz zx", "lammps": "xx yy zz xy xz yz"}
@@ -80,8 +82,15 @@ def stress_of(contents: Contents, number: int, keys: Keys, scales: Scales) -> Fl
     if not np.isfinite(values).all():
         raise fault(where, f"{key!r} is {values.tolist()}: leave the key out of a frame whose {label} is not known")
     matrix = full_stress(values, scales.stress_order) if values.shape == (6,) else values.reshape(3, 3)
-    if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
-        raise fault(where, f"{key!r} is not symmetric: {matrix.tolist()}")
+    scale = _scale(frame, label, scales)
+    if _asymmetry(matrix, scale) > ASYMMETRY:
+        first, second = np.unravel_index(np.abs(matrix - matrix.T).argmax(), (3, 3))
+        raise fault(
+            where,
+            f"{key!r} is not symmetric: its component {'xyz'[first]}{'xyz'[second]} is {matrix[first, second]:.6g} and "
+            f"{'xyz'[second]}{'xyz'[first]} is {matrix[second, first]:.6g}: correct it, or leave all of them out with "
+            f"--set data.ignore={key}",
+        )
     if not has_volume(frame):
         if not matrix.any():
             return None
@@ -90,9 +99,39 @@ def stress_of(contents: Contents, number: int, keys: Keys, scales: Scales) -> Fl
             f"{key!r} is given, but there is no volume and therefore no {label} without a periodic cell: correct the "
             "cell, or leave out each stress of a frame without a volume with --set data.stress_without_volume=ignore",
         )
-    volume = abs(np.linalg.det(frame.cell)) * scales.length**3
-    symmetric = 0.5 * (matrix + matrix.T)
-    return symmetric * (scales.of[STRESS] if label == STRESS.name else -scales.of[ENERGY] / volume)
+    return 0.5 * (matrix + matrix.T) * scale
+
+
+def _scale(frame: Frame, label: str, scales: Scales) -> float:
+    """The factor from a stress or virial of a frame to a stress in eV/Å³; 0 for a virial without a volume."""
+    if label == STRESS.name:
+        return scales.of[STRESS]
+    return -scales.of[ENERGY] / (abs(np.linalg.det(frame.cell)) * scales.length**3) if has_volume(frame) else 0.0
+
+
+def _asymmetry(matrix: Float[np.ndarray, "3 3"], scale: float) -> float:
+    """The largest asymmetry of a matrix, relative to its largest component; 0 if it is small in eV/Å³."""
+    asymmetry, size = float(np.abs(matrix - matrix.T).max()), float(np.abs(matrix).max())
+    return asymmetry / size if abs(scale) * asymmetry > SMALL else 0.0
+
+
+def asymmetries(contents: Contents, keys: Keys, scales: Scales) -> list[str]:
+    """A note about stresses that are a little asymmetric, more than by rounding; their symmetric part is taken."""
+    found: list[tuple[float, str]] = []
+    for number, frame in enumerate(contents.frames):
+        label, key = stress_key_of(frame, keys) or (STRESS.name, None)
+        values = values_of(frame, key, contents.frame_name(number))
+        if values is None or values.size != 9:
+            continue
+        if (asymmetry := _asymmetry(values.reshape(3, 3), _scale(frame, label, scales))) > ROUNDING:
+            found.append((asymmetry, contents.frame_name(number)))
+    if not found:
+        return []
+    largest, where = max(found)
+    return [
+        f"the stresses of {len(found)} of {len(contents.frames)} frames are not symmetric, by up to {largest:.2%} of "
+        f"their largest component ({where}): their symmetric part is taken"
+    ]
 
 
 def check_virials(contents: Contents, keys: Keys, scales: Scales) -> None:

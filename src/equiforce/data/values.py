@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from equiforce.data.frames import Frame
+from equiforce.data.numbers import not_numbers, short
 from equiforce.errors import InputError
 from equiforce.quantities import Quantity
 
@@ -71,12 +72,12 @@ def values_of(frame: Frame, key: str | None, where: str) -> np.ndarray | None:
     if is_missing(value):
         return None
     try:
-        # ASE reads a word without a value, as in a comment "energy -1.0", as True
-        if np.asarray(value).dtype != bool:
-            return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
-    raise fault(where, f"{key!r} is {value!r}, not a number")
+        what = not_numbers(value)  # ASE reads a word without a value, as in a comment "energy -1.0", as True
+    except (TypeError, ValueError):  # rows of different lengths
+        what = "not a number"
+    if what is not None:
+        raise fault(where, f"{key!r} is {short(value)}, {what}")
+    return np.asarray(value, dtype=np.float64)
 
 
 def fault(where: str, what: str) -> InputError:

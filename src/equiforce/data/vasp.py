@@ -1,14 +1,16 @@
-"""What ASE does not say about outputs of VASP: which steps converged, and which files repeat one another."""
+"""What ASE does not say about outputs of VASP: lost rows, which steps converged, and which files repeat one another."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
 from equiforce.data.formats import OUTCAR, VASPRUN
 from equiforce.data.frames import Contents, Frame
+from equiforce.data.numbers import ODD, is_plain
 from equiforce.errors import InputError
 
 LABELLED = (VASPRUN, OUTCAR)  # the more precise one first: an OUTCAR has five decimals of positions
@@ -17,6 +19,14 @@ SAME_POSITION = 1e-4  # Å
 SETTING = re.compile(r'\b(NELM|NSW|IBRION)"?\s*[=>]\s*(-?\d+)')
 ITERATION = re.compile(r"Iteration\s*\d+\(\s*(\d+)\)")
 RELAXATIONS = (1, 2, 3)  # of IBRION
+TABLE = re.compile(r'<varray name="(basis|positions|forces|stress)"')
+ROW = re.compile(r"<v>([^<]*)(?:</v>)?")
+ENERGY = re.compile(r'<i name="e_\w+_energy">([^<]*)')
+OTHER_STRUCTURE = re.compile(r'<structure name="(?!initialpos|finalpos)')  # the primitive cell has fewer atoms
+MERGED = re.compile(r"(?<=\d)-(?=\d)")  # two numbers of an OUTCAR between which there is no space
+OUTCAR_NUMBERS = ("TOTEN  =", "energy(sigma->0)", "in kB")
+ASYMMETRY, SMALL = 0.01, 0.1  # of the largest component, and kbar; ASE takes one half of the matrix without a word
+N_NUMBERS = 6  # of a line of an OUTCAR: a position and a force, or a lattice vector and a reciprocal one
 
 
 @dataclass(slots=True)
@@ -45,6 +55,101 @@ def read_steps(path: str, form: str, lines: Iterable[str]) -> Steps:
         InputError: the file has labels of VASP's own machine-learned force field.
     """
     return _outcar_steps(path, lines) if form == OUTCAR else _vasprun_steps(lines)
+
+
+def check_tables(path: str, form: str, lines: Iterable[str]) -> None:
+    """Check that no row of positions, forces, cells and stresses is lost: ASE would read zeros in its place.
+
+    Args:
+        path: the file, for messages.
+        form: the format of the file, ``vasp-out`` or ``vasp-xml``.
+        lines: the lines of the file.
+
+    Raises:
+        InputError: a table has too few or too many rows, or a row has too few or too many numbers.
+    """
+    whole = (line for line, _ in pairwise(lines))  # the last line may be cut off, and with it its step
+    if form == OUTCAR:
+        _check_outcar(path, whole)
+    else:
+        _check_vasprun(path, whole)
+
+
+def _check_vasprun(path: str, lines: Iterable[str]) -> None:
+    n_atoms, in_atoms, table, is_other = 0, False, "", False
+    rows: list[list[str]] = []  # of the present table
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        in_atoms = in_atoms or '<array name="atoms"' in line
+        if in_atoms:
+            n_atoms += line.count("<rc>")
+            in_atoms = "</array>" not in line
+        is_other = (is_other or OTHER_STRUCTURE.search(line) is not None) and "</structure>" not in line
+        if match := TABLE.search(line):
+            table, rows = match[1], []
+        texts = ROW.findall(line) if table else []
+        if not all(is_plain(text.strip()) for text in (*texts, *ENERGY.findall(line))):
+            raise InputError(f"{where}: there is a number that only Python reads: correct {line.strip()[:60]!r}")
+        rows += [text.split() for text in texts]
+        if rows and len(rows[-1]) != 3:
+            raise InputError(f"{where}: {texts[-1].strip()[:60]!r} in the {table} are not three numbers: correct it")
+        if table and "</varray>" in line:
+            right = n_atoms if table in ("positions", "forces") else 3
+            if len(rows) != right and not is_other:
+                raise InputError(f"{where}: the {table} have {len(rows)} rows instead of {right}: copy the file again")
+            if table == "stress":
+                _check_symmetric(where, rows)
+            table = ""
+
+
+def _check_symmetric(where: str, rows: Sequence[Sequence[str]]) -> None:
+    """Raise InputError if a stress is not symmetric, of which ASE takes one half."""
+    try:
+        stress = np.array(rows, dtype=np.float64)
+    except ValueError:  # ASE has a sentence for it
+        return
+    asymmetry, size = np.abs(stress - stress.T).max(), np.abs(stress).max()
+    if asymmetry > max(ASYMMETRY * size, SMALL):
+        raise InputError(
+            f"{where}: the stress is not symmetric, by up to {asymmetry:.3g} of {size:.3g} kbar: copy the file again "
+            "or remove the stress"
+        )
+
+
+def _check_outcar(path: str, lines: Iterable[str]) -> None:
+    n_atoms, number, left, table = 0, 0, 0, ""
+    potentials: list[list[str]] = []  # VASP names all of them twice, and ASE takes the first half
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        if table and set(line.strip()) != {"-"}:
+            _check_row(where, line, table, is_in_table=left > 0)
+            table, left = (table, left - 1) if left else ("", 0)
+        if "POTCAR:" in line:
+            potentials.append(line.split())
+        elif "ions per type" in line:
+            n_atoms = sum(int(word) for word in line.split()[4:] if word.isdecimal())
+        elif "POSITION          " in line:
+            table, left = "positions", n_atoms
+        elif "direct lattice vectors" in line:
+            table, left = "lattice vectors", 3
+        elif any(name in line for name in OUTCAR_NUMBERS) and ODD.search(line):
+            raise InputError(f"{where}: there is a number that only Python reads: correct {line.strip()[:60]!r}")
+    half = len(potentials) // 2
+    if potentials[:half] != potentials[half:]:
+        raise InputError(f"{path} does not name its potentials (POTCAR) twice in one order: copy the file again")
+    if n_atoms > number:
+        raise InputError(f"{path} has {n_atoms} ions by their types, more than it has lines: copy the file again")
+
+
+def _check_row(where: str, line: str, table: str, *, is_in_table: bool) -> None:
+    """Check a line of a table of an OUTCAR, or the line after it."""
+    words = MERGED.sub(" -", line).split()
+    if is_in_table and (len(words) != N_NUMBERS or not is_plain(line.rstrip())):
+        raise InputError(
+            f"{where}: {line.strip()[:60]!r} in the {table} are not {N_NUMBERS} numbers: copy the file again"
+        )
+    if not is_in_table and words and not set(words[0]) - set("+-.0123456789"):
+        raise InputError(f"{where}: {line.strip()[:60]!r} after the {table} is one row too many: copy the file again")
 
 
 def _set(line: str, steps: Steps) -> None:

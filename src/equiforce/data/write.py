@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -22,6 +21,7 @@ from equiforce.data.frames import usual_keys
 from equiforce.errors import InputError
 from equiforce.graph import Prediction
 from equiforce.quantities import QUANTITIES, STRESS, Quantity
+from equiforce.storage.whole import write_pieces
 from equiforce.structure import Structure
 
 PREDICTED, ERROR = "predicted_", "error_"  # of the keys that a file of predictions has in addition
@@ -89,17 +89,6 @@ def refuse_file(folder: Path) -> None:
             raise InputError(f"{place} is a file, not a folder: name another folder with -o")
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, and rename it to ``path`` at the end, so that no half file is seen."""
-    draft = path.with_name(f".unfinished-{path.name}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_structures(
     path: str | Path,
     structures: Sequence[Structure],
@@ -123,7 +112,8 @@ def write_structures(
         The keys of the structures that were not written, each with the reason in words.
     """
     left_out: dict[str, str] = {}
-    with whole(Path(path)) as draft, draft.open("w", encoding="utf-8") as file:
+
+    def frames() -> Iterator[str]:
         for number, (structure, prediction) in enumerate(_pairs(structures, predictions)):
             atoms = atoms_from_structure(_kept(structure, left_out))
             _make_plain(atoms, left_out)
@@ -133,7 +123,9 @@ def write_structures(
                 _attach_predictions(atoms, prediction)
             if headers is not None:
                 atoms.info.update(headers[number])
-            file.write(extxyz(atoms))
+            yield extxyz(atoms)
+
+    write_pieces(path, frames())
     return [f"{key!r} ({reason})" for key, reason in left_out.items()]
 
 

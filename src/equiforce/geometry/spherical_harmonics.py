@@ -15,7 +15,7 @@ from equiforce.geometry.wigner_3j import wigner_3j
 def recursion(l: int) -> Float[Tensor, "lower 3 components"]:
     """The float64 coefficients that compute Y_l from Y_{l-1} ⊗ n, scaled so that |Y_l|² = 2l+1 on the unit sphere."""
     coupling = wigner_3j(l - 1, 1, l)
-    north = torch.zeros(3, dtype=torch.float64)
+    north = torch.zeros(3, dtype=torch.float64, device="cpu")
     north[1] = 1.0  # the quantisation axis of e3nn is y
     lower = _harmonics(north[None], l - 1)[0, (l - 1) ** 2 :]
     value = torch.einsum("a,b,abc->c", lower, north, coupling)

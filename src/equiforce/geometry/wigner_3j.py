@@ -59,4 +59,5 @@ def _of_e3nn(l1: int, l2: int, l3: int) -> Float[Tensor, "m1 m2 m3"]:
             f"degree {max(l1, l2, l3)} needs e3nn, which is not installed: "
             f'run pip install "equiforce[high-degrees]", or train with l_max {L_MAX} or less'
         ) from error
-    return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    with torch.device("cpu"):  # the result is cached for models that are built elsewhere, or without memory
+        return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)

@@ -25,7 +25,7 @@ from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import allegro_resources
 from equiforce.models.allegro_config import ACCURATE, SMALL, AllegroConfig
 from equiforce.models.allegro_resources import AllegroLayerShape
-from equiforce.models.base import Footprint
+from equiforce.models.base import Footprint, refuse_large_tables
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import ScalarMLP
@@ -118,6 +118,8 @@ class Allegro(nn.Module):
             basis = StandardBessel(config.n_basis, trainable=config.bessel_trainable)
         knots = None if config.radial_knots is None else Knots(config.radial_knots, 1.0)
         of_degrees = (config.l_max + 1) * channels
+        n_functions = self.n_species**2 * (n_scalars + 2 * of_degrees)
+        refuse_large_tables(config.radial_knots or 0, n_functions, "functions of pairs of elements")
         self.two_body = TwoBody(
             basis, config.n_basis + 1, config.envelope_p, knots, self.n_species**2, config.radial_depth,
             config.radial_width, [n_scalars, of_degrees, of_degrees],

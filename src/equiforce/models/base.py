@@ -8,12 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equiforce.errors import InputError
 from equiforce.graph import Topology
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.options import option
 
 Config = TypeVar("Config", bound="ModelConfig")
 DOUBLE = 8  # bytes of a float64
+# The limits of a model's sizes: far above all that is useful, and low enough for a machine to survive.
+MOST_CHANNELS = 1024  # and the largest width of a network
+HIGHEST_DEGREE = 8
+MOST_KNOTS = 1024
+MOST_IN_TABLES = 2**28  # numbers; those of 89 elements in Allegro's default need half of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,21 @@ class ModelConfig:
     def __str__(self) -> str:
         """A short description of the network, which ``equiforce train`` prints."""
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if name != "cutoff")
+
+
+def refuse_large_tables(n_knots: int, n_functions: int, functions: str) -> None:
+    """Raise InputError if the spline coefficients of radial functions would need more than ``MOST_IN_TABLES`` numbers.
+
+    Args:
+        n_knots: the number of knots; 0 means that there are no splines.
+        n_functions: the number of radial functions.
+        functions: what they are, for the message.
+    """
+    if n_knots * n_functions > MOST_IN_TABLES:
+        raise InputError(
+            f"splines of {n_functions:,} {functions} with {n_knots} knots need {4 * n_knots * n_functions / 1e9:.1f} "
+            "GB: set model.radial_knots to null, or make the model smaller"
+        )
 
 
 class Peak(NamedTuple):

@@ -13,14 +13,15 @@ from equiforce.graph import Topology, without_edges
 from equiforce.kernels import Radial, edge_geometry
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import nequip_resources
-from equiforce.models.base import Footprint
+from equiforce.models.base import Footprint, refuse_large_tables
 from equiforce.models.nequip_config import ACCURATE, SMALL, NequIPConfig
 from equiforce.models.nequip_resources import NequIPLayerShape
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
 from equiforce.nn.mlp import ScalarMLP
-from equiforce.nn.radial import BesselBasis, Knots, ParameterCache
+from equiforce.nn.norm import RMSNorm
+from equiforce.nn.radial import BesselBasis, Knots, ParameterCache, in_double
 
 
 class NequIPLayer(nn.Module):
@@ -43,7 +44,9 @@ class NequIPLayer(nn.Module):
             n_species=n_species,
             self_connection=config.self_connection and (config.first_self_connection or not first),
             from_species=first,
+            shared=config.shared_self_connection,
         )
+        self.norm = RMSNorm(self.gate.irreps_in) if config.layer_norm else None
         self.irreps_out = self.gate.irreps_out
         self.residual = config.residual and irreps_in == self.irreps_out and not first
 
@@ -62,14 +65,16 @@ class NequIPLayer(nn.Module):
             radial_weights: R of each edge.
             topology: the atoms and their neighbours.
         """
-        updated: Tensor = self.gate(self.convolution(h, harmonics, radial_weights, topology))
+        sums = self.convolution(h, harmonics, radial_weights, topology)
+        updated: Tensor = self.gate(sums if self.norm is None else self.norm(sums))
         return h + updated if self.residual else updated
 
     @property
     def shape(self) -> NequIPLayerShape:
         """The sizes on which the layer's memory depends."""
         hidden = sum(weight.shape[1] for weight in self.convolution.radial.mlp.weights[:-1])
-        return NequIPLayerShape(self.convolution.table, self.gate.irreps_in.dim, self.gate.irreps_out.dim, hidden)
+        gated, normed = self.gate.irreps_in.dim, self.norm is not None
+        return NequIPLayerShape(self.convolution.table, gated, self.gate.irreps_out.dim, hidden, normed)
 
 
 @register(
@@ -96,7 +101,7 @@ class NequIP(nn.Module):
         targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]
         for _ in range(config.n_layers - 1):  # backwards: a layer computes only what the energy can depend on
             targets.insert(0, reachable(targets[0], config.l_max, everything))
-        self.cache = ParameterCache()
+        self.cache, self.cache_of_isolated = ParameterCache(), ParameterCache()
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
             layer = NequIPLayer(config, n_species, irreps, target, first=number == 0)
@@ -107,6 +112,8 @@ class NequIP(nn.Module):
                 "model.residual changes nothing because no layer has an output with the irreps of its input: use more "
                 "layers"
             )
+        n_functions = sum(layer.convolution.table.n_weights for layer in self._layers)
+        refuse_large_tables(config.radial_knots or 0, n_functions, "radial functions")
         self.readout = ScalarMLP(irreps.dim, [config.readout_width] * config.readout_depth, 1)
 
     @property
@@ -153,17 +160,29 @@ class NequIP(nn.Module):
         return [Radial(table, knot_coordinates) for table in self.cache(lambda: self.tables(knots), weights)]
 
     def tables(self, knots: Knots) -> list[Float[Tensor, "rows weights"]]:
-        """Compute the spline coefficients of each layer's radial weights."""
-        weight = self.embed.weight
-        with torch.autocast(weight.device.type, enabled=False):  # rounded coefficients make the energy bumpy
-            basis = self.radial_basis(knots.lengths(like=weight))
-            return [layer.convolution.radial.spline(basis, knots) for layer in self._layers]
+        """Compute the spline coefficients of each layer's radial weights.
+
+        Weights that are not trained get coefficients that are computed in float64 and rounded once, which makes the
+        forces of a float32 model several times more accurate.
+        """
+        like, basis = self.embed.weight, self.radial_basis
+        networks = [layer.convolution.radial for layer in self._layers]
+        if not any(weight.requires_grad for module in (basis, *networks) for weight in module.parameters()):
+            basis, networks = in_double(basis), [in_double(network) for network in networks]
+        with torch.autocast(like.device.type, enabled=False):  # rounded coefficients make the energy bumpy
+            samples = basis(knots.lengths(like=basis.roots))
+            return [network.spline(samples, knots).to(like.dtype) for network in networks]
 
     def isolated(self) -> Float[Tensor, " species"]:
         """Compute the network's energy of an isolated atom of each species [species].
 
         It is zero unless every layer has a self-connection.
         """
+        weights = [*self.parameters(), *self.buffers()]
+        (energies,) = self.cache_of_isolated(lambda: [self._isolated()], weights)
+        return energies
+
+    def _isolated(self) -> Float[Tensor, " species"]:
         species = torch.arange(self.embed.num_embeddings, device=self.embed.weight.device)
         h = self.propagate(without_edges(species), self.embed.weight.new_zeros(0, 3))
         energies: Tensor = self.readout(h).squeeze(1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from equiforce.models.base import ModelConfig
+from equiforce.models.base import HIGHEST_DEGREE, MOST_CHANNELS, MOST_KNOTS, ModelConfig
 from equiforce.options import option
 
 # the presets were chosen on several data sets (docs/accuracy.md)
@@ -26,12 +26,14 @@ class NequIPConfig(ModelConfig):
         4,
         "number of layers; nequip's default, the paper has 5 or 6; an atom sees one cutoff further with each layer",
         ge=1,
+        le=32,
     )
     l_max: int = option(
         2,
         "highest degree of the features; 3 is little better than 2 for molecules, says the paper; with 0 all "
         "are invariant",
         ge=0,
+        le=HIGHEST_DEGREE,
     )
     parity: bool = option(
         False,
@@ -52,20 +54,24 @@ class NequIPConfig(ModelConfig):
         "64 for molecules",
     )
     embedding_channels: int | None = option(
-        None, "features of the species embedding; null: as many as scalar channels", ge=1
+        None, "features of the species embedding; null: as many as scalar channels", ge=1, le=MOST_CHANNELS
     )
-    n_bessel: int = option(8, "number of radial functions; the paper's", ge=1)
+    n_bessel: int = option(8, "number of radial functions; the paper's", ge=1, le=256)
     bessel_trainable: bool = option(
         False, "whether the radial functions are trained; nequip's default, the paper trains them"
     )
     envelope_p: int = option(
-        6, "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less", ge=2
+        6,
+        "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less",
+        ge=2,
+        le=100,
     )
-    radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0)
+    radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0, le=16)
     radial_width: int = option(
         64,
         "width of the radial network; the paper's",
         ge=1,
+        le=MOST_CHANNELS,
         only_if=("model.radial_depth is at least 1", lambda model: model.radial_depth > 0),
     )
     radial_knots: int | None = option(
@@ -73,6 +79,7 @@ class NequIPConfig(ModelConfig):
         "number of knots of the splines that replace the radial network; 32 knots lose no accuracy "
         "(docs/benchmarks.md); null evaluates the network on every edge, which is slow",
         ge=8,
+        le=MOST_KNOTS,
     )
     self_connection: bool = option(
         True,
@@ -84,16 +91,27 @@ class NequIPConfig(ModelConfig):
         "true as in the paper; the network's energies of isolated atoms are then subtracted",
         only_if=("model.self_connection is true", lambda model: model.self_connection),
     )
+    shared_self_connection: bool = option(
+        False,
+        "true: the self-connection has one linear map for all species, as in SevenNet and Nequix",
+        only_if=("model.self_connection is true", lambda model: model.self_connection),
+    )
+    layer_norm: bool = option(
+        False,
+        "true: each layer divides an atom's features by their root mean square before the gate, as Nequix does",
+        only_if=("model.first_self_connection is true", lambda model: model.first_self_connection),
+    )
     residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
-    readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0)
+    readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0, le=16)
     readout_width: int = option(
         16,
         "width of the read-out; the paper's",
         ge=1,
+        le=MOST_CHANNELS,
         only_if=("model.readout_depth is at least 1", lambda model: model.readout_depth > 0),
     )
     mean_neighbors: float | None = option(
-        None, "messages are divided by its square root; null: measured on the training data", gt=0
+        None, "messages are divided by its square root; null: measured on the training data", gt=0, le=1e6
     )
 
     def __post_init__(self) -> None:
@@ -108,6 +126,8 @@ class NequIPConfig(ModelConfig):
                 f"model.l_max={self.l_max} changes nothing because model.n_layers=1 has scalar output: "
                 "set model.l_max=0 or model.n_layers=2"
             )
+        if max(self.channels_of_degree) > MOST_CHANNELS:
+            raise ValueError(f"model.channels={self.channels} is too much: give at most {MOST_CHANNELS} of each degree")
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
             raise ValueError(
                 f"model.channels={self.channels} is not valid: give at least one scalar channel, and no number below 0"

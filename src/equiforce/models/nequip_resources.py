@@ -24,6 +24,7 @@ class NequIPLayerShape(NamedTuple):
     gated: int  # input of the gate
     result: int  # output of the gate
     hidden: int  # hidden layers of the radial network
+    normed: bool = False  # whether the layer norm precedes the gate
 
     @property
     def features(self) -> int:
@@ -41,19 +42,24 @@ class NequIPLayerShape(NamedTuple):
         return self.table.n_weights
 
     @property
+    def of_norm(self) -> int:
+        """What is kept for the derivatives of the layer norm."""
+        return 2 * self.gated if self.normed else 0
+
+    @property
     def kept(self) -> int:
         """What is kept for the derivative with respect to positions."""
-        return self.features + self.gated
+        return self.features + self.gated + self.of_norm
 
     @property
     def kept_in_training(self) -> int:
         """What is kept for the derivatives with respect to positions and weights."""
-        return 2 * self.features + self.messages + self.gated
+        return 2 * self.features + self.messages + self.gated + self.of_norm
 
     @property
     def kept_for_second_derivatives(self) -> int:
         """What is kept for the second derivatives."""
-        return self.features + self.messages + self.gated + self.result
+        return self.features + self.messages + self.gated + self.result + self.of_norm
 
 
 def footprint(

@@ -23,8 +23,9 @@ class Convolution(nn.Module):
         radial_depth: number of hidden layers of the radial network.
         radial_width: width of these hidden layers.
         mean_neighbors: <N>, the mean number of neighbours of an atom.
-        n_species: number of species, each of which has its own W_self.
+        n_species: number of species, each of which has its own W_self unless ``shared``.
         self_connection: whether the first term exists.
+        shared: whether all species have the same W_self.
         from_species: whether h depends on the species alone; each process then knows h of its ghosts already.
     """
 
@@ -41,6 +42,7 @@ class Convolution(nn.Module):
         n_species: int,
         self_connection: bool,
         from_species: bool,
+        shared: bool = False,
     ):
         super().__init__()
         self.from_species = from_species
@@ -48,7 +50,11 @@ class Convolution(nn.Module):
         self.linear_in = Linear(irreps_in, irreps_in)
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
         self.linear_out = Linear(self.table.irreps_out, irreps_out, scale=1 / math.sqrt(mean_neighbors))
-        self.self_connection = SpeciesLinear(irreps_in, irreps_out, n_species) if self_connection else None
+        self.self_connection: Linear | SpeciesLinear | None = None
+        if self_connection:
+            self.self_connection = (
+                Linear(irreps_in, irreps_out) if shared else SpeciesLinear(irreps_in, irreps_out, n_species)
+            )
 
     def forward(
         self,
@@ -74,5 +80,6 @@ class Convolution(nn.Module):
             return messages
         if topology.halo is not None:
             h = h[: topology.n_centers]
-        own: Tensor = self.self_connection(h, topology.species_of_centers)
+        species = () if isinstance(self.self_connection, Linear) else (topology.species_of_centers,)
+        own: Tensor = self.self_connection(h, *species)
         return messages + own

@@ -1,15 +1,19 @@
 """Functions of the distance: radial bases, the polynomial envelope, and the radial network with its splines."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from equiforce.nn.mlp import ScalarMLP
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def envelope(lengths: Float[Tensor, " edges"], cutoff: float, p: int) -> Float[Tensor, " edges"]:
@@ -215,6 +219,13 @@ class RadialNetwork(nn.Module):
         return self.mlp.last(knots.interpolation(hidden) @ hidden)
 
 
+def in_double(module: Module) -> Module:
+    """A copy of a module with float64 weights; the module itself if it has them already."""
+    if all(value.dtype == torch.float64 for value in (*module.parameters(), *module.buffers())):
+        return module
+    return copy.deepcopy(module).double()
+
+
 class ParameterCache:
     """A cache of tensors that are computed from weights; it computes them again when a weight has changed.
 
@@ -224,9 +235,10 @@ class ParameterCache:
     """
 
     def __init__(self) -> None:
-        self._state: tuple[tuple[int, int, torch.dtype], ...] | None = None
-        self._weights: list[Tensor] = []  # their memory lives on, so that no new weight has the same address
-        self._tensors: list[Tensor] = []
+        self._kept: _Kept | None = None  # in one piece, because several threads may compute with the same weights
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "ParameterCache":
+        return ParameterCache()
 
     def __call__(self, make: Callable[[], list[Tensor]], weights: Iterable[Tensor]) -> list[Tensor]:
         weights = list(weights)
@@ -234,7 +246,13 @@ class ParameterCache:
         if torch.is_inference_mode_enabled() or any(w.requires_grad or w.is_inference() for w in weights):
             return make()
         state = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
-        if state != self._state:
-            self._state, self._tensors = state, make()
-            self._weights = [weight.detach() for weight in weights]
-        return self._tensors
+        kept = self._kept
+        if kept is None or state != kept.state:
+            kept = self._kept = _Kept(state, [weight.detach() for weight in weights], make())
+        return kept.tensors
+
+
+class _Kept(NamedTuple):
+    state: tuple[tuple[int, int, torch.dtype], ...]
+    weights: list[Tensor]  # their memory lives on, so that no new weight has the same address
+    tensors: list[Tensor]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import GatePlan, LinearPlan, gate, linear, lookup
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN, ScalarMLP
-from equiforce.nn.radial import Knots, ParameterCache, envelope
+from equiforce.nn.radial import Knots, ParameterCache, envelope, in_double
 
 
 class TwoBody(nn.Module):
@@ -75,7 +75,9 @@ class TwoBody(nn.Module):
         return [lookup(values, knot_coordinates, kinds) for values in tables]
 
     def tables(self, knots: Knots) -> list[Float[Tensor, "kinds rows outputs"]]:
-        """Compute the spline coefficients of each perceptron."""
+        """Compute the spline coefficients of each perceptron; see :meth:`equiforce.models.nequip.NequIP.tables`."""
+        if not any(weight.requires_grad for weight in self.parameters()) and self.first.dtype != torch.float64:
+            return [table.to(self.first.dtype) for table in in_double(self).tables(knots)]
         with torch.autocast(self.first.device.type, enabled=False):  # rounded coefficients make the energy bumpy
             lengths = knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))

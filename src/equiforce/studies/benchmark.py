@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from equiforce.config import configured, load_yaml, read_options
+from equiforce.config import configured
 from equiforce.errors import InputError
+from equiforce.option_values import check_names, read_options
 from equiforce.options import option
+from equiforce.storage.whole import write_text
 from equiforce.studies.comparison import Comparison, PublishedNumbers, load_published
 from equiforce.studies.runs import Row, Run
 from equiforce.studies.table import ResultTable
 from equiforce.studies.task import Drawn, Task
+from equiforce.terminal import Table, one_line
+from equiforce.yaml_files import load_yaml
 
 ID_COLUMNS = ("task", "model", "seed", "test", "n_test")
 VALIDATIONS = 40  # per run, unless the file sets training.validate_every
@@ -40,6 +42,8 @@ class BenchmarkOptions:
         for name in ("tasks", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"benchmark.{name} is empty: give at least one")
+        check_names(self.tasks, "benchmark.tasks")
+        check_names(self.models, "benchmark.models")
         for model, times in self.budgets.items():
             if model not in self.models:
                 raise ValueError(f"benchmark.budgets has {model!r}, which is not in benchmark.models: correct the name")
@@ -196,12 +200,12 @@ class Benchmark:
 
     def summary(self) -> str:
         """Describe the data and the runs, for the terminal."""
-        lines = [f"{self.options.title}: {self.count()} runs"]
+        lines = [f"{one_line(self.options.title)}: {self.count()} runs"]
         for name, drawn in self.drawn.items():
             copies = f", {drawn.n_copies} copies left out" if drawn.n_copies else ""
-            tests = ", ".join(f"{test} {n}" for test, n in drawn.n_tests.items())
+            tests = ", ".join(f"{one_line(test)} {n}" for test, n in drawn.n_tests.items())
             lines.append(
-                f"{name}: train {len(drawn.train)}, validate {len(drawn.validation)}{copies}; test {tests}; "
+                f"{one_line(name)}: train {len(drawn.train)}, validate {len(drawn.validation)}{copies}; test {tests}; "
                 f"{self._steps_in_words(name)}"
             )
         return "\n".join(lines)
@@ -217,7 +221,7 @@ class Benchmark:
         return self.tasks[task].steps * self.options.budgets.get(model, 1)
 
     def comparison(self, rows: Sequence[Row]) -> Comparison:
-        """Compare the latest row of each run and test set, leaving out rows measured with other settings."""
+        """Compare the latest row of each run and test set, leaving out rows measured with other settings or data."""
         expected: dict[tuple[str, str, int], str] = {}
         found: dict[tuple, Row] = {}
         for row in sorted(rows, key=lambda row: row["date"]):
@@ -227,7 +231,8 @@ class Benchmark:
             key = (task, model, seed)
             if key not in expected:
                 expected[key] = Run(id_values={}, options=self.settings(*key), train=(), test=(), fingerprint="").config
-            if row["config"] == expected[key]:
+            of_other_data = task in self.drawn and row["hash"] != self.run(*key).hash
+            if row["config"] == expected[key] and not of_other_data:
                 found[*key, test] = row
         order = list(self.options.models)
         ranked = sorted(found.values(), key=lambda r: order.index(r["model"]) if r["model"] in order else len(order))
@@ -253,7 +258,6 @@ def write_benchmark(benchmark: Benchmark, rows: Sequence[Row], folder: Path) -> 
     """
     known = {(row["hash"], row["test"]): row for row in [*ResultTable(folder, ID_COLUMNS).rows(), *rows]}
     options, path = benchmark.options, folder / "README.md"
-    folder.mkdir(parents=True, exist_ok=True)
     page = benchmark.comparison(list(known.values())).page(options.title, options.note)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return [path]

@@ -7,19 +7,18 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from rich.table import Table
-from rich.text import Text
-
-from equiforce.config import load_yaml, read_options
 from equiforce.errors import InputError
+from equiforce.option_values import read_options
 from equiforce.options import option
 from equiforce.quantities import FORCES, QUANTITIES, join_words
+from equiforce.studies.markdown import plain
 from equiforce.studies.runs import DIVERGED, DONE, Row, validation_column
 from equiforce.studies.task import PrintedError, Task
+from equiforce.terminal import Table
+from equiforce.yaml_files import load_yaml
 
 REFERENCE = "NequIP"  # the published method with which our models are compared
 VALIDATED = validation_column(FORCES)  # the loss would not do, because its weights may differ between models
-BOLD = "**"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +110,14 @@ class Value(NamedTuple):
         return f"{self.mean:.{digits}f}" + ("" if self.spread is None else f" ± {self.spread:.{digits}f}")
 
 
+class Bold(str):
+    """A text that tables show in bold."""
+
+    __slots__ = ()
+
+
 class Sheet(NamedTuple):
-    """A table of texts; a bold text stands between asterisks."""
+    """A table of texts."""
 
     title: str
     headings: Sequence[str]
@@ -120,18 +125,21 @@ class Sheet(NamedTuple):
 
     def rich(self) -> Table:
         """The table for the terminal, without its empty columns; in a narrow one cells are broken, never cut."""
-        table = Table(title=self.title)
+        table = Table(self.title)
         shown = [number for number in range(len(self.headings)) if any(line[number] for line in self.lines)]
         for number in shown:
-            table.add_column(self.headings[number], justify="right" if number else "left", overflow="fold")
+            table.add_column(self.headings[number], justify="right" if number else "left")
         for line in self.lines:
             cells = [line[number] for number in shown]
-            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith(BOLD) else "") for cell in cells))
+            table.add_row(*cells, styles=["bold" if isinstance(cell, Bold) else "" for cell in cells])
         return table
 
     def markdown(self) -> str:
         """The table for a page."""
-        lines = [self.headings, ["---"] * len(self.headings), *self.lines]
+        cells = [
+            [f"**{plain(cell)}**" if isinstance(cell, Bold) else plain(cell) for cell in line] for line in self.lines
+        ]
+        lines = [map(plain, self.headings), ["---"] * len(self.headings), *cells]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -201,7 +209,7 @@ class Comparison:
         if reference is None:
             return str(ours)
         text = f"{ours} ({ours.mean / reference.value:.2f})"
-        return f"{BOLD}{text}{BOLD}" if ours.mean <= reference.value else text
+        return Bold(text) if ours.mean <= reference.value else text
 
     def overview(self) -> Sheet:
         """Return a table with one line for each error for which NequIP has a published number."""
@@ -275,30 +283,33 @@ class Comparison:
         waiting = [self.tasks[task].title or task for task in self.tasks if task not in done]
         alone = [self.tasks[t].title or t for t in done if not any(n.task == t for n in self.published.numbers)]
         parts = [
-            f"# {title}",
+            f"# {plain(title)}",
             "Written by `equiforce study benchmark`; the rows are in `results.csv`. Our errors are means over seeds ± "
             f"standard deviation. Brackets hold the ratio to the published number of {REFERENCE}; bold errors are not "
             "larger than that number. All seeds of a task train on the same frames, and differ in the initial weights "
             "and the order of batches. A run ends after a number of steps; the tables give the training time and the "
             "number of threads, and the machine is named below each table.",
-            *filter(None, [note]),
+            *filter(None, [plain(note)]),
             self.overview().markdown(),
             "## What is missing",
             "For each task, the model with the lowest validation error of forces is compared: "
             f"{len(gaps) - len(missing)} of {len(gaps)} errors are not larger than those published for {REFERENCE}."
             f"{' The others:' if missing else ''}",
-            *filter(None, ["\n".join(f"- {line}" for line in missing)]),
+            *filter(None, ["\n".join(f"- {plain(line)}" for line in missing)]),
         ]
         if self.diverged:
             cells = [f"{row['task']}, {row['model']}, seed {row['seed']}" for row in self.diverged]
-            parts.append(f"Diverged: {'; '.join(cells)}.")
+            parts.append(f"Diverged: {plain('; '.join(cells))}.")
         if waiting:
-            parts.append(f"Not run yet: {'; '.join(waiting)}.")
+            parts.append(f"Not run yet: {plain('; '.join(waiting))}.")
         if alone:
-            parts.append(f"No published numbers were found for: {'; '.join(alone)}.")
+            parts.append(f"No published numbers were found for: {plain('; '.join(alone))}.")
         for task in done:
             parts += self._section(task)
-        parts += ["## Sources", "\n".join(f"- {name}: {text}" for name, text in self.published.sources.items())]
+        parts += [
+            "## Sources",
+            "\n".join(f"- {plain(f'{name}: {text}')}" for name, text in self.published.sources.items()),
+        ]
         return "\n\n".join(parts) + "\n"
 
     def _section(self, task: str) -> list[str]:
@@ -311,10 +322,10 @@ class Comparison:
         )
         notes = dict.fromkeys(f"{n.method}: {n.note}." for n in self.published.numbers if n.task == task and n.note)
         return [
-            f"## {described.title or task}",
-            " ".join(filter(None, [described.note, f"Validated on {described.validation}; tested on {tests}."])),
+            f"## {plain(described.title or task)}",
+            plain(" ".join(filter(None, [described.note, f"Validated on {described.validation}; tested on {tests}."]))),
             self.sheet(task).markdown(),
-            " ".join([*notes, f"Ours: {'; '.join(machines)}."]),
+            plain(" ".join([*notes, f"Ours: {'; '.join(machines)}."])),
         ]
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from equiforce.config import configured, load_yaml, read_options
+from equiforce.config import configured
 from equiforce.data.copies import without_copies
 from equiforce.data.dataset import fingerprint
 from equiforce.data.read import read
 from equiforce.errors import InputError
+from equiforce.option_values import check_names, read_options
 from equiforce.options import option
 from equiforce.studies.runs import DONE, Row, Run
+from equiforce.terminal import one_line
+from equiforce.yaml_files import load_yaml
 
 ID_COLUMNS = ("model", "size", "seed", "learning_rate", "budget")
 VALIDATIONS = 40  # per run, unless the file sets training.validate_every
@@ -28,7 +31,10 @@ class LearningCurveOptions:
     pool: list[str] = option(reason="files in the data folder from which training structures are drawn", factory=list)
     test: list[str] = option(reason="files of the test set", factory=list)
     validation: int = option(
-        50, "number of structures of the pool, the same for all runs, that choose weights and learning rates", ge=1
+        50,
+        "number of structures of the pool, the same for all runs, that choose weights and learning rates",
+        ge=1,
+        le=10**9,
     )
     sizes: list[int] = option(
         reason="numbers of training structures; a subset contains all smaller ones of its seed", factory=list
@@ -62,6 +68,7 @@ class LearningCurveOptions:
             if not getattr(self, name):
                 raise ValueError(f"study.{name} is empty: give at least one")
         self._check_budget()
+        check_names(self.models, "study.models")
         if sorted(set(self.sizes)) != self.sizes or min(self.sizes) < 1:
             raise ValueError(f"study.sizes={self.sizes}: list them from the smallest to the largest, each once")
         for name in ("seeds", "learning_rates"):
@@ -198,8 +205,8 @@ class LearningCurve:
         o, s = self.options, self.subsets
         copies = f", without {s.n_copies} copies of others" if s.n_copies else ""
         return (
-            f"{o.title}: a pool of {len(s.candidates)} structures{copies}, {len(s.validation)} to validate, {s.n_test} "
-            f"to test\n{len(o.models)} models x sizes {', '.join(map(str, o.sizes))} x seeds "
+            f"{one_line(o.title)}: a pool of {len(s.candidates)} structures{copies}, {len(s.validation)} to validate, "
+            f"{s.n_test} to test\n{len(o.models)} models x sizes {', '.join(map(str, o.sizes))} x seeds "
             f"{', '.join(map(str, o.seeds))}, learning rates {', '.join(map(str, o.learning_rates))}: "
             f"{self.count()} runs"
         )

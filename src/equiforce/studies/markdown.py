@@ -1,10 +1,28 @@
-"""Formats numbers, lists and tables for the pages of studies."""
+"""Formats numbers, names, lists and tables for the pages of studies."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from equiforce.studies.power_law import number
+from equiforce.terminal import one_line
+
+MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)|^[-+#=]|:(?=//|\w+:)|@")
+NUMBERED = re.compile(r"^(\d+)(?=[.)](\s|$))")
+
+
+def plain(text: object) -> str:
+    """The text of a user, such as the name of a model, in which nothing is Markdown or HTML."""
+    return NUMBERED.sub(r"\1\\", MARKUP.sub(r"\\\g<0>", one_line(text).strip()))
+
+
+def code(text: object) -> str:
+    """The text of a user as code."""
+    shown = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    space = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def listed(items: Iterable[object], separator: str = ", ") -> str:
@@ -19,12 +37,12 @@ def counted(n: int, word: str) -> str:
 
 def assigned(options: Mapping[str, object]) -> str:
     """Write options and their values as code."""
-    return ", ".join(f"`{name}={value}`" for name, value in options.items())
+    return ", ".join(code(f"{name}={value}") for name, value in options.items())
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table; the first row is the header."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    """Write a Markdown table of Markdown; the first row is the header."""
+    escaped = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows]
     head, *body = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, f"|{'---|' * len(rows[0])}", *body])
 

@@ -1,6 +1,6 @@
 """Writes the page of a learning curve from its rows: method and results in sentences, tables and figures."""
 
-import csv
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -11,8 +11,19 @@ import numpy as np
 
 from equiforce.quantities import Quantity, by_rank
 from equiforce.report import ModelCurve, learning_curve_plot
+from equiforce.storage.whole import write_text
 from equiforce.studies.learning_curve import LearningCurve
-from equiforce.studies.markdown import assigned, counted, exponent_of_ten, listed, markdown_table, percent, short
+from equiforce.studies.markdown import (
+    assigned,
+    code,
+    counted,
+    exponent_of_ten,
+    listed,
+    markdown_table,
+    percent,
+    plain,
+    short,
+)
 from equiforce.studies.power_law import (
     SIGNIFICANT,
     CurveDifference,
@@ -26,6 +37,8 @@ from equiforce.studies.power_law import (
     number,
 )
 from equiforce.studies.runs import DIVERGED, DONE, Row, column_of_test
+from equiforce.studies.table import write_fits
+from equiforce.terminal import one_line
 
 LARGE_GAIN = 0.05  # relative; if twice the budget lowers an error by more, training had not converged
 EMPTY = "–"
@@ -63,15 +76,14 @@ def write_page(curve: LearningCurve, rows: Sequence[Row], folder: Path) -> list[
     Raises:
         InputError: an error is not a positive number, or a model diverged with all learning rates.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     page = _Page(curve, rows)
     files = [folder / "README.md", folder / "fits.csv"]
     for section in page.shown:
         paths = [folder / f"{section.name}{suffix}" for suffix in (".png", ".svg")]
         page.plot(section, paths)
         files += paths
-    files[0].write_text(page.text(), encoding="utf-8")
-    page.write_fits(files[1])
+    write_text(files[0], page.text())
+    write_fits(files[1], page.laws)
     return files
 
 
@@ -102,8 +114,8 @@ class _Page:
         return {(row["size"], row["seed"]): row[column] for row in rows if row["model"] == model}
 
     def text(self) -> str:
-        command = f"    equiforce study learning-curve {self.curve.name} --data FOLDER"
-        parts = [f"# {self.options.title}", command, *self._state(), *self._in_short(), *self._method()]
+        command = f"    equiforce study learning-curve {shlex.quote(one_line(self.curve.name))} --data FOLDER"
+        parts = [f"# {plain(self.options.title)}", command, *self._state(), *self._in_short(), *self._method()]
         for section in self.shown:
             parts += [
                 f"## {section.name.capitalize()}",
@@ -126,28 +138,13 @@ class _Page:
         title = f"{self.options.title}: {section.name}"
         learning_curve_plot(paths, curves, title=title, error=section.axis, legend=legend)
 
-    def write_fits(self, path: Path) -> None:
-        """Write one line for each model and quantity; the prefactor has the unit in the name of the quantity."""
-        estimates = ("exponent", "prefactor", "early", "late", "curvature")
-        header = ["model", "quantity", *(f"{e}{end}" for e in estimates for end in ("", "_low", "_high"))]
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow([*header, "smallest", "largest", "n_sizes", "n_seeds", "n_runs"])
-            for (column, model), law in self.laws.items():
-                if law is None:
-                    continue
-                numbers = [x for name in estimates for x in (getattr(law, name) or (None,) * 3)[:3]]
-                cells = ["" if x is None else f"{x:.6g}" for x in numbers]
-                counts = [law.sizes[0], law.sizes[-1], len(law.sizes), law.n_seeds, law.n_runs]
-                table.writerow([model, column, *cells, *counts])
-
     def _state(self) -> list[str]:
         n_done, n_all = len(self.rows), self.curve.count()
         return [] if n_done >= n_all else [f"**unfinished: {n_done} of {n_all} runs**"]
 
     def _method(self) -> list[str]:
         o, subsets = self.options, self.curve.subsets
-        pool, test = (listed(f"`{name}`" for name in names) for names in (o.pool, o.test))
+        pool, test = (listed(map(code, names)) for names in (o.pool, o.test))
         copies = f"; {subsets.n_copies} more are copies and left out" if subsets.n_copies else ""
         budget, unit = (o.steps, "gradient steps") if o.epochs is None else (o.epochs, "passes over the subset")
         each = f" for {listed(o.sizes)} structures" if isinstance(budget, list) else ""
@@ -180,7 +177,9 @@ class _Page:
             return []
         hours = sum(row["seconds"] for row in timed) / 3600
         core_hours = sum(row["seconds"] * row["threads"] for row in timed) / 3600
-        machines = [f"{name} ({counted(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()]
+        machines = [
+            f"{plain(name)} ({counted(n, 'run')})" for name, n in Counter(row["machine"] for row in timed).items()
+        ]
         lost = len(self.rows) - len(timed)
         without = f", without {counted(lost, 'run')} whose time is unknown" if lost else ""
         versions = [f"{name} {listed(sorted({str(row[name]) for row in timed}))}" for name in ("equiforce", "torch")]
@@ -195,7 +194,7 @@ class _Page:
             weights = sorted({row["n_weights"] for row in self.rows if row["model"] == model and row["n_weights"]})
             rates = [self.curve.rate(model, size, self.known) for size in self.scanned]
             chosen = [EMPTY if rate is None else f"{rate:g}" for rate in rates]
-            table.append([model, assigned(options), listed(f"{n:,}" for n in weights) or EMPTY, *chosen])
+            table.append([plain(model), assigned(options), listed(f"{n:,}" for n in weights) or EMPTY, *chosen])
         return markdown_table(table)
 
     def _table_of_errors(self, section: Section) -> list[str]:
@@ -203,7 +202,7 @@ class _Page:
         for model in self.models:
             errors = self.errors[section.column, model].items()
             cells = ([error for (size, _), error in errors if size == wanted] for wanted in self.options.sizes)
-            table.append([model, *map(self._cell, cells)])
+            table.append([plain(model), *map(self._cell, cells)])
         return [
             f"MAE on the test set in {section.unit} by the number of training structures: mean over seeds ± standard "
             "deviation.",
@@ -227,11 +226,11 @@ class _Page:
         table = [["model", "exponent", "early", "late", "late − early", "sizes", "runs"]]
         for model, law in laws.items():
             if law is None:
-                table.append([model, *[EMPTY] * 6])
+                table.append([plain(model), *[EMPTY] * 6])
             else:
                 numbers = (law.exponent, law.early, law.late, law.curvature)
                 sizes = "all" if law.sizes == tuple(self.options.sizes) else listed(law.sizes)
-                table.append([model, *map(_shown, numbers), sizes, str(law.n_runs)])
+                table.append([plain(model), *map(_shown, numbers), sizes, str(law.n_runs)])
         early, late = halves(self.options.sizes)
         whole = f" Early sizes are {listed(early)}, late sizes are {listed(late)}." if len(early) > 1 else ""
         return [
@@ -248,7 +247,7 @@ class _Page:
             if bend.low is not None and bend.high is not None and bend.low * bend.high > 0
         }
         sentences = [
-            f"{curves} towards large sizes: {listed(names, '; ')}."
+            f"{curves} towards large sizes: {listed(map(plain, names), '; ')}."
             for curves, names in (
                 ("Curves that flatten", [m for m, value in sure.items() if value > 0]),
                 ("Curves that steepen", [m for m, value in sure.items() if value < 0]),
@@ -263,7 +262,7 @@ class _Page:
         column = section.column
         found = [compare(self.errors[column, first], self.errors[column, second]) for first, second in pairs]
         slopes, shifts = (holm([getattr(c, name).p if c else None for c in found]) for name in ("exponent", "ratio"))
-        names = [f"{second} against {first}" for first, second in pairs]
+        names = [plain(f"{second} against {first}") for first, second in pairs]
         return list(zip(names, found, slopes, shifts, strict=True))
 
     def _in_short(self) -> list[str]:
@@ -313,10 +312,10 @@ class _Page:
         ]
         for model in both:
             pairs = [(once[model][q.column], twice[model][q.column]) for q in self.shown]
-            table.append([model, *(text for a, b in pairs for text in (short(a), short(b), percent(b / a - 1)))])
+            table.append([plain(model), *(text for a, b in pairs for text in (short(a), short(b), percent(b / a - 1)))])
         sentences = [self._gained(q, {m: twice[m][q.column] / once[m][q.column] for m in both}) for q in self.shown]
         missing = [model for model in self.models if model not in both]
-        unknown = [f"Not known yet: {listed(missing, '; ')}."] if missing else []
+        unknown = [f"Not known yet: {listed(map(plain, missing), '; ')}."] if missing else []
         return [*parts, markdown_table(table), *sentences, *unknown]
 
     def _gained(self, section: Section, ratios: dict[str, float]) -> str:
@@ -330,9 +329,9 @@ class _Page:
                 assert with_gain is not None
                 assert with_gain.late is not None
                 exponents = f"{number(law.late.value, 2)} to {number(with_gain.late.value, 2)}"
-                gains.append(f"{model} ({percent(ratio - 1)}; late exponent {exponents})")
+                gains.append(f"{plain(model)} ({percent(ratio - 1)}; late exponent {exponents})")
             elif ratio < 1 - LARGE_GAIN:
-                gains.append(f"{model} ({percent(ratio - 1)})")
+                gains.append(f"{plain(model)} ({percent(ratio - 1)})")
         if not gains:
             return f"{name}: no model gained more than {100 * LARGE_GAIN:g} %."
         return (
@@ -369,7 +368,7 @@ class _Page:
         for model in self.models:
             lacks = [(n - n_at[model, size], size) for size in o.sizes]
             if all(lack == n for lack, _ in lacks):
-                yield f"{model}: every run of the curve"
+                yield f"{plain(model)}: every run of the curve"
                 continue
             texts = [
                 f"{lack} of {counted(n, 'seed')} at {listed(size for _, size in group)}"
@@ -377,11 +376,11 @@ class _Page:
                 if lack
             ]
             if texts:
-                yield f"{model}: {'; '.join(texts)}"
+                yield f"{plain(model)}: {'; '.join(texts)}"
 
     def _diverged(self) -> list[str]:
         columns = self.curve.id_columns
-        lost = [", ".join(f"{x} {row[x]}" for x in columns) for row in self.rows if row["state"] == DIVERGED]
+        lost = [plain(", ".join(f"{x} {row[x]}" for x in columns)) for row in self.rows if row["state"] == DIVERGED]
         return [f"Diverged: {'; '.join(lost)}."] if lost else []
 
     def _edges(self) -> list[str]:
@@ -389,7 +388,7 @@ class _Page:
         sentences, rates = [], self.options.learning_rates
         for name, edge in (("lowest", min(rates)), ("highest", max(rates))):
             sizes = {m: [s for s in self.scanned if self.curve.rate(m, s, self.known) == edge] for m in self.models}
-            at = [f"{model} at {listed(sizes[model])}" for model in self.models if sizes[model]]
+            at = [f"{plain(model)} at {listed(sizes[model])}" for model in self.models if sizes[model]]
             if at:
                 sentences.append(f"The {name} learning rate tried, {edge:g}, was the best for {listed(at, '; ')}.")
         return [" ".join([*sentences, "A rate beyond this range may be better."])] if sentences else []

@@ -1,10 +1,10 @@
 """One run of a study: a training with its options and data, its hash, and the row of results that it gives."""
 
-import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,13 +15,19 @@ from typing import Any
 import torch
 
 from equiforce import model_file
-from equiforce.config import SECTIONS, configured, to_dict
+from equiforce.config import configured, to_dict
 from equiforce.data.read import read
 from equiforce.errors import DivergedError, InputError
 from equiforce.evaluate import Errors, errors, predict
 from equiforce.machine import cpu_model
 from equiforce.options import switched_off
+from equiforce.preparation import SPLIT
 from equiforce.quantities import QUANTITIES, Measure, Quantity
+from equiforce.resume import SETTLED
+from equiforce.run_folder import CHECKPOINTS, MODEL, OPTIONS, options_text
+from equiforce.storage.whole import write_text
+from equiforce.training.checkpoint import DamagedError, read_checkpoint
+from equiforce.training.trackers import LOG, rows_of
 from equiforce.workflow import Trained, train
 
 # options that do not change the result: files (which the fingerprint of the data covers), machines and logs
@@ -36,10 +42,11 @@ NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
 # options of newer versions, whose defaults change nothing: a run with the defaults has the hash that it had before
 ADDED = {
     "data": ("format", "unconverged", "stress_order", "stress_without_volume", "keep_zeros", "ignore"),
+    "model": ("shared_self_connection", "layer_norm"),
 }
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
-CHECKPOINTS = ("last.pt", "best.pt")
+DELETE = "delete its folder, and the same command trains the run again"
 Row = dict[str, Any]
 
 
@@ -103,10 +110,12 @@ class Run:
             InputError: as in :func:`equiforce.config.configured`.
         """
         config, found = configured({}, self.options), {}
-        defaults = {name: cls() for name, cls in SECTIONS.items()}
         for name, section in to_dict(config).items():
-            left_out = {*NOT_HASHED.get(name, ()), *switched_off(getattr(config, name))}
-            left_out |= {option for option in ADDED.get(name, ()) if section[option] == getattr(defaults[name], option)}
+            options = getattr(config, name)
+            left_out = {*NOT_HASHED.get(name, ()), *switched_off(options)}
+            defaults = type(options)() if name in ADDED else None
+            added = {option for option in ADDED.get(name, ()) if option in section}  # each kind of model has its own
+            left_out |= {option for option in added if section[option] == getattr(defaults, option)}
             kept = {option: value for option, value in section.items() if option not in left_out}
             found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found
@@ -122,6 +131,31 @@ class Run:
         content = [self.settings, self.fingerprint, self.indices and {k: list(v) for k, v in self.indices.items()}]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The names of the test sets, if they have names."""
+        return (str(self.id_values.get("test", "")), *self.further_tests)
+
+    def differences(self, trained: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Say which options of a training differ from those of the run.
+
+        Args:
+            trained: the options as a checkpoint or a model file has them, where the data have settled open ones.
+        """
+        flat = {
+            f"{section}.{name}": value
+            for section, options in trained.items()
+            for name, value in options.items()
+            if name not in NOT_HASHED.get(section, ())
+        }
+        other, found = Run(id_values={}, options=flat, train=(), test=(), fingerprint="").settings, []
+        for section, options in self.settings.items():
+            for name in dict.fromkeys([*options, *other[section]]):
+                wanted, value = options.get(name), other[section].get(name)
+                if wanted != value and not (wanted is None and name in SETTLED.get(section, ())):
+                    found.append(f"{section}.{name} is {value} instead of {wanted}")
+        return found
+
     def __str__(self) -> str:
         return ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
@@ -129,50 +163,96 @@ class Run:
         )
 
 
-def perform(run: Run, folder: Path) -> Row:
+def perform(run: Run, folder: Path, say: Callable[[str], object] = print) -> Row:
     """Train and test a run, or continue one that was stopped.
 
     Args:
         run: the run.
-        folder: the folder of the run; checkpoints are deleted at the end, unless there are further tests.
+        folder: the folder of the run; :func:`tidy` deletes what nobody needs when the row is in the table.
+        say: is told if the run cannot continue and is trained anew.
 
     Returns:
         The row of the table of results.
 
     Raises:
         Interrupted: a signal stopped the run; the folder holds the checkpoint from which it continues.
-        InputError: the data or the options are wrong.
+        InputError: the data or the options are wrong, or a file cannot be written.
     """
-    if folder.exists() and not any((folder / name).exists() for name in CHECKPOINTS):
-        shutil.rmtree(folder)  # the run was stopped before its first checkpoint, or before its row was written
     try:
-        if folder.exists():
-            trained = train(resume=folder, plots=False, quiet=True)
+        if _can_continue(run, folder, say):
+            trained = train(resume=folder, plots=False, quiet=True, names_resume=False)
         else:
-            trained = train(run.train, folder, options=_options(run, folder), plots=False, quiet=True)
+            options = _options(run, folder)
+            trained = train(run.train, folder, options=options, plots=False, quiet=True, names_resume=False)
     except DivergedError:
-        shutil.rmtree(folder, ignore_errors=True)
         return _row(run, {"state": DIVERGED})
-    if trained.outcome.interrupted:
+    if trained.outcome.interrupted or trained.outcome.asked:
         raise Interrupted
-    row = _row(run, {"state": DONE} | _measured(trained))
-    if not run.further_tests:
-        _clean(folder)
-    return row
+    return _row(run, {"state": DONE} | _measured(run, trained))
+
+
+def tidy(folder: Path, row: Row) -> None:
+    """Delete what nobody needs of a run whose row is in the table: its checkpoints, or all if it diverged."""
+    if row["state"] == DIVERGED:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (*CHECKPOINTS, SPLIT):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _can_continue(run: Run, folder: Path, say: Callable[[str], object]) -> bool:
+    """Whether a folder holds a checkpoint of this run. If not, the folder is removed.
+
+    The options and the split are written again, so that files beside the checkpoint cannot change them.
+    """
+    for checkpoint in (folder / name for name in CHECKPOINTS if (folder / name).exists()):
+        try:
+            state = read_checkpoint(checkpoint)  # an error if it cannot be read now, which must not delete it
+        except DamagedError:
+            state, reason = {}, "it is damaged"
+        else:
+            reason = _why_not(run, folder, state)
+        if not reason:
+            files = _options(run, folder) | {"split.train_file": list(run.train)}
+            origin = configured(state["origin"]["options"], files)
+            write_text(folder / OPTIONS, options_text(origin))
+            (folder / SPLIT).unlink(missing_ok=True)
+            return True
+        say(f"{run}: does not continue from {checkpoint} because {reason}")
+        checkpoint.unlink()
+    if folder.exists():  # the run was stopped before its first checkpoint, or none of them can be used
+        shutil.rmtree(folder)
+    return False
+
+
+def _why_not(run: Run, folder: Path, state: Mapping[str, Any]) -> str:
+    """Why a run cannot continue from a checkpoint; empty if it can."""
+    if not state.get("origin"):
+        return "an older version wrote it, which did not keep the options"
+    try:
+        differences = run.differences(state["origin"]["options"])
+    except InputError as error:
+        return f"its options are not those of a run ({error})"
+    if differences:
+        return f"it is of another run: {'; '.join(differences)}"
+    if (n_rows := len(_log(folder))) < state["n_rows"]:
+        return f"{folder / LOG} has {n_rows} of its {state['n_rows']} validations"
+    return ""
+
+
+def _log(folder: Path) -> list[dict[str, str]]:
+    """The validations of a run up to the first that is damaged."""
+    found = []
+    with suppress(OSError, InputError):
+        for row in rows_of(folder / LOG):
+            found.append(row)  # noqa: PERF402 (those before the damaged one count)
+    return found
 
 
 def progress(run: Run, folder: Path) -> float:
     """Return the fraction of a run's steps or epochs that its log has reached; 0 if there is no log yet."""
-    try:
-        with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (FileNotFoundError, NotADirectoryError):
-        return 0.0
-    if not rows:
-        return 0.0
-    training = run.settings["training"]
+    rows, training = _log(folder), run.settings["training"]
     unit, limit = ("step", training["max_steps"]) if training["max_steps"] else ("epoch", training["max_epochs"])
-    return min(1.0, int(rows[-1][unit] or 0) / limit) if limit else 0.0
+    return min(1.0, float(rows[-1].get(unit) or 0) / limit) if rows and limit else 0.0
 
 
 def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
@@ -180,7 +260,7 @@ def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
 
     Args:
         run: a run that :func:`perform` has trained.
-        folder: the folder of the run; its checkpoints are deleted at the end.
+        folder: the folder of the run.
         row: the row of the first test set.
 
     Returns:
@@ -188,28 +268,21 @@ def perform_further(run: Run, folder: Path, row: Row) -> list[Row]:
     """
     if not run.further_tests or row["state"] != DONE:
         return []
-    potential = model_file.load(folder / "model.eqf", "cuda" if torch.cuda.is_available() else "cpu")
+    potential = model_file.load(folder / MODEL, "cuda" if torch.cuda.is_available() else "cpu")
     reading, rows = configured({}, run.options).data, []
     for name, files in run.further_tests.items():
         structures = read(files, reading)
         result = errors(structures, predict(potential, structures))
         empty = {column: "" for column in row if column.startswith("test_")}
         rows.append(row | empty | _tested(result) | {"test": name, "n_test": result.n_structures})
-    _clean(folder)
     return rows
-
-
-def _clean(folder: Path) -> None:
-    for leftover in (*CHECKPOINTS, "split.json"):
-        (folder / leftover).unlink(missing_ok=True)
 
 
 def _options(run: Run, folder: Path) -> dict[str, Any]:
     options = dict(run.options) | {"split.test_file": list(run.test)}
     if run.indices is not None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         indices = folder.with_suffix(".split.json")
-        indices.write_text(json.dumps({name: list(part) for name, part in run.indices.items()}), encoding="utf-8")
+        write_text(indices, json.dumps({name: list(part) for name, part in run.indices.items()}))
         options["split.split_file"] = str(indices)
     return options
 
@@ -227,20 +300,27 @@ def _row(run: Run, measured: Row) -> Row:
     return dict(run.id_values) | {name: (measured | about).get(name, "") for name in measured_columns()}
 
 
-def _measured(trained: Trained) -> Row:
-    with (trained.folder / "log.csv").open(encoding="utf-8", newline="") as file:
-        log = [row for row in csv.DictReader(file) if row["validation_loss"]]
-    if not log or trained.test is None:
+def _measured(run: Run, trained: Trained) -> Row:
+    """What was measured, from the model file and the line of the log to which its weights belong."""
+    assert trained.model is not None
+    about, log = model_file.read_header(trained.model)["about"], _log(trained.folder)
+    if trained.test is None or not any(row["validation_loss"] for row in log):
         raise InputError("the run has no validation or no test structures: give the study both")
-    best = min(log, key=lambda row: float(row["validation_loss"]))
+    ended, best_step = about["training"]["steps"], about["training"]["best_step"]
+    by_step = {round(float(row["step"])): row for row in log}
+    if differences := run.differences(about["config"]):
+        raise InputError(f"{trained.model} is of another run ({'; '.join(differences)}): {DELETE}")
+    if not {ended, best_step} <= {*by_step}:
+        raise InputError(f"{trained.folder / LOG} lacks validations of this run: {DELETE}")
+    best = by_step[best_step]
     return {
         "n_weights": trained.n_weights,
         "n_train": trained.n_train,
-        "steps": int(log[-1]["step"]),
-        "best_step": int(best["step"]),
+        "steps": ended,
+        "best_step": best_step,
         "validation_loss": float(best["validation_loss"]),
         **{validation_column(quantity): best[quantity.column("mae")] for quantity in QUANTITIES if quantity.headline},
-        "seconds": float(log[-1]["seconds"]),
+        "seconds": float(by_step[ended]["seconds"]),
     } | _tested(trained.test)
 
 

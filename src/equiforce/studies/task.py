@@ -11,6 +11,7 @@ from equiforce.data.copies import without_copies
 from equiforce.data.dataset import fingerprint
 from equiforce.data.read import ReadOptions, read
 from equiforce.errors import InputError
+from equiforce.option_values import check_names
 from equiforce.options import option
 from equiforce.quantities import QUANTITIES, Measure
 from equiforce.studies.runs import column_of_test
@@ -55,9 +56,11 @@ class Task:
     note: str = option("", "what a reader has to know before comparing with published numbers")
     pool: list[str] = option(reason="files in the data folder from which training structures are drawn", factory=list)
     train: int | None = option(
-        None, "number of training structures; all that are not used for validation if not given", ge=1
+        None, "number of training structures; all that are not used for validation if not given", ge=1, le=10**9
     )
-    validation: int = option(50, "number of structures of the pool on which the best weights are chosen", ge=1)
+    validation: int = option(
+        50, "number of structures of the pool on which the best weights are chosen", ge=1, le=10**9
+    )
     tests: dict[str, list[str]] = option(reason="name: files of each test set", factory=dict)
     errors: dict[str, str] = option(
         reason="quantity: metric and printed unit, as in {energy: MAE meV, forces: MAE meV/Å}", factory=dict
@@ -66,9 +69,12 @@ class Task:
         None,
         "number of atoms in a molecule",
         ge=1,
+        le=10**6,
         only_if=("an error is in meV/molecule", lambda task: any(PER_MOLECULE in e for e in task.errors.values())),
     )
-    steps: int = option(20_000, "gradient steps; unlike time they do not depend on the speed of the machine", ge=1)
+    steps: int = option(
+        20_000, "gradient steps; unlike time they do not depend on the speed of the machine", ge=1, le=10**12
+    )
     options: dict[str, Any] = option(reason="section.option: value, for all models in this task", factory=dict)
     models: dict[str, dict[str, Any]] = option(
         reason="name: {section.option: value}, models of this task only, or changes to models of all tasks",
@@ -79,6 +85,8 @@ class Task:
         for name in ("pool", "tests", "errors"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one")
+        check_names(self.tests, "tests")
+        check_names(self.models, "models")
         known = _units()
         for quantity, text in self.errors.items():
             metric, _, unit = text.partition(" ")

@@ -2,19 +2,19 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+from equiforce.errors import InputError
 from equiforce.quantities import by_rank
-from equiforce.studies.jobs import Place, run_jobs
+from equiforce.storage.faults import told
+from equiforce.storage.folders import held, holder
+from equiforce.studies.jobs import Ended, Place, note_task, run_jobs
 from equiforce.studies.runs import (
+    CHECKPOINTS,
     DIVERGED,
     DONE,
     Interrupted,
@@ -24,8 +24,10 @@ from equiforce.studies.runs import (
     perform,
     perform_further,
     progress,
+    tidy,
 )
 from equiforce.studies.table import ResultTable
+from equiforce.terminal import BarColumn, Console, MofNCompleteColumn, TextColumn, TimeElapsedColumn, bar, say
 
 PAUSE = 1.0  # seconds between two checks of what other workers have done
 
@@ -55,49 +57,101 @@ def execute(study: Study, folder: Path, place: Place, console: Console) -> list[
         console: shows the progress.
 
     Raises:
-        Interrupted: Ctrl-C was pressed; the same command continues the study.
-        InputError: the data or the options of a run are wrong.
+        Interrupted: a signal stopped the study; the same command continues it.
+        InputError: the data or the options of a run are wrong, a file cannot be written, or a worker was killed.
         MissingPackageError: several workers are asked for without submitit.
     """
-    table = ResultTable(folder, study.id_columns)
+    table, tell = ResultTable(folder, study.id_columns), partial(say, console)
     try:
         with Watch(study, table, console):
             if place.n_workers == 1 and place.cluster == "local":
-                work(study, folder)
+                work(study, folder, tell)
             else:
-                run_jobs(partial(work, study, folder), folder, place)
+                ended = run_jobs(partial(work, study, folder, begins=note_task), folder, place)
+                _judge(ended, finished=not _missing(study, table), say=tell)
     except KeyboardInterrupt:
         raise Interrupted from None
     return results(study, table)
 
 
+def _judge(ended: Ended, *, finished: bool, say: Callable[[str], object]) -> None:
+    """Say which workers were killed; that is an error if runs are missing, because nobody performs them."""
+    if ended.killed and not finished:
+        raise InputError(f"{'; '.join(ended.killed)}; the same command continues the study")
+    for sentence in ended.killed:
+        say(f"{sentence}; the others have performed its runs")
+    if ended.interrupted and not finished:
+        raise Interrupted
+
+
 def results(study: Study, table: ResultTable) -> list[Row]:
     """Return the rows of the table that belong to runs of the study."""
-    rows = table.rows()
-    own = {run.hash for run in study.runs(rows)}
-    return [row for row in rows if row["hash"] in own]
+    return table.rows_of(study.runs(table.rows()))
 
 
-def work(study: Study, folder: Path) -> None:
-    """Perform missing runs one after another, skipping those that other workers perform, until none is missing."""
+def work(
+    study: Study,
+    folder: Path,
+    say: Callable[[str], object] = print,
+    begins: Callable[[object], object] = lambda _: None,
+) -> None:
+    """Perform missing runs one after another, skipping those that other workers perform, until none is missing.
+
+    Args:
+        study: the study.
+        folder: the folder of the results.
+        say: is told what a user should know about a run.
+        begins: is told each run that this process performs.
+
+    Raises:
+        Interrupted: a signal stopped a run.
+        InputError: the data or the options of a run are wrong, or a file cannot be written.
+    """
     table, runs = ResultTable(folder, study.id_columns), folder / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
+    with told(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+    waiting = False
+    _tidy_done(study, table, folder)
     while missing := _missing(study, table):
         for run in missing:
             # a lock that is taken means that another worker performs this run
-            with suppress(Timeout), FileLock(runs / f"{run.hash}.lock", timeout=0):
-                if run.hash not in {row["hash"] for row in table.rows()}:
-                    row = perform(run, runs / run.hash)
-                    table.add(row, *perform_further(run, runs / run.hash, row))
+            with held(runs / f"{run.hash}.lock") as free:
+                if free and run.hash in {other.hash for other in _missing(study, table)}:
+                    begins(run)
+                    _perform(run, runs / run.hash, table, say)
                     break
         else:
-            time.sleep(PAUSE)  # other workers perform the rest; their results may allow further runs
+            if not waiting:
+                others = "; ".join(f"{run} ({holder(runs / f'{run.hash}.lock')})" for run in missing)
+                say(f"other processes perform the rest: {others}")
+            waiting = True
+            time.sleep(PAUSE)  # the results of others may allow further runs
+
+
+def _perform(run: Run, place: Path, table: ResultTable, say: Callable[[str], object]) -> None:
+    """Perform a run whose lock this process holds; its row is in the table before anything of it is deleted."""
+    try:
+        row = perform(run, place, say)
+        table.add(row, *perform_further(run, place, row))
+    except InputError as error:
+        raise InputError(f"{run}: {error}") from error
+    tidy(place, row)
+
+
+def _tidy_done(study: Study, table: ResultTable, folder: Path) -> None:
+    """Delete what nobody needs of runs whose worker was killed after it had written their row."""
+    for row in results(study, table):
+        place = folder / "runs" / row["hash"]
+        if any((place / name).exists() for name in CHECKPOINTS):
+            with held(place.with_suffix(".lock")) as free:
+                if free:
+                    tidy(place, row)
 
 
 def _missing(study: Study, table: ResultTable) -> list[Run]:
-    rows = table.rows()
-    known = {row["hash"] for row in rows}
-    return [run for run in study.runs(rows) if run.hash not in known]
+    runs = study.runs(table.rows())
+    known = {row["hash"] for row in table.rows_of(runs)}
+    return [run for run in runs if run.hash not in known]
 
 
 class Watch:
@@ -114,7 +168,7 @@ class Watch:
         self.thread = threading.Thread(target=self._keep_looking, daemon=True)
         columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         texts = (TextColumn("{task.fields[rest]}"), TextColumn("{task.fields[now]}", style="dim"))
-        self.bar = Progress(*columns, *texts, console=console, transient=True)
+        self.bar = bar(console, *columns, *texts, transient=True)
         self.began = time.time()  # comparable with the modification times of files
         self.read: int | None = None  # modification time (ns) of the table from which `done` and `missing` were read
         self.done, self.missing = list[Row](), list[Run]()
@@ -124,7 +178,7 @@ class Watch:
         self.seen = {row["hash"] for row in self.done}
         self.progress_before = self._progress()
         if self.done:
-            self.console.print(f"{len(self.done)} of {self.study.count()} runs were done already", highlight=False)
+            say(self.console, f"{len(self.done)} of {self.study.count()} runs were done already")
         self.task = self.bar.add_task("", total=self.study.count(), completed=len(self.done), rest="", now="")
         self.bar.start()
         self.thread.start()
@@ -143,11 +197,12 @@ class Watch:
     def look(self) -> None:
         """Print new rows of the table, and update the bar with the progress of the present runs."""
         with self.looking:
-            self._read()
+            with suppress(InputError):  # of a table that was cut or edited meanwhile, about which the worker says it
+                self._read()
             for row in self.done:
                 if row["hash"] not in self.seen:
                     self.seen.add(row["hash"])
-                    self.console.print(self._line(row), highlight=False, soft_wrap=True)
+                    say(self.console, self._line(row))
             by_now, total, rest = self._progress(), self.study.count(), ""
             if total > by_now > self.progress_before:
                 speed = (by_now - self.progress_before) / (time.time() - self.began)

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-from rich.text import Text
-
 from equiforce.evaluate import ValidationErrors
 from equiforce.quantities import Quantity
+from equiforce.terminal import BarColumn, Console, ProgressColumn, Task, TaskID, Text, TextColumn, bar, say
 from equiforce.training.loop import StepReport
 
 WIDTH = 10  # the smallest width of a column
@@ -35,12 +32,12 @@ class Display:
 
     def __init__(self, console: Console, quantities: Sequence[Quantity]):
         self.console, self.quantities = console, quantities
-        self.bar = Progress(
+        self.bar = bar(
+            console,
             TextColumn("{task.fields[passes]} passes"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[errors]}"),
             TimeLeft(),
-            console=console,
             transient=True,
         )
         errors = [(f"{quantity.name} MAE", quantity.logged.unit) for quantity in quantities]
@@ -79,14 +76,14 @@ class Display:
 
     def _print_heading(self) -> None:
         """Print the heading before the first line, because kernels may be compiled before it."""
-        self.console.print("errors of validation (* the lowest loss so far):", highlight=False, soft_wrap=True)
+        say(self.console, "errors of validation (* the lowest loss so far):")
         self._print([name for name, _ in self.columns])
         self._print([unit for _, unit in self.columns])
 
     def _print(self, cells: Sequence[str], mark: str = "") -> None:
         widths = [max(WIDTH, len(name) + 2, len(unit) + 2) for name, unit in self.columns]
         line = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + mark
-        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
+        say(self.console, line.rstrip())
 
     def _cells(self, report: StepReport, errors: ValidationErrors) -> list[str]:
         state = report.state

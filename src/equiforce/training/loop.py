@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 
 from equiforce.data.dataset import Batches
 from equiforce.errors import DivergedError
@@ -17,9 +17,10 @@ from equiforce.graph import AtomicGraph
 from equiforce.labels import Labels
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES, requested
+from equiforce.signals import stop_requests
 from equiforce.training.loss import LossConfig, highest, terms, weight_at
 from equiforce.training.optimizer import EMA, LearningRate, OptimizerConfig, build_optimizer
-from equiforce.training.processes import add_gradients, total_over_processes
+from equiforce.training.processes import Processes, add_gradients, on_first_process, total_over_processes
 from equiforce.training.state import TrainingState
 from equiforce.training.stopping import (
     FEWEST_STEPS,
@@ -27,9 +28,8 @@ from equiforce.training.stopping import (
     TIME_IS_UP,
     StoppingCriteria,
     TrainingConfig,
-    stop_signals,
 )
-from equiforce.training.trackers import Tracker
+from equiforce.training.trackers import Row, Tracker
 
 
 class StepReport(NamedTuple):
@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
 
     why: str
     interrupted: bool
+    asked: bool = False  # whether a signal asked to stop, possibly too late to interrupt the run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class RunSetup:
     config: TrainingConfig
     loss: LossConfig
     optimizer: OptimizerConfig
-    fabric: Fabric
+    fabric: Processes
     folder: Path  # the first process writes last.pt and best.pt here
     trackers: list[Tracker]  # empty except on the first process
     on_best: Callable[[Potential], None]  # the first process calls it with the averaged potential when it is the best
@@ -92,7 +93,7 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
     started = time.monotonic() - state.seconds
     if (why := state.ended or stopping.used_up(state)) and state.best_weights is not None:
         return Outcome(why, interrupted=False)
-    with stop_signals() as caught:
+    with stop_requests() as stop:
         while True:
             n_batches = setup.training.count(state.epoch)
             if state.batch >= n_batches:  # possible if the run was resumed with larger batches
@@ -106,19 +107,19 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if state.batch == n_batches:
                     state.epoch, state.batch = state.epoch + 1, 0
-                interrupted, late = on_any_process([bool(caught), stopping.time_is_up(state)], setup.fabric)
+                interrupted, late = on_any_process([stop.is_set(), stopping.time_is_up(state)], setup.fabric)
                 why = stopping.reached(state) or (TIME_IS_UP if late else "")
                 errors, improved, passes = None, False, state.passes(n_batches)
                 if why or due(state, n_batches, setup.config):
                     errors, improved = validate(state, rate, passes, setup)
                     stopping.reserve = time.monotonic() - started - state.seconds
                     state.ended = why = why or stopping.stalled(state)
-                if setup.fabric.is_global_zero and (errors is not None or interrupted):
-                    save(state, improved, setup)
+                if errors is not None or interrupted:
+                    on_first_process(partial(save, state, improved, setup), setup.fabric)
                 done = stopping.progress(state, n_batches)
                 setup.on_step(StepReport(state, done, value, errors, improved, passes))
                 if why or interrupted:
-                    return Outcome(why or "interrupted", interrupted=not why)
+                    return Outcome(why or "interrupted", interrupted=not why, asked=stop.is_set())
 
 
 def take_step(
@@ -149,7 +150,7 @@ def backward(
     labels: Labels | None,
     progress: float,
     loss: LossConfig,
-    fabric: Fabric,
+    fabric: Processes,
     *,
     bf16: bool = False,
 ) -> float:
@@ -201,7 +202,7 @@ def require_finite(value: float, name: str, state: TrainingState) -> None:
         )
 
 
-def on_any_process(flags: list[bool], fabric: Fabric) -> list[bool]:
+def on_any_process(flags: list[bool], fabric: Processes) -> list[bool]:
     """For each flag, whether it is set on at least one process; all processes get the same answer."""
     raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
     return (total_over_processes(raised, fabric) > 0).tolist()
@@ -251,11 +252,15 @@ def validate(state: TrainingState, rate: float, passes: float, setup: RunSetup) 
         require_finite(value, "the validation loss", state)
         state.best_loss = min(value, state.best_loss)
         state.rate.validated(value)
-    for tracker in setup.trackers:
-        tracker.write(row | errors.columns())
+    on_first_process(partial(_log, setup.trackers, row | errors.columns()), setup.fabric)
     state.n_rows += 1
     state.loss_sum, state.loss_count = 0.0, 0
     return errors, improved
+
+
+def _log(trackers: Sequence[Tracker], row: Row) -> None:
+    for tracker in trackers:
+        tracker.write(row)
 
 
 def validation_loss(errors: ValidationErrors, loss: LossConfig) -> float | None:

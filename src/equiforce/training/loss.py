@@ -13,6 +13,7 @@ from equiforce.labels import Labels, residual
 from equiforce.options import option
 from equiforce.quantities import ENERGY, FORCES, QUANTITIES, STRESS, Quantity
 
+HIGHEST = 1e9  # of a loss weight
 Weight = float | list[tuple[float, float]]
 
 
@@ -41,17 +42,18 @@ class LossConfig:
         "residual at which huber changes from square to absolute value",
         unit=", ".join(quantity.residual_unit for quantity in QUANTITIES),
         gt=0,
+        le=1e6,
         only_if=("loss.kind is huber", lambda loss: loss.kind == "huber"),
     )
 
     def __post_init__(self) -> None:
         for quantity in QUANTITIES:
             name, weight = quantity.name, self.weight(quantity)
-            values = [weight or 0.0] if isinstance(weight, int | float | None) else [value for _, value in weight]
-            if not values or min(values) < 0:
+            points = [(0.0, weight or 0.0)] if isinstance(weight, int | float | None) else weight
+            if not points or any(not (0 <= when <= 1 and 0 <= value <= HIGHEST) for when, value in points):
                 raise ValueError(
-                    f"loss.{name}={weight} is not a loss weight: give a number of at least 0, or a list of pairs "
-                    "(fraction of the run, number), as in [[0, 1], [0.5, 10]]"
+                    f"loss.{name}={weight} is not a loss weight: give a number from 0 to {HIGHEST:g}, or a list of "
+                    "pairs (fraction of the run from 0 to 1, number), as in [[0, 1], [0.5, 10]]"
                 )
 
     def weight(self, quantity: Quantity) -> Weight | None:

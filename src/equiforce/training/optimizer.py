@@ -49,7 +49,11 @@ class OptimizerConfig:
         lt=1,
     )
     weight_decay: float = option(
-        0.0, "decay of all weights; 0 because equivariance already regularises small data sets", ge=0, only_if=ADAMW
+        0.0,
+        "decay of all weights; 0 because equivariance already regularises small data sets",
+        ge=0,
+        le=1000,
+        only_if=ADAMW,
     )
     schedule: Literal["cosine", "plateau", "constant"] = option(
         "cosine",
@@ -57,7 +61,10 @@ class OptimizerConfig:
         "takes days",
     )
     warmup_steps: int = option(
-        100, "steps over which the learning rate rises while Adam's moments settle; at most 5 % of the run", ge=0
+        100,
+        "steps over which the learning rate rises while Adam's moments settle; at most 5 % of the run",
+        ge=0,
+        le=10**12,
     )
     final_fraction: float = option(
         0.01, "final learning rate of the cosine, as a fraction of the highest one", ge=0, le=1, only_if=COSINE
@@ -66,6 +73,7 @@ class OptimizerConfig:
         50,
         "validations without a lower loss before the learning rate falls; the paper's value",
         ge=1,
+        le=10**12,
         only_if=PLATEAU,
     )
     plateau_factor: float = option(
@@ -75,7 +83,7 @@ class OptimizerConfig:
         1e-6, "the run ends when the learning rate falls below this; the paper's value", ge=0, only_if=PLATEAU
     )
     clip_gradient: float | None = option(
-        10.0, "a gradient with a larger norm is scaled down to it; only a broken batch reaches 10", gt=0
+        10.0, "a gradient with a larger norm is scaled down to it; only a broken batch reaches 10", gt=0, le=1e12
     )
     ema_decay: float = option(
         0.99,

@@ -1,6 +1,5 @@
-"""The state of a training run between two steps, and its checkpoint files."""
+"""The state of a training run between two steps, to a checkpoint and back."""
 
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.potential import Potential
+from equiforce.training.checkpoint import COUNTERS, read_checkpoint, write_checkpoint
 from equiforce.training.optimizer import EMA, LearningRate
 
 Weights = dict[str, torch.Tensor]
-COUNTERS = ("step", "epoch", "batch", "seconds", "n_rows", "best_loss", "best_step", "loss_sum", "loss_count")
 SAME_CONSTANT = 1e-6  # relative; a least-squares fit differs less between machines
 
 
@@ -57,7 +56,7 @@ class TrainingState:
         self.ema.potential.load_state_dict(self.best_weights)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint atomically: an interruption leaves either the old file or the new one."""
+        """Write a checkpoint whole or not at all; raise InputError if it cannot be written."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state |= {
             "potential": self.potential.state_dict(),
@@ -68,9 +67,7 @@ class TrainingState:
             "ended": self.ended,
             "origin": self.origin,
         }
-        unfinished = path.with_name(path.name + ".part")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
+        write_checkpoint(path, state)
 
     def restore(self, path: Path) -> None:
         """Load a checkpoint.
@@ -82,6 +79,7 @@ class TrainingState:
         constants = [self.potential.atomic_energies, self.potential.scale]
         before = [constant.detach().clone() for constant in constants]
         try:
+            self._require_same_kinds(state)
             self.potential.load_state_dict(state["potential"])
             self.ema.restore(state["average"])
             if _kind_of(state["optimizer"]) != _kind_of(self.optimizer.state_dict()):
@@ -103,17 +101,17 @@ class TrainingState:
                     "so the labels have changed: restore the data of the run, or start a new one with -o"
                 )
 
-
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read the values of a checkpoint; raise InputError if it is damaged."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        return {**state}
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path} is damaged or is not a checkpoint of equiforce: delete it to continue from best.pt "
-            "beside it, or start a new run"
-        ) from error
+    def _require_same_kinds(self, state: dict[str, Any]) -> None:
+        """Raise ValueError if the dtypes of weights, or the shapes of the optimizer's memory, are others than here."""
+        own = self.potential.state_dict()
+        if any(name in own and own[name].dtype != value.dtype for name, value in state["potential"].items()):
+            raise ValueError("another dtype")
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        numbers = [number for group in state["optimizer"]["param_groups"] for number in group["params"]]
+        for parameter, number in zip(parameters, numbers, strict=True):
+            for name, value in state["optimizer"]["state"].get(number, {}).items():
+                if name != "step" and (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
+                    raise ValueError("another shape or dtype")
 
 
 def _listed(constant: torch.Tensor) -> str:

@@ -1,11 +1,7 @@
 """The options of a training run, and the criteria that end it."""
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import current_thread, main_thread
 from typing import Literal
 
 from equiforce.options import option
@@ -15,6 +11,10 @@ TIME_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 DEFAULT_STEPS = 20_000
 DEFAULT_BATCH = 5
 TIME_IS_UP = "the time budget is used up"
+MOST_STEPS_OF_A_RUN = 10**12  # decades, at a millisecond each
+LARGEST_SEED = 2**63 - 1  # of torch's generators
+LONGEST_TEXT = 40  # characters of a duration
+LONGEST_TIME = 10 * 365 * 86400.0  # seconds
 FEWEST_STEPS, MOST_STEPS = 20, 1000  # between validations, unless validate_every is set
 
 
@@ -25,26 +25,38 @@ class TrainingConfig:
     time: str | None = option(
         None, "time budget, such as 10m, 1h30m or 2d; the learning rate follows its schedule over this time"
     )
-    max_epochs: int | None = option(None, "largest number of passes over the training set", ge=1)
+    max_epochs: int | None = option(
+        None, "largest number of passes over the training set", ge=1, le=MOST_STEPS_OF_A_RUN
+    )
     max_steps: int | None = option(
-        None, f"largest number of gradient steps; {DEFAULT_STEPS} if neither time nor max_epochs is set", ge=1
+        None,
+        f"largest number of gradient steps; {DEFAULT_STEPS} if neither time nor max_epochs is set",
+        ge=1,
+        le=MOST_STEPS_OF_A_RUN,
     )
     batch_size: int | None = option(
         None,
         f"structures in a batch, over all processes; {DEFAULT_BATCH} as in the paper, unless max_edges is set",
         ge=1,
+        le=1_000_000,
     )
     max_edges: int | None = option(
-        None, "largest number of edges (two for each pair) in a batch, over all processes; replaces batch_size", ge=1
+        None,
+        "largest number of edges (two for each pair) in a batch, over all processes; replaces batch_size",
+        ge=1,
+        le=1_000_000_000,
     )
     validate_every: int | None = option(
         None,
         f"steps between validations; default: after each epoch, after several if epochs have fewer than {FEWEST_STEPS} "
         f"steps, and also after every {MOST_STEPS} steps of an epoch",
         ge=1,
+        le=MOST_STEPS_OF_A_RUN,
     )
-    early_stopping: int | None = option(None, "stops after this many validations without a lower loss", ge=1)
-    seed: int = option(0, "random seed of the initial weights and of the order of batches", ge=0)
+    early_stopping: int | None = option(
+        None, "stops after this many validations without a lower loss", ge=1, le=MOST_STEPS_OF_A_RUN
+    )
+    seed: int = option(0, "random seed of the initial weights and of the order of batches", ge=0, le=LARGEST_SEED)
     deterministic: bool = option(
         False, "uses only algorithms that give bit-identical results every time; slower on a GPU"
     )
@@ -54,7 +66,7 @@ class TrainingConfig:
     tf32: bool = option(False, "on a GPU, computes matrix products in TF32, with mantissas of 10 bits")
     bf16: bool = option(False, "computes matrix products in bfloat16 (torch's autocast); less accurate")
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train; auto takes a GPU if there is one")
-    n_nodes: int = option(1, "number of machines on which torchrun started this run", ge=1)
+    n_nodes: int = option(1, "number of machines on which torchrun started this run", ge=1, le=100_000)
     tensorboard: bool = option(False, "also writes a log for TensorBoard")
     wandb: str | None = option(None, "name of a Weights & Biases project that also receives the log")
 
@@ -83,10 +95,12 @@ class TrainingConfig:
 
 def seconds_of(text: str) -> float:
     """The seconds of a duration such as ``90s``, ``10m``, ``1h30m`` or ``2d``."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text[:LONGEST_TEXT])
     seconds = sum(float(number) * TIME_UNITS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or seconds == 0:
-        raise ValueError(f"{text!r} is not a duration: write it as 90s, 10m, 1h30m or 2d")
+        raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a duration: write it as 90s, 10m, 1h30m or 2d")
+    if seconds > LONGEST_TIME:
+        raise ValueError(f"{text!r} is longer than ten years: give less")
     return seconds
 
 
@@ -112,7 +126,8 @@ def planned(config: TrainingConfig, n_batches: int, n_structures: int) -> str:
 
 def in_passes(number: float) -> str:
     """A number of passes over the training set, to three digits."""
-    return f"{number:.3g} passes" if number < 999.5 else f"{number:,.0f} passes"
+    text = f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
+    return f"{text} {'pass' if text == '1' else 'passes'}"
 
 
 def doubled(config: TrainingConfig) -> list[str]:
@@ -185,29 +200,3 @@ class StoppingCriteria:
             number = "1 validation" if self.early_stopping == 1 else f"{self.early_stopping} validations"
             return f"the validation loss has not fallen for {number}"
         return "the learning rate has fallen below optimizer.plateau_stop" if state.rate.exhausted else ""
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGUSR1, so that the loop can stop after the current step.
-
-    SLURM sends SIGTERM, or the signal of ``sbatch --signal``, before it ends a job. A second Ctrl-C stops at once. In
-    other threads than the main one nothing is caught, because Python delivers signals to the main thread only.
-
-    Yields:
-        The numbers of the signals received so far.
-    """
-    caught: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if number == signal.SIGINT and number in caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if current_thread() is main_thread() else ()
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,15 +1,21 @@
 """Writers of the training log: a CSV file always, TensorBoard and Weights & Biases on request."""
 
 import csv
-from collections.abc import Mapping
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from itertools import islice
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from equiforce.errors import MissingPackageError
+from equiforce.errors import InputError, MissingPackageError
 from equiforce.quantities import in_present_units
+from equiforce.storage.append import Growing, whole_lines
+from equiforce.storage.whole import write_text
 
+LOG = "log.csv"  # in the folder of a run
+NEEDED = {"step", "loss"}  # columns
 Row = Mapping[str, float | int | None]
 
 
@@ -27,36 +33,75 @@ class CsvLog:
 
     Args:
         path: the file.
-        n_rows: the number of rows from an earlier part of the run that stay. Later rows are deleted, because the
-            resumed run computes them again.
+        last_step: the step of the checkpoint from which a run continues. Later rows are deleted, because the resumed
+            run computes them again.
+
+    Raises:
+        InputError: the file has a row that is none of a log, or cannot be written.
     """
 
-    def __init__(self, path: Path, n_rows: int = 0):
+    def __init__(self, path: Path, last_step: int = 0):
         self.path = path
-        kept: list[dict[str, str]] = []
-        if n_rows and path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                kept = [in_present_units(row) for row in islice(csv.DictReader(file), n_rows)]
-        self.columns = list(kept[0]) if kept else None  # of an older version, which may lack new ones
-        path.write_text("", encoding="utf-8")
-        self.n_rows = 0
-        for row in kept:
-            self._append(row)
+        self.file: Growing | None = None
+        self.columns: list[str] = []  # of an older version, which may lack new ones
+        rows = rows_of(path) if path.exists() else iter(())
+        kept = list(takewhile(lambda row: int(row["step"]) <= last_step, rows))
+        self.n_rows = len(kept)  # that stay
+        if not kept:
+            path.unlink(missing_ok=True)
+            return
+        self.columns = list(kept[0])
+        again = "".join(map(_line, [self.columns, *(row.values() for row in kept)]))
+        if not whole_lines(path).startswith(again):  # in other units
+            write_text(path, again)
+        size = len(again.encode("utf-8", errors="surrogateescape"))
+        self.file = Growing(path, size if path.stat().st_size > size else None)
 
     def write(self, row: Row) -> None:
-        row = row if self.columns is None else {name: row.get(name) for name in self.columns}
-        self._append({name: "" if value is None else value for name, value in row.items()})
-
-    def _append(self, cells: Mapping[str, object]) -> None:
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if self.n_rows == 0:
-                writer.writerow(cells)
-            writer.writerow(cells.values())
-        self.n_rows += 1
+        """Append a row; the first one comes with the heading, so that the file is never without one of them."""
+        self.columns = self.columns or list(row)
+        cells = ["" if (value := row.get(name)) is None else value for name in self.columns]
+        if self.file is None:
+            write_text(self.path, _line(self.columns) + _line(cells))
+            self.file = Growing(self.path)
+        else:
+            self.file.append(_line(cells))
+            self.file.flush()
 
     def close(self) -> None:
-        pass
+        if self.file is not None:
+            self.file.close()
+
+
+def rows_of(path: Path) -> Iterator[dict[str, str]]:
+    """Read the whole rows of the log of a run, in present units.
+
+    Yields:
+        The texts of the cells by the names of their columns; each is empty or a finite number.
+
+    Raises:
+        InputError: a row is none of a log.
+        OSError: the file cannot be read.
+    """
+    for number, row in enumerate(csv.DictReader(whole_lines(path).splitlines()), start=2):
+        if not _is_row(row):
+            raise InputError(f"{path}, line {number} is not a row of a training log: correct it, or delete the file")
+        yield in_present_units(row)
+
+
+def _is_row(row: Mapping[str | None, Any]) -> bool:
+    if None in row or None in row.values() or not row.keys() >= NEEDED or not row["step"].isdecimal():
+        return False
+    try:
+        return all(math.isfinite(float(cell)) for cell in row.values() if cell)
+    except ValueError:
+        return False
+
+
+def _line(cells: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
 
 
 def check_installed(*, tensorboard: bool, wandb: bool) -> None:

@@ -1,6 +1,5 @@
 """Judges from the log of a run whether it was long enough, and what would lower its errors."""
 
-import csv
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from equiforce.quantities import QUANTITIES
 from equiforce.training.loss import LossConfig
+from equiforce.training.trackers import rows_of
 
 FEWEST = 8  # validations; fewer do not show a trend
 WORSE = 1.2  # times the lowest error
@@ -38,8 +38,7 @@ def read_log(path: Path, loss: LossConfig) -> list[LogRow]:
     """Read the validations of a run from its ``log.csv``; there are none without validation structures."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["validation_loss"]]
+    rows = [row for row in rows_of(path) if row.get("validation_loss")]
     power = 1.0 if loss.kind == "mae" else 0.5
     return [
         LogRow(int(row["step"]), float(row["validation_loss"]) ** power, float(row["loss"]) ** power) for row in rows

@@ -136,6 +136,24 @@ lmp.command("run 10")
 print("it went on")
 """
 
+NOT_FINITE = """
+load = external.model_file.load
+
+
+def loaded(*arguments, **options):
+    potential = load(*arguments, **options)
+    potential.scale.data.fill_(1.7e308)
+    return potential
+
+
+external.model_file.load = loaded
+lmp = started("units metal", "processors 1 1 *", "read_data waters.data", "set atom 24 x 5 y 5 z 5")
+lmp.command("set atom 23 x 5 y 5 z 5.12")
+external.attach(lmp, "nequip.eqf", ["H", "C", "O"], precision="float64")
+lmp.command("run 1")
+print("it went on")
+"""
+
 
 def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -291,6 +309,16 @@ def test_what_it_cannot_compute_ends_in_a_sentence(elements, more, sentence, fol
     assert "it went on" not in result.stdout
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
     assert sentence in error
+
+
+@pytest.mark.slow
+def test_forces_that_are_not_finite_on_one_rank_end_all(folder):
+    result = run_script(folder, NOT_FINITE, 2)
+    assert result.returncode != 0
+    assert "it went on" not in result.stdout
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+    assert "the energy or the forces are not finite in step 0" in error
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow

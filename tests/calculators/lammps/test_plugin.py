@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
+from equiforce import cache
 from equiforce.calculators.lammps import plugin
 from equiforce.errors import InputError
 from tests.calculators.lammps.runs import needs_lammps
 from tests.calculators.lammps.simulations import SECONDS, errors, run
+from tests.kernels.cpu.test_build import on_a_disk
 
 pytestmark = needs_lammps
 
@@ -73,6 +75,48 @@ def test_a_plugin_of_another_lammps_refuses_to_work(other_cache, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_a_cut_plugin_is_compiled_again_and_runs(other_cache, tmp_path):
+    path = plugin.compiled() / plugin.PLUGIN
+    path.write_bytes(path.read_bytes()[:20_000])
+    result = run(tmp_path, "plugin list\n")
+    assert result.returncode == 0, result.stderr
+    assert f"{path} is damaged, and is not used" in result.stderr
+    assert "pair style plugin equiforce" in result.stdout
+    assert cache.sound(path) == path
+
+
+def test_a_plugin_that_others_can_write_is_not_taken(other_cache, monkeypatch):
+    path = plugin.plugin_folder() / plugin.PLUGIN
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"code")
+    cache.seal(path, plugin.PLUGIN)
+    assert plugin.compiled() == path.parent
+    path.chmod(0o777)
+    monkeypatch.setattr(plugin, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(InputError, match="no C"):
+        plugin.compiled()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["16k", "200k", "nr_inodes=6"])
+def test_on_a_full_disk_there_is_a_sentence_and_nothing_is_left(other_cache, size):
+    other_cache.mkdir()
+    program = (
+        "import os; from equiforce.calculators.lammps import plugin; from equiforce.errors import InputError\n"
+        "try: print(plugin.compiled())\n"
+        "except InputError as error: print(error)\n"
+        "print(*(name for _, folders, names in os.walk(plugin.user_folder('lammps')) for name in names))"
+    )
+    options = size if "=" in size else f"size={size}"
+    result = on_a_disk(other_cache, options, [sys.executable, "-W", "ignore", "-c", program])
+    said, left = result.stdout.splitlines()
+    assert said.startswith(f"the pair style cannot be kept in {other_cache}/equiforce/lammps/")
+    assert "is full (0." in said if "=" not in size else "a quota or the number of files leaves no room" in said
+    assert "make room there, or set XDG_CACHE_HOME" in said
+    assert left in ("lock", "")
+
+
+@pytest.mark.slow
 def test_without_a_writable_cache_the_plugin_is_in_a_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -80,7 +124,7 @@ def test_without_a_writable_cache_the_plugin_is_in_a_temporary_folder(monkeypatc
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert "pair style plugin equiforce" in first.stdout
     assert f"compiling pair_style equiforce in {tmp_path}/equiforce-{os.getuid()}/lammps/" in first.stderr
-    assert "because /proc/nowhere/equiforce/lammps cannot be written to: set XDG_CACHE_HOME" in first.stderr
+    assert "because /proc/nowhere/equiforce/lammps cannot be used: set XDG_CACHE_HOME" in first.stderr
     assert "compiling" not in second.stderr
 
 

@@ -177,8 +177,6 @@ def bad(name: str) -> Atoms:
     atoms = Atoms("H2O", [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
     if name == "gold":
         atoms.symbols[0] = "Au"
-    elif name == "copy":
-        atoms.positions[1] = atoms.positions[0]
     elif name == "nan":
         atoms.positions[1, 2] = np.nan
     elif name == "flat":
@@ -199,7 +197,6 @@ def bad(name: str) -> Atoms:
     ("name", "sentence"),
     [
         ("gold", r"here: atom 0 .* element Au that the model does not know: it was trained on H, O, Cu"),
-        ("copy", r"here: atoms 0 and 1 \(counted from 0\) are 0 Å apart"),
         ("nan", "here: atom 1 .* which is not a valid position"),
         ("flat", "here: the cell is flat"),
         ("small", "here: the cell is flat"),

@@ -37,3 +37,18 @@ def test_averages_continue():
     for temperature, energy in values[:, 20:].T:
         part.add(temperature, energy)
     assert part.to_dict() == whole.to_dict()
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"length": 0, "blocks": []},
+        {"length": 1.5, "blocks": []},
+        {"length": 1, "blocks": [[1]]},
+        {"length": 1, "blocks": [[1, 2, float("nan")]]},
+        {"length": 1, "blocks": [["x", 2, 3]]},
+    ],
+)
+def test_what_are_no_averages_is_refused(plain):
+    with pytest.raises(ValueError):  # noqa: PT011 (numpy's)
+        Averages.from_dict(plain)

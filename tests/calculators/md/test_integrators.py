@@ -84,3 +84,12 @@ def test_volume_and_temperature_do_not_depend_on_the_coupling(coupling):
     assert 2 * np.mean(kinetic) / (93 * units.kB) == pytest.approx(300.0, abs=20.0)
     if of_cell:  # equipartition
         assert np.mean(of_cell) / (units.kB * 300.0 * 93 / 96) == pytest.approx(FREE[coupling], rel=0.5)
+
+
+@pytest.mark.parametrize("wrong", [0.5, [1.0], [[0.0] * 3] * 2, "x", float("nan"), None])
+def test_variables_of_another_shape_are_refused(wrong):
+    _, dynamics = copper("full")
+    variables = variables_of(dynamics)
+    with pytest.raises((ValueError, TypeError)):
+        restore(dynamics, {**variables, "_p_g": wrong})
+    restore(dynamics, variables)

@@ -1,12 +1,12 @@
 """The options of molecular dynamics."""
 
 import pytest
-import yaml
 
 from equiforce.calculators.md.options import MDOptions
-from equiforce.config import read_options
 from equiforce.errors import InputError
+from equiforce.option_values import read_options
 from equiforce.options import to_lines
+from equiforce.yaml_files import read_value
 
 
 def test_nvt_is_langevin():
@@ -32,4 +32,4 @@ def test_impossible_values_are_refused(name, value):
 
 def test_the_options_of_a_run_are_read_again_as_they_were():
     options = MDOptions(ensemble="npt", coupling="full", timestep=1e-5, fixed=[0, "Cu"], seed=7)
-    assert read_options(MDOptions, yaml.safe_load(to_lines(options)), "md") == options
+    assert read_options(MDOptions, read_value(to_lines(options)), "md") == options

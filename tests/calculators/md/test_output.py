@@ -60,7 +60,7 @@ def test_a_run_that_continues_cuts_off_what_came_after_its_state(tmp_path):
         output.frame(frame(-1.0))
         sizes = output.sizes()
         output.frame(frame(-2.0))
-        print("half a fra", end="", file=output.trajectory)
+        output.trajectory.append("half a fra")
     with Output(tmp_path, "nve 300 K", 9, 0.5, quiet, in_bulk=False, sizes=sizes) as output:
         output.thermo(Thermo(7, 0.0, 300.0, -1.0, 0.25, -0.75, 0.5, None, None))
         output.frame(frame(-3.0))

@@ -1,8 +1,12 @@
 """Molecular dynamics conserves, thermalises, stops in time and loses nothing."""
 
+import contextlib
 import csv
+import json
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -21,7 +25,9 @@ from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md import MDOptions, resume_md, run_md
 from equiforce.coverage import ranges_of
 from equiforce.errors import InputError
+from equiforce.storage.folders import used
 from equiforce.structure import Structure
+from tests.storage.test_faults import small_disk
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def rows(folder) -> list[dict[str, str]]:
 
 
 def test_nve_conserves_energy_and_writes_everything(potential, tmp_path):
-    options = MDOptions(ensemble="nve", temperature=100.0, steps=16, thermo_every=4, trajectory_every=8)
+    options = MDOptions(ensemble="nve", temperature=100.0, steps=16, thermo_every=4, trajectory_every=8, seed=1)
     summary = run_md(potential, water(), options, tmp_path)
     table = rows(tmp_path)
     assert [int(row["step"]) for row in table] == [0, 4, 8, 12, 16]
@@ -132,7 +138,7 @@ def test_a_run_continues_in_its_own_folder(potential, tmp_path):
     [
         (water(), MDOptions(ensemble="npt"), "periodic in all three directions"),
         (water(), MDOptions(temperature=0.0), "above 0 K"),
-        (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.1]]), MDOptions(), "start structure cannot be simulated"),
+        (Atoms("HH", positions=[[0, 0, 0], [0, 0, 0.1]]), MDOptions(), "are 0.1 Å apart, and the limit"),
         (Atoms("Cu"), MDOptions(), "Cu"),
         ("nowhere.xyz", MDOptions(), "There is no file nowhere.xyz"),
     ],
@@ -233,6 +239,92 @@ def test_a_resume_changes_nothing_but_the_number_of_steps(potential, tmp_path):
             resume_md(tmp_path / "run", model, options=options)
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     assert resume_md(tmp_path / "run", potential, options={"steps": 4, "temperature": 300.0}).n_steps == 4
+
+
+def test_options_that_were_changed_in_the_folder_are_said_and_written_again(potential, tmp_path):
+    run_md(potential, water(), MDOptions(steps=2, seed=1), tmp_path)
+    path, console = tmp_path / "md.yaml", Console(record=True, width=400, file=StringIO())
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("temperature: 300.0", "temperature: 400.0"), encoding="utf-8")
+    resume_md(tmp_path, potential, options={"steps": 3}, console=console)
+    said = console.export_text(clear=True)
+    assert "md.yaml was changed since the run began, which goes on as it was saved: with temperature: 300.0 and" in said
+    assert "and not with temperature: 400.0" in said
+    assert path.read_text(encoding="utf-8") == before.replace("steps: 2 ", "steps: 3 ")
+    path.write_text(before[: before.index("timestep")], encoding="utf-8")
+    resume_md(tmp_path, potential, options={"steps": 4}, console=console)
+    assert "goes on as it was saved: with timestep: 0.5, steps: 3, friction: 5.0, " in console.export_text(clear=True)
+    path.unlink()
+    resume_md(tmp_path, potential, options={"steps": 5}, console=console)
+    assert "md.yaml" not in console.export_text()
+    assert path.read_text(encoding="utf-8") == before.replace("steps: 2 ", "steps: 5 ")
+
+
+def test_a_state_of_an_earlier_version_goes_on_with_a_word(potential, tmp_path):
+    options, console = MDOptions(steps=2, seed=1), Console(record=True, width=400, file=StringIO())
+    run_md(potential, water(), replace(options, steps=4), tmp_path / "whole")
+    run_md(potential, water(), options, tmp_path / "old")
+    with np.load(tmp_path / "old" / "state.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != "checksum"}
+    arrays["header"] = np.array(json.dumps({**json.loads(str(arrays["header"])), "format": 1}))
+    np.savez(tmp_path / "old" / "state.npz", **arrays)
+    resume_md(tmp_path / "old", potential, options={"steps": 4}, console=console)
+    assert "state.npz is of an earlier version and has no checksum" in console.export_text()
+    for name in ("trajectory.xyz", "thermo.csv", "last.xyz", "state.npz", "md.yaml"):
+        assert (tmp_path / "old" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_files_without_a_state_are_no_run_that_can_be_resumed(potential, tmp_path):
+    (tmp_path / "trajectory.xyz").write_text("of another program")
+    (tmp_path / "md.yaml").write_text("")  # of a start that was killed: it alone is no run
+    with pytest.raises(InputError, match=r"trajectory.xyz exists from an earlier run: name a new folder, or add --ov"):
+        run_md(potential, water(), MDOptions(steps=1), tmp_path)
+    (tmp_path / "trajectory.xyz").unlink()
+    run_md(potential, water(), MDOptions(steps=1), tmp_path)
+
+
+def test_two_runs_do_not_meet_in_a_folder(potential, tmp_path):
+    run_md(potential, water(), MDOptions(steps=1), tmp_path)
+    with used(tmp_path):
+        for run in (
+            lambda: run_md(potential, water(), MDOptions(steps=1), tmp_path, overwrite=True),
+            lambda: resume_md(tmp_path, potential, options={"steps": 2}),
+        ):
+            with pytest.raises(InputError, match=f"is in use by process {os.getpid()} "):
+                run()
+
+
+def test_a_run_on_a_full_disk_goes_on_after_room_is_made(potential, tmp_path):
+    every = {"trajectory_every": 1, "thermo_every": 1, "save_every": 0.005}
+    options = MDOptions(ensemble="nve", temperature=20.0, steps=70, seed=1, **every)
+    with small_disk(tmp_path / "disk") as disk:
+        with pytest.raises(InputError) as caught:
+            run_md(potential, water(), options, disk / "run")
+        said = str(caught.value)
+        assert re.search(
+            r"cannot be written because the disk is full; it needs .* are free: make room, then go on", said
+        )
+        assert f"go on with: equiforce md --resume {disk / 'run'}" in said
+        text = (disk / "run" / "trajectory.xyz").read_text()
+        assert 5 * text.count("Properties") == text.count("\n") > 50
+        assert (disk / "run" / "thermo.csv").read_text().endswith("\n")
+        fill(disk)
+        before = {path.name: path.read_bytes() for path in (disk / "run").iterdir()}
+        with pytest.raises(InputError, match=r"the disk is full; .*: make room, then give the same command again"):
+            run_md(potential, disk / "run" / "last.xyz", options, disk / "run", overwrite=True)
+        assert {path.name: path.read_bytes() for path in (disk / "run").iterdir()} == before
+        subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
+        resume_md(disk / "run", potential)
+        run_md(potential, water(), options, tmp_path / "whole")
+        for name in ("trajectory.xyz", "thermo.csv", "last.xyz", "state.npz", "md.yaml"):
+            assert (disk / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def fill(disk) -> None:
+    """Take all room on a disk."""
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(1024)):
+            pass
 
 
 @pytest.mark.slow

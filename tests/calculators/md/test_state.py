@@ -1,6 +1,8 @@
 """The state of a simulation on disk."""
 
 import json
+import random
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ from ase.build import molecule
 from ase.constraints import FixAtoms
 
 import equiforce
-from equiforce.calculators.md.state import STATE, State, fingerprint, read_state, write_safely
+from equiforce.calculators.md.options import MDOptions
+from equiforce.calculators.md.state import STATE, State, fingerprint, read_state
 from equiforce.errors import InputError
 
 HEADER = {
     "step": 3,
-    "options": {"steps": 9},
+    "options": asdict(MDOptions(steps=9, seed=1)),
     "model": "",
     "fingerprint": "abc",
     "device": "cpu",
@@ -21,7 +24,7 @@ HEADER = {
     "integrator": {"_eps": 0.1 + 0.2},
     "averages": {},
     "watch": {},
-    "sizes": {"trajectory.xyz": 12},
+    "sizes": {"trajectory.xyz": 12, "thermo.csv": 3},
 }
 
 
@@ -43,8 +46,12 @@ def state() -> State:
     )
 
 
+def write(state, folder):
+    (folder / STATE).write_bytes(state.to_bytes())
+
+
 def test_a_state_is_read_as_it_was_written(state, tmp_path):
-    state.write(tmp_path)
+    write(state, tmp_path)
     found = read_state(tmp_path)
     assert {name: found.header[name] for name in HEADER} == HEADER
     for name in ("positions", "momenta", "cell"):
@@ -67,7 +74,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "header", "newer"])
 def test_a_damaged_state_is_refused(damage, state, tmp_path):
-    state.write(tmp_path)
+    write(state, tmp_path)
     path = tmp_path / STATE
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
@@ -85,16 +92,63 @@ def test_a_damaged_state_is_refused(damage, state, tmp_path):
         read_state(tmp_path)
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "a"
-    path.write_text("old")
-    write_safely(path, b"new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-    (tmp_path / "a.part").mkdir()  # nothing can be written
-    with pytest.raises(OSError, match=r"a\.part"):
-        write_safely(path, b"newer")
-    assert path.read_text() == "new"
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"step": -1},
+        {"step": 10},
+        {"step": True},
+        {"sizes": {"trajectory.xyz": -1, "thermo.csv": 3}},
+        {"sizes": {"../elsewhere": 0, "thermo.csv": 3}},
+        {"sizes": {"trajectory.xyz": 1.5, "thermo.csv": 3}},
+        {"options": {"steps": 9}},
+        {"options": asdict(MDOptions(steps=9)) | {"timestep": -1.0}},
+        {"options": asdict(MDOptions(steps=9)) | {"timestep": "fast"}},
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(wrong, state, tmp_path):
+    write(replace(state, header={**HEADER, **wrong}), tmp_path)
+    with pytest.raises(InputError, match="is damaged"):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["positions", "momenta", "cell"])
+def test_atoms_must_be_somewhere(name, state, tmp_path):
+    for value in (np.nan, np.inf):
+        values = getattr(state, name).copy()
+        values[0, 0] = value
+        write(replace(state, **{name: values}), tmp_path)
+        with pytest.raises(InputError, match="is damaged"):
+            read_state(tmp_path)
+
+
+def test_another_number_is_noticed_by_the_checksum(state, tmp_path):
+    write(state, tmp_path)
+    with np.load(tmp_path / STATE) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["positions"][1, 1] += 1e-9
+    np.savez(tmp_path / STATE, **arrays)
+    with pytest.raises(InputError, match="is damaged"):
+        read_state(tmp_path)
+    header = json.loads(str(arrays["header"]))  # as 0.1.0 wrote it
+    arrays |= {"header": np.array(json.dumps({**header, "format": 1}))}
+    np.savez(tmp_path / STATE, **{name: values for name, values in arrays.items() if name != "checksum"})
+    assert not read_state(tmp_path).has_checksum
+
+
+def test_flipped_bits_are_noticed(state, tmp_path):
+    content, rng, refused = state.to_bytes(), random.Random(0), 0
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (tmp_path / STATE).write_bytes(changed)
+        try:
+            found = read_state(tmp_path)
+        except InputError:
+            refused += 1
+        else:  # a date or a mode in the archive
+            assert found.to_bytes() == content
+    assert refused > 200
 
 
 def test_a_fingerprint_tells_weights_and_options_apart():
@@ -103,3 +157,12 @@ def test_a_fingerprint_tells_weights_and_options_apart():
 
     assert fingerprint(potential(0)) == fingerprint(potential(0))
     assert len({fingerprint(potential(0)), fingerprint(potential(1)), fingerprint(potential(0, 4.5))}) == 3
+
+
+def test_a_state_that_is_compressed_is_not_unpacked(state, tmp_path):
+    write(state, tmp_path)
+    with np.load(tmp_path / STATE) as file:
+        arrays = dict(file)
+    np.savez_compressed(tmp_path / STATE, **arrays)
+    with pytest.raises(InputError, match="is damaged"):
+        read_state(tmp_path)

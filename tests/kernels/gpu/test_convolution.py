@@ -14,7 +14,6 @@ from equiforce.kernels import convolve
 from equiforce.kernels.backend import NeedsGrad, Tangents
 from equiforce.kernels.gpu import convolution as gpu
 from equiforce.kernels.gpu import launch
-from equiforce.kernels.gpu.codegen.convolution import source
 from equiforce.kernels.reference import convolution as reference
 from equiforce.kernels.spec.paths import PathTable, Radial
 from tests.kernels.reference.test_convolution import random_graph
@@ -46,13 +45,11 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def on_any_machine(monkeypatch, tmp_path_factory):
+def on_any_machine(monkeypatch):
     """Without a GPU kernels are interpreted, with warps of four threads: tiles are small, and programs meet several."""
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         monkeypatch.setattr(gpu, "WARP", 4)
-    folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(launch, "cache_folder", lambda: folder)
     assert launch.available()
 
 
@@ -299,14 +296,6 @@ def test_indices_are_computed_once_and_knots_again_when_positions_change():
     assert gpu._edges_by_knot(knot_coordinates, 7) is not first
     knot_coordinates += 1
     assert gpu._edges_by_knot(knot_coordinates, N_ROWS).version != first.version
-
-
-def test_source_is_kept_and_read_again(tmp_path):
-    table = case("scalars").table
-    first = launch.load(source(table), launch.interpreted(), tmp_path)
-    (file,) = tmp_path.glob("*.py")
-    assert "def forward" in file.read_text()
-    assert launch.load(source(table), launch.interpreted(), tmp_path) is first
 
 
 def test_training_on_forces_through_the_public_operation():

@@ -1,11 +1,14 @@
 """What a Triton kernel would misread is refused; no GPU is needed for that."""
 
+import inspect
+import linecache
+
 import pytest
 import torch
 
 from equiforce.errors import InputError
 from equiforce.kernels.gpu import convolution, local
-from equiforce.kernels.gpu.launch import MOST_ROWS, check_indices, check_size, checked
+from equiforce.kernels.gpu.launch import MOST_ROWS, check_indices, check_size, checked, load
 from equiforce.kernels.gpu.programs import WARP
 
 LIKE = torch.zeros(0)
@@ -57,3 +60,14 @@ def test_the_last_step_of_a_loop_and_the_tile_after_it_stay_within_int32():
     tile = WARP * max(convolution.WARPS_OF_FEW, convolution.WARPS_OF_MANY)  # of one channel
     step = tile * max(local.MOST_COPIES, convolution.MOST_SLICES)
     assert MOST_ROWS + step + tile <= torch.iinfo(torch.int32).max
+
+
+def test_a_module_has_no_file_and_its_text_is_found_as_triton_finds_it():
+    """A file could be damaged or changed by others, and so could what Python keeps of it in ``__pycache__``."""
+    text = "FACTOR = 2\n\n\ndef double(x):\n    return FACTOR * x\n"
+    module = load(text, False)
+    linecache.checkcache()
+    assert load(text, False) is module
+    assert load(text, True) is not module
+    assert module.double(3) == 6
+    assert inspect.getsourcelines(module.double) == (["def double(x):\n", "    return FACTOR * x\n"], 4)

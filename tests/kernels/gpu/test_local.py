@@ -8,10 +8,9 @@ import torch
 from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps
 from equiforce.kernels import CouplingTable, autograd, using
-from equiforce.kernels.gpu import launch
 from equiforce.kernels.gpu import local as gpu_local
 from equiforce.kernels.gpu.codegen import local as codegen_local
-from equiforce.kernels.gpu.codegen.local import environments, products
+from equiforce.kernels.gpu.codegen.local import products
 from equiforce.kernels.reference import local as reference_local
 from tests.kernels.cases import TOLERANCE, assert_same, derivatives, random_graph
 from tests.systems import atom, ethanol, graph_of, potential_of
@@ -33,11 +32,9 @@ SLOW = ("l2", "not-summed", "gaps")
 
 
 @pytest.fixture(autouse=True)
-def on_any_machine(monkeypatch, tmp_path_factory):
+def on_any_machine(monkeypatch):
     if DEVICE == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-    folder = tmp_path_factory.mktemp("kernels")
-    monkeypatch.setattr(launch, "cache_folder", lambda: folder)
 
 
 def check(actual, expected, inputs):
@@ -246,14 +243,6 @@ def test_starts_are_computed_once_and_again_when_centers_change():
     assert gpu_local._starts(centers, 4).tolist() == [0, 2, 2, 3, 3]
     centers[1] = 1
     assert gpu_local._starts(centers, 3).tolist() == [0, 1, 2, 3]
-
-
-def test_source_is_kept_and_read_again(tmp_path):
-    text = environments(0, 2).text
-    first = launch.load(text, launch.interpreted(), tmp_path)
-    (file,) = tmp_path.glob("*.py")
-    assert file.read_text() == text
-    assert launch.load(text, launch.interpreted(), tmp_path) is first
 
 
 @pytest.mark.slow

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
 
 from equiforce import kernels, model_file
 from equiforce.cache import user_folder
@@ -23,6 +21,7 @@ from equiforce.calculators.untrained import untrained
 from equiforce.data.write import atoms_from_structure
 from equiforce.errors import InputError
 from equiforce.structure import Structure
+from equiforce.terminal import Table
 
 RANKS = 2
 SECONDS = 180  # a simulation of one step that takes longer is taken to hang
@@ -60,13 +59,13 @@ def examine(model: Path | None = None) -> Iterator[Finding]:
 
 def table(findings: list[Finding]) -> Table:
     """The results as a table for the terminal."""
-    shown = Table(title="LAMMPS with equiforce", show_header=False)
+    shown = Table("LAMMPS with equiforce", show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column(no_wrap=True)
-    shown.add_column(overflow="fold")
+    shown.add_column()
     for finding in findings:
         color = "green" if finding.ok else "red"
-        shown.add_row(finding.part, f"[{color}]{'ok' if finding.ok else 'wrong'}[/]", escape(finding.message))
+        shown.add_row(finding.part, "ok" if finding.ok else "wrong", finding.message, styles=["", color])
     return shown
 
 
@@ -108,7 +107,7 @@ def _pair_style() -> str:
             "LAMMPS does not find equiforce, because equiforce is on the path but not installed: install it with pip"
         )
     folder = plugin.compiled()
-    where = "" if user_folder("lammps") in folder.parents else f", because {user_folder('lammps')} cannot be written to"
+    where = "" if user_folder("lammps") in folder.parents else f", because {user_folder('lammps')} cannot be used"
     return f"compiled, {folder / plugin.PLUGIN}{where}"
 
 
@@ -125,8 +124,8 @@ def _python() -> str:
 def _kernels() -> str:
     if not kernels.fused("cpu"):
         raise InputError(
-            "models run in plain torch, many times slower, because C kernels cannot be compiled (the log says why): "
-            "install gcc, or run pip install 'equiforce[compiler]'"
+            "models run in plain torch, many times slower, because C kernels cannot be compiled or kept: the log says "
+            "why, and what to do"
         )
     return kernels.describe("cpu")
 

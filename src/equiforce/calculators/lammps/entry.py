@@ -47,7 +47,7 @@ def _reason(folder: Path) -> str:
     kept = user_folder("lammps")
     if kept in folder.parents:
         return ", once for all runs"
-    return f" because {kept} cannot be written to: set XDG_CACHE_HOME to a folder that can, and that all machines see"
+    return f" because {kept} cannot be used: set XDG_CACHE_HOME to a folder of yours that all machines see"
 
 
 def shared_library() -> Path | None:

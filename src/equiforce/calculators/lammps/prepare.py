@@ -15,10 +15,13 @@ from equiforce.calculators.lammps.names import QUOTES
 from equiforce.calculators.lammps.system import System, data_lines, system_of
 from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.start import hold_fixed, read_start, refuse_unfit
+from equiforce.calculators.soundness import refuse_unsound
 from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.model_file import path_of, read_header
 from equiforce.options import default_of
+from equiforce.storage.whole import write_together
+from equiforce.terminal import one_line
 
 USED_BY = {  # the ensembles that use an option, for options that not all ensembles use
     "friction": ("langevin",),
@@ -50,17 +53,18 @@ class LammpsInput:
     input: Path
     data: Path
     system: System
+    remarks: tuple[str, ...]  # what the user should know about the start structure
 
     def summary(self) -> str:
-        """The text for the terminal: the files, their contents, and the command that runs them."""
+        """The text for the terminal: the start, the files, their contents, and the command that runs them."""
         system, folder = self.system, self.input.parent
         change_folder = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
         periodic = f"periodic in {', '.join(system.periodic)}" if system.periodic else "not periodic"
         velocities = "velocities drawn by LAMMPS" if system.velocities is None else "velocities of the structure"
         fixed = f", {len(system.fixed)} of them fixed" if len(system.fixed) else ""
         atoms = f"{len(system.types)} atoms{fixed}, types {' '.join(system.symbols)}"
-        return (
-            f"written: {self.input} and {self.data} ({atoms}, {periodic}, {velocities})\n"
+        return "".join(f"{remark}\n" for remark in self.remarks) + (
+            f"written: {one_line(self.input)} and {one_line(self.data)} ({atoms}, {periodic}, {velocities})\n"
             f"run it: {change_folder}mpirun -np 2 lmp -in {shlex.quote(self.input.name)}"
         )
 
@@ -90,17 +94,17 @@ def prepare(
     model, start, output = path_of(model), Path(start), Path(output)
     _refuse_unused(options)
     species = read_header(model)["potential"]["species"]
-    atoms, _ = read_start(start)
-    if len(atoms) == 0:
-        raise InputError(f"{start} has no atoms: name a structure with atoms to start from")
+    atoms, remarks = read_start(start)
+    refuse_unsound(atoms, start, species, temperature=options.temperature)
     hold_fixed(atoms, options.fixed)
     refuse_unfit(atoms, options)
     system = system_of(atoms, species, str(start), rotates=options.ensemble == "langevin")
     files = _Files(output, model)
     files.refuse_taken(start, overwrite)
     texts = {files.data: data_lines(system, start.name), output: _input_lines(system, options, files)}
-    _write_in_one_piece({path: "\n".join(lines) + "\n" for path, lines in texts.items()})
-    return LammpsInput(input=output, data=files.data, system=system)
+    # names of files are written as the system has them, which is UTF-8 as a rule
+    write_together({path: os.fsencode("\n".join(lines) + "\n") for path, lines in texts.items()})
+    return LammpsInput(input=output, data=files.data, system=system, remarks=tuple(remarks))
 
 
 def _refuse_unused(options: MDOptions) -> None:
@@ -249,17 +253,3 @@ def _ranges(numbers: Int[np.ndarray, " numbers"]) -> str:
     """Write sorted numbers as LAMMPS does: 1:4 7 9:12."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     return " ".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-
-
-def _write_in_one_piece(texts: dict[Path, str]) -> None:
-    """Write several files; no existing file is replaced before all new ones are complete on the disk."""
-    parts = {path: path.with_name(path.name + ".part") for path in texts}
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts[path].write_bytes(os.fsencode(text))  # names of files as the system has them, UTF-8 as a rule
-        for path, part in parts.items():
-            part.replace(path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)

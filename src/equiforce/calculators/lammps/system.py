@@ -13,8 +13,7 @@ from equiforce.calculators.lammps.masses import check_masses
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.elements import atomic_number, species_index
 from equiforce.errors import InputError
-from equiforce.neighbors import refuse_coincident
-from equiforce.structure import Structure
+from equiforce.neighbors import check_geometry
 
 MARGIN = 5.0  # Å between the atoms and the box along axes that are not periodic; LAMMPS widens the box if atoms leave
 PS = 1000 * units.fs
@@ -66,11 +65,16 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, rotates: boo
             random forces make it rotate.
 
     Raises:
-        InputError: an element that the model does not know, atoms that coincide, a flat cell, a constraint other than
-            ``FixAtoms``, or masses that differ within an element or are those of another element.
+        InputError: an element that the model does not know, a flat cell, a constraint other than ``FixAtoms``, or
+            masses that differ within an element or are those of another element.
     """
     index = species_index(atoms.numbers, species, source)
-    _refuse_unsound(atoms, source)
+    if other := [c for c in atoms.constraints if not isinstance(c, FixAtoms)]:
+        raise InputError(
+            f"{source}: the constraint {type(other[0]).__name__} cannot be written into a LAMMPS input: remove it, or "
+            "fix whole atoms with FixAtoms"
+        )
+    check_geometry(atoms.positions, np.where(atoms.pbc[:, None], atoms.cell.array, 0.0), atoms.pbc, source)
     present, types = np.unique(index, return_inverse=True)
     symbols = [species[i] for i in present]
     fixed = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(c.get_indices() for c in atoms.constraints)]))
@@ -94,22 +98,6 @@ def system_of(atoms: Atoms, species: Sequence[str], source: str, *, rotates: boo
         fixed=fixed,
         n_at_rest=min(n_at_rest, 3) if rotates and not len(fixed) else n_at_rest,
     )
-
-
-def _refuse_unsound(atoms: Atoms, source: str) -> None:
-    if other := [c for c in atoms.constraints if not isinstance(c, FixAtoms)]:
-        raise InputError(
-            f"{source}: the constraint {type(other[0]).__name__} cannot be written into a LAMMPS input: remove it, or "
-            "fix whole atoms with FixAtoms"
-        )
-    structure = Structure(
-        atomic_numbers=atoms.numbers.astype(np.int64),
-        positions=atoms.positions,
-        cell=atoms.cell.array,
-        pbc=atoms.pbc,
-        source=source,
-    )
-    refuse_coincident(structure)
 
 
 def _mass(atoms: Atoms, symbol: str, source: str) -> float:

@@ -52,4 +52,7 @@ class Averages:
         """The inverse of :meth:`to_dict`."""
         averages = cls()
         averages.length, averages.blocks = plain["length"], [list(block) for block in plain["blocks"]]
+        sums = np.array(averages.blocks, dtype=np.float64).reshape(len(averages.blocks), 3)
+        if type(averages.length) is not int or averages.length < 1 or not np.isfinite(sums).all():
+            raise ValueError("these are no averages")
         return averages

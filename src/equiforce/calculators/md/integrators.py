@@ -86,8 +86,10 @@ def variables_of(dynamics: Integrator) -> dict[str, Any]:
 def restore(dynamics: Integrator, variables: Mapping[str, Any]) -> None:
     """Continue from variables of :func:`variables_of`; the atoms already have their positions, momenta and cell."""
     for owner, name in _variables(dynamics):
-        value = variables[name]
-        setattr(owner, name, np.array(value) if isinstance(value, list) else value)
+        value = np.array(variables[name], dtype=np.float64)
+        if value.shape != np.shape(getattr(owner, name)) or not np.isfinite(value).all():
+            raise ValueError(f"{name} is not what it was")
+        setattr(owner, name, value if value.shape else float(value))
     if isinstance(dynamics, IsotropicMTKNPT | MTKNPT):
         # these integrators keep their own copies of the state of the atoms
         dynamics._q, dynamics._p = dynamics.atoms.get_positions(), dynamics.atoms.get_momenta()

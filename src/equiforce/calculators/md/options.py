@@ -6,6 +6,7 @@ from typing import Literal
 from equiforce.options import option
 
 Coupling = Literal["isotropic", "semi-isotropic", "anisotropic", "full"]
+MOST_STEPS = 10**12
 NVT = "langevin"  # what the ensemble nvt means
 
 
@@ -25,11 +26,14 @@ class MDOptions:
         "energy",
         unit="K",
         ge=0.0,
+        le=1e6,
     )
     pressure: float = option(
         0.0,
         "1 bar is 0.0001 GPa, which a condensed phase does not notice; npt only",
         unit="GPa",
+        ge=-1e5,
+        le=1e5,
         only_if=("ensemble is npt", lambda o: o.ensemble == "npt"),
     )
     coupling: Coupling = option(
@@ -45,15 +49,20 @@ class MDOptions:
         "without hydrogen",
         unit="fs",
         gt=0.0,
+        le=100.0,
     )
     steps: int = option(
-        10_000, "number of steps; 10,000 are 5 ps at 0.5 fs: long enough to see whether a potential is stable", ge=0
+        10_000,
+        "number of steps; 10,000 are 5 ps at 0.5 fs: long enough to see whether a potential is stable",
+        ge=0,
+        le=MOST_STEPS,
     )
     friction: float = option(
         5.0,
         "of the thermostat; 5 thermalises within 0.2 ps; use 0.1 to 1 where time correlations matter; langevin only",
         unit="1/ps",
         gt=0.0,
+        le=1e5,
         only_if=("ensemble is langevin (or nvt)", lambda o: o.ensemble == "langevin"),
     )
     tdamp: float = option(
@@ -61,6 +70,7 @@ class MDOptions:
         "relaxation time of the thermostat; bussi and npt only",
         unit="fs",
         gt=0.0,
+        le=1e9,
         only_if=("ensemble is bussi or npt", lambda o: o.ensemble in {"bussi", "npt"}),
     )
     pdamp: float = option(
@@ -68,6 +78,7 @@ class MDOptions:
         "relaxation time of the barostat, ten times that of the thermostat; npt only",
         unit="fs",
         gt=0.0,
+        le=1e9,
         only_if=("ensemble is npt", lambda o: o.ensemble == "npt"),
     )
     fixed: str | int | list[str | int] = option(
@@ -80,25 +91,29 @@ class MDOptions:
         "between frames of the trajectory; 50 fs at 0.5 fs, after which frames are nearly independent",
         unit="steps",
         ge=1,
+        le=MOST_STEPS,
     )
-    thermo_every: int = option(100, "between lines of the table and of thermo.csv", unit="steps", ge=1)
+    thermo_every: int = option(100, "between lines of the table and of thermo.csv", unit="steps", ge=1, le=MOST_STEPS)
     save_every: float = option(
         1.0,
         "the state is saved so often, and a run that is killed loses no more than this when it is resumed",
         unit="min",
         ge=0.0,
+        le=1e6,
     )
     seed: int | None = option(
         None,
         "of the velocities and of the thermostat; null draws a seed and prints it; the same seed and start repeat "
         "a run, and a run that starts from the last structure of another gets other random numbers",
         ge=0,
+        le=2**63 - 1,
     )
     skin: float = option(
         0.5,
         "the neighbour list reaches this far beyond the cutoff, and stays valid for tens of steps at room temperature",
         unit="Å",
         ge=0.0,
+        le=20.0,
     )
     stop_on_escape: bool = option(
         True, "an atom that has lost all neighbours mostly means a broken potential; turn it off to study evaporation"
@@ -108,6 +123,7 @@ class MDOptions:
         "null: the memory that is free at the start; a system that needs more is computed in chunks, slowly",
         unit="GB",
         gt=0.0,
+        le=1e6,
     )
 
     def __post_init__(self) -> None:

@@ -1,19 +1,17 @@
 """The output of a simulation: trajectory, thermo table in a file and on the terminal, and last structure."""
 
-import csv
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from ase import Atoms
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from equiforce.calculators.md.state import write_safely
 from equiforce.data.write import extxyz
 from equiforce.errors import InputError
+from equiforce.storage.append import Growing
+from equiforce.storage.whole import write_text
+from equiforce.terminal import BarColumn, Console, MofNCompleteColumn, TextColumn, TimeRemainingColumn, bar, note, say
 
 TRAJECTORY, THERMO, LAST = "trajectory.xyz", "thermo.csv", "last.xyz"
 NS_PER_DAY = 86_400 * 1e-6  # from fs per second
@@ -62,7 +60,7 @@ class Output:
         in_bulk: whether the atoms have a fully periodic cell, hence a pressure and a volume.
         with_axes: whether the table in the file also has the pressure along x, y and z and the lengths of the cell.
         sizes: of the files of a run that continues, in bytes; what was written after its state was saved is cut off.
-            None begins new files.
+            A file without a size begins anew, and replaces an old one with its first frame or row.
 
     Raises:
         InputError: a file of a run that continues is missing or too short.
@@ -81,37 +79,30 @@ class Output:
         sizes: Mapping[str, int] | None = None,
     ):
         self.folder, self.n_steps, self.timestep, self.with_axes = folder, n_steps, timestep, with_axes
-        self.resumed = sizes is not None
-        for name, size in (sizes or {}).items():
+        self.sizes_at_start = {name: (sizes or {}).get(name, 0) for name in (TRAJECTORY, THERMO)}
+        for name, size in self.sizes_at_start.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found < size:
                 raise InputError(
                     f"{folder / name} has {found} bytes, but {size} when the run was saved: put the file back, or "
                     f"start a new run from {folder / LAST}"
                 )
-        self.sizes_at_start = dict(sizes or {})
         self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
         self.shown = [column for column in self.columns if not in_bulk or column[0] != NOT_SHOWN_IN_BULK]
-        self.progress = Progress(
+        self.progress = bar(
+            console,
             TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            console=console,
         )
 
     def __enter__(self) -> "Output":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, size in self.sizes_at_start.items():
-            os.truncate(self.folder / name, size)
-        mode = "a" if self.resumed else "w"
         with ExitStack() as stack:
-            self.trajectory = stack.enter_context((self.folder / TRAJECTORY).open(mode, encoding="utf-8"))
-            self.thermo_file = stack.enter_context((self.folder / THERMO).open(mode, encoding="utf-8", newline=""))
-            self.table = csv.writer(self.thermo_file)
-            if not self.resumed:
-                self.table.writerow([*(name for name, *_ in self.columns), *(AXES_COLUMNS if self.with_axes else ())])
+            self.trajectory, self.table = (
+                stack.enter_context(Growing(self.folder / name, size)) for name, size in self.sizes_at_start.items()
+            )
             stack.enter_context(self.progress)
             self.task = self.progress.add_task("", total=self.n_steps, speed="")
             for heading in (1, 2):
@@ -123,32 +114,29 @@ class Output:
         self.open.close()
 
     def thermo(self, row: Thermo) -> None:
-        """Write one line of the thermo table to the file and to the terminal."""
+        """Write one line of the thermo table to the file, the first one with the heading, and to the terminal."""
         values = [getattr(row, name) for name, *_ in self.columns]
-        self.table.writerow(f"{value:.10g}" for value in (*values, *row.axes))
-        self.thermo_file.flush()
+        heading = [*(name for name, *_ in self.columns), *(AXES_COLUMNS if self.with_axes else ())]
+        lines = [] if self.table.size else [heading]
+        lines.append([f"{value:.10g}" for value in (*values, *row.axes)])
+        self.table.append("".join(",".join(line) + "\r\n" for line in lines))
         self._print(f"{getattr(row, name):>{width}{form}}" for name, *_, width, form in self.shown)
 
     def frame(self, frame: Atoms) -> None:
-        """Append a frame to the trajectory, in one write, so that an interrupt leaves no half frame."""
-        print(extxyz(frame), end="", file=self.trajectory, flush=True)
+        """Append a frame to the trajectory."""
+        self.trajectory.append(extxyz(frame))
 
     def last(self, frame: Atoms) -> None:
         """Write the last structure, from which another run can start."""
-        write_safely(self.folder / LAST, extxyz(frame).encode())
+        write_text(self.folder / LAST, extxyz(frame))
 
     def sizes(self) -> dict[str, int]:
         """The sizes of the trajectory and of the table in bytes, after all of it is on the disk."""
-        sizes = {}
-        for name, file in ((TRAJECTORY, self.trajectory), (THERMO, self.thermo_file)):
-            file.flush()
-            os.fsync(file.fileno())
-            sizes[name] = os.fstat(file.fileno()).st_size
-        return sizes
+        return {TRAJECTORY: self.trajectory.flush(), THERMO: self.table.flush()}
 
     def note(self, sentence: str) -> None:
         """Show a sentence in yellow, among the lines of the table."""
-        self.progress.console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        note(self.progress.console, sentence)
 
     def advanced(self, step: int) -> None:
         """Move the progress bar."""
@@ -157,4 +145,4 @@ class Output:
         self.progress.update(self.task, completed=step, speed=shown)
 
     def _print(self, cells: Iterable[str]) -> None:
-        self.progress.console.print(" ".join(cells), highlight=False, soft_wrap=True)
+        say(self.progress.console, " ".join(cells))

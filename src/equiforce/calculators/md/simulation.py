@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
-from rich.console import Console
 
 from equiforce.calculators.guard import Guard
 from equiforce.calculators.md.averages import Averages
 from equiforce.calculators.md.integrators import integrator, restore, variables_of
 from equiforce.calculators.md.options import MDOptions
-from equiforce.calculators.md.output import NS_PER_DAY, Output, Thermo
-from equiforce.calculators.md.signals import stop_requests
-from equiforce.calculators.md.state import State, fingerprint
+from equiforce.calculators.md.output import NS_PER_DAY, THERMO, TRAJECTORY, Output, Thermo
+from equiforce.calculators.md.state import STATE, State, damaged, fingerprint
 from equiforce.calculators.md.summary import MDSummary
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.calculators.watch import LOOK_EVERY, Watch
@@ -25,6 +23,9 @@ from equiforce.coverage import Ranges
 from equiforce.errors import InputError
 from equiforce.machine import describe_device
 from equiforce.options import to_lines
+from equiforce.signals import StopRequest
+from equiforce.storage.whole import write_bytes, write_together
+from equiforce.terminal import Console
 
 OPTIONS = "md.yaml"
 
@@ -45,7 +46,7 @@ class Simulation:
         self.step = self.first_step = 0
         self.averages = Averages()
         self.seconds = 0.0
-        self.interrupted = self.resumed = False
+        self.interrupted = self.recorded = False  # recorded: whether the present step is in the files
         atoms.get_forces()
         self.guard = Guard(atoms, options.temperature, options.stop_on_escape)
         self.watch = Watch(atoms, ranges)
@@ -56,8 +57,12 @@ class Simulation:
                 "in Å"
             )
 
-    def continue_from(self, state: State) -> None:
-        """Go from the start, where the guard and the watch have looked, to a state that was saved."""
+    def continue_from(self, state: State, folder: Path) -> None:
+        """Go from the start, where the guard and the watch have looked, to the state that was saved in a folder.
+
+        Raises:
+            InputError: the state is not one of this ensemble.
+        """
         header, atoms, listed = state.header, self.atoms, self.start.copy()
         listed.set_constraint()
         listed.positions, listed.cell = state.listed[0], state.listed[1]
@@ -65,13 +70,29 @@ class Simulation:
         atoms.set_positions(state.positions, apply_constraint=False)
         atoms.set_momenta(state.momenta, apply_constraint=False)
         atoms.set_cell(state.cell, scale_atoms=False)
-        self.rng.bit_generator.state = header["generator"]
-        restore(self.dynamics, header["integrator"])
-        self.watch.restore(header["watch"])
-        self.averages = Averages.from_dict(header["averages"])
+        try:
+            self.rng.bit_generator.state = header["generator"]
+            restore(self.dynamics, header["integrator"])
+            self.watch.restore(header["watch"])
+            self.averages = Averages.from_dict(header["averages"])
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(damaged(folder)) from error
         self.step = self.first_step = header["step"]
-        self.resumed = True
+        self.recorded = header["sizes"][THERMO] > 0
         atoms.get_forces()
+
+    def begin(self, folder: Path, sizes: Mapping[str, int]) -> None:
+        """Write the state and the options, with which the run exists and can be resumed; its files come after that.
+
+        Args:
+            folder: the output folder.
+            sizes: those of the trajectory and of the table in bytes; empty for a new run.
+
+        Raises:
+            InputError: they cannot be written. An earlier run in the folder is as it was then.
+        """
+        state = self._state(sizes or {TRAJECTORY: 0, THERMO: 0})
+        write_together({folder / STATE: state.to_bytes(), folder / OPTIONS: to_lines(self.options).encode()})
 
     def output(self, folder: Path, console: Console, sizes: Mapping[str, int] | None = None) -> Output:
         """The files of the run: new ones, or those of the given sizes."""
@@ -79,33 +100,32 @@ class Simulation:
         steps, timestep = self.options.steps, self.options.timestep
         return Output(folder, title, steps, timestep, console, self.in_bulk, with_axes=self.with_axes, sizes=sizes)
 
-    def play(self, output: Output) -> str | None:
+    def play(self, output: Output, stop: StopRequest) -> str | None:
         """Run all steps; return a sentence if the simulation went wrong, and None otherwise."""
         problem, last_good = None, self._frame()
         began = saved = time.perf_counter()
-        with stop_requests() as stop:
-            if not self.resumed:
-                (output.folder / OPTIONS).write_text(to_lines(self.options), encoding="utf-8")
-                self._count()
-                self._record(last_good, output)
+        if not self.recorded:
+            self._count()
+            self._record(last_good, output)
             self._save(last_good, output)
-            for step in range(self.step + 1, self.options.steps + 1):
-                problem = self._advance()
-                if problem is not None:
-                    break
-                self.step, last_good = step, self._frame()
-                self._count()
-                self._record(last_good, output)
-                if stop.is_set():
-                    self.interrupted = True
-                    break
-                if time.perf_counter() - saved > 60 * self.options.save_every:
-                    self._save(last_good, output)
-                    saved = time.perf_counter()
-            self.seconds = time.perf_counter() - began
-            output.last(last_good)
-            if problem is None:
+        for step in range(self.step + 1, self.options.steps + 1):
+            if stop.is_set():
+                self.interrupted = True
+                break
+            problem = self._advance()
+            if problem is not None:
+                break
+            self.step, last_good = step, self._frame()
+            self._count()
+            self._record(last_good, output)
+            if time.perf_counter() - saved > 60 * self.options.save_every:
                 self._save(last_good, output)
+                saved = time.perf_counter()
+        self.seconds = time.perf_counter() - began
+        if problem is None:
+            self._save(last_good, output)
+        else:
+            output.last(last_good)
         return problem and (
             f"the simulation stopped at step {step} ({step * self.options.timestep / 1000:.4g} ps) because {problem}"
             f"{self.watch.began()}: try a smaller timestep or a lower temperature, or train on structures like the "
@@ -146,6 +166,11 @@ class Simulation:
         output.advanced(self.step)
 
     def _save(self, frame: Atoms, output: Output) -> None:
+        sizes = output.sizes()
+        output.last(frame)  # before the state, so that all files are complete once the state has all steps
+        write_bytes(output.folder / STATE, self._state(sizes).to_bytes())
+
+    def _state(self, sizes: Mapping[str, int]) -> State:
         atoms = self.atoms
         header = {
             "step": self.step,
@@ -157,18 +182,16 @@ class Simulation:
             "integrator": variables_of(self.dynamics),
             "averages": self.averages.to_dict(),
             "watch": self.watch.to_dict(),
-            "sizes": output.sizes(),
+            "sizes": dict(sizes),
         }
-        positions, momenta, cell = atoms.get_positions(), atoms.get_momenta(), atoms.cell.array.copy()
-        State(
+        return State(
             header=header,
             start=self.start,
-            positions=positions,
-            momenta=momenta,
-            cell=cell,
+            positions=atoms.get_positions(),
+            momenta=atoms.get_momenta(),
+            cell=atoms.cell.array.copy(),
             listed=atoms.calc.searched_at,
-        ).write(output.folder)
-        output.last(frame)
+        )
 
     def _thermo(self) -> Thermo:
         atoms, pressure, axes = self.atoms, None, ()

@@ -28,11 +28,11 @@ def read_start(start: Atoms | str | Path) -> tuple[Atoms, list[str]]:
     """
     if isinstance(start, Atoms):
         return start.copy(), []
-    atoms, several = read_last(str(start))
+    atoms, remarks = read_last(str(start))
     for values in (atoms.info, atoms.arrays):  # those of the start would go into every frame
         for key in [key for key in values if why_outdated(str(key))]:
             del values[key]
-    return atoms, [f"start: the last of several frames in {start}"] if several else []
+    return atoms, [f"start: {remark}" for remark in remarks]
 
 
 def refuse_unfit(atoms: Atoms, options: MDOptions) -> None:

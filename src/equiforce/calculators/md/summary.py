@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from equiforce.calculators.md.output import LAST, THERMO, TRAJECTORY
 from equiforce.calculators.md.state import STATE
+from equiforce.terminal import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class MDSummary:
 
     def table(self) -> Table:
         """The summary as a table with units, for the terminal."""
-        table = Table(title=self.title(), show_header=False, title_style="yellow" if self.departures else "")
+        table = Table(self.title(), show_header=False, title_style="yellow" if self.departures else "")
         table.add_row("simulated", f"{self.n_steps} steps, {self.time_ps:.4g} ps, {self.n_atoms} atoms")
         table.add_row("mean temperature after the first 20 %", f"{self.mean_temperature:.1f} K")
         if self.drift is not None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from equiforce.kernels.cache import cache_folder, tell_once
+from equiforce.cache import lack_of_room, seal, sound, tell_once, whole, workshop, writable_folder
+from equiforce.errors import InputError
+from equiforce.forks import openmp_runtime
 from equiforce.kernels.cpu.launch import Function
 from equiforce.kernels.cpu.targets import TARGETS, KernelSource, Target
-from equiforce.threads import openmp_runtime
 
 PREBUILT = Path(__file__).parents[1] / "prebuilt"
 COMPILERS = ("cc", "gcc", "clang")
@@ -35,11 +35,20 @@ FLAGS: tuple[str, ...] = (
 )
 
 
+REMEDY = "install gcc or clang, or run pip install 'equiforce[compiler]'"
+NO_PLACE = "make room there, or set XDG_CACHE_HOME to a folder of yours with room, from which programs may run"
+
+
 class NoCompilerError(RuntimeError):
-    """There is no C compiler, or it failed."""
+    """There is no C compiler, or it failed, or there is no place for what it makes; the message says what helps."""
 
 
 _loaded: dict[KernelSource, Function] = {}
+
+
+def cache_folder() -> Path:
+    """The folder of compiled kernels in the user's cache, or a temporary folder if that cannot be used."""
+    return writable_folder("kernels")
 
 
 def function(kernel: KernelSource) -> Function:
@@ -58,10 +67,7 @@ def ready(kernels: Sequence[KernelSource]) -> bool:
     try:
         prepare(kernels)
     except NoCompilerError as error:
-        tell_once(
-            f"equiforce computes with plain torch, which is many times slower, because {error}: install gcc or clang, "
-            "or run pip install 'equiforce[compiler]'"
-        )
+        tell_once(f"equiforce computes with plain torch, which is many times slower, because {error}")
         return False
     return True
 
@@ -70,23 +76,33 @@ def prepare(kernels: Sequence[KernelSource]) -> None:
     """Compile the missing kernels in parallel and load all of them.
 
     Raises:
-        NoCompilerError: a kernel is missing and cannot be compiled.
+        NoCompilerError: a kernel is missing and cannot be compiled, or cannot be kept.
     """
     wanted = [kernel for kernel in dict.fromkeys(kernels) if kernel not in _loaded]
     missing = []
-    for kernel in wanted:
-        if (found := _load_first(kernel)) is not None:
-            _loaded[kernel] = found
-        else:
-            missing.append(kernel)
-    if not missing:
-        return
+    try:
+        for kernel in wanted:
+            if (found := _load_first(kernel)) is not None:
+                _loaded[kernel] = found
+            else:
+                missing.append(kernel)
+        if missing:
+            _compile(missing, cache_folder())
+    except InputError as error:
+        raise NoCompilerError(str(error)) from None
+
+
+def _compile(missing: Sequence[KernelSource], folder: Path) -> None:
     compiler()
-    folder = cache_folder()
     tell_once(f"compiling kernels for this model, once on this machine (kept in {folder})")
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        for kernel, path in zip(missing, pool.map(lambda k: compile_into(folder, k, target()), missing), strict=True):
-            _loaded[kernel] = _load(path)
+        try:
+            paths = pool.map(lambda kernel: compile_into(folder, kernel, target()), missing)
+            for kernel, path in zip(missing, paths, strict=True):
+                _loaded[kernel] = _load(path)
+        except OSError as error:
+            reason = lack_of_room(folder, error) or f"kernels cannot be kept in {folder} ({error})"
+            raise NoCompilerError(f"{reason}: {NO_PLACE}") from None
 
 
 @cache
@@ -115,8 +131,8 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
     """Compile a kernel into a folder; several processes may do this at the same time."""
     path = folder / file_name(kernel, family)
     text = path.with_suffix(".c")
-    with tempfile.TemporaryDirectory(dir=folder) as workshop:
-        draft, binary = Path(workshop) / text.name, Path(workshop) / path.name
+    with workshop(folder) as drafts:
+        draft, binary = drafts / text.name, drafts / path.name
         draft.write_text(kernel.source(family), encoding="utf-8")
         # -fopenmp goes to the compiler but not to the linker: a second OpenMP runtime would double the threads
         openmp = ("-fopenmp",) if openmp_runtime() and _is_gcc() else ()
@@ -124,10 +140,17 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
             [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
+        # the compiler's own drafts are removed with ours, and its messages are those that lack_of_room knows
+        environment = {**os.environ, "TMPDIR": str(drafts), "LC_ALL": "C"}  # noqa: TID251 - of the compiler
         for command in steps:
-            result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+            result = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment
+            )
             if result.returncode:
-                raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
+                if reason := lack_of_room(folder, result.stderr):
+                    raise NoCompilerError(f"{reason}: {NO_PLACE}")
+                raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}: {REMEDY}")
+        seal(binary, path.name)
         draft.replace(text)
         binary.replace(path)
     return path
@@ -141,7 +164,7 @@ def compiler() -> tuple[str, ...]:
             return (path,)
     if find_spec("ziglang") is not None:
         return (sys.executable, "-m", "ziglang", "cc")
-    raise NoCompilerError("there is no C compiler")
+    raise NoCompilerError(f"there is no C compiler: {REMEDY}")
 
 
 def _spelled(flags: tuple[str, ...]) -> list[str]:
@@ -161,11 +184,12 @@ def _is_gcc() -> bool:
 
 def _load_first(kernel: KernelSource) -> Function | None:
     name = file_name(kernel, target())
-    for folder in (PREBUILT, cache_folder()):
-        if (folder / name).exists():
+    # whoever can write to PREBUILT can write to this module too
+    for find in (lambda: whole(PREBUILT / name), lambda: sound(cache_folder() / name)):
+        if (path := find()) is not None:
             try:
-                return _load(folder / name)
-            except OSError:  # a damaged file: the kernel is compiled again
+                return _load(path)
+            except OSError:  # such as a file for another kind of machine: the kernel is compiled again
                 continue
     return None
 

@@ -1,10 +1,8 @@
 """The common parts of all Triton kernels: where they can run, how they are loaded, and the check of their arguments."""
 
 import hashlib
-import tempfile
+import linecache
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor
 
 from equiforce.checks import check_tensor
 from equiforce.errors import InputError
-from equiforce.kernels.cache import cache_folder
 
 try:
     from triton import knobs
@@ -79,24 +76,18 @@ def check_size(operation: str, n_rows: int) -> None:
 
 
 @cache
-def load(text: str, interpret: bool, folder: Path | None = None) -> ModuleType:
+def load(text: str, interpret: bool) -> ModuleType:
     """Load the module with this text; Triton compiles a kernel when it is first launched, and caches it.
 
+    Triton reads the text where Python looks up the lines of a traceback, so that there is no file that could be
+    damaged, or changed by others.
+
     Args:
-        text: source of the module; it is written to a file because Triton reads one.
+        text: source of the module.
         interpret: whether the module is for the interpreter, whose modules have another name.
-        folder: folder of the file; None is the user's cache.
     """
-    name = f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = (folder or cache_folder()) / f"{name}.py"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as workshop:  # other processes may write the same file
-            draft = Path(workshop) / path.name
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-    spec = spec_from_file_location(f"{name}_{interpret}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(f"triton_{hashlib.sha256(text.encode()).hexdigest()[:20]}_{interpret}", "Generated kernels.")
+    file = f"<{module.__name__}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # None: there is no file
+    exec(compile(text, file, "exec"), vars(module))
     return module

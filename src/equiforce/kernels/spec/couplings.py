@@ -6,7 +6,7 @@ multiplication for each pair of components, for any number of paths and Clebsch-
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from equiforce.geometry.irreps import Block, Irreps, blocks
@@ -68,7 +68,7 @@ class CouplingTable(Layout):
     def _allowed(self) -> list[tuple[Block, int, str]]:
         return allowed_paths(self.irreps_in, self.l_max, self.targets)
 
-    def _adds_up(self, name: str) -> bool:
+    def adds_up(self, name: str) -> bool:
         """Whether the paths to an irrep are added."""
         return self.summed and name != "0e"
 
@@ -85,7 +85,7 @@ class CouplingTable(Layout):
     @cached_property
     def irreps_out(self) -> Irreps:
         """The irreps of the result, in the order of the targets."""
-        many = {name: 1 if self._adds_up(name) else n for name, n in self.paths_to.items()}
+        many = {name: 1 if self.adds_up(name) else n for name, n in self.paths_to.items()}
         return Irreps([(many[str(ir)] * self.channels, ir) for _, ir in self.targets if str(ir) in many])
 
     @cached_property
@@ -98,7 +98,7 @@ class CouplingTable(Layout):
         targets = {block.name: block for block in blocks(self.irreps_out)}
         used, paths = dict.fromkeys(targets, 0), []
         for source, l2, name in self._allowed:
-            paths.append(CouplingPath(source, l2, targets[name], 0 if self._adds_up(name) else used[name]))
+            paths.append(CouplingPath(source, l2, targets[name], 0 if self.adds_up(name) else used[name]))
             used[name] += self.channels
         return tuple(paths)
 
@@ -111,11 +111,16 @@ class CouplingTable(Layout):
     @cached_property
     def elements(self) -> tuple[Element, ...]:
         """The elements of the operator by row; paths that are added are scaled so that their sum has unit variance."""
-        terms: dict[tuple[int, int], list[Term]] = {}
-        for number, (source, l2, target, channel) in enumerate(self.paths):
-            share = self.paths_to[target.name] ** -0.5 if self._adds_up(target.name) else 1.0
-            for m1, m2, m3, constant in sparse_coupling(source.l, l2, target.l):
-                row = (target.start + m3 * target.channels + channel) // self.channels
-                column = source.start // self.channels + m1
-                terms.setdefault((row, column), []).append(Term(number, l2**2 + m2, share * constant))
-        return tuple(Element(column, row, tuple(terms[row, column])) for row, column in sorted(terms))
+        return _elements(self)
+
+
+@lru_cache(maxsize=16)  # the layers of a model mostly have the same table
+def _elements(table: CouplingTable) -> tuple[Element, ...]:
+    terms: dict[tuple[int, int], list[Term]] = {}
+    for number, (source, l2, target, channel) in enumerate(table.paths):
+        share = table.paths_to[target.name] ** -0.5 if table.adds_up(target.name) else 1.0
+        for m1, m2, m3, constant in sparse_coupling(source.l, l2, target.l):
+            row = (target.start + m3 * target.channels + channel) // table.channels
+            column = source.start // table.channels + m1
+            terms.setdefault((row, column), []).append(Term(number, l2**2 + m2, share * constant))
+    return tuple(Element(column, row, tuple(terms[row, column])) for row, column in sorted(terms))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -102,7 +102,7 @@ class PathTable(Layout):
     @cached_property
     def n_weights(self) -> int:
         """The number of radial weights of an edge: one for each path and channel."""
-        return sum(path.source.channels for path in self.paths)
+        return sum(source.channels for source, _, _ in self._allowed)
 
 
 def allowed_paths(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
@@ -117,6 +117,7 @@ def allowed_paths(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[
     ]
 
 
+@cache
 def sparse_coupling(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
     """The non-zero (m1, m2, m3, C) of a coupling, scaled so that inputs of unit variance give unit variance."""
     dense = math.sqrt(2 * l3 + 1) * wigner_3j(l1, l2, l3)

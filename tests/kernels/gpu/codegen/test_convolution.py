@@ -38,10 +38,10 @@ def table_of(*channels, odd=False):
     return PathTable(irreps, len(channels) - 1, irreps)
 
 
-def compiled(table, kind, flags, folder, *, n_warps=1, scalar="fp32"):
+def compiled(table, kind, flags, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = getattr(launch.load(source(table), False, folder), kind)
+    function = getattr(launch.load(source(table), False), kind)
     types, constants = {}, {}
     for name in function.arg_names:
         absent = (name in {"dx", "dy", "dt"} and not flags.get("JVP")) or (name == "gx" and not flags.get("X"))
@@ -102,14 +102,14 @@ def test_nothing_is_added_atomically():
 @pytest.mark.parametrize(("kind", "flags"), FORCES + TRAINING + HESSIAN)
 @pytest.mark.parametrize("n_warps", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_kernel_compiles(kind, flags, n_warps, compiler, tmp_path):
-    kernel = compiled(table_of(6, 2, odd=True), kind, flags, tmp_path, n_warps=n_warps)
+    kernel = compiled(table_of(6, 2, odd=True), kind, flags, n_warps=n_warps)
     assert resources(kernel, tmp_path)[1] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "flags"), FORCES)
 def test_a_usual_table_fits_into_registers_and_keeps_its_layout(kind, flags, compiler, tmp_path):
-    kernel = compiled(table_of(32, 32, 32), kind, flags, tmp_path)
+    kernel = compiled(table_of(32, 32, 32), kind, flags)
     registers, stack = resources(kernel, tmp_path)
     assert registers <= 168
     assert stack == 0
@@ -118,7 +118,7 @@ def test_a_usual_table_fits_into_registers_and_keeps_its_layout(kind, flags, com
 
 
 def test_double_precision_has_exact_constants(compiler, tmp_path):
-    ptx = compiled(table_of(2, 2), "forward", {}, tmp_path, scalar="fp64").asm["ptx"]
+    ptx = compiled(table_of(2, 2), "forward", {}, scalar="fp64").asm["ptx"]
     assert f"0d{struct.pack('>d', 0.577350269189626).hex().upper()}" in ptx  # sqrt(1/3), as paths.combination rounds it
     assert ".f32" not in ptx
 
@@ -128,7 +128,7 @@ def report(channels, folder):
     for kind, flags in FORCES + TRAINING + HESSIAN:
         for n_warps in (1, 4):
             start = time.time()
-            kernel = compiled(table, kind, flags, folder, n_warps=n_warps)
+            kernel = compiled(table, kind, flags, n_warps=n_warps)
             registers, stack = resources(kernel, folder)
             what = f"{kind} {' '.join(flags)}, {n_warps} warps"
             print(f"{what:40} {time.time() - start:5.1f} s, {registers} registers, {stack} bytes of stack")

@@ -26,10 +26,10 @@ def table_of(*channels, odd=False, summed=True):
     return CouplingTable(irreps, len(channels) - 1, irreps, summed)
 
 
-def compiled(text, name, constants, folder, *, n_warps=1, scalar="fp32"):
+def compiled(text, name, constants, *, n_warps=1, scalar="fp32"):
     """The kernel that a launch on an H100 would run."""
     triton = pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-    function = vars(launch.load(text, False, folder))[name]
+    function = vars(launch.load(text, False))[name]
     types = {argument: "i32" if argument.startswith("n_") else f"*{scalar}" for argument in function.arg_names}
     types = {argument: INDICES.get(argument, kind) for argument, kind in types.items()}
     types |= dict.fromkeys(constants, "constexpr")
@@ -39,9 +39,9 @@ def compiled(text, name, constants, folder, *, n_warps=1, scalar="fp32"):
     return triton.compile(code, target=target, options={"num_warps": n_warps})
 
 
-def of_module(module, name, folder, *, n_warps=1, scalar="fp32", each=False):
+def of_module(module, name, *, n_warps=1, scalar="fp32", each=False):
     constants = {"ROWS": module.n_rows(n_warps), **({"starts": None} if each else {})}
-    return compiled(module.text, name, constants, folder, n_warps=n_warps, scalar=scalar)
+    return compiled(module.text, name, constants, n_warps=n_warps, scalar=scalar)
 
 
 @pytest.fixture
@@ -83,14 +83,14 @@ def test_tables_without_paths_have_sources():
 @pytest.mark.parametrize("n_warps", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("name", [*COUPLE, *ACT])
 def test_every_product_compiles(name, n_warps, compiler, tmp_path):
-    kernel = of_module(products(table_of(6, 6, odd=True)), name, tmp_path, n_warps=n_warps)
+    kernel = of_module(products(table_of(6, 6, odd=True)), name, n_warps=n_warps)
     assert resources(kernel, tmp_path)[1] == 0
 
 
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_every_environment_compiles(name, each, compiler, tmp_path):
-    kernel = of_module(environments(3, 32), name, tmp_path, n_warps=4, each=each)
+    kernel = of_module(environments(3, 32), name, n_warps=4, each=each)
     assert resources(kernel, tmp_path)[1] == 0
     assert keeps_its_layout(kernel)
 
@@ -99,7 +99,7 @@ def test_every_environment_compiles(name, each, compiler, tmp_path):
 @pytest.mark.parametrize("scalar", ["fp32", "fp64"])
 @pytest.mark.parametrize("name", ACT)
 def test_a_usual_table_fits_into_registers_and_keeps_its_layout(name, scalar, compiler, tmp_path):
-    kernel = of_module(products(table_of(32, 32, 32)), name, tmp_path, scalar=scalar)
+    kernel = of_module(products(table_of(32, 32, 32)), name, scalar=scalar)
     registers, stack = resources(kernel, tmp_path)
     assert registers <= (128 if scalar == "fp32" else 255)
     assert stack == 0
@@ -110,20 +110,20 @@ def test_a_usual_table_fits_into_registers_and_keeps_its_layout(name, scalar, co
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*COUPLE, *ACT])
 def test_a_large_table_fits_into_registers(name, compiler, tmp_path):
-    kernel = of_module(products(table_of(32, 32, 32, odd=True, summed=False)), name, tmp_path, n_warps=4)
+    kernel = of_module(products(table_of(32, 32, 32, odd=True, summed=False)), name, n_warps=4)
     assert resources(kernel, tmp_path)[1] == 0
 
 
 def test_double_precision_has_no_single(compiler, tmp_path):
     for name in (*COUPLE, *ACT):
-        assert ".f32" not in of_module(products(table_of(2, 2)), name, tmp_path, scalar="fp64").asm["ptx"]
+        assert ".f32" not in of_module(products(table_of(2, 2)), name, scalar="fp64").asm["ptx"]
 
 
 def report(channels, folder):
     for module, kernels in ((products(table_of(*channels)), COUPLE + ACT), (environments(2, 32), ENVIRONMENTS)):
         for name in kernels:
             for n_warps in (1, 4):
-                registers, stack = resources(of_module(module, name, folder, n_warps=n_warps), folder)
+                registers, stack = resources(of_module(module, name, n_warps=n_warps), folder)
                 print(f"{name}, {n_warps} warps: {registers} registers, {stack} bytes of stack")
 
 

@@ -16,7 +16,7 @@ def test_every_kernel_compiles_and_keeps_its_layout(name, order, scalar, monkeyp
     constants = {"COLUMNS": 70, "WIDTH": 32, "ROWS": 4, "ORDER": order}
     if name != "lookup_strengths":
         constants["strengths"] = None
-    kernel = compiled(SOURCE, name, constants, tmp_path, n_warps=4, scalar=scalar)
+    kernel = compiled(SOURCE, name, constants, n_warps=4, scalar=scalar)
     assert resources(kernel, tmp_path)[1] == 0
     assert keeps_its_layout(kernel)
     assert name == "lookup_table" or "bar.sync" not in kernel.asm["ptx"]  # sums over edges meet once, at the end

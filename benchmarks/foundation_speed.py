@@ -1,0 +1,153 @@
+"""Times imported universal potentials beside the programs that trained them, in turn, on two cores of a CPU.
+
+    python benchmarks/peers/install.py nequix
+    python benchmarks/foundation_speed.py MODEL.nqx [--rounds 5] [--python PYTHON_WITH_NEQUIX]
+
+A call is energy, forces and stress of a structure through an ASE calculator, neighbour list included. Both programs
+stay in memory and compute in turn, so that a busy machine slows down both. One is stopped while the other computes. The
+script writes a table of docs/foundation.md.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.build import bulk, molecule
+from foundation import PAGE
+from machine import commit, machine
+from peers.install import python_of
+from report import RESULTS, digits, ratio, replace_between, save
+
+from equiforce import model_file
+from equiforce.foundation import import_potential
+
+WORKER = Path(__file__).parent / "workers" / "calculator_worker.py"
+THREADS = 2
+
+
+def cases() -> Iterator[tuple[str, Atoms]]:
+    """Yield a salt, an oxide, a metal and a liquid, small and large."""
+    for repeats in (2, 5):
+        yield f"NaCl, {8 * repeats**3} atoms", bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(repeats)
+    places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    perovskite = Atoms("SrTiO3", scaled_positions=places, cell=[3.905] * 3, pbc=True)
+    for repeats in (2, 6):
+        yield f"SrTiO3, {5 * repeats**3} atoms", perovskite.repeat(repeats)
+    for repeats in (2, 6):
+        yield f"Cu, {4 * repeats**3} atoms", bulk("Cu", cubic=True).repeat(repeats)
+    water = molecule("H2O")
+    water.set_cell([3.1] * 3)
+    water.pbc = True
+    yield "water, 192 atoms", water.repeat(4)
+
+
+class Worker:
+    """A program that waits to be timed."""
+
+    def __init__(self, python: str, program: str, model: Path, structures: Path) -> None:
+        reader, writer = os.pipe()
+        environment = {"OMP_NUM_THREADS": str(THREADS), "JAX_PLATFORMS": "cpu"}
+        self.process = subprocess.Popen(
+            [python, WORKER, str(writer)], stdin=subprocess.PIPE, text=True, pass_fds=[writer],
+            env=os.environ | environment,
+        )  # fmt: skip
+        os.close(writer)
+        self.answers = os.fdopen(reader)
+        job = {"program": program, "model": str(model.resolve()), "structures": str(structures), "timed": True}
+        self.versions = self.ask(json.dumps(job))["versions"]
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line and return the answer; raise RuntimeError if the program has ended.
+
+        Between its turns the program is stopped, because the threads of some programs go on to use the processor.
+        """
+        self.process.send_signal(signal.SIGCONT)
+        print(line, file=self.process.stdin, flush=True)
+        if not (answer := self.answers.readline()):
+            raise RuntimeError(f"{self.process.args} has ended, see above")
+        self.process.send_signal(signal.SIGSTOP)
+        return json.loads(answer)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def measure(name: str, atoms: Atoms, source: Path, python: str, rounds: int) -> dict[str, Any]:
+    """Time both programs in turn."""
+    atoms.rattle(0.05, seed=1)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        structures, model = Path(folder) / "case.xyz", Path(folder) / "model.eqf"
+        ase.io.write(structures, atoms)
+        imported = import_potential(source, sorted(set(atoms.get_chemical_symbols())))
+        model_file.save(model, imported.potential.float(), [])
+        started = {"nequix": (python, source), "equiforce": (sys.executable, model)}
+        workers = {
+            program: stack.enter_context(Worker(python, program, file, structures))
+            for program, (python, file) in started.items()
+        }
+        ms: dict[str, list[float]] = {program: [] for program in workers}
+        for _ in range(rounds):
+            for program, worker in workers.items():
+                ms[program].append(worker.ask("go")["ms"])
+        peaks = {program: worker.ask("end")["peak_mb"] for program, worker in workers.items()}
+        versions = {name: v for worker in workers.values() for name, v in worker.versions.items()}
+    return {
+        "case": name,
+        "atoms": len(atoms),
+        "model": imported.source.name,
+        "ms": ms,
+        "peak_mb": peaks,
+        "versions": versions,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Write a row for each structure."""
+    lines = [
+        "| structure | Nequix | equiforce | times as long | per atom and core | memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        theirs, ours = row["ms"]["nequix"], row["ms"]["equiforce"]
+        memory = " / ".join(f"{row['peak_mb'][program]:,.0f}" for program in ("nequix", "equiforce"))
+        lines.append(
+            f"| {row['case']} | {digits(median(theirs))} ms | {digits(median(ours))} ms "
+            f"| **{ratio(theirs, ours):.0f}** | {THREADS * median(ours) / row['atoms']:.2f} ms | {memory} MB |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Time the potential of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--python", default=str(python_of("nequix")))
+    arguments = parser.parse_args()
+    rows = []
+    for name, atoms in cases():
+        rows.append(measure(name, atoms, arguments.model, arguments.python, arguments.rounds))
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    save(
+        RESULTS / "foundation-speed.json", {"machine": machine(), "commit": commit(), "threads": THREADS, "rows": rows}
+    )
+    replace_between("speed", table(rows), PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Computes structures with an ASE calculator: reads a job as a JSON line, answers with JSON lines.
+
+The job has ``program`` (nequix or equiforce), ``model`` (its file), ``structures`` (an extended xyz file) and
+``timed``. Without ``timed`` the answer is one line with energies, forces and stresses. With it, the first structure is
+computed twice, then once more for every line ``go``, which is answered with its time in ms; ``end`` is answered with
+the peak memory in MB. Answers go to the file descriptor that is the only argument.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from importlib.metadata import version
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.io import read
+
+PACKAGES = {"nequix": ("nequix", "jax", "e3nn-jax"), "equiforce": ("equiforce", "torch")}
+
+
+def calculator_of(job: dict) -> Calculator:
+    """Make the calculator of a job."""
+    if job["program"] == "equiforce":
+        import equiforce
+
+        return equiforce.Calculator(job["model"])
+    from nequix.calculator import NequixCalculator
+
+    return NequixCalculator(model_path=job["model"], use_kernel=False)
+
+
+def compute(calculator: Calculator, atoms: Atoms, changes: list[str]) -> dict:
+    """Compute a structure again, whatever the calculator has kept."""
+    calculator.reset()
+    calculator.calculate(atoms, ["energy", "forces", "stress"], changes)
+    return calculator.results
+
+
+def row_of(found: dict, atoms: Atoms) -> dict:
+    """Return results as plain values."""
+    has_stress = atoms.pbc.all() and found.get("stress") is not None
+    stress = found["stress"].tolist() if has_stress else None
+    return {"energy": float(found["energy"]), "forces": found["forces"].tolist(), "stress": stress}
+
+
+def main() -> None:
+    """Do the job."""
+    answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    job = json.loads(sys.stdin.readline())
+    frames, calculator = read(job["structures"], ":"), calculator_of(job)
+    versions = {name: version(name) for name in PACKAGES[job["program"]]}
+    if not job["timed"]:
+        rows = [row_of(compute(calculator, atoms, ["numbers"]), atoms) for atoms in frames]
+        print(json.dumps({"rows": rows, "versions": versions}), file=answers)
+        return
+    atoms = frames[0]
+    for changes in (["numbers"], ["positions"]):
+        compute(calculator, atoms, changes)
+    print(json.dumps({"versions": versions}), file=answers)
+    for line in sys.stdin:
+        if line.strip() == "end":
+            break
+        began = time.perf_counter()
+        compute(calculator, atoms, ["positions"])
+        print(json.dumps({"ms": 1e3 * (time.perf_counter() - began)}), file=answers)
+    print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), file=answers)
+
+
+if __name__ == "__main__":
+    main()

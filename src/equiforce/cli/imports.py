@@ -1,0 +1,70 @@
+"""``equiforce import``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from equiforce.cli.arguments import Overwrite
+from equiforce.cli.flags import Command
+from equiforce.cli.output import AsJson, messages, print_object
+from equiforce.errors import InputError
+from equiforce.terminal import say
+
+ELEMENTS = "--elements"
+
+
+class ImportCommand(Command):
+    """A command whose ``--elements`` takes all symbols that follow it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in the base class, after the symbols have become one value."""
+        return super().parse_args(ctx, joined(args))
+
+
+def joined(args: list[str]) -> list[str]:
+    """The arguments with the chemical symbols after ``--elements`` as one argument."""
+    if ELEMENTS not in args:
+        return args
+    from equiforce.elements import SYMBOLS
+
+    first = args.index(ELEMENTS) + 1
+    last = next((i for i in range(first, len(args)) if args[i] not in SYMBOLS[1:]), len(args))
+    return [*args[:first], *([" ".join(args[first:last])] if last > first else []), *args[last:]]
+
+
+def import_(
+    source: Annotated[str, typer.Argument(help="A file of Nequix (.nqx), or a name such as nequix-mp-1.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write, such as model.eqf.")],
+    elements: Annotated[
+        str | None, typer.Option(metavar="SYMBOLS", help="The elements to keep, such as Li P S; all by default.")
+    ] = None,
+    knots: Annotated[
+        int | None, typer.Option(help="Knots of the splines of the radial functions; 0 for none: exact and slow.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64, of the weights.")] = "float32",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import a universal potential that others trained with Nequix, as a model file for every command."""
+    from equiforce import foundation
+    from equiforce.model_file import DTYPES, save
+
+    console = messages(as_json)
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already: choose another name, or replace it with --overwrite")
+    if dtype not in DTYPES:
+        raise InputError(f"weights cannot be of dtype {dtype!r}: choose {' or '.join(DTYPES)}")
+    chosen = None if elements is None else elements.replace(",", " ").split()
+    n_knots = foundation.N_KNOTS if knots is None else knots or None
+    potential, origin = foundation.import_potential(source, chosen, n_knots=n_knots)
+    potential.to(DTYPES[dtype])
+    save(output, potential, [], {"source": origin.as_dict()})
+    say(
+        console, f"{origin.name} of {origin.program}: {potential.model.config}; elements {', '.join(potential.species)}"
+    )
+    for name, text in (("licence", origin.licence), ("data", origin.data), ("cite", origin.citation)):
+        say(console, f"{name}: {text}")
+    say(console, f"written: {output}")
+    if as_json:
+        print_object({"model": output, "elements": potential.species, "source": origin.as_dict()})

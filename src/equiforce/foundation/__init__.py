@@ -1,0 +1,90 @@
+"""Imports potentials that others trained, exactly: the same energies, from their files alone, without their programs.
+
+``published`` knows the published ones by name; ``nequix`` reads a format and builds the potential; ``weights`` sets
+its matrices; ``source`` says where it comes from. Nothing in a file is executed.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from equiforce.elements import atomic_number
+from equiforce.errors import InputError
+from equiforce.foundation import nequix
+from equiforce.foundation.published import PUBLISHED, source_of
+from equiforce.foundation.source import Source
+from equiforce.potential import Potential
+
+N_KNOTS = 512  # splines are then about as exact as single precision, and not slower than with 256 (docs/foundation.md)
+LARGEST_FILE = 2**30  # bytes
+
+
+class Imported(NamedTuple):
+    """An imported potential, and where it comes from."""
+
+    potential: Potential  # float64
+    source: Source
+
+
+def import_potential(
+    source: Path | str, elements: Sequence[str] | None = None, *, n_knots: int | None = N_KNOTS
+) -> Imported:
+    """Import a potential that another program trained.
+
+    Args:
+        source: the name of a published potential, or a file: ``.nqx`` of Nequix.
+        elements: the chemical symbols to keep; None keeps all. Fewer elements make a smaller file, which opens faster.
+        n_knots: the number of knots of the splines of the radial functions; None computes the radial networks on every
+            edge, which is exact and slow.
+
+    Raises:
+        InputError: there is no such file, it is damaged or of an unknown kind, it has something that equiforce cannot
+            express exactly, or it lacks an element.
+        OSError: the file cannot be read.
+    """
+    path = path_of(source)
+    if path.suffix != ".nqx":
+        raise InputError(f"{path} is of no kind that can be imported: give a file of Nequix, which ends in .nqx")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise InputError(f"{path} has {size:,} bytes, and no potential that can be imported has so many")
+    content = nequix.read(path)
+    try:
+        chosen = _chosen(elements, nequix.elements_of(content))
+        potential = nequix.build(content, chosen, n_knots)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, "nequix"))
+
+
+def path_of(source: Path | str) -> Path:
+    """The file of a source: a path, or the name of a published potential whose program has downloaded it.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (one := PUBLISHED.get(str(source))) is not None:
+        if one.place.is_file():
+            return one.place
+        raise InputError(
+            f"{source} is not on this machine, neither here nor in {one.folder}: download it from {one.url} and give "
+            "the path of the file"
+        )
+    nearest = get_close_matches(str(source), PUBLISHED, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"give a file, or one of {', '.join(PUBLISHED)}"
+    raise InputError(f"there is no file {source}, and no published potential of this name: {hint}")
+
+
+def _chosen(elements: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """The elements to keep in order of atomic number."""
+    if elements is None:
+        return sorted(known, key=atomic_number)
+    wanted = sorted(set(elements), key=atomic_number)
+    if missing := [symbol for symbol in wanted if symbol not in known]:
+        raise InputError(f"the potential does not know {', '.join(missing)}: choose among its {len(known)} elements")
+    if not wanted:
+        raise InputError("no element is to be kept: give at least one")
+    return wanted
