@@ -42,6 +42,6 @@ def test_wrong_names_are_refused(tmp_path):
         path_of("nequix-mp1")
     with pytest.raises(InputError, match="give a file, or one of nequix-mp-1, "):
         path_of(tmp_path / "zzz")
-    (tmp_path / "model.pth").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"give a file of Nequix, which ends in \.nqx"):
-        import_potential(tmp_path / "model.pth")
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"give a file that ends in \.nqx of nequix"):
+        import_potential(tmp_path / "model.bin")

@@ -1,13 +1,13 @@
 """Imports potentials that others trained, exactly: the same energies, from their files alone, without their programs.
 
-``published`` knows the published ones by name; ``nequix`` reads a format and builds the potential; ``weights`` sets
-its matrices; ``source`` says where it comes from. Nothing in a file is executed.
+``published`` knows the published ones by name; a module for each program (``nequix``) reads its files and builds the
+potential; ``weights`` sets its matrices; ``source`` says where it comes from. Nothing in a file is executed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
@@ -18,6 +18,20 @@ from equiforce.potential import Potential
 
 N_KNOTS = 512  # splines are then about as exact as single precision, and not slower than with 256 (docs/foundation.md)
 LARGEST_FILE = 2**30  # bytes
+
+
+class Format(NamedTuple):
+    """How the files of a program are read; ``build`` takes what ``read`` returns."""
+
+    program: str
+    read: Callable[[Path], Any]  # its result has the sha256 of the file
+    elements_of: Callable[[Any], list[str]]  # the chemical symbols that a file knows
+    build: Callable[[Any, Sequence[str], int | None], Potential]  # from the elements to keep, and the number of knots
+
+
+FORMATS: Mapping[str, Format] = {  # by the end of a file's name
+    ".nqx": Format("nequix", nequix.read, nequix.elements_of, nequix.build),
+}
 
 
 class Imported(NamedTuple):
@@ -44,17 +58,19 @@ def import_potential(
         OSError: the file cannot be read.
     """
     path = path_of(source)
-    if path.suffix != ".nqx":
-        raise InputError(f"{path} is of no kind that can be imported: give a file of Nequix, which ends in .nqx")
+    found = next((one for end, one in FORMATS.items() if path.name.endswith(end)), None)
+    if found is None:
+        known = " or ".join(f"{end} of {one.program}" for end, one in FORMATS.items())
+        raise InputError(f"{path} is of no kind that can be imported: give a file that ends in {known}")
     if (size := path.stat().st_size) > LARGEST_FILE:
         raise InputError(f"{path} has {size:,} bytes, and no potential that can be imported has so many")
-    content = nequix.read(path)
+    content = found.read(path)
     try:
-        chosen = _chosen(elements, nequix.elements_of(content))
-        potential = nequix.build(content, chosen, n_knots)
+        chosen = _chosen(elements, found.elements_of(content))
+        potential = found.build(content, chosen, n_knots)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, "nequix"))
+    return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, found.program))
 
 
 def path_of(source: Path | str) -> Path:
