@@ -1,6 +1,7 @@
 import torch
 
-from equiforce.nn.radial import Knots, StandardBessel
+from equiforce.nn.knots import Knots
+from equiforce.nn.radial import StandardBessel
 from equiforce.nn.two_body import TwoBody
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
-from equiforce.foundation import nequix
+from equiforce.foundation import nequix, sevennet
 from equiforce.foundation.published import PUBLISHED, source_of
 from equiforce.foundation.source import Source
 from equiforce.potential import Potential
@@ -27,10 +27,18 @@ class Format(NamedTuple):
     read: Callable[[Path], Any]  # its result has the sha256 of the file
     elements_of: Callable[[Any], list[str]]  # the chemical symbols that a file knows
     build: Callable[[Any, Sequence[str], int | None], Potential]  # from the elements to keep, and the number of knots
+    with_modal: Callable[[Any, str | None], Any]  # chooses one of several levels of theory
+
+
+def _without_modals(content: Any, modal: str | None) -> Any:
+    if modal is not None:
+        raise InputError("the potential has one level of theory: leave --modal out")
+    return content
 
 
 FORMATS: Mapping[str, Format] = {  # by the end of a file's name
-    ".nqx": Format("nequix", nequix.read, nequix.elements_of, nequix.build),
+    ".nqx": Format("nequix", nequix.read, nequix.elements_of, nequix.build, _without_modals),
+    ".pth": Format("sevenn", sevennet.read, sevennet.elements_of, sevennet.build, sevennet.with_modal),
 }
 
 
@@ -42,15 +50,20 @@ class Imported(NamedTuple):
 
 
 def import_potential(
-    source: Path | str, elements: Sequence[str] | None = None, *, n_knots: int | None = N_KNOTS
+    source: Path | str,
+    elements: Sequence[str] | None = None,
+    *,
+    n_knots: int | None = N_KNOTS,
+    modal: str | None = None,
 ) -> Imported:
     """Import a potential that another program trained.
 
     Args:
-        source: the name of a published potential, or a file: ``.nqx`` of Nequix.
+        source: the name of a published potential, or a file: ``.nqx`` of Nequix, or ``.pth`` of SevenNet.
         elements: the chemical symbols to keep; None keeps all. Fewer elements make a smaller file, which opens faster.
         n_knots: the number of knots of the splines of the radial functions; None computes the radial networks on every
             edge, which is exact and slow.
+        modal: the level of theory, of a potential that has several.
 
     Raises:
         InputError: there is no such file, it is damaged or of an unknown kind, it has something that equiforce cannot
@@ -67,7 +80,7 @@ def import_potential(
     content = found.read(path)
     try:
         chosen = _chosen(elements, found.elements_of(content))
-        potential = found.build(content, chosen, n_knots)
+        potential = found.build(found.with_modal(content, modal), chosen, n_knots)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, found.program))

@@ -100,9 +100,9 @@ class Irreps(tuple[MulIrrep, ...]):
         return super().__new__(cls, terms)
 
     @classmethod
-    def spherical_harmonics(cls, l_max: int) -> "Irreps":
-        """One channel of each degree up to ``l_max`` with its natural parity (-1)^l."""
-        return cls([(1, (l, (-1) ** l)) for l in range(l_max + 1)])
+    def spherical_harmonics(cls, l_max: int, *, reflections: bool = True) -> "Irreps":
+        """One channel of each degree up to ``l_max`` with its natural parity (-1)^l; all even without reflections."""
+        return cls([(1, (l, (-1) ** l if reflections else 1)) for l in range(l_max + 1)])
 
     @property
     def dim(self) -> int:
@@ -177,18 +177,23 @@ def blocks(irreps: Irreps) -> tuple[Block, ...]:
     return tuple(Block(str(ir), mul, ir.l, ir.p, s.start, s.stop) for (mul, ir), s in slices)
 
 
-def hidden_irreps(channels: tuple[int, ...], *, odd: bool) -> Irreps:
-    """Irreps with ``channels[l]`` channels of each degree l, with parity (-1)^l, or with both parities if ``odd``."""
+def hidden_irreps(channels: tuple[int, ...], *, odd: bool, reflections: bool = True) -> Irreps:
+    """Irreps with ``channels[l]`` channels of each degree l, with parity (-1)^l, or with both parities if ``odd``.
+
+    Without ``reflections`` all are called even, because rotations alone do not tell parities apart.
+    """
+    if not reflections:
+        return Irreps([(mul, (l, 1)) for l, mul in enumerate(channels)]).remove_zero_multiplicities()
     both = [(mul, (l, sign * (-1) ** l)) for l, mul in enumerate(channels) for sign in ((1, -1) if odd else (1,))]
     return Irreps(both).remove_zero_multiplicities()
 
 
-def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps) -> Irreps:
+def reachable(irreps_in: Irreps, l_max: int, irreps_out: Irreps, *, reflections: bool = True) -> Irreps:
     """The part of ``irreps_out`` that occurs in products of ``irreps_in`` with harmonics up to ``l_max``.
 
     The relation is symmetric: if a product of A with harmonics contains B, then a product of B contains A. So the
     function can also find the irreps that contribute to given results.
     """
-    harmonics = Irreps.spherical_harmonics(l_max)
+    harmonics = Irreps.spherical_harmonics(l_max, reflections=reflections)
     made = {out for _, a in irreps_in for _, b in harmonics for out in a * b}
     return Irreps([(mul, ir) for mul, ir in irreps_out if ir in made])

@@ -28,8 +28,9 @@ from equiforce.models.allegro_resources import AllegroLayerShape
 from equiforce.models.base import Footprint, refuse_large_tables
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
+from equiforce.nn.knots import Knots
 from equiforce.nn.mlp import ScalarMLP
-from equiforce.nn.radial import Knots, SplineBasis, StandardBessel, envelope
+from equiforce.nn.radial import SplineBasis, StandardBessel, envelope
 from equiforce.nn.two_body import TwoBody
 
 RATIO = 0.5  # alpha of arXiv 2204.05249, the weight of a layer's update; the authors' first code has this value

@@ -19,9 +19,10 @@ from equiforce.models.nequip_resources import NequIPLayerShape
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
+from equiforce.nn.knots import Knots
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.norm import RMSNorm
-from equiforce.nn.radial import BesselBasis, Knots, ParameterCache, in_double
+from equiforce.nn.radial import BesselBasis, ParameterCache, in_double
 
 
 class NequIPLayer(nn.Module):
@@ -31,7 +32,7 @@ class NequIPLayer(nn.Module):
 
     def __init__(self, config: NequIPConfig, n_species: int, irreps_in: Irreps, irreps_out: Irreps, *, first: bool):
         super().__init__()
-        reached = reachable(irreps_in, config.l_max, irreps_out)
+        reached = reachable(irreps_in, config.l_max, irreps_out, reflections=config.reflections)
         self.gate = PowerSpectrum(reached) if config.invariant else Gate(reached)
         self.convolution = Convolution(
             irreps_in,
@@ -45,6 +46,8 @@ class NequIPLayer(nn.Module):
             self_connection=config.self_connection and (config.first_self_connection or not first),
             from_species=first,
             shared=config.shared_self_connection,
+            reflections=config.reflections,
+            constants=config.scalar_constants,
         )
         self.norm = RMSNorm(self.gate.irreps_in) if config.layer_norm else None
         self.irreps_out = self.gate.irreps_out
@@ -93,14 +96,19 @@ class NequIP(nn.Module):
         n_embedding = config.embedding_channels or channels[0]
         self.embed = nn.Embedding(n_species, n_embedding)
         self.radial_basis = BesselBasis(
-            config.n_bessel, config.cutoff, config.envelope_p, trainable=config.bessel_trainable
+            config.n_bessel,
+            config.cutoff,
+            config.envelope_p,
+            trainable=config.bessel_trainable,
+            on=config.envelope_on,
         )
-        self.knots = None if config.radial_knots is None else Knots(config.radial_knots, config.cutoff)
+        knots = config.radial_knots
+        self.knots = None if knots is None else Knots(knots, config.cutoff, config.envelope_on)
         irreps = Irreps([(n_embedding, "0e")])
-        everything = hidden_irreps(channels, odd=config.parity)
+        everything = hidden_irreps(channels, odd=config.parity, reflections=config.reflections)
         targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]
         for _ in range(config.n_layers - 1):  # backwards: a layer computes only what the energy can depend on
-            targets.insert(0, reachable(targets[0], config.l_max, everything))
+            targets.insert(0, reachable(targets[0], config.l_max, everything, reflections=config.reflections))
         self.cache, self.cache_of_isolated = ParameterCache(), ParameterCache()
         self.layers = nn.ModuleList()
         for number, target in enumerate(targets):
@@ -141,6 +149,8 @@ class NequIP(nn.Module):
         """Compute the features of each centre after the last layer."""
         per_length = 1.0 if self.knots is None else self.knots.per_length
         harmonics, knot_coordinates = edge_geometry(vectors, self.config.l_max, per_length)
+        if self.knots is not None:
+            knot_coordinates = self.knots.across_seam(knot_coordinates)
         h: Tensor = self.embed(topology.species)
         for layer, radial in zip(self.layers, self.radial_weights(knot_coordinates), strict=True):
             h = layer(h, harmonics, radial, topology)

@@ -39,9 +39,15 @@ class NequIPConfig(ModelConfig):
         False,
         "true: features of both parities, at twice the cost; nequip's authors often find no gain (not measured here)",
         only_if=(
-            "model.l_max is at least 1, model.n_layers at least 4 and model.invariant false",
-            lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant,
+            "model.l_max is at least 1, model.n_layers at least 4, model.invariant false and model.reflections true",
+            lambda m: m.l_max >= 1 and m.n_layers >= 4 and not m.invariant and m.reflections,
         ),
+    )
+    reflections: bool = option(
+        True,
+        "false: features tell rotations from one another but not parities, as in SevenNet-0; the energy of a mirror "
+        "image is then another one, which is wrong: only for models that others trained so",
+        only_if=("model.l_max is at least 1", lambda model: model.l_max > 0),
     )
     invariant: bool = option(
         False,
@@ -65,6 +71,15 @@ class NequIPConfig(ModelConfig):
         "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less",
         ge=2,
         le=100,
+        only_if=("model.envelope_on is null", lambda model: model.envelope_on is None),
+    )
+    envelope_on: float | None = option(
+        None,
+        "functions go to zero from here to the cutoff, by XPLOR's polynomial as in SevenNet-0: forces have a kink at "
+        "both; null: they fade from 0 on, without a kink",
+        unit="Å",
+        gt=0,
+        le=50,
     )
     radial_depth: int = option(2, "hidden layers of the radial network; nequip's default, the paper has 3", ge=0, le=16)
     radial_width: int = option(
@@ -101,6 +116,12 @@ class NequIPConfig(ModelConfig):
         "true: each layer divides an atom's features by their root mean square before the gate, as Nequix does",
         only_if=("model.first_self_connection is true", lambda model: model.first_self_connection),
     )
+    scalar_constants: bool = option(
+        False,
+        "true: the linear maps before and after each convolution add trained constants to the scalars, as SevenNet "
+        "does to tell levels of theory apart",
+        only_if=("model.first_self_connection is true", lambda model: model.first_self_connection),
+    )
     residual: bool = option(False, "adds a layer's input to its output; off in the paper and in nequip")
     readout_depth: int = option(0, "hidden layers of the read-out; nequip's default", ge=0, le=16)
     readout_width: int = option(
@@ -126,6 +147,11 @@ class NequIPConfig(ModelConfig):
                 f"model.l_max={self.l_max} changes nothing because model.n_layers=1 has scalar output: "
                 "set model.l_max=0 or model.n_layers=2"
             )
+        if self.envelope_on is not None and self.envelope_on >= self.cutoff:
+            raise ValueError(
+                f"model.envelope_on={self.envelope_on} Å is not below model.cutoff={self.cutoff} Å: give a shorter "
+                "length, or null"
+            )
         if max(self.channels_of_degree) > MOST_CHANNELS:
             raise ValueError(f"model.channels={self.channels} is too much: give at most {MOST_CHANNELS} of each degree")
         if min(self.channels_of_degree) < 0 or self.channels_of_degree[0] < 1:
@@ -139,8 +165,8 @@ class NequIPConfig(ModelConfig):
 
     def __str__(self) -> str:
         parity = str(self.parity).lower()
-        invariant = ", invariant" if self.invariant else ""
-        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{invariant}"
+        more = ", invariant" * self.invariant + ", NOT INVARIANT UNDER REFLECTIONS" * (not self.reflections)
+        return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{more}"
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ class Convolution(nn.Module):
         self_connection: whether the first term exists.
         shared: whether all species have the same W_self.
         from_species: whether h depends on the species alone; each process then knows h of its ghosts already.
+        reflections: whether the result commutes with reflections; see :class:`equiforce.kernels.PathTable`.
+        constants: whether W_in h and the sum over j W_out get trained constants, which only their scalars can have.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class Convolution(nn.Module):
         self_connection: bool,
         from_species: bool,
         shared: bool = False,
+        reflections: bool = True,
+        constants: bool = False,
     ):
         super().__init__()
         self.from_species = from_species
-        self.table = PathTable(irreps_in, l_max, irreps_out)
-        self.linear_in = Linear(irreps_in, irreps_in)
+        self.table = PathTable(irreps_in, l_max, irreps_out, reflections)
+        self.linear_in = Linear(irreps_in, irreps_in, constants=constants)
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
-        self.linear_out = Linear(self.table.irreps_out, irreps_out, scale=1 / math.sqrt(mean_neighbors))
+        scale = 1 / math.sqrt(mean_neighbors)
+        self.linear_out = Linear(self.table.irreps_out, irreps_out, scale=scale, constants=constants)
         self.self_connection: Linear | SpeciesLinear | None = None
         if self_connection:
             self.self_connection = (

@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from equiforce.geometry.irreps import Irreps, blocks
 from equiforce.kernels import GatePlan, LinearPlan, gate, linear
@@ -18,19 +19,24 @@ class Linear(nn.Module):
         irreps_in: irreps of the features x.
         irreps_out: irreps of the result y; an irrep that x does not have gives zeros.
         scale: factor of the result, in addition to the factor that keeps unit variance.
+        constants: whether trained constants, at first zero, are added to the even scalars, which must come first in y.
     """
 
-    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, scale: float = 1.0):
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, scale: float = 1.0, *, constants: bool = False):
         super().__init__()
         self.plan = LinearPlan(Irreps(irreps_in), Irreps(irreps_out), scale=scale)
         self.weights = nn.Parameter(torch.randn(1, self.plan.n_weights))
+        self.constants = nn.Parameter(torch.zeros(Irreps(irreps_out).count("0e"))) if constants else None
 
     def linear_maps(self) -> list[tuple[nn.Parameter, LinearPlan]]:
         return [(self.weights, self.plan)]
 
     def forward(self, x: Float[Tensor, "atoms inputs"]) -> Float[Tensor, "atoms outputs"]:
         """Compute x W for features x [atoms, irreps_in.dim]; the result is [atoms, irreps_out.dim]."""
-        return linear(x, self.weights, None, self.plan)
+        y = linear(x, self.weights, None, self.plan)
+        if self.constants is None:
+            return y
+        return y + functional.pad(self.constants, (0, y.shape[1] - len(self.constants)))
 
 
 class SpeciesLinear(nn.Module):

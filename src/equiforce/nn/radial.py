@@ -1,16 +1,15 @@
-"""Functions of the distance: radial bases, the polynomial envelope, and the radial network with its splines."""
+"""Functions of the distance: radial bases, their envelopes, and the radial network."""
 
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equiforce.nn.knots import Knots
 from equiforce.nn.mlp import ScalarMLP
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -35,6 +34,25 @@ def envelope(lengths: Float[Tensor, " edges"], cutoff: float, p: int) -> Float[T
     return 1 - x**p * (a - x * (b - c * x))
 
 
+def xplor(lengths: Float[Tensor, " edges"], cutoff: float, on: float) -> Float[Tensor, " edges"]:
+    """Compute the switching function of X-PLOR, which is 1 up to ``on`` and falls to 0 at the cutoff.
+
+    Its first derivative is continuous; its second derivative jumps at both ends (the energy functions of X-PLOR 3.1,
+    Brünger (1992)).
+
+    Args:
+        lengths: distances in Å [edges].
+        cutoff: in Å.
+        on: in Å, where the function begins to fall.
+
+    Returns:
+        The function of each distance [edges].
+    """
+    a, b = on**2, cutoff**2
+    x = lengths.square().clamp(a, b)
+    return (b - x).square() * (b + 2 * x - 3 * a) / (b - a) ** 3
+
+
 class BesselBasis(nn.Module):
     """sin(k_n r)/r times the envelope, with k_n = nπ/r_c (arXiv 2003.03123, equation 7), scaled to unit mean square.
 
@@ -46,25 +64,29 @@ class BesselBasis(nn.Module):
         cutoff: r_c in Å.
         p: order of the envelope, see :func:`envelope`.
         trainable: whether training changes the k_n.
+        on: the envelope is :func:`xplor` from here on, in Å; None: it is :func:`envelope`.
     """
 
     scale: Tensor
 
-    def __init__(self, n_basis: int, cutoff: float, p: int, *, trainable: bool):
+    def __init__(self, n_basis: int, cutoff: float, p: int, *, trainable: bool, on: float | None = None):
         super().__init__()
-        self.cutoff, self.p = cutoff, p
+        self.cutoff, self.p, self.on = cutoff, p, on
         roots = math.pi * torch.arange(1, n_basis + 1)
         self.roots = nn.Parameter(roots, requires_grad=trainable)
         grid = torch.linspace(0, 1, 2001, dtype=torch.float64)[1:]
         waves = torch.sin(torch.outer(grid, roots.double())) / grid.unsqueeze(1)
-        mean_square = (envelope(grid, 1.0, p).unsqueeze(1) * waves).square().mean()
+        mean_square = (self._envelope(grid).unsqueeze(1) * waves).square().mean()
         self.register_buffer("scale", mean_square.rsqrt().to(torch.get_default_dtype()))
 
     def forward(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges basis"]:
         """Compute the basis functions [edges, n_basis] of distances in Å [edges]."""
         x = (lengths / self.cutoff).unsqueeze(1)
         waves = self.roots * torch.sinc(self.roots * x / math.pi)  # sin(k x) / x, also at 0
-        return waves * (self.scale * envelope(lengths, self.cutoff, self.p)).unsqueeze(1)
+        return waves * (self.scale * self._envelope(x.squeeze(1))).unsqueeze(1)
+
+    def _envelope(self, x: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
+        return envelope(x, 1.0, self.p) if self.on is None else xplor(x, 1.0, self.on / self.cutoff)
 
 
 class StandardBessel(nn.Module):
@@ -127,62 +149,6 @@ class SplineBasis(nn.Module):
         away = (coordinates - torch.arange(-1, self.n_intervals + 2, device=x.device)).abs()
         near, far = (1 - away).clamp(min=0), (2 - away).clamp(min=0)
         return (far**3 - 4 * near**3) / 6
-
-
-@dataclass(frozen=True)
-class Knots:
-    """The knots of cubic splines that interpolate radial functions: K equal intervals between 0 and the cutoff.
-
-    The spline of a function f is sum_k c_k B_k(r). It has two continuous derivatives and equals f on the knots 0 to
-    K-2. Its last three coefficients are zero, so the spline and both derivatives vanish at the cutoff. The third
-    derivative is continuous at the first inner knot, which keeps the order of the approximation down to r = 0.
-
-    Args:
-        n_knots: K, the number of intervals.
-        cutoff: in Å, or 1 if distances are divided by the cutoff.
-    """
-
-    n_knots: int
-    cutoff: float
-
-    @property
-    def per_length(self) -> float:
-        """The number of intervals in a unit of length; a distance times this number is its knot coordinate."""
-        return self.n_knots / self.cutoff
-
-    @property
-    def n_samples(self) -> int:
-        """The number of knots on which a function is evaluated."""
-        return self.n_knots - 1
-
-    def lengths(self, like: Tensor) -> Float[Tensor, " samples"]:
-        """The distances of the knots on which functions are evaluated, with the dtype and device of ``like``."""
-        return _sampled_lengths(self.n_knots, self.cutoff, like.dtype, like.device)
-
-    def interpolation(self, like: Tensor) -> Float[Tensor, "rows samples"]:
-        """The matrix that computes spline coefficients from samples, with the dtype and device of ``like``."""
-        return _interpolation(self.n_knots, like.dtype, like.device)
-
-
-# Both functions compute in float64 and round once, so that the knots of a float64 model are exact to float64. Their
-# results are cached for all models. They must not be inference tensors, because training cannot use those.
-@cache
-@torch.inference_mode(False)
-def _sampled_lengths(n_knots: int, cutoff: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    lengths = torch.linspace(0, cutoff, n_knots + 1, dtype=torch.float64)[: n_knots - 1]
-    return lengths.to(device=device, dtype=dtype)
-
-
-@cache
-@torch.inference_mode(False)
-def _interpolation(n_knots: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The inverse of the constant banded matrix that evaluates a spline on the knots."""
-    sampled = torch.zeros(n_knots, n_knots + 3, dtype=torch.float64)
-    for knot in range(n_knots - 1):
-        sampled[knot, knot : knot + 3] = torch.tensor([1, 4, 1], dtype=torch.float64) / 6
-    sampled[-1, :5] = torch.tensor([1, -4, 6, -4, 1], dtype=torch.float64)
-    inverse = torch.linalg.inv(sampled[:, :n_knots])[:, : n_knots - 1]
-    return torch.cat([inverse, inverse.new_zeros(3, n_knots - 1)]).to(device=device, dtype=dtype)
 
 
 class RadialNetwork(nn.Module):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from equiforce.geometry.irreps import Irreps
 from equiforce.kernels import GatePlan, LinearPlan, gate, linear, lookup
+from equiforce.nn.knots import Knots
 from equiforce.nn.mlp import SILU_GAIN, TANH_GAIN, ScalarMLP
-from equiforce.nn.radial import Knots, ParameterCache, envelope, in_double
+from equiforce.nn.radial import ParameterCache, envelope, in_double
 
 
 class TwoBody(nn.Module):

@@ -58,18 +58,20 @@ class PathTable(Layout):
     """Every path from ``irreps_in`` with harmonics up to ``l_max`` to an irrep of ``targets``.
 
     Channel u of a path is computed from channel u of the features ("uvu"). Paths to the same irrep lie side by side in
-    one block of ``irreps_out``.
+    one block of ``irreps_out``. Without ``reflections`` the harmonics count as even, and so must all irreps: only the
+    degrees then decide which paths exist, and the result commutes with rotations only.
     """
 
     irreps_in: Irreps
     l_max: int
     targets: Irreps
+    reflections: bool = True
 
     __hash__ = Layout.__hash__
 
     @cached_property
     def _allowed(self) -> list[tuple[Block, int, str]]:
-        return allowed_paths(self.irreps_in, self.l_max, self.targets)
+        return allowed_paths(self.irreps_in, self.l_max, self.targets, reflections=self.reflections)
 
     @cached_property
     def irreps_out(self) -> Irreps:
@@ -105,13 +107,15 @@ class PathTable(Layout):
         return sum(source.channels for source, _, _ in self._allowed)
 
 
-def allowed_paths(irreps_in: Irreps, l_max: int, targets: Irreps) -> list[tuple[Block, int, str]]:
+def allowed_paths(
+    irreps_in: Irreps, l_max: int, targets: Irreps, *, reflections: bool = True
+) -> list[tuple[Block, int, str]]:
     """List every (source block, l2, name of the target irrep) with harmonics up to ``l_max`` and a given target."""
     allowed = {ir for _, ir in targets}
     return [
         (source, harmonic.l, str(result))
         for source, (_, ir) in zip(blocks(irreps_in), irreps_in, strict=True)
-        for _, harmonic in Irreps.spherical_harmonics(l_max)
+        for _, harmonic in Irreps.spherical_harmonics(l_max, reflections=reflections)
         for result in ir * harmonic
         if result in allowed
     ]
