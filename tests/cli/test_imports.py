@@ -22,6 +22,17 @@ def test_a_file_becomes_a_model_file(equiforce, tmp_path):
     assert "not known, so MD cannot say when it leaves them" in shown
 
 
+def test_a_model_that_does_not_know_reflections_is_labelled(equiforce, tmp_path):
+    model, file = tmp_path / "model.eqf", FILE.parents[1] / "sevennet" / "modals.pth"
+    status, _, errors = equiforce("import", str(file), "-o", str(model))
+    assert status == 1
+    assert "choose one with --modal: R2SCAN, PBE" in " ".join(errors.split())
+    status, out, errors = equiforce("import", str(file), "--modal", "PBE", "-o", str(model))
+    assert status == 0, errors
+    for text in (out, equiforce("info", str(model))[1]):
+        assert "THE ENERGY OF A MIRROR IMAGE IS ANOTHER ONE" in " ".join(text.split())
+
+
 def test_nothing_is_replaced_without_a_word(equiforce, tmp_path):
     model = tmp_path / "model.eqf"
     model.write_bytes(b"mine")

@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 
 import jax
-import numpy as np
-from ase import Atoms
 from nequix.calculator import NequixCalculator
 from nequix.model import Nequix, save_model
+from structures import structures
 
 FOLDER = Path(__file__).parent / "nequix"
 NUMBERS = [8, 1, 29]  # not in order
@@ -27,18 +26,6 @@ VARIANTS = {
     "without-norm": {"layer_norm": False, "index_weights": False},
     "l3": {"layer_norm": True, "index_weights": False, "lmax": 3, "hidden_irreps": "5x0e + 2x1o + 3x2e + 2x3o"},
 }
-
-
-def structures() -> list[Atoms]:
-    """A molecule without a cell, a skewed crystal that is smaller than the cutoff, and an atom."""
-    rng = np.random.default_rng(0)
-    molecule = Atoms("OHHCu", positions=[[0, 0, 0], [0.96, 0.1, 0], [-0.2, 0.9, 0.3], [0.4, -0.3, 2.0]])
-    cell = [[2.6, 0.3, 0.0], [0.0, 2.9, 0.4], [0.2, 0.0, 3.1]]
-    crystal = Atoms("CuO", scaled_positions=[[0, 0, 0], [0.45, 0.52, 0.55]], cell=cell, pbc=True)
-    mixed = Atoms(numbers=rng.permutation([29, 29, 8, 8, 1, 1, 1]), cell=[6.0] * 3, pbc=True)
-    mixed.set_scaled_positions([[0, 0, 0], [0.5, 0, 0], [0, 0.4, 0], [0, 0, 0.6], [0.5, 0.5, 0.1], [0.4, 0, 0.5],
-                                [0.1, 0.5, 0.5]])  # fmt: skip
-    return [molecule, crystal, mixed, Atoms("O", positions=[[0, 0, 0]], cell=[9.0] * 3, pbc=True)]
 
 
 def main() -> None:

@@ -87,5 +87,14 @@ def test_hidden_irreps_of_natural_and_of_both_parities():
     assert hidden_irreps((8, 0, 2), odd=False) == Irreps("8x0e + 2x2e")
 
 
+def test_without_reflections_all_irreps_are_even():
+    assert str(Irreps.spherical_harmonics(2, reflections=False)) == "1x0e+1x1e+1x2e"
+    assert str(hidden_irreps((4, 0, 2), odd=False, reflections=False)) == "4x0e+2x2e"
+    assert reachable(Irreps("1x1e"), 1, Irreps("1x1e"), reflections=False) == Irreps("1x1e")
+    assert reachable(Irreps("1x1e"), 1, Irreps("1x1e")) == Irreps("1x1e")  # with Y_0
+    assert reachable(Irreps("1x0e"), 1, Irreps("1x1e"), reflections=False) == Irreps("1x1e")
+    assert reachable(Irreps("1x0e"), 1, Irreps("1x1e")) == Irreps()
+
+
 def test_scalars_reach_only_natural_parity():
     assert reachable(Irreps("8x0e"), 2, hidden_irreps((8, 8, 8), odd=True)) == Irreps("8x0e + 8x1o + 8x2e")

@@ -3,16 +3,14 @@ import torch
 from scipy.integrate import quad
 from scipy.interpolate import BSpline
 
-from equiforce.kernels import Radial
-from equiforce.kernels.reference.convolution import weights_on_edges
 from equiforce.nn.radial import (
     BesselBasis,
-    Knots,
     ParameterCache,
     RadialNetwork,
     SplineBasis,
     StandardBessel,
     envelope,
+    xplor,
 )
 
 
@@ -25,6 +23,15 @@ def test_envelope_has_two_continuous_derivatives_at_the_cutoff(p):
     for derivative in (value, first, second):
         assert abs(derivative.item()) < 1e-7
     assert envelope(torch.tensor([0.0, 5.0, 7.0]), 5.0, p).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_xplor_has_a_continuous_derivative_and_is_one_up_to_its_start():
+    r = torch.tensor([1.0, 4.0 - 1e-9, 4.0 + 1e-9, 5.0 - 1e-9, 5.0, 6.0], dtype=torch.float64, requires_grad=True)
+    values = xplor(r, 5.0, 4.0)
+    assert values.tolist() == pytest.approx([1, 1, 1, 0, 0, 0], abs=1e-12)
+    (slopes,) = torch.autograd.grad(values.sum(), r)
+    assert slopes.abs().max() < 1e-7
+    assert xplor(torch.tensor([4.5]), 5.0, 4.0).item() == pytest.approx((25 - 20.25) ** 2 * (25 + 40.5 - 48) / 9**3)
 
 
 def test_bessel_is_the_equation_and_has_unit_mean_square():
@@ -79,67 +86,6 @@ def test_radial_weights_vanish_at_and_beyond_the_cutoff():
     weights = network(basis(torch.tensor([3.0, 4.0, 4.5])))
     assert weights[0].abs().min() > 0
     assert not weights[1:].any()
-
-
-def splined(network, basis, n_knots, cutoff=4.0):
-    """The spline's function of r, and the network's own."""
-    knots = Knots(n_knots, cutoff)
-    table = network.spline(basis(knots.lengths(like=torch.zeros((), dtype=torch.float64))), knots)
-    return (lambda r: weights_on_edges(Radial(table, r * knots.per_length))), (lambda r: network(basis(r)))
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return RadialNetwork(8, 2, 64, 10).double(), BesselBasis(8, 4.0, 6, trainable=True).double()
-
-
-def test_splines_come_closer_with_the_fourth_power_of_the_knots(network):
-    r = torch.linspace(0.0, 4.0, 3001, dtype=torch.float64)[:-1]
-    errors = []
-    for n_knots in (64, 128, 256):
-        spline, exact = splined(*network, n_knots)
-        errors.append(((spline(r) - exact(r)).square().mean().sqrt() / exact(r).square().mean().sqrt()).item())
-    assert errors[0] / errors[1] > 12
-    assert errors[1] / errors[2] > 12
-    assert errors[1] < 1e-4
-
-
-def test_splines_are_smooth_and_vanish_smoothly_at_the_cutoff(network):
-    """Value, slope and curvature: equal on both sides of every knot, zero at the cutoff."""
-    spline, _ = splined(*network, 16)
-    knots = torch.arange(1, 17, dtype=torch.float64) * 4.0 / 16
-
-    def expansion(r):
-        r = r.clone().requires_grad_()
-        found, value = [], spline(r)[:, 3]
-        for _ in range(3):
-            found.append(value.detach())
-            (value,) = torch.autograd.grad(value.sum(), r, create_graph=True)
-        return torch.stack(found)
-
-    below, above = expansion(knots - 1e-9), expansion(knots + 1e-9)
-    torch.testing.assert_close(below[:, :-1], above[:, :-1], rtol=0, atol=1e-5 * below.abs().max().item())
-    assert below[:, -1].abs().max() < 1e-5 * below.abs().max()
-    assert not expansion(torch.tensor([4.0, 5.0], dtype=torch.float64)).any()
-
-
-def test_splines_are_defined_down_to_zero(network):
-    spline, exact = splined(*network, 128)
-    r = torch.tensor([0.0, 1e-6, 0.01], dtype=torch.float64)
-    torch.testing.assert_close(spline(r), exact(r), rtol=1e-3, atol=1e-3)
-
-
-def test_gradients_reach_the_network_through_the_spline(network):
-    radial, basis = network
-    r = torch.rand(200, dtype=torch.float64) * 3 + 0.8
-    weights = [*radial.parameters(), basis.roots]
-    gradients = []
-    for function in splined(radial, basis, 512):
-        loss = (function(r).sin()).sum()
-        gradients.append(torch.autograd.grad(loss, weights))
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
 
 
 def test_frozen_tensors_follow_the_weights():

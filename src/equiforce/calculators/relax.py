@@ -142,6 +142,8 @@ def _relaxed(
         *([f"held fixed: {held}"] if held else []),
     ]
     say(console, *lines)
+    for sentence in calculator.potential.model.config.cautions:
+        note(console, sentence)
     relaxation = _Relaxation(atoms, options, model, console)
     try:
         problem = relaxation.play(folder, stop)

@@ -55,7 +55,7 @@ def evaluate(
     from equiforce.assessment import assess, name_of, results_folder
     from equiforce.config import load_config
     from equiforce.machine import describe_device
-    from equiforce.preparation import read_and_report
+    from equiforce.preparation import print_notes, read_and_report
 
     flags = given(
         "data",
@@ -77,6 +77,7 @@ def evaluate(
     with results_folder(output, name, overwrite=overwrite) as folder:
         potential = model_file.load(model, device or "cpu")
         say(console, f"device: {describe_device(potential.device)}")
+        print_notes(potential.model.config.cautions, console)
         with working(console, "reading the data ..."):
             structures = read_and_report(data, reading, console, labels_required=False)
         result = assess(potential, structures, folder, name, console, max_memory)

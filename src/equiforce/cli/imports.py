@@ -9,7 +9,7 @@ from equiforce.cli.arguments import Overwrite
 from equiforce.cli.flags import Command
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.errors import InputError
-from equiforce.terminal import say
+from equiforce.terminal import note, say
 
 ELEMENTS = "--elements"
 
@@ -34,7 +34,7 @@ def joined(args: list[str]) -> list[str]:
 
 
 def import_(
-    source: Annotated[str, typer.Argument(help="A file of Nequix (.nqx), or a name such as nequix-mp-1.")],
+    source: Annotated[str, typer.Argument(help="A file of Nequix (.nqx) or SevenNet (.pth), or a name: nequix-mp-1.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write, such as model.eqf.")],
     elements: Annotated[
         str | None, typer.Option(metavar="SYMBOLS", help="The elements to keep, such as Li P S; all by default.")
@@ -42,11 +42,14 @@ def import_(
     knots: Annotated[
         int | None, typer.Option(help="Knots of the splines of the radial functions; 0 for none: exact and slow.")
     ] = None,
+    modal: Annotated[
+        str | None, typer.Option(help="The level of theory of a SevenNet model that has several, such as PBE.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64, of the weights.")] = "float32",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a universal potential that others trained with Nequix, as a model file for every command."""
+    """Import a universal potential that others trained, as a model file for every command."""
     from equiforce import foundation
     from equiforce.model_file import DTYPES, save
 
@@ -57,12 +60,14 @@ def import_(
         raise InputError(f"weights cannot be of dtype {dtype!r}: choose {' or '.join(DTYPES)}")
     chosen = None if elements is None else elements.replace(",", " ").split()
     n_knots = foundation.N_KNOTS if knots is None else knots or None
-    potential, origin = foundation.import_potential(source, chosen, n_knots=n_knots)
+    potential, origin = foundation.import_potential(source, chosen, n_knots=n_knots, modal=modal)
     potential.to(DTYPES[dtype])
     save(output, potential, [], {"source": origin.as_dict()})
     say(
         console, f"{origin.name} of {origin.program}: {potential.model.config}; elements {', '.join(potential.species)}"
     )
+    for sentence in potential.model.config.cautions:
+        note(console, sentence)
     for name, text in (("licence", origin.licence), ("data", origin.data), ("cite", origin.citation)):
         say(console, f"{name}: {text}")
     say(console, f"written: {output}")

@@ -40,7 +40,7 @@ def info(
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
-    from equiforce.model_file import ranges_of
+    from equiforce.model_file import cautions_of, ranges_of
 
     described, about = header["potential"], header["about"]
     species, config = described["species"], described["config"]
@@ -51,6 +51,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("elements", ", ".join(species)),
         ("cutoff", f"{config.get('cutoff')} Å"),
         ("network", ", ".join(f"{name} {value}" for name, value in config.items() if name != "cutoff")),
+        *(("caution", sentence) for sentence in cautions_of(described)),
         ("reference energies", f"{energies} eV"),
         ("scale", f"{scales} eV"),
         ("short-range repulsion", "ZBL" if described["zbl"] else "none"),

@@ -99,7 +99,7 @@ def path_of(source: Path | str) -> Path:
         if one.place.is_file():
             return one.place
         raise InputError(
-            f"{source} is not on this machine, neither here nor in {one.folder}: download it from {one.url} and give "
+            f"{source} is not on this machine, neither here nor in {one.place.parent}: take it from {one.url} and give "
             "the path of the file"
         )
     nearest = get_close_matches(str(source), PUBLISHED, n=1)

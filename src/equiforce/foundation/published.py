@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from equiforce.foundation.source import Source
@@ -12,6 +13,10 @@ NEQUIX_URL = "https://github.com/atomicarchitects/nequix/tree/main/models"
 MP, OMAT = "MPtrj (PBE and PBE+U)", "OMat24 (PBE and PBE+U)"
 OAM = "OMat24, sAlex and MPtrj (PBE and PBE+U)"
 PHONON = "and MDR phonons (PBE)"
+SEVENNET = "Park, Kim, Hwang, Han, J. Chem. Theory Comput. 20, 4857 (2024), arXiv 2402.03789"
+MULTI = "Kim, Kim, Kim, Park, Kim, Hwang, Han, J. Am. Chem. Soc. 147, 1042 (2025), arXiv 2409.07947"
+SEVENNET_URL = "the package sevenn 0.13.0, which contains it (pip install sevenn==0.13.0)"
+R2SCAN = "and Materials Project (r2SCAN)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +25,7 @@ class Published:
 
     program: str
     file: str  # its name
-    folder: str  # where its program keeps it
+    folder: str  # where its program keeps it; within the installed program if it does not begin with ~
     url: str
     sha256: str
     licence: str
@@ -30,13 +35,24 @@ class Published:
     @property
     def place(self) -> Path:
         """The file where its program keeps it; it need not exist."""
-        return Path(self.folder).expanduser() / self.file
+        if self.folder.startswith("~"):
+            return Path(self.folder).expanduser() / self.file
+        found = find_spec(self.program)
+        places = None if found is None else found.submodule_search_locations
+        return Path(places[0] if places else self.program) / self.folder / self.file
 
 
 def _nequix(file: str, sha256: str, data: str, citation: str) -> Published:
     return Published(
         program="nequix", file=file, folder="~/.cache/nequix/models", url=f"{NEQUIX_URL}/{file}", sha256=sha256,
         licence="MIT", data=data, citation=citation,
+    )  # fmt: skip
+
+
+def _sevennet(folder: str, file: str, sha256: str, data: str, citation: str) -> Published:
+    return Published(
+        program="sevenn", file=file, folder=f"pretrained_potentials/{folder}", url=SEVENNET_URL, sha256=sha256,
+        licence="MIT (of the package that contains it)", data=data, citation=citation,
     )  # fmt: skip
 
 
@@ -67,6 +83,27 @@ PUBLISHED: Mapping[str, Published] = {
         "4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809",
         f"{OAM} {PHONON}",
         PFT,
+    ),
+    "sevennet-0": _sevennet(
+        "SevenNet_0__11Jul2024",
+        "checkpoint_sevennet_0.pth",
+        "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
+        MP,
+        SEVENNET,
+    ),
+    "sevennet-l3i5": _sevennet(
+        "SevenNet_l3i5",
+        "checkpoint_l3i5.pth",
+        "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+        MP,
+        SEVENNET,
+    ),
+    "sevennet-mf-0": _sevennet(
+        "SevenNet_MF_0",
+        "checkpoint_sevennet_mf_0.pth",
+        "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd",
+        f"{MP}, {R2SCAN}; --modal chooses PBE or R2SCAN",
+        MULTI,
     ),
 }
 NOT_KNOWN = "not known to equiforce: ask who trained it"

@@ -31,7 +31,7 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "use_modal_node_embedding": (False,), "_normalize_sph": (True,), "optimize_by_reduce": (True,),
 }  # fmt: skip
 # Options that do not change what a trained network computes.
-IGNORED = frozenset(
+OF_TRAINING = (
     "chemical_species _number_of_species _chemical_species_by_atomic_number _number_of_modalities modal_list "
     "default_modal avg_num_neigh conv_denominator shift scale train_shift_scale train_denominator train_avg_num_neigh "
     "readout_fcn_hidden_neurons readout_fcn_activation device optimizer optim_param scheduler scheduler_param loss "
@@ -41,8 +41,9 @@ IGNORED = frozenset(
     "load_memory_path save_dataset_path dtype data_format data_format_args format_outputs_for_ase save_by_label "
     "save_by_train_valid data_divide_ratio batch_size preprocess_num_cores use_species_wise_shift_scale data_shuffle "
     "compute_statistics dataset_type use_weight rehearsal mem_batch_size mem_ratio use_flash_tp "
-    "cuequivariance_config use_oeq opt_params fisher_information ewc_lambda wandb log_level".split()
+    "cuequivariance_config use_oeq opt_params fisher_information ewc_lambda wandb log_level"
 )
+IGNORED = frozenset(OF_TRAINING.split())
 BEFORE_ITS_OPTION = (0, 9)  # versions up to here did not write _normalize_sph when it was false
 
 
@@ -96,7 +97,7 @@ class Network:
             "cutoff": self.cutoff,
             "n_layers": self.n_layers,
             "l_max": self.l_max if deep else 0,
-            "parity": self.reflections and deep and any(ir == (0, -1) for x in self.irreps for _, ir in x),
+            "parity": self.reflections and any(ir == (0, -1) for features in self.irreps for _, ir in features),
             "reflections": self.reflections or not deep,
             "channels": channels if deep else channels[:1],
             "embedding_channels": self.irreps[0].dim,

@@ -6,7 +6,7 @@ these.
 """
 
 from equiforce.model_file.container import FORMAT, with_checksum
-from equiforce.model_file.description import DTYPES, build_potential, describe
+from equiforce.model_file.description import DTYPES, build_potential, cautions_of, describe
 from equiforce.model_file.header import (
     NAME,
     path_of,
@@ -32,6 +32,7 @@ __all__ = [
     "NAME",
     "as_reference",
     "build_potential",
+    "cautions_of",
     "describe",
     "load",
     "load_or_take",

@@ -65,6 +65,11 @@ def _kind_and_config(description: Mapping[str, Any]) -> tuple[ModelKind, ModelCo
     return kind, kind.config_class(**description["config"])
 
 
+def cautions_of(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """What every user of a described model must know; see :class:`equiforce.models.ModelConfig`."""
+    return _kind_and_config(description)[1].cautions
+
+
 def describe(potential: Potential) -> dict[str, Any]:
     """The description from which :func:`build_potential` builds the potential again, without its weights."""
     return {

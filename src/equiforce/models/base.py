@@ -53,6 +53,11 @@ class ModelConfig:
         """
         return None
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What every user of such a model must know, as sentences without a full stop; every command prints them."""
+        return ()
+
     def with_mean_neighbors(self: Config, measured: float) -> Config:
         """The same options with a measured ``mean_neighbors``, if the model has this option and its value is None."""
         declared = {entry.name for entry in fields(self)} & {"mean_neighbors"}

@@ -6,6 +6,10 @@ from typing import Any
 from equiforce.models.base import HIGHEST_DEGREE, MOST_CHANNELS, MOST_KNOTS, ModelConfig
 from equiforce.options import option
 
+MIRROR = (
+    "THE ENERGY OF A MIRROR IMAGE IS ANOTHER ONE, which is wrong by nature's laws, because the features of this model "
+    "know rotations but not reflections"
+)
 # the presets were chosen on several data sets (docs/accuracy.md)
 SMALL: dict[str, Any] = {"l_max": 1, "channels": 32, "n_layers": 3}
 ACCURATE: dict[str, Any] = {"channels": 64, "n_layers": 5}
@@ -167,6 +171,11 @@ class NequIPConfig(ModelConfig):
         parity = str(self.parity).lower()
         more = ", invariant" * self.invariant + ", NOT INVARIANT UNDER REFLECTIONS" * (not self.reflections)
         return f"{self.n_layers} layers, l_max {self.l_max}, {self.channels} channels, parity {parity}{more}"
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """That the energy changes under reflections, if it does."""
+        return () if self.reflections else (MIRROR,)
 
     @property
     def channels_of_degree(self) -> tuple[int, ...]:

@@ -9,6 +9,14 @@ def test_number_of_paths_of_natural_parity():
         assert len(PathTable(irreps, l_max, irreps).paths) == expected
 
 
+def test_without_reflections_degrees_alone_decide():
+    irreps = hidden_irreps((2, 2, 2), odd=False, reflections=False)
+    table = PathTable(irreps, 2, irreps, reflections=False)
+    assert str(table.irreps_out) == "6x0e+12x1e+12x2e"
+    assert len(table.paths) == 15  # 11 and the four of odd l1 + l2 + l3: 111, 122, 212, 221
+    assert table != PathTable(irreps, 2, irreps)
+
+
 def test_paths_fill_the_message_without_gap_or_overlap():
     irreps = hidden_irreps((3, 2, 4), odd=True)
     table = PathTable(irreps, 2, irreps)

@@ -127,8 +127,9 @@ class Host:
             InputError: a mass is that of another element of the model.
         """
         elements = self.elements[model.number]
-        species = self.potentials[model.number].species
-        notes = check_masses(elements, masses[: len(elements)], species, "pair_coeff")
+        potential = self.potentials[model.number]
+        notes = check_masses(elements, masses[: len(elements)], potential.species, "pair_coeff")
+        notes = [*potential.model.config.cautions, *notes]
         model.note = "; ".join(notes).encode()[: PROBLEM - 1]
 
     def compute(self, batch: _Batch) -> None:

@@ -18,7 +18,7 @@ from equiforce.calculators.md.start import hold_fixed, read_start, refuse_unfit
 from equiforce.calculators.soundness import refuse_unsound
 from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
-from equiforce.model_file import path_of, read_header
+from equiforce.model_file import cautions_of, path_of, read_header
 from equiforce.options import default_of
 from equiforce.storage.whole import write_together
 from equiforce.terminal import one_line
@@ -93,7 +93,8 @@ def prepare(
     """
     model, start, output = path_of(model), Path(start), Path(output)
     _refuse_unused(options)
-    species = read_header(model)["potential"]["species"]
+    described = read_header(model)["potential"]
+    species, cautions = described["species"], cautions_of(described)
     atoms, remarks = read_start(start)
     refuse_unsound(atoms, start, species, temperature=options.temperature)
     hold_fixed(atoms, options.fixed)
@@ -104,7 +105,7 @@ def prepare(
     texts = {files.data: data_lines(system, start.name), output: _input_lines(system, options, files)}
     # names of files are written as the system has them, which is UTF-8 as a rule
     write_together({path: os.fsencode("\n".join(lines) + "\n") for path, lines in texts.items()})
-    return LammpsInput(input=output, data=files.data, system=system, remarks=tuple(remarks))
+    return LammpsInput(input=output, data=files.data, system=system, remarks=(*cautions, *remarks))
 
 
 def _refuse_unused(options: MDOptions) -> None:

@@ -80,6 +80,8 @@ def run_md(
         atoms.calc = calculator
         say(console, f"memory: {atoms.calc.plan(atoms).describe()}")
         say(console, *_described(atoms, options, remarks, drawn=drawn))
+        for sentence in calculator.potential.model.config.cautions:
+            note(console, sentence)
         run = Simulation(atoms, options, read_ranges(model, console), _name_of(model))
         return _played(run, folder, {}, console, stop)
 
