@@ -1,7 +1,9 @@
 """Compares imported universal potentials with the programs that trained them, on structures of all kinds.
 
-    python benchmarks/peers/install.py nequix
-    python benchmarks/foundation.py MODEL.nqx [MODEL.nqx ...] [--python PYTHON_WITH_NEQUIX]
+    python benchmarks/peers/install.py nequix sevenn
+    python benchmarks/foundation.py MODEL [MODEL ...] [--modal NAME] [--python PYTHON_WITH_ITS_PROGRAM]
+
+A MODEL is a file or the name of a published potential.
 
 The source's program computes each structure once; equiforce computes it in float64 with the radial networks
 themselves, and with the weights and splines that ``equiforce import`` writes. The largest differences go into
@@ -27,7 +29,7 @@ from peers.install import python_of
 from report import ROOT, replace_between
 
 import equiforce
-from equiforce.foundation import N_KNOTS, import_potential
+from equiforce.foundation import N_KNOTS, import_potential, path_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "foundation.json"
@@ -84,10 +86,10 @@ def _strained() -> Iterator[tuple[str, Atoms]]:
         yield name, atoms
 
 
-def of_source(model: Path, python: Path, file: Path) -> dict[str, Any]:
+def of_source(program: str, model: Path, modal: str | None, python: Path, file: Path) -> dict[str, Any]:
     """Compute the structures of a file with the program that trained the potential."""
     reader, writer = os.pipe()
-    job = {"program": "nequix", "model": str(model.resolve()), "structures": str(file), "timed": False}
+    job = {"program": program, "model": str(model.resolve()), "modal": modal, "structures": str(file), "timed": False}
     command = [python, HERE / "workers" / "calculator_worker.py", str(writer)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, pass_fds=[writer])
     os.close(writer)
@@ -95,7 +97,7 @@ def of_source(model: Path, python: Path, file: Path) -> dict[str, Any]:
     with os.fdopen(reader) as answers:
         answer = answers.read()
     if process.wait():
-        sys.exit("Nequix has ended with an error, see above")
+        sys.exit(f"{program} has ended with an error, see above")
     return json.loads(answer)
 
 
@@ -122,22 +124,23 @@ def differences(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
     return rows
 
 
-def compare(model: Path, python: Path) -> dict[str, Any]:
+def compare(model: Path, modal: str | None, python: Path | None) -> dict[str, Any]:
     """Compare a potential with its source on all structures."""
+    exact = import_potential(model, n_knots=None, modal=modal)
+    program = exact.source.program
     names, frames = zip(*structures(), strict=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "structures.xyz"
         ase.io.write(file, frames)
         frames = ase.io.read(file, ":")  # as rounded as those of the source
-        expected = of_source(model, python, file)
-    exact = import_potential(model, n_knots=None)
-    imported = import_potential(model).potential
+        expected = of_source(program, model, modal, python or python_of(program), file)
+    imported = import_potential(model, modal=modal).potential
     imported.to(torch.float32)
     found = {"exact": ours(exact.potential, frames), "imported": ours(imported, frames)}
     rows = {how: differences(values, expected["rows"]) for how, values in found.items()}
     rows["imported beside exact"] = differences(found["imported"], found["exact"])
     return {
-        "model": exact.source.name,
+        "model": exact.source.name + (f", {modal}" if modal else ""),
         "versions": expected["versions"],
         "structures": list(names),
         "knots": N_KNOTS,
@@ -166,12 +169,13 @@ def table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Compare the potentials of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--python", type=Path, default=python_of("nequix"))
+    parser.add_argument("models", nargs="+", type=path_of)
+    parser.add_argument("--modal")
+    parser.add_argument("--python", type=Path)
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for model in arguments.models:
-        result = compare(model, arguments.python)
+        result = compare(model, arguments.modal, arguments.python)
         results = [*(old for old in results if old["model"] != result["model"]), result]
         print(table([result]), flush=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

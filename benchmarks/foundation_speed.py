@@ -1,7 +1,7 @@
 """Times imported universal potentials beside the programs that trained them, in turn, on two cores of a CPU.
 
-    python benchmarks/peers/install.py nequix
-    python benchmarks/foundation_speed.py MODEL.nqx [--rounds 5] [--python PYTHON_WITH_NEQUIX]
+    python benchmarks/peers/install.py nequix sevenn
+    python benchmarks/foundation_speed.py MODEL [MODEL ...] [--rounds 5] [--most-atoms N] [--python PYTHON_WITH_ITS_PROGRAM]
 
 A call is energy, forces and stress of a structure through an ASE calculator, neighbour list included. Both programs
 stay in memory and compute in turn, so that a busy machine slows down both. One is stopped while the other computes. The
@@ -30,7 +30,7 @@ from peers.install import python_of
 from report import RESULTS, digits, ratio, replace_between, save
 
 from equiforce import model_file
-from equiforce.foundation import import_potential
+from equiforce.foundation import import_potential, path_of
 
 WORKER = Path(__file__).parent / "workers" / "calculator_worker.py"
 THREADS = 2
@@ -64,8 +64,8 @@ class Worker:
         )  # fmt: skip
         os.close(writer)
         self.answers = os.fdopen(reader)
-        job = {"program": program, "model": str(model.resolve()), "structures": str(structures), "timed": True}
-        self.versions = self.ask(json.dumps(job))["versions"]
+        job = {"program": program, "model": str(model.resolve()), "modal": None, "structures": str(structures)}
+        self.versions = self.ask(json.dumps(job | {"timed": True}))["versions"]
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send a line and return the answer; raise RuntimeError if the program has ended.
@@ -87,7 +87,7 @@ class Worker:
         self.process.wait()
 
 
-def measure(name: str, atoms: Atoms, source: Path, python: str, rounds: int) -> dict[str, Any]:
+def measure(name: str, atoms: Atoms, source: Path, python: str | None, rounds: int) -> dict[str, Any]:
     """Time both programs in turn."""
     atoms.rattle(0.05, seed=1)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -95,7 +95,8 @@ def measure(name: str, atoms: Atoms, source: Path, python: str, rounds: int) -> 
         ase.io.write(structures, atoms)
         imported = import_potential(source, sorted(set(atoms.get_chemical_symbols())))
         model_file.save(model, imported.potential.float(), [])
-        started = {"nequix": (python, source), "equiforce": (sys.executable, model)}
+        theirs = imported.source.program
+        started = {theirs: (python or str(python_of(theirs)), source), "equiforce": (sys.executable, model)}
         workers = {
             program: stack.enter_context(Worker(python, program, file, structures))
             for program, (python, file) in started.items()
@@ -110,6 +111,7 @@ def measure(name: str, atoms: Atoms, source: Path, python: str, rounds: int) -> 
         "case": name,
         "atoms": len(atoms),
         "model": imported.source.name,
+        "program": theirs,
         "ms": ms,
         "peak_mb": peaks,
         "versions": versions,
@@ -119,14 +121,15 @@ def measure(name: str, atoms: Atoms, source: Path, python: str, rounds: int) -> 
 def table(rows: list[dict[str, Any]]) -> str:
     """Write a row for each structure."""
     lines = [
-        "| structure | Nequix | equiforce | times as long | per atom and core | memory |",
+        "| potential, structure | its program | equiforce | times as long | per atom and core | memory |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        theirs, ours = row["ms"]["nequix"], row["ms"]["equiforce"]
-        memory = " / ".join(f"{row['peak_mb'][program]:,.0f}" for program in ("nequix", "equiforce"))
+        program = row.get("program", "nequix")
+        theirs, ours = row["ms"][program], row["ms"]["equiforce"]
+        memory = " / ".join(f"{row['peak_mb'][p]:,.0f}" for p in (program, "equiforce"))
         lines.append(
-            f"| {row['case']} | {digits(median(theirs))} ms | {digits(median(ours))} ms "
+            f"| {row['model']}, {row['case']} | {digits(median(theirs))} ms | {digits(median(ours))} ms "
             f"| **{ratio(theirs, ours):.0f}** | {THREADS * median(ours) / row['atoms']:.2f} ms | {memory} MB |"
         )
     return "\n".join(lines)
@@ -135,14 +138,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Time the potential of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("models", nargs="+", type=path_of)
+    parser.add_argument("--most-atoms", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--python", default=str(python_of("nequix")))
+    parser.add_argument("--python")
     arguments = parser.parse_args()
     rows = []
-    for name, atoms in cases():
-        rows.append(measure(name, atoms, arguments.model, arguments.python, arguments.rounds))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    for model in arguments.models:
+        for name, atoms in cases():
+            if len(atoms) <= arguments.most_atoms:
+                rows.append(measure(name, atoms, model, arguments.python, arguments.rounds))
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
     save(
         RESULTS / "foundation-speed.json", {"machine": machine(), "commit": commit(), "threads": THREADS, "rows": rows}
     )

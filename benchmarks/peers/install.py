@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".peers"
-PEERS = ("nequip", "allegro", "mace", "nequix")
+PEERS = ("nequip", "allegro", "mace", "nequix", "sevenn")
 EXTRA = HERE / "extra.txt"
 
 

@@ -1,9 +1,10 @@
 """Computes structures with an ASE calculator: reads a job as a JSON line, answers with JSON lines.
 
-The job has ``program`` (nequix or equiforce), ``model`` (its file), ``structures`` (an extended xyz file) and
-``timed``. Without ``timed`` the answer is one line with energies, forces and stresses. With it, the first structure is
-computed twice, then once more for every line ``go``, which is answered with its time in ms; ``end`` is answered with
-the peak memory in MB. Answers go to the file descriptor that is the only argument.
+The job has ``program`` (nequix, sevenn or equiforce), ``model`` (its file), ``modal`` (a level of theory of sevenn, or
+null), ``structures`` (an extended xyz file) and ``timed``. Without ``timed`` the answer is one line with energies,
+forces and stresses. With it, the first structure is computed twice, then once more for every line ``go``, which is
+answered with its time in ms; ``end`` is answered with the peak memory in MB. Answers go to the file descriptor that is
+the only argument.
 """
 
 import json
@@ -17,7 +18,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read
 
-PACKAGES = {"nequix": ("nequix", "jax", "e3nn-jax"), "equiforce": ("equiforce", "torch")}
+PACKAGES = {
+    "nequix": ("nequix", "jax", "e3nn-jax"),
+    "sevenn": ("sevenn", "torch", "e3nn"),
+    "equiforce": ("equiforce", "torch"),
+}
 
 
 def calculator_of(job: dict) -> Calculator:
@@ -26,6 +31,10 @@ def calculator_of(job: dict) -> Calculator:
         import equiforce
 
         return equiforce.Calculator(job["model"])
+    if job["program"] == "sevenn":
+        from sevenn.calculator import SevenNetCalculator
+
+        return SevenNetCalculator(job["model"], device="cpu", **({"modal": job["modal"]} if job["modal"] else {}))
     from nequix.calculator import NequixCalculator
 
     return NequixCalculator(model_path=job["model"], use_kernel=False)
