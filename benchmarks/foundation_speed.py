@@ -1,7 +1,7 @@
 """Times imported universal potentials beside the programs that trained them, in turn, on two cores of a CPU.
 
     python benchmarks/peers/install.py nequix sevenn
-    python benchmarks/foundation_speed.py MODEL [MODEL ...] [--rounds 5] [--most-atoms N] [--python PYTHON_WITH_ITS_PROGRAM]
+    python benchmarks/foundation_speed.py MODEL [MODEL ...] [--rounds 5] [--most-atoms N] [--python PYTHON]
 
 A call is energy, forces and stress of a structure through an ASE calculator, neighbour list included. Both programs
 stay in memory and compute in turn, so that a busy machine slows down both. One is stopped while the other computes. The
