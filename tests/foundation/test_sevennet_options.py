@@ -17,7 +17,7 @@ def options_of(name):
 def test_the_network_has_the_options():
     network = network_of(options_of("xplor"))
     assert network.atomic_numbers == (29, 8, 1)
-    assert (network.n_layers, network.envelope_on, network.reflections, network.shared) == (3, 3.4, False, True)
+    assert (network.n_layers, network.xplor_on, network.reflections, network.shared) == (3, 3.4, False, True)
     config = network.config(64, False)
     assert (config.channels, config.embedding_channels, config.reflections) == ([6, 4, 3], 5, False)
     parity = network_of(options_of("parity"))

@@ -41,7 +41,7 @@ MODELS = {
     },
     "sevennet": {
         "l_max": 2, "n_layers": 3, "channels": [6, 4, 3], "embedding_channels": 5, "first_self_connection": True,
-        "shared_self_connection": True, "reflections": False, "envelope_on": 0.9 * CUTOFF, "scalar_constants": True,
+        "shared_self_connection": True, "reflections": False, "xplor_on": 0.9 * CUTOFF, "scalar_constants": True,
     },
 }  # fmt: skip
 ALLEGRO = {
@@ -263,5 +263,5 @@ def test_smooth_at_the_cutoff(potential):
 
     inside, outside = at(CUTOFF - 1e-9), at(CUTOFF + 1e-9)
     close(inside, outside, 1e-8)
-    if getattr(potential.model.config, "envelope_on", None) is None:  # or the force has a kink there
+    if getattr(potential.model.config, "xplor_on", None) is None:  # or the force has a kink there
         close(slope(CUTOFF, -1), slope(CUTOFF, 1), 2e-3)

@@ -59,7 +59,7 @@ class Network:
     irreps: tuple[Irreps, ...]  # of the embedding, and of the result of each layer
     n_bessel: int
     envelope_p: int
-    envelope_on: float | None
+    xplor_on: float | None
     hidden: tuple[int, ...]  # widths of the radial network
     shared: bool  # one self-connection for all species
     constants_of_intro: bool  # whether the levels of theory differ by constants before each convolution,
@@ -103,7 +103,7 @@ class Network:
             "embedding_channels": self.irreps[0].dim,
             "n_bessel": self.n_bessel,
             "envelope_p": self.envelope_p,
-            "envelope_on": self.envelope_on,
+            "xplor_on": self.xplor_on,
             "radial_depth": len(self.hidden),
             "radial_width": self.hidden[0],
             "radial_knots": n_knots,
@@ -172,7 +172,7 @@ def network_of(options: Mapping[Any, Any]) -> Network:
         irreps=_irreps(given, n_layers, l_max, reflections=reflections),
         n_bessel=_whole("bessel_basis_num", {"bessel_basis_num": 8, **basis}, 1, 256),
         envelope_p=6 if xplor else _whole("poly_cut_p_value", {"poly_cut_p_value": 6, **envelope}, 2, 100),
-        envelope_on=_length("cutoff_on", envelope) if xplor else None,
+        xplor_on=_length("cutoff_on", envelope) if xplor else None,
         hidden=tuple(hidden),
         shared=kinds == {"linear"},
         constants_of_intro=bool(modals) and _flag("use_modal_self_inter_intro", given),

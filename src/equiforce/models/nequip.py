@@ -100,10 +100,10 @@ class NequIP(nn.Module):
             config.cutoff,
             config.envelope_p,
             trainable=config.bessel_trainable,
-            on=config.envelope_on,
+            on=config.xplor_on,
         )
         knots = config.radial_knots
-        self.knots = None if knots is None else Knots(knots, config.cutoff, config.envelope_on)
+        self.knots = None if knots is None else Knots(knots, config.cutoff, config.xplor_on)
         irreps = Irreps([(n_embedding, "0e")])
         everything = hidden_irreps(channels, odd=config.parity, reflections=config.reflections)
         targets = [everything if config.invariant else hidden_irreps(channels[:1], odd=False)]

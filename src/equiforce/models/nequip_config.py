@@ -75,9 +75,9 @@ class NequIPConfig(ModelConfig):
         "how functions go to zero at the cutoff; the paper's, a smaller value makes distant atoms count less",
         ge=2,
         le=100,
-        only_if=("model.envelope_on is null", lambda model: model.envelope_on is None),
+        only_if=("model.xplor_on is null", lambda model: model.xplor_on is None),
     )
-    envelope_on: float | None = option(
+    xplor_on: float | None = option(
         None,
         "functions go to zero from here to the cutoff, by XPLOR's polynomial as in SevenNet-0: forces have a kink at "
         "both; null: they fade from 0 on, without a kink",
@@ -151,9 +151,9 @@ class NequIPConfig(ModelConfig):
                 f"model.l_max={self.l_max} changes nothing because model.n_layers=1 has scalar output: "
                 "set model.l_max=0 or model.n_layers=2"
             )
-        if self.envelope_on is not None and self.envelope_on >= self.cutoff:
+        if self.xplor_on is not None and self.xplor_on >= self.cutoff:
             raise ValueError(
-                f"model.envelope_on={self.envelope_on} Å is not below model.cutoff={self.cutoff} Å: give a shorter "
+                f"model.xplor_on={self.xplor_on} Å is not below model.cutoff={self.cutoff} Å: give a shorter "
                 "length, or null"
             )
         if max(self.channels_of_degree) > MOST_CHANNELS:

@@ -42,7 +42,7 @@ NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
 # options of newer versions, whose defaults change nothing: a run with the defaults has the hash that it had before
 ADDED = {
     "data": ("format", "unconverged", "stress_order", "stress_without_volume", "keep_zeros", "ignore"),
-    "model": ("shared_self_connection", "layer_norm", "reflections", "envelope_on", "scalar_constants"),
+    "model": ("shared_self_connection", "layer_norm", "reflections", "xplor_on", "scalar_constants"),
 }
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
