@@ -1,0 +1,226 @@
+"""Reads checkpoints (``.ckpt``) and packages (``.nequip.zip``) of nequip. Nothing in a file is executed.
+
+Both are zip files with a pickle and the numbers of the tensors. The options of a checkpoint are in its pickle, those
+of a package in ``config.yaml``. The averaged weights of a checkpoint are taken if it has them, as nequip does.
+"""
+
+import hashlib
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equiforce.errors import InputError
+from equiforce.foundation import pickles
+from equiforce.foundation.pickles import TensorRecord, Thing
+from equiforce.yaml_files import read_value
+
+MOST_MEMBERS = 100_000
+MOST_MODULES = 10_000
+DEEPEST = 20
+MOST_DIMENSIONS = 8
+KEY = re.compile(r"[0-9]{1,9}", re.ASCII)
+DTYPES = {
+    "torch.FloatStorage": torch.float32, "torch.DoubleStorage": torch.float64, "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16, "torch.LongStorage": torch.int64, "torch.IntStorage": torch.int32,
+    "torch.ByteStorage": torch.uint8, "torch.BoolStorage": torch.bool,
+}  # fmt: skip
+MODEL, MODEL_OF_PACKAGE, AVERAGED = "model.sole_model.", "sole_model.", "ema.ema_weight_"
+CORE = "model.func."  # of the names of the weights within a model
+# what a model has beside its weights: constants of e3nn and of nequip, which follow from the options
+CONSTANTS = re.compile(
+    r"output_mask|_empty|alpha|norm_const|atomic_numbers|_rmax_recip|.*w3j.*|_qqr2exesquare|factor|_rtoi"
+)
+MODIFY = "nequip.model.modify"
+# the changes of a trained model by which its weights alone change, or only how fast it is
+KNOWN_MODIFIERS = {
+    "modify_PerTypeScaleShift", "enable_OpenEquivariance", "enable_CuEquivariance", "enable_CuEquivarianceContracter",
+    "enable_TritonContracter", "enable_ForceStressOutput",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NequipFile:
+    """The options and the weights of a file."""
+
+    options: dict[str, Any]  # of the model's builder in nequip or nequip-allegro
+    weights: dict[str, Tensor]  # by name
+    constants: dict[str, Tensor]  # likewise; they follow from the options
+    sha256: str  # of all bytes
+
+
+def read(path: Path) -> NequipFile:
+    """Read a checkpoint or a package of nequip.
+
+    Raises:
+        InputError: it is no such file, or is damaged.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = _Archive(archive, path.stat().st_size)
+            options, tensors, trained = _of_package(content) if content.is_package else _of_checkpoint(content)
+        tensors = {name.removeprefix(CORE): tensor for name, tensor in tensors.items() if tensor.numel()}
+        _set_averaged(tensors, trained, options)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # damaged zip files raise errors of many kinds
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(
+            f"{path} is not a checkpoint or a package of nequip 0.12 or later, or is damaged: copy it again"
+        ) from error
+    constants = {name: tensor for name, tensor in tensors.items() if _is_constant(name)}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in constants}
+    return NequipFile(options, weights, constants, sha256)
+
+
+class _Archive:
+    """A zip file whose members are read in limited memory."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        self.archive, self.left = archive, size
+        self.names = archive.namelist()
+        if not 0 < len(self.names) <= MOST_MEMBERS:
+            raise ValueError("the zip file has no members, or too many")
+        self.root = self.names[0].split("/")[0]
+        self._storages: dict[str, Tensor] = {}
+
+    @property
+    def is_package(self) -> bool:
+        return f"{self.root}/model/eager_model.pkl" in self.names
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of a member."""
+        member = self.archive.getinfo(f"{self.root}/{name}")
+        if member.file_size > most:
+            raise ValueError(f"{name} is too large")
+        with self.archive.open(member) as stream:
+            content = stream.read(most + 1)
+        if len(content) != member.file_size:
+            raise ValueError(f"{name} is cut off")
+        return content
+
+    def tensor(self, record: TensorRecord) -> Tensor:
+        """Make a tensor after all its numbers have been found in the file."""
+        storage = self._storage(record.storage)
+        offset, shape, strides = record.offset, tuple(record.shape), tuple(record.strides)
+        if not all(type(n) is int and 0 <= n <= 2**40 for n in (offset, *shape, *strides)):
+            raise ValueError("a tensor has impossible sizes")
+        if len(shape) != len(strides) or len(shape) > MOST_DIMENSIONS or math.prod(shape) > storage.numel():
+            raise ValueError("a tensor has more numbers than the file")
+        last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        if math.prod(shape) and last >= storage.numel():
+            raise ValueError("a tensor lies outside its numbers")
+        if not math.prod(shape):
+            return storage.new_empty(shape)
+        return storage.as_strided(shape, strides, offset).clone()
+
+    def _storage(self, identifier: Any) -> Tensor:
+        """The numbers of an identifier ("storage", kind, key, device, count)."""
+        what, kind, key, _, count = identifier
+        if what != "storage" or type(key) not in (int, str) or not KEY.fullmatch(str(key)):
+            raise ValueError("a tensor has no numbers")
+        if key not in self._storages:
+            name = f".data/{key}.storage" if self.is_package else f"data/{key}"
+            content = self.read(name, self.left)
+            self.left -= len(content)  # together they are no larger than the file, which stores them as they are
+            dtype = DTYPES[kind.name]
+            numbers = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            self._storages[key] = numbers
+        found = self._storages[key]
+        if found.dtype != DTYPES[kind.name] or found.numel() != count:
+            raise ValueError("a tensor has another number of bytes")
+        return found
+
+
+def _of_package(content: _Archive) -> tuple[dict[str, Any], dict[str, Tensor], list[Tensor]]:
+    config = read_value(content.read("model/config.yaml", 2**20).decode())
+    modules = pickles.load(content.read("model/eager_model.pkl", pickles.MOST_BYTES))
+    tensors = {name.removeprefix(MODEL_OF_PACKAGE): content.tensor(record) for name, record in _tensors_of(modules)}
+    return _unmodified(config["training_module"]["model"]), tensors, []
+
+
+def _tensors_of(root: Any) -> Iterator[tuple[str, TensorRecord]]:
+    """The parameters and buffers of a pickled module and of the modules in it, by name."""
+    waiting, seen = [("", root, 0)], 0
+    while waiting:
+        prefix, module, depth = waiting.pop()
+        seen += 1
+        if seen > MOST_MODULES or depth > DEEPEST:
+            raise ValueError("the model has too many modules")
+        if not isinstance(module, Thing):
+            continue
+        state = module.state if isinstance(module.state, dict) else module.args[0] if module.args else {}
+        if not isinstance(state, dict):
+            continue
+        for kind in ("_parameters", "_buffers"):
+            named = state.get(kind) or {}
+            yield from ((f"{prefix}{name}", one) for name, one in named.items() if isinstance(one, TensorRecord))
+        children = state.get("_modules") or {}
+        waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in children.items()]
+
+
+def _of_checkpoint(content: _Archive) -> tuple[dict[str, Any], dict[str, Tensor], list[Tensor]]:
+    checkpoint = pickles.load(content.read("data.pkl", pickles.MOST_BYTES))
+    state, options = checkpoint["state_dict"], _unmodified(checkpoint["hyper_parameters"]["model"])
+    tensors = {
+        name.removeprefix(MODEL): content.tensor(record)
+        for name, record in state.items()
+        if name.startswith(MODEL) and isinstance(record, TensorRecord)
+    }
+    averages = sum(name.startswith(AVERAGED) for name in state)
+    return options, tensors, [content.tensor(state[f"{AVERAGED}{number}"]) for number in range(averages)]
+
+
+def _unmodified(options: Any) -> dict[str, Any]:
+    """The options of the model within those of its changes; raises InputError if they are not understood."""
+    trainable: dict[str, Any] = {}
+    for _ in range(DEEPEST):
+        if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
+            raise ValueError("the options are no names with values")
+        if options.get("_target_") != MODIFY:
+            return options | trainable
+        for modifier in options["modifiers"]:
+            if (name := modifier["modifier"]) not in KNOWN_MODIFIERS:
+                raise InputError(f"the model was changed by {name!s:.100}, which equiforce does not know")
+            if name == "modify_PerTypeScaleShift":
+                both = ("scales_trainable", "shifts_trainable")
+                trainable = {f"per_type_energy_{which}": modifier.get(which, False) for which in both} | trainable
+        options = options["model"]
+    raise ValueError("the options are nested too deep")
+
+
+def _is_constant(name: str) -> bool:
+    return CONSTANTS.fullmatch(name.rpartition(".")[2]) is not None
+
+
+def _set_averaged(tensors: dict[str, Tensor], averaged: list[Tensor], options: Mapping[str, Any]) -> None:
+    """Replace the trained weights by their averages, which follow the order of the weights."""
+    if not averaged:
+        return
+    fixed = {
+        last
+        for last, option in (
+            ("bessel_weights", "bessel_trainable"),
+            ("scales", "per_type_energy_scales_trainable"),
+            ("shifts", "per_type_energy_shifts_trainable"),
+        )
+        if not options.get(option)
+    }
+    embedding = options.get("radial_chemical_embed")
+    if isinstance(embedding, dict) and embedding.get("bessel_trainable"):
+        fixed.discard("bessel_weights")
+    names = [name for name in tensors if not _is_constant(name) and name.rpartition(".")[2] not in fixed]
+    averaged = [tensor for tensor in averaged if tensor.numel()]
+    if [tensors[name].shape for name in names] != [tensor.shape for tensor in averaged]:
+        raise InputError("the averaged weights are not those of the model: equiforce does not know this checkpoint")
+    tensors.update(zip(names, averaged, strict=True))
