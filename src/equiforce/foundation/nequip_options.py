@@ -49,7 +49,7 @@ class Options:
             return value
         if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
-        if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise InputError(f"the option {self._within}{name} is no {kind.__name__}: {NO_COUNTERPART}")
         return value
 
