@@ -2,6 +2,8 @@
 
     pip install nequip nequip-allegro
     python tests/foundation/make_nequip.py [NAME ...]
+    pip install nequip==0.12.1 nequip-allegro==0.7.0  # in which features have another order
+    python tests/foundation/make_nequip.py nequip-0.12.ckpt
 
 The tests compare equiforce with these files in ``tests/foundation/nequip/``, and need neither program. Checkpoints have
 the layout of Lightning's, without what training alone needs; packages have the layout of ``nequip-package`` without the
@@ -13,6 +15,7 @@ import json
 import sys
 import warnings
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,14 @@ import yaml
 from allegro.model import AllegroModel
 from ase import Atoms
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
-from nequip.integrations.ase import NequIPCalculator
 from nequip.model import NequIPGNNModel
 from nequip.utils.global_state import set_global_state
+
+VERSIONS = {name: version(name) for name in ("nequip", "nequip-allegro", "e3nn", "torch")}
+try:
+    from nequip.integrations.ase import NequIPCalculator
+except ImportError:  # of nequip 0.12
+    from nequip.ase import NequIPCalculator
 
 FOLDER = Path(__file__).parent / "nequip"
 ELEMENTS = ["O", "H", "Cu"]  # not in order of atomic number
@@ -65,6 +73,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nequip-ema.ckpt": NEQUIP
     | TRAINED
     | {"bessel_trainable": True, "polynomial_cutoff_p": 4, "readout_mlp_hidden_layers_depth": 1},
+    "nequip-0.12.ckpt": {name: value for name, value in NEQUIP.items() if name != "type_embed_num_features"}
+    | {"parity": True, "num_layers": 4, "num_features": 3, "radial_mlp_depth": 1, "avg_num_neighbors": None},
     "nequip-scalars.ckpt": NEQUIP
     | {"num_layers": 1, "per_type_energy_scales": 1.3, "per_type_energy_shifts": None, "radial_mlp_depth": 0},
     "nequip.nequip.zip": NEQUIP | {"l_max": 1, "num_features": [4, 3], "num_layers": 2, "pair_potential": ZBL},
@@ -140,8 +150,7 @@ def checkpoint(path: Path, model: torch.nn.Module, options: dict[str, Any]) -> N
         state |= {f"ema.ema_weight_{k}": value.detach().clone() for k, value in enumerate(model.parameters())}
         for name in averaged:
             state[f"model.sole_model.{name}"] += 0.5
-    versions = {"nequip": "0.19.1"}
-    parameters = {"model": options, "info_dict": {"versions": versions}}
+    parameters = {"model": options, "info_dict": {"versions": VERSIONS}}
     torch.save({"epoch": 1, "state_dict": state, "hyper_parameters": parameters}, path)
 
 
@@ -153,6 +162,7 @@ def package(path: Path, model: torch.nn.Module, options: dict[str, Any]) -> None
         exporter.save_pickle("model", "eager_model.pkl", modules, dependencies=False)
         config = yaml.safe_dump({"training_module": {"model": options}})
         exporter.save_text("model", "config.yaml", config)
+        exporter.save_text("model", "package_metadata.txt", yaml.safe_dump({"versions": VERSIONS}))
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
         root = source.namelist()[0].split("/")[0]
         for name in source.namelist():
@@ -167,7 +177,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     set_global_state()
     FOLDER.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or VARIANTS:
+    for name in sys.argv[1:] or [name for name in VARIANTS if "0.12" not in name]:
         options = VARIANTS[name]
         model = made(options)
         results = rows(model, options["r_max"])

@@ -21,6 +21,7 @@ from equiforce.foundation.e3nn import (
 )
 from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.nequip_options import (
+    NO_COUNTERPART,
     Options,
     Weights,
     by_species,
@@ -47,6 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # of nequip's PresetNequIPGNNModel
 }
 OF_PRESETS = {"parity": False, "type_embed_num_features": 32, "radial_mlp_depth": 1, "radial_mlp_width": 128}
 BUILDERS = ("NequIPGNNModel", "PresetNequIPGNNModel")
+NATURAL_PARITY = (0, 16)  # since this version features without parity have that of the harmonics
 MOST_WEIGHTS = 2**30
 ACTIVATIONS = {"e": "silu", "o": "tanh"}
 
@@ -148,10 +150,10 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
         network.radial_basis.roots.copy_(math.pi * bessel.flatten())
     basis = 2 / config.cutoff**2 / network.radial_basis.scale.item()
     harmonics = Irreps.spherical_harmonics(config.l_max)
-    features = Irreps([(embedding.shape[1], "0e")])
+    features, channels = Irreps([(embedding.shape[1], "0e")]), config.channels_of_degree[0]
     for number, layer in enumerate(cast("Iterable[NequIPLayer]", network.layers)):
-        target = _hidden(config) if number < config.n_layers - 1 else _hidden(config)[:1]
-        target = reachable(features, config.l_max, Irreps(target))
+        target = _hidden(config, source.version) if number < config.n_layers - 1 else Irreps([(channels, "0e")])
+        target = reachable(features, config.l_max, target)
         of_source = SourceLayer(number, features, target, harmonics)
         _set_layer(layer, weights, of_source, embedding, index)
         _set_factors(layer, basis, neighbors, index)
@@ -174,10 +176,23 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     )
 
 
-def _hidden(config: NequIPConfig) -> Irreps:
-    """The hidden irreps in nequip's order: even before odd."""
-    parities = [(1, -1) if config.parity else ((-1) ** l,) for l in range(config.l_max + 1)]
-    return Irreps([(config.channels_of_degree[l], (l, p)) for l, both in enumerate(parities) for p in both])
+def _hidden(config: NequIPConfig, version: tuple[int, int]) -> Irreps:
+    """The hidden irreps in the order of a version of nequip.
+
+    Raises:
+        InputError: the features do not tell a structure from its mirror image.
+    """
+    channels, l_max = config.channels_of_degree, config.l_max
+    if config.parity and version < NATURAL_PARITY:
+        tensors = [(l, p) for p in (1, -1) for l in range(1, l_max + 1)]
+        return Irreps([(channels[l], (l, p)) for l, p in ((0, 1), (0, -1), *tensors)])  # scalars come before a gate
+    if not config.parity and version < NATURAL_PARITY and config.n_layers > 2 and l_max > 0:
+        raise InputError(
+            "the option parity is false, which before nequip 0.16 means that reflections change the energy: "
+            f"{NO_COUNTERPART}"
+        )
+    parities = [(1, -1) if config.parity else ((-1) ** l,) for l in range(l_max + 1)]
+    return Irreps([(channels[l], (l, p)) for l, both in enumerate(parities) for p in both])
 
 
 def _require_memory(source: NequipFile, config: NequIPConfig, n_species: int) -> None:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from equiforce.foundation import pickles
 from equiforce.foundation.pickles import TensorRecord, Thing
 from equiforce.yaml_files import read_value
 
+OLDEST = (0, 12)
+VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})", re.ASCII)
+MOST_TEXT = 2**20
 MOST_MEMBERS = 100_000
 MOST_MODULES = 10_000
 DEEPEST = 20
@@ -50,6 +53,7 @@ class NequipFile:
     """The options and the weights of a file."""
 
     options: dict[str, Any]  # of the model's builder in nequip or nequip-allegro
+    version: tuple[int, int]  # of nequip: the first two numbers
     weights: dict[str, Tensor]  # by name
     constants: dict[str, Tensor]  # likewise; they follow from the options
     sha256: str  # of all bytes
@@ -67,7 +71,8 @@ def read(path: Path) -> NequipFile:
     try:
         with zipfile.ZipFile(path) as archive:
             content = _Archive(archive, path.stat().st_size)
-            options, tensors, trained = _of_package(content) if content.is_package else _of_checkpoint(content)
+            options, versions, tensors, trained = (_of_package if content.is_package else _of_checkpoint)(content)
+        version = _version(versions)
         tensors = {name.removeprefix(CORE): tensor for name, tensor in tensors.items() if tensor.numel()}
         _set_averaged(tensors, trained, options)
     except InputError as error:
@@ -80,7 +85,7 @@ def read(path: Path) -> NequipFile:
         ) from error
     constants = {name: tensor for name, tensor in tensors.items() if _is_constant(name)}
     weights = {name: tensor for name, tensor in tensors.items() if name not in constants}
-    return NequipFile(options, weights, constants, sha256)
+    return NequipFile(options, version, weights, constants, sha256)
 
 
 class _Archive:
@@ -142,11 +147,39 @@ class _Archive:
         return found
 
 
-def _of_package(content: _Archive) -> tuple[dict[str, Any], dict[str, Tensor], list[Tensor]]:
-    config = read_value(content.read("model/config.yaml", 2**20).decode())
+class Content(NamedTuple):
+    """What a file has."""
+
+    options: dict[str, Any]
+    versions: Any  # of the programs
+    tensors: dict[str, Tensor]
+    averaged: list[Tensor]  # of the weights; none if training did not average
+
+
+def _version(versions: Any) -> tuple[int, int]:
+    """The version of nequip.
+
+    Raises:
+        InputError: it is older than 0.12.
+    """
+    found = VERSION.match(versions["nequip"])
+    if found is None:
+        raise ValueError("the version of nequip is missing")
+    version = int(found[1]), int(found[2])
+    if version < OLDEST:
+        raise InputError(
+            f"the model is of nequip {found[0]}, and models before 0.12 cannot be imported: train it again with a newer "
+            "nequip"
+        )
+    return version
+
+
+def _of_package(content: _Archive) -> Content:
+    config = read_value(content.read("model/config.yaml", MOST_TEXT).decode())
     modules = pickles.load(content.read("model/eager_model.pkl", pickles.MOST_BYTES))
     tensors = {name.removeprefix(MODEL_OF_PACKAGE): content.tensor(record) for name, record in _tensors_of(modules)}
-    return _unmodified(config["training_module"]["model"]), tensors, []
+    versions = read_value(content.read("model/package_metadata.txt", MOST_TEXT).decode())["versions"]
+    return Content(_unmodified(config["training_module"]["model"]), versions, tensors, [])
 
 
 def _tensors_of(root: Any) -> Iterator[tuple[str, TensorRecord]]:
@@ -169,16 +202,17 @@ def _tensors_of(root: Any) -> Iterator[tuple[str, TensorRecord]]:
         waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in children.items()]
 
 
-def _of_checkpoint(content: _Archive) -> tuple[dict[str, Any], dict[str, Tensor], list[Tensor]]:
+def _of_checkpoint(content: _Archive) -> Content:
     checkpoint = pickles.load(content.read("data.pkl", pickles.MOST_BYTES))
-    state, options = checkpoint["state_dict"], _unmodified(checkpoint["hyper_parameters"]["model"])
+    state, parameters = checkpoint["state_dict"], checkpoint["hyper_parameters"]
     tensors = {
         name.removeprefix(MODEL): content.tensor(record)
         for name, record in state.items()
         if name.startswith(MODEL) and isinstance(record, TensorRecord)
     }
     averages = sum(name.startswith(AVERAGED) for name in state)
-    return options, tensors, [content.tensor(state[f"{AVERAGED}{number}"]) for number in range(averages)]
+    averaged = [content.tensor(state[f"{AVERAGED}{number}"]) for number in range(averages)]
+    return Content(_unmodified(parameters["model"]), parameters["info_dict"]["versions"], tensors, averaged)
 
 
 def _unmodified(options: Any) -> dict[str, Any]:

@@ -175,12 +175,13 @@ def pair_cutoffs(options: Options, known: Sequence[str], cutoff: float) -> dict[
 
 
 def by_species(options: Options, name: str, known: Sequence[str]) -> list[float]:
-    """The positive value of an option for each element; it may be one number for all, which gives a single one.
+    """The positive value of an option for each element, or a single one for all; 1 if the option is not set.
 
     Raises:
         InputError: the option is not understood.
     """
     value = options.take_any(name)
+    value = 1.0 if value is None else value
     values: list[Any] = [value.get(symbol) for symbol in known] if isinstance(value, dict) else [value]
     if not all(type(one) in (int, float) and 0 < one < math.inf for one in values):
         raise InputError(f"the option {name} has no positive number for each element: {NO_COUNTERPART}")
