@@ -74,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     | TRAINED
     | {"bessel_trainable": True, "polynomial_cutoff_p": 4, "readout_mlp_hidden_layers_depth": 1},
     "nequip-0.12.ckpt": {name: value for name, value in NEQUIP.items() if name != "type_embed_num_features"}
-    | {"parity": True, "num_layers": 4, "num_features": 3, "radial_mlp_depth": 1, "avg_num_neighbors": None},
+    | {"parity": True, "num_layers": 4, "num_features": 3, "radial_mlp_depth": 1},
     "nequip-scalars.ckpt": NEQUIP
     | {"num_layers": 1, "per_type_energy_scales": 1.3, "per_type_energy_shifts": None, "radial_mlp_depth": 0},
     "nequip.nequip.zip": NEQUIP | {"l_max": 1, "num_features": [4, 3], "num_layers": 2, "pair_potential": ZBL},

@@ -190,8 +190,11 @@ def _set_two_body(network: Allegro, weights: Weights, embedding: int, index: lis
     centers = weights.take(of_types + "center_embed.weight", n_known, half)[index]
     neighbors = weights.take(of_types + "neighbor_embed.weight", n_known, embedding - half)[index]
     first, *others = weights.perceptron("scalar_embed_mlp.mlp_module")
-    if radial.shape != (config.n_basis, embedding) or first.shape != (embedding, config.radial_width):
-        raise InputError(f"the matrices of {names}type_embed do not fit the options: {UNKNOWN}")
+    shapes = [tuple(matrix.shape) for matrix in (radial, first)]
+    if shapes != [(config.n_basis, embedding), (embedding, config.radial_width)] or len(others) != config.radial_depth:
+        raise InputError(
+            f"the matrices of radial_chemical_embed or of scalar_embed_mlp do not fit the options: {UNKNOWN}"
+        )
     roots = math.pi * weights.take(names + "bessel_encode.bessel_weights", 1, config.n_basis).flatten()
     basis = two_body.basis
     mean, scale = cast("Tensor", basis.mean), cast("Tensor", basis.scale)
