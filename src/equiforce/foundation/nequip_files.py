@@ -168,8 +168,7 @@ def _version(versions: Any) -> tuple[int, int]:
     version = int(found[1]), int(found[2])
     if version < OLDEST:
         raise InputError(
-            f"the model is of nequip {found[0]}, and models before 0.12 cannot be imported: train it again with a newer "
-            "nequip"
+            f"the model is of nequip {found[0]}, and those before 0.12 cannot be imported: train it with a newer nequip"
         )
     return version
 
