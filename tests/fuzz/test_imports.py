@@ -1,4 +1,4 @@
-"""Damaged files of Nequix and nequip are refused in a sentence, or give a potential; none hangs or takes much memory."""
+"""Damaged files of Nequix and nequip are refused in a sentence, or give a potential, in little time and memory."""
 
 import argparse
 import random

@@ -4,6 +4,7 @@ Both are zip files with a pickle and the numbers of the tensors. The options of 
 of a package in ``config.yaml``. The averaged weights of a checkpoint are taken if it has them, as nequip does.
 """
 
+import errno
 import hashlib
 import math
 import re
@@ -78,7 +79,7 @@ def read(path: Path) -> NequipFile:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # damaged zip files raise errors of many kinds
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file
             raise
         raise InputError(
             f"{path} is not a checkpoint or a package of nequip 0.12 or later, or is damaged: copy it again"
