@@ -64,10 +64,16 @@ def test_what_is_predicted_is_measured(backend, training, channels, water):
     _compare(potential, predicted, measured, water, backend, training)
 
 
+OPTIONS = [
+    {"first_self_connection": True, "shared_self_connection": True, "layer_norm": True},
+    {"species_linear_in": True, "pair_cutoffs": {"H-H": 3.4}},
+]
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_predicted_of_a_layer_norm_is_measured(backend, training, water):
-    options = {"first_self_connection": True, "shared_self_connection": True, "layer_norm": True}
+@pytest.mark.parametrize("options", OPTIONS, ids=["layer norm", "pair cutoffs"])
+def test_what_is_predicted_of_options_is_measured(options, backend, training, water):
     potential = potential_of(l_max=1, channels=16, n_layers=3, dtype="float32", **options)
     with kernels.using(backend):
         measured = peak(step(potential, water, training))

@@ -179,6 +179,10 @@ GHOST_MODELS = [
         "kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "first_self_connection": True,
         "shared_self_connection": True, "layer_norm": True,
     },
+    {
+        "kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "species_linear_in": True,
+        "pair_cutoffs": {"H-H": 2.0, "C-H": 2.5},
+    },
     {"kind": "allegro", "l_max": 1},
 ]  # fmt: skip
 
@@ -239,10 +243,11 @@ DIFFERENTIABLE = [
     {"kind": "nequip", "l_max": 2, "n_layers": 2, "channels": 4, "parity": True},
     {"kind": "nequip", "l_max": 1, "n_layers": 3, "channels": 4, "residual": True, "radial_knots": None},
     {"kind": "nequip", "l_max": 1, "n_layers": 2, "channels": 4, "first_self_connection": True, "layer_norm": True},
+    {"kind": "nequip", "l_max": 1, "n_layers": 2, "channels": 4, "pair_cutoffs": {"C-H": 2.0}},
     {"kind": "allegro", "l_max": 1},
     {"kind": "allegro", "l_max": 1, "residual": True, "pair_cutoffs": {"H-H": 2.0, "C-C": 2.5}},
 ]
-both_models = pytest.mark.parametrize("options", [DIFFERENTIABLE[0], DIFFERENTIABLE[3]], ids=["nequip", "allegro"])
+both_models = pytest.mark.parametrize("options", [DIFFERENTIABLE[0], DIFFERENTIABLE[4]], ids=["nequip", "allegro"])
 both_modes = pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 both_sizes = pytest.mark.parametrize("at_once", [10_000, 40], ids=["at_once", "in_batches"])
 

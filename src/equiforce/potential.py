@@ -44,6 +44,18 @@ class PotentialConfig:
     zbl: bool = option(
         False, "true: repulsion of nuclei, for simulations in which atoms come closer than in any training frame"
     )
+    zbl_envelope_p: int = option(
+        6,
+        "how the repulsion goes to zero at the cutoff, as model.envelope_p",
+        ge=2,
+        le=100,
+        only_if=("potential.zbl is true", lambda potential: potential.zbl),
+    )
+    zbl_pair_cutoffs: bool = option(
+        False,
+        "true: the repulsion of a pair ends at its model.pair_cutoffs, as in nequip",
+        only_if=("potential.zbl is true", lambda potential: potential.zbl),
+    )
 
     def __post_init__(self) -> None:
         scales = self.scale.values() if isinstance(self.scale, dict) else [self.scale]

@@ -191,7 +191,9 @@ def description_of(settings: RunConfig, found_statistics: Statistics) -> dict[st
         "config": asdict(settings.model),
         "species": list(species),
         "dtype": settings.training.dtype,
-        "zbl": settings.potential.zbl,
+        "zbl": model_file.zbl_entry(
+            settings.potential.zbl, settings.potential.zbl_envelope_p, settings.potential.zbl_pair_cutoffs
+        ),
         "atomic_energies": list(found_statistics.reference_energies),
         "scale": [scale[symbol] for symbol in species],
         "atomic_energies_trainable": settings.potential.atomic_energies_trainable,

@@ -134,7 +134,7 @@ WRONG_WEIGHTS = {
     "nan": (replaced(SHIFT, torch.full((3,), torch.nan)), "has a number that is not finite"),
     "denominator": (replaced(DENOMINATOR, torch.zeros(1)), "the denominator of layer 1 is not one number above 0"),
     "species": (replaced(SHIFT, torch.ones(4)), "rescale_atomic_energy.shift has 4 numbers"),
-    "value": (replaced("more", 3), "a value that is not a weight"),
+    "value": (replaced("more", torch.ones(3, dtype=torch.int64)), "a value that is not a weight"),
     "none": (lambda _: {}, "has fewer weights than the network"),
 }
 
@@ -148,6 +148,29 @@ def test_weights_that_do_not_fit_are_refused(name, tmp_path):
         import_potential(path)
 
 
-def test_a_checkpoint_of_another_program_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a checkpoint of SevenNet: it lacks the values config and model_state"):
-        import_potential(written(tmp_path, {"weights": torch.ones(3)}))
+class Hostile:
+    """An object that would make a file if it were loaded."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return (open, (str(self.place), "w"))
+
+
+def test_nothing_is_executed(tmp_path):
+    place = tmp_path / "made"
+    values = values_of("xplor")
+    hidden = written(tmp_path, values | {"epoch": Hostile(place)})
+    same(import_potential(hidden, n_knots=None).potential, rows_of("xplor")[1:2], 1e-8)
+    for name in ("version", "cutoff", "_type_map"):
+        path = written(tmp_path, values | {"config": values["config"] | {name: Hostile(place)}})
+        with pytest.raises(InputError, match=f"the option {name} is"):
+            import_potential(path)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("values", [{"weights": torch.ones(3)}, [1, 2], {"config": {}, "model_state_dict": {"a": 3}}])
+def test_a_checkpoint_of_another_program_is_refused(values, tmp_path):
+    with pytest.raises(InputError, match="is not a checkpoint of SevenNet, or is damaged: download it again"):
+        import_potential(written(tmp_path, values))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.model_file import DTYPES, build_potential, describe
+from equiforce.model_file import DTYPES, build_potential, describe, zbl_entry
 from equiforce.model_file.container import Slot
-from equiforce.model_file.description import _WithoutMemory, fits
+from equiforce.model_file.description import _WithoutMemory, fits, wrong_entry
 from equiforce.models import REGISTRY
 from tests.systems import potential_of
 
@@ -26,7 +26,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("zbl", [False, True])
+@pytest.mark.parametrize("zbl", [False, True, {"envelope_p": 4, "pair_cutoffs": False}])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_description_makes_the_same_shape_again(model, dtype, zbl):
@@ -36,6 +36,33 @@ def test_a_description_makes_the_same_shape_again(model, dtype, zbl):
     assert describe(again) == describe(potential)
     assert slots_of(again) == slots_of(potential)
     assert fits(description, slots_of(potential), dtypes=True)
+
+
+def test_repulsion_may_end_at_pair_cutoffs():
+    description = describe(potential_of(l_max=1, n_layers=2, channels=4, pair_cutoffs={"H-H": 2.0}))
+    ends = description | {"zbl": zbl_entry(True, 6, True)}
+    assert wrong_entry(ends) is None
+    assert build_potential(ends).zbl.stretch is not None
+    assert describe(build_potential(ends)) == ends
+    everywhere = {**ends, "config": {**ends["config"], "pair_cutoffs": None}}
+    with pytest.raises(InputError, match=r"potential\.zbl_pair_cutoffs is true, but there are no model\.pair_cutoffs"):
+        build_potential(everywhere)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {}, {"envelope_p": 4}, {"envelope_p": 1, "pair_cutoffs": True}, {"envelope_p": 4.0, "pair_cutoffs": True},
+        {"envelope_p": 4, "pair_cutoffs": 1}, {"envelope_p": 4, "pair_cutoffs": True, "more": 1}, None, 1, "true",
+    ],
+)  # fmt: skip
+def test_other_repulsions_are_refused(entry):
+    assert wrong_entry(describe(potential_of(l_max=1, n_layers=2, channels=4)) | {"zbl": entry}) == "zbl"
+
+
+def test_a_default_repulsion_is_described_as_ever():
+    assert (zbl_entry(False), zbl_entry(True), zbl_entry(False, 4, True)) == (False, True, False)
+    assert zbl_entry(True, 4) == {"envelope_p": 4, "pair_cutoffs": False}
 
 
 def test_other_tensors_do_not_fit():

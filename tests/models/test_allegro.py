@@ -75,6 +75,7 @@ OPTIONS = [
     {"n_basis": 6},
     {"bessel_trainable": True},
     {"envelope_p": 2},
+    {"envelope_multiplies": "basis"},
     {"radial_depth": 1},
     {"radial_width": 32},
     {"radial_knots": 32},
@@ -127,7 +128,9 @@ def test_a_pair_cutoff_is_that_of_the_ordered_pair():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"pair_cutoffs": {"C-H": 2.0, "H-C": 2.5}}, {"radial_basis": "spline"}], ids=str
+    "options",
+    [{}, {"pair_cutoffs": {"C-H": 2.0, "H-C": 2.5}}, {"radial_basis": "spline"}, {"envelope_multiplies": "basis"}],
+    ids=str,
 )
 def test_many_knots_are_the_network_on_every_edge(options):
     def energy(knots):

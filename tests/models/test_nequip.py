@@ -45,6 +45,8 @@ def test_an_invariant_network_sees_angles_and_hands_on_scalars(n_layers):
 
 OPTIONS = [
     {"cutoff": 3.0},
+    {"pair_cutoffs": {"H-C": 2.0}},
+    {"species_linear_in": True},
     {"n_layers": 2},
     {"l_max": 2},
     {"parity": True},
@@ -96,6 +98,7 @@ def test_layers_hold_what_can_be_reached_and_what_the_energy_can_depend_on():
         {"l_max": 2, "n_layers": 2, "channels": [4, 3, 2]},
         {"l_max": 2, "n_layers": 3, "channels": [4, 0, 2], "first_self_connection": True},
         {"l_max": 1, "n_layers": 4, "parity": True},
+        {"l_max": 1, "n_layers": 3, "species_linear_in": True, "pair_cutoffs": {"H-H": 2.0}},
         {"l_max": 2, "n_layers": 5, "channels": [4, 3, 2], "parity": True, "bessel_trainable": True},
     ],
     ids=str,

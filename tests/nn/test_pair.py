@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from equiforce.neighbors import build_graph
 from equiforce.nn.pair import ZBL
@@ -34,3 +35,21 @@ def test_halves_go_to_the_atoms_and_nothing_reaches_beyond_the_cutoff():
     halves = energy(1.0)
     assert halves[0].item() == pytest.approx(halves[1].item())
     assert energy(3.999).sum().item() < 1e-9
+
+
+def test_a_pair_can_end_before_the_cutoff():
+    def stretched(distance, factor, p):
+        zbl = ZBL([8, 14], 4.0, p, None if factor == 1 else lambda _, lengths: torch.full_like(lengths, factor))
+        structure = Structure(
+            atomic_numbers=np.array([14, 8]),
+            positions=np.array([[0.0, 0, 0], [0, 0, distance]]),
+            cell=np.zeros((3, 3)),
+            pbc=np.zeros(3, bool),
+        )
+        graph = build_graph(structure, ["O", "Si"], 4.0)
+        return zbl(graph, graph.edge_vectors()).sum().item()
+
+    assert stretched(1.999, 2.0, 4) < 1e-8
+    assert stretched(2.5, 2.0, 4) == 0.0
+    bare, x = stretched(1.0, 1.0, 6) / (1 - 28 * 0.25**6 + 48 * 0.25**7 - 21 * 0.25**8), 0.5
+    assert stretched(1.0, 2.0, 4) == pytest.approx(bare * (1 - 15 * x**4 + 24 * x**5 - 10 * x**6), rel=1e-12)

@@ -40,3 +40,17 @@ def test_gradients_reach_every_weight_through_the_splines():
     knot_coordinates = torch.linspace(1, 30, 40, dtype=torch.float64)
     sum(values.square().sum() for values in model(knot_coordinates, torch.arange(40) % 4)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)
+
+
+def test_an_envelope_on_the_basis_fades_too():
+    torch.manual_seed(0)
+    options = (StandardBessel(8, trainable=False), 9, 6, None, 1, 2, 32, [5])
+    model = TwoBody(*options, envelope_on_basis=True).double()
+    kinds = torch.zeros(4, dtype=torch.int64)
+    (values,) = model(torch.tensor([0.3, 0.999, 1.0, 1.1], dtype=torch.float64), kinds)
+    assert values[0].abs().max() > 1e-3
+    assert values[1].abs().max() < 1e-6
+    assert not values[2:].any()
+    torch.manual_seed(0)
+    (others,) = TwoBody(*options).double()(torch.tensor([0.3], dtype=torch.float64), kinds[:1])
+    assert (others - values[:1]).abs().max() > 1e-6

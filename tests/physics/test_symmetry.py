@@ -43,6 +43,11 @@ MODELS = {
         "l_max": 2, "n_layers": 3, "channels": [6, 4, 3], "embedding_channels": 5, "first_self_connection": True,
         "shared_self_connection": True, "reflections": False, "xplor_on": 0.9 * CUTOFF, "scalar_constants": True,
     },
+    "nequip": {
+        "l_max": 1, "n_layers": 3, "channels": [6, 4], "species_linear_in": True,
+        "pair_cutoffs": {"H-H": 2.0, "C-O": 2.5, "O-C": 3.0, "C-H": 2.2},
+        "zbl": {"envelope_p": 4, "pair_cutoffs": True},
+    },
 }  # fmt: skip
 ALLEGRO = {
     "invariant": {"l_max": 0},
@@ -55,6 +60,7 @@ ALLEGRO = {
         "latent_depth": 2,
     },
     "pair-cutoffs": {"pair_cutoffs": {"H-H": 2.0, "C-H": 2.5, "H-C": 3.0}, "latent_depth": 0, "readout_depth": 0},
+    "nequip": {"l_max": 1, "envelope_multiplies": "basis", "pair_cutoffs": {"H-H": 2.0, "C-O": 2.5, "O-C": 3.0}},
     "splines": {"radial_basis": "spline", "radial_depth": 1},
     "zbl": {"l_max": 1, "zbl": True},
 }  # fmt: skip
@@ -72,9 +78,11 @@ QUICK = (
     "zbl",
     "nequix",
     "sevennet",
+    "nequip",
     "allegro-l2",
     "allegro-paper",
     "allegro-pair-cutoffs",
+    "allegro-nequip",
     "allegro-zbl",
 )
 
@@ -261,7 +269,9 @@ def test_smooth_at_the_cutoff(potential):
     def slope(distance, side):
         return side * (at(distance + side * 1e-4) - at(distance)) / 1e-4
 
-    inside, outside = at(CUTOFF - 1e-9), at(CUTOFF + 1e-9)
-    close(inside, outside, 1e-8)
-    if getattr(potential.model.config, "xplor_on", None) is None:  # or the force has a kink there
-        close(slope(CUTOFF, -1), slope(CUTOFF, 1), 2e-3)
+    pairs = potential.model.config.pair_cutoffs or {}
+    for cutoff in (CUTOFF, *(pairs[pair] for pair in ("C-O", "O-C") if pair in pairs)):
+        inside, outside = at(cutoff - 1e-9), at(cutoff + 1e-9)
+        close(inside, outside, 1e-8 * max(1, abs(slope(cutoff, 1)).max()))
+        if getattr(potential.model.config, "xplor_on", None) is None:  # or the force has a kink there
+            close(slope(cutoff, -1), slope(cutoff, 1), 2e-3)

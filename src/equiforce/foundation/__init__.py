@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
-from equiforce.foundation import nequix, sevennet
+from equiforce.foundation import allegro, nequip, nequip_files, nequip_options, nequix, sevennet
+from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.published import PUBLISHED, source_of
 from equiforce.foundation.source import Source
 from equiforce.potential import Potential
@@ -36,9 +37,26 @@ def _without_modals(content: Any, modal: str | None) -> Any:
     return content
 
 
+def _build_nequip(source: NequipFile, elements: Sequence[str], n_knots: int | None) -> Potential:
+    """Build a model of nequip or of nequip-allegro, which have the same files."""
+    target = str(source.options.get("_target_"))
+    program, builder = target.partition(".")[0], target.rpartition(".")[2]
+    for known, module in (("nequip", nequip), ("allegro", allegro)):
+        if program == known and builder in module.BUILDERS:
+            return module.build(source, elements, n_knots)
+    builders = ", ".join((*nequip.BUILDERS, *allegro.BUILDERS))
+    raise InputError(f"the model is a {target[:60]!r}, but only {builders} can be imported")
+
+
+def _elements_of_nequip(source: NequipFile) -> list[str]:
+    return nequip_options.elements_of(source.options)
+
+
 FORMATS: Mapping[str, Format] = {  # by the end of a file's name
     ".nqx": Format("nequix", nequix.read, nequix.elements_of, nequix.build, _without_modals),
     ".pth": Format("sevenn", sevennet.read, sevennet.elements_of, sevennet.build, sevennet.with_modal),
+    ".nequip.zip": Format("nequip", nequip_files.read, _elements_of_nequip, _build_nequip, _without_modals),
+    ".ckpt": Format("nequip", nequip_files.read, _elements_of_nequip, _build_nequip, _without_modals),
 }
 
 
@@ -59,7 +77,8 @@ def import_potential(
     """Import a potential that another program trained.
 
     Args:
-        source: the name of a published potential, or a file: ``.nqx`` of Nequix, or ``.pth`` of SevenNet.
+        source: the name of a published potential, or a file: ``.nqx`` of Nequix, ``.pth`` of SevenNet, ``.ckpt`` or
+            ``.nequip.zip`` of nequip and nequip-allegro.
         elements: the chemical symbols to keep; None keeps all. Fewer elements make a smaller file, which opens faster.
         n_knots: the number of knots of the splines of the radial functions; None computes the radial networks on every
             edge, which is exact and slow.

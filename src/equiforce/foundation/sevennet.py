@@ -4,7 +4,10 @@ A checkpoint has the options of the network and its weights by name. The weights
 order of e3nn (:mod:`equiforce.foundation.e3nn`).
 """
 
+import errno
+import hashlib
 import math
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +18,8 @@ from torch import Tensor
 
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
+from equiforce.foundation import pickles
+from equiforce.foundation.archives import Archive
 from equiforce.foundation.e3nn import (
     SILU,
     SortedPath,
@@ -26,8 +31,8 @@ from equiforce.foundation.e3nn import (
     product_irreps,
     sorted_paths,
 )
+from equiforce.foundation.pickles import TensorRecord
 from equiforce.foundation.sevennet_options import Network, network_of
-from equiforce.foundation.torch_files import read_values
 from equiforce.foundation.weights import UNKNOWN, set_linear, set_mlp, shown
 from equiforce.geometry.irreps import Irrep, Irreps
 from equiforce.geometry.wigner_3j import wigner_3j
@@ -63,21 +68,37 @@ def read(path: Path) -> SevenNetFile:
         InputError: it is no such file, is damaged, or has options that equiforce does not know.
         OSError: it cannot be read.
     """
-    values, sha256 = read_values(path)
-    options, weights = (values.get(name) for name in ("config", "model_state_dict"))
-    if not isinstance(options, dict) or not isinstance(weights, dict):
-        raise InputError(f"{path} is not a checkpoint of SevenNet: it lacks the values config and model_state_dict")
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
-        return SevenNetFile(network_of(options), _renamed(weights), sha256)
+        with zipfile.ZipFile(path) as archive:
+            content = Archive(archive, path.stat().st_size)
+            values = pickles.load(content.read("data.pkl", pickles.MOST_BYTES))
+            options, weights = values["config"], values["model_state_dict"]
+            if not isinstance(options, dict) or not isinstance(weights, dict):
+                raise ValueError("the options or the weights are no names with values")
+            tensors = {name: content.tensor(weight) for name, weight in weights.items() if _is_tensor(weight)}
+    except Exception as error:  # damaged zip files raise errors of many kinds
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file
+            raise
+        raise InputError(f"{path} is not a checkpoint of SevenNet, or is damaged: download it again") from error
+    try:
+        return SevenNetFile(network_of(options), _renamed(tensors), sha256)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _renamed(weights: Mapping[Any, Any]) -> dict[str, Tensor]:
+def _is_tensor(value: Any) -> bool:
+    if not isinstance(value, TensorRecord):
+        raise ValueError("a weight is no tensor")
+    return True
+
+
+def _renamed(weights: Mapping[Any, Tensor]) -> dict[str, Tensor]:
     """The weights in float64 under the names of today."""
     renamed = {}
     for name, weight in weights.items():
-        if not isinstance(name, str) or not isinstance(weight, Tensor) or not weight.is_floating_point():
+        if not isinstance(name, str) or not weight.is_floating_point():
             raise InputError(f"model_state_dict has a value that is not a weight: {UNKNOWN}")
         if not torch.isfinite(weight).all():
             raise InputError(f"the weight {name} has a number that is not finite: download the file again")
@@ -266,7 +287,7 @@ class LayerReader:
                 set_linear(connection, self._kept(scaled, connection.plan, columns), [row])
 
     def _set_linear(
-        self, linear: Linear, part: str, before: Irreps, after: Irreps, result_of: NequIPLayer | None
+        self, linear: Linear | SpeciesLinear, part: str, before: Irreps, after: Irreps, result_of: NequIPLayer | None
     ) -> None:
         """Set the linear map before the convolution, or after it if ``result_of`` is its layer."""
         intro, network = result_of is None, self.network
@@ -276,7 +297,7 @@ class LayerReader:
         matrices = _matrices(self.weights, name, before + Irreps([(extra, "0e")]), after)
         columns = None if result_of is None else gate_columns(self.scalars, self.gated, result_of.irreps_out)
         n_scalars = before.count("0e")
-        if extra and self.modal is not None and linear.constants is not None:
+        if extra and self.modal is not None and isinstance(linear, Linear) and linear.constants is not None:
             constant = matrices["0e"][n_scalars + self.modal]
             linear.constants.copy_(constant if columns is None else constant[columns])
         if "0e" in matrices:

@@ -6,7 +6,7 @@ these.
 """
 
 from equiforce.model_file.container import FORMAT, with_checksum
-from equiforce.model_file.description import DTYPES, build_potential, cautions_of, describe
+from equiforce.model_file.description import DTYPES, build_potential, cautions_of, describe, zbl_entry
 from equiforce.model_file.header import (
     NAME,
     path_of,
@@ -48,4 +48,5 @@ __all__ = [
     "structure_of",
     "verify",
     "with_checksum",
+    "zbl_entry",
 ]

@@ -1,7 +1,7 @@
 """The description of a potential in a model file, and the potential that is built from it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from equiforce.elements import SYMBOLS, atomic_number
 from equiforce.errors import InputError
 from equiforce.model_file.container import Slot
 from equiforce.models import REGISTRY, ModelConfig, ModelKind
+from equiforce.models.pair_cutoffs import PairCutoffs
 from equiforce.nn.pair import ZBL
 from equiforce.options import check_values
 from equiforce.potential import Potential
@@ -32,6 +33,7 @@ DESCRIPTION = {
     "scale": list,
 }
 LONGEST_NAME = 100  # of a kind of model
+DEFAULT_P = 6  # of the envelope of the repulsion
 
 
 def build_potential(description: Mapping[str, Any]) -> Potential:
@@ -44,7 +46,6 @@ def build_potential(description: Mapping[str, Any]) -> Potential:
     """
     kind, config = _kind_and_config(description)
     species = description["species"]
-    zbl = ZBL([atomic_number(symbol) for symbol in species], config.cutoff) if description["zbl"] else None
     return Potential(
         kind.build(config, species).to(DTYPES[description["dtype"]]),
         species=species,
@@ -53,8 +54,32 @@ def build_potential(description: Mapping[str, Any]) -> Potential:
         scale=description.get("scale", [1.0] * len(species)),
         atomic_energies_trainable=description["atomic_energies_trainable"],
         scale_trainable=description["scale_trainable"],
-        zbl=zbl,
+        zbl=_zbl_of(description["zbl"], config, species),
     )
+
+
+def _zbl_of(entry: bool | Mapping[str, Any], config: ModelConfig, species: Sequence[str]) -> ZBL | None:
+    """The repulsion of an entry of a description, see :func:`zbl_entry`."""
+    if not entry:
+        return None
+    p, ends_early = (DEFAULT_P, False) if entry is True else (entry["envelope_p"], entry["pair_cutoffs"])
+    pairs = PairCutoffs.of(config, species) if ends_early else None
+    if ends_early and pairs is None:
+        raise InputError("potential.zbl_pair_cutoffs is true, but there are no model.pair_cutoffs: set one of them")
+    numbers = [atomic_number(symbol) for symbol in species]
+    return ZBL(numbers, config.cutoff, p, None if pairs is None else pairs.stretch)
+
+
+def zbl_entry(on: bool, envelope_p: int = DEFAULT_P, pair_cutoffs: bool = False) -> bool | dict[str, Any]:
+    """The entry of a description for the repulsion of nuclei; one with defaults is True, which old versions read.
+
+    Args:
+        on: whether there is repulsion.
+        envelope_p: order of its envelope.
+        pair_cutoffs: whether the repulsion of a pair ends at its pair cutoff.
+    """
+    changed = envelope_p != DEFAULT_P or pair_cutoffs
+    return {"envelope_p": envelope_p, "pair_cutoffs": pair_cutoffs} if on and changed else on
 
 
 def _kind_and_config(description: Mapping[str, Any]) -> tuple[ModelKind, ModelConfig]:
@@ -77,7 +102,7 @@ def describe(potential: Potential) -> dict[str, Any]:
         "config": asdict(potential.model.config),
         "species": potential.species,
         "dtype": str(potential.dtype).removeprefix("torch."),
-        "zbl": potential.zbl is not None,
+        "zbl": False if (zbl := potential.zbl) is None else zbl_entry(True, zbl.p, zbl.stretch is not None),
         "atomic_energies_trainable": potential.atomic_energies.requires_grad,
         "scale_trainable": potential.scale.requires_grad,
         "atomic_energies": potential.atomic_energies.tolist(),
@@ -91,7 +116,7 @@ def wrong_entry(description: Mapping[str, Any]) -> str | None:
     The options of the model are checked where they are known, by :func:`build_potential`.
     """
     for name, kind in DESCRIPTION.items():
-        if type(description.get(name)) is not kind:
+        if type(description.get(name)) is not kind and not (name == "zbl" and _is_zbl(description.get(name))):
             return name
     species = description["species"]
     if not species or not all(isinstance(s, str) and s in SYMBOLS[1:] for s in species):
@@ -102,6 +127,14 @@ def wrong_entry(description: Mapping[str, Any]) -> str | None:
         if len(description[name]) != len(species) or not _are_numbers(description[name]):
             return name
     return "kind" if len(description["kind"]) > LONGEST_NAME else None
+
+
+def _is_zbl(entry: Any) -> bool:
+    """Whether an entry is that of a repulsion that differs from the default."""
+    if not isinstance(entry, dict) or entry.keys() != {"envelope_p", "pair_cutoffs"}:
+        return False
+    p, pairs = entry["envelope_p"], entry["pair_cutoffs"]
+    return type(p) is int and 2 <= p <= 100 and type(pairs) is bool  # as the option allows
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

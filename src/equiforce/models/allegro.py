@@ -6,10 +6,9 @@ from functools import partial
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from equiforce.errors import InputError
 from equiforce.geometry.irreps import Irreps, hidden_irreps, reachable
 from equiforce.graph import Topology
 from equiforce.kernels import (
@@ -26,6 +25,7 @@ from equiforce.models import allegro_resources
 from equiforce.models.allegro_config import ACCURATE, SMALL, AllegroConfig
 from equiforce.models.allegro_resources import AllegroLayerShape
 from equiforce.models.base import Footprint, refuse_large_tables
+from equiforce.models.pair_cutoffs import PairCutoffs, kinds_of
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.knots import Knots
@@ -108,7 +108,6 @@ class Allegro(nn.Module):
     """The energy of each atom as a sum over its edges, each a function of the neighbours within the cutoff."""
 
     n_hops = 1
-    stretch: Tensor
 
     def __init__(self, config: AllegroConfig, species: Sequence[str]):
         super().__init__()
@@ -124,8 +123,9 @@ class Allegro(nn.Module):
         self.two_body = TwoBody(
             basis, config.n_basis + 1, config.envelope_p, knots, self.n_species**2, config.radial_depth,
             config.radial_width, [n_scalars, of_degrees, of_degrees],
+            envelope_on_basis=config.envelope_multiplies == "basis",
         )  # fmt: skip
-        self.register_buffer("stretch", pair_stretch(config, species), persistent=False)
+        self.pair_cutoffs = PairCutoffs.of(config, species)
         allowed = hidden_irreps((channels,) * (config.l_max + 1), odd=config.parity)
         targets = [Irreps([(channels, "0e")])]
         for _ in range(config.n_layers - 1):  # backwards: a layer computes only what the energy can depend on
@@ -151,17 +151,16 @@ class Allegro(nn.Module):
             Energies divided by the potential's scale, without unit [centers].
         """
         topology, vectors = sorted_by_center(topology, vectors)
-        kinds = self.kinds(topology)
-        if self.config.pair_cutoffs is not None:
-            near = vectors.detach().norm(dim=1) * self.stretch[kinds] < self.config.cutoff
-            topology, vectors, kinds = topology.select_edges(near), vectors[near], kinds[near]
+        stretch = None
+        if self.pair_cutoffs is not None:
+            topology, vectors, stretch = self.pair_cutoffs.within(topology, vectors)
         knots = self.two_body.knots
         harmonics, knot_coordinates = edge_geometry(
             vectors, self.config.l_max, (1.0 if knots is None else knots.per_length) / self.config.cutoff
         )
-        if self.config.pair_cutoffs is not None:
-            knot_coordinates = knot_coordinates * self.stretch[kinds]
-        scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds)
+        if stretch is not None:
+            knot_coordinates = knot_coordinates * stretch
+        scalars, weights, of_tensors = self.two_body(knot_coordinates, kinds_of(topology, self.n_species))
         # for V_ij = w_ij Y_ij, which is not stored
         product: TensorProduct = partial(tensor_product_of_harmonics, of_tensors, harmonics)
         seen = [scalars]
@@ -171,10 +170,6 @@ class Allegro(nn.Module):
             seen = [self.updated(seen[0], update, knot_coordinates)] if self.config.residual else [*seen, update]
         energies: Tensor = self.readout(torch.cat(seen, dim=1)).squeeze(1)
         return self.normalization * energies.new_zeros(topology.n_centers).index_add(0, topology.centers, energies)
-
-    def kinds(self, topology: Topology) -> Int[Tensor, " edges"]:
-        """Return the index of each edge's ordered pair of species, centre first [edges]."""
-        return self.n_species * topology.species[topology.centers] + topology.species[topology.neighbors]
 
     def updated(self, x: Tensor, update: Tensor, knot_coordinates: Tensor) -> Tensor:
         """Compute (x + α u(r) update) / sqrt(1 + α²) with the envelope u and α = RATIO (arXiv 2204.05249, Methods)."""
@@ -201,15 +196,3 @@ class Allegro(nn.Module):
     @property
     def _layers(self) -> Iterable[AllegroLayer]:
         return cast("Iterable[AllegroLayer]", self.layers)
-
-
-def pair_stretch(config: AllegroConfig, species: Sequence[str]) -> Float[Tensor, " kinds"]:
-    """Compute the ratio of the cutoff to the pair cutoff of each ordered pair of species."""
-    given = dict(config.pair_cutoffs or {})
-    stretch = [config.cutoff / given.pop(f"{a}-{b}", config.cutoff) for a in species for b in species]
-    if given:
-        raise InputError(
-            f"model.pair_cutoffs has {', '.join(given)}, but the elements are {', '.join(species)}: write a pair as "
-            f"{species[0]}-{species[-1]}, centre first"
-        )
-    return torch.tensor(stretch)

@@ -58,6 +58,11 @@ class AllegroConfig(ModelConfig):
         ge=2,
         le=100,
     )
+    envelope_multiplies: Literal["result", "basis"] = option(
+        "result",
+        "what the envelope multiplies: the result of the two-body network as in the paper, or its radial basis as in "
+        "nequip-allegro",
+    )
     radial_depth: int = option(2, "hidden layers of the two-body network; the paper has 3", ge=1, le=16)
     radial_width: int = option(
         64,

@@ -16,6 +16,7 @@ from equiforce.models import nequip_resources
 from equiforce.models.base import Footprint, refuse_large_tables
 from equiforce.models.nequip_config import ACCURATE, SMALL, NequIPConfig
 from equiforce.models.nequip_resources import NequIPLayerShape
+from equiforce.models.pair_cutoffs import PairCutoffs
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
 from equiforce.nn.equivariant import Gate, PowerSpectrum
@@ -46,6 +47,7 @@ class NequIPLayer(nn.Module):
             self_connection=config.self_connection and (config.first_self_connection or not first),
             from_species=first,
             shared=config.shared_self_connection,
+            linear_in_by_species=config.species_linear_in,
             reflections=config.reflections,
             constants=config.scalar_constants,
         )
@@ -92,6 +94,7 @@ class NequIP(nn.Module):
     def __init__(self, config: NequIPConfig, species: Sequence[str]):
         super().__init__()
         self.config, n_species = config, len(species)
+        self.pair_cutoffs = PairCutoffs.of(config, species)
         channels = config.channels_of_degree
         n_embedding = config.embedding_channels or channels[0]
         self.embed = nn.Embedding(n_species, n_embedding)
@@ -147,8 +150,12 @@ class NequIP(nn.Module):
 
     def propagate(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "centers channels"]:
         """Compute the features of each centre after the last layer."""
-        per_length = 1.0 if self.knots is None else self.knots.per_length
+        per_length, stretch = 1.0 if self.knots is None else self.knots.per_length, None
+        if self.pair_cutoffs is not None:
+            topology, vectors, stretch = self.pair_cutoffs.within(topology, vectors)
         harmonics, knot_coordinates = edge_geometry(vectors, self.config.l_max, per_length)
+        if stretch is not None:
+            knot_coordinates = knot_coordinates * stretch
         if self.knots is not None:
             knot_coordinates = self.knots.across_seam(knot_coordinates)
         h: Tensor = self.embed(topology.species)

@@ -26,6 +26,11 @@ class NequIPConfig(ModelConfig):
         gt=0,
         le=50,
     )
+    pair_cutoffs: dict[str, float] | None = option(
+        None,
+        "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs take less time",
+        unit="Å",
+    )
     n_layers: int = option(
         4,
         "number of layers; nequip's default, the paper has 5 or 6; an atom sees one cutoff further with each layer",
@@ -109,6 +114,11 @@ class NequIPConfig(ModelConfig):
         False,
         "true as in the paper; the network's energies of isolated atoms are then subtracted",
         only_if=("model.self_connection is true", lambda model: model.self_connection),
+    )
+    species_linear_in: bool = option(
+        False,
+        "true: the linear map before the messages has weights for each species that sends",
+        only_if=("model.scalar_constants is false", lambda model: not model.scalar_constants),
     )
     shared_self_connection: bool = option(
         False,

@@ -26,6 +26,7 @@ class Convolution(nn.Module):
         n_species: number of species, each of which has its own W_self unless ``shared``.
         self_connection: whether the first term exists.
         shared: whether all species have the same W_self.
+        linear_in_by_species: whether each species has its own W_in.
         from_species: whether h depends on the species alone; each process then knows h of its ghosts already.
         reflections: whether the result commutes with reflections; see :class:`equiforce.kernels.PathTable`.
         constants: whether W_in h and the sum over j W_out get trained constants, which only their scalars can have.
@@ -45,13 +46,18 @@ class Convolution(nn.Module):
         self_connection: bool,
         from_species: bool,
         shared: bool = False,
+        linear_in_by_species: bool = False,
         reflections: bool = True,
         constants: bool = False,
     ):
         super().__init__()
         self.from_species = from_species
         self.table = PathTable(irreps_in, l_max, irreps_out, reflections)
-        self.linear_in = Linear(irreps_in, irreps_in, constants=constants)
+        self.linear_in: Linear | SpeciesLinear = (
+            SpeciesLinear(irreps_in, irreps_in, n_species)
+            if linear_in_by_species
+            else Linear(irreps_in, irreps_in, constants=constants)
+        )
         self.radial = RadialNetwork(n_basis, radial_depth, radial_width, self.table.n_weights)
         scale = 1 / math.sqrt(mean_neighbors)
         self.linear_out = Linear(self.table.irreps_out, irreps_out, scale=scale, constants=constants)
@@ -79,7 +85,10 @@ class Convolution(nn.Module):
         Returns:
             The new features of each centre [centers, outputs].
         """
-        sent = self.linear_in(h) if self.from_species else halo_exchange(self.linear_in(h), topology)
+        of_senders = () if isinstance(self.linear_in, Linear) else (topology.species[: len(h)],)
+        sent: Tensor = self.linear_in(h, *of_senders)
+        if not self.from_species:
+            sent = halo_exchange(sent, topology)
         messages: Tensor = self.linear_out(convolve(sent, harmonics, radial_weights, topology, self.table))
         if self.self_connection is None:
             return messages

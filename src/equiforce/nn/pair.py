@@ -1,5 +1,7 @@
 """The repulsion of nuclei at short range."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from equiforce.nn.radial import envelope
 SCREENING_EXPONENT, SCREENING_LENGTH = 0.23, 0.46850  # -, Å
 COEFFICIENTS = (0.02817, 0.28022, 0.50986, 0.18175)
 EXPONENTS = (-0.20162, -0.40290, -0.94229, -3.19980)
+Stretch = Callable[[Topology, Tensor], Tensor]
 COULOMB = 14.399645  # e²/(4πε0) in eV·Å
 
 
@@ -23,13 +26,15 @@ class ZBL(nn.Module):
         atomic_numbers: of the model's species, in their order.
         cutoff: in Å.
         p: order of the envelope, see :func:`equiforce.nn.radial.envelope`.
+        stretch: computes from topology and lengths the factor of each length before the envelope, so that a pair can
+            end before the cutoff; None means 1.
     """
 
     charges: Tensor
 
-    def __init__(self, atomic_numbers: list[int], cutoff: float, p: int = 6):
+    def __init__(self, atomic_numbers: list[int], cutoff: float, p: int = 6, stretch: Stretch | None = None):
         super().__init__()
-        self.cutoff, self.p = cutoff, p
+        self.cutoff, self.p, self.stretch = cutoff, p, stretch
         self.register_buffer("charges", torch.tensor(atomic_numbers, dtype=torch.float64))
 
     def forward(self, topology: Topology, vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, " centers"]:
@@ -46,5 +51,6 @@ class ZBL(nn.Module):
         z_i, z_j = (self.charges[topology.species[atoms]] for atoms in (topology.centers, topology.neighbors))
         x = lengths * (z_i**SCREENING_EXPONENT + z_j**SCREENING_EXPONENT) / SCREENING_LENGTH
         screening = sum(c * torch.exp(d * x) for c, d in zip(COEFFICIENTS, EXPONENTS, strict=True))
-        pairs: Tensor = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(lengths, self.cutoff, self.p)
+        stretched = lengths if self.stretch is None else lengths * self.stretch(topology, lengths)
+        pairs: Tensor = 0.5 * COULOMB * z_i * z_j / lengths * screening * envelope(stretched, self.cutoff, self.p)
         return pairs.new_zeros(topology.n_centers).index_add(0, topology.centers, pairs)

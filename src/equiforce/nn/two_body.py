@@ -29,6 +29,7 @@ class TwoBody(nn.Module):
         depth: number of hidden layers, at least one.
         width: width of the hidden layers.
         outputs: number of outputs of each perceptron.
+        envelope_on_basis: whether the envelope multiplies the basis instead of the results.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class TwoBody(nn.Module):
         depth: int,
         width: int,
         outputs: Sequence[int],
+        *,
+        envelope_on_basis: bool = False,
     ):
         super().__init__()
+        self.envelope_on_basis = envelope_on_basis
         self.basis, self.knots, self.n_kinds, self.envelope_p = basis, knots, n_kinds, envelope_p
         self.outputs = tuple(outputs)
         hidden = Irreps([(width, "0e")])
@@ -69,7 +73,7 @@ class TwoBody(nn.Module):
             InputError: a kind is out of range.
         """
         if self.knots is None:
-            hidden = self._envelope(knot_coordinates) * self._hidden(self.basis(knot_coordinates), kinds)
+            hidden = self._hidden(knot_coordinates, kinds)
             return [head(hidden) for head in self.heads]
         knots = self.knots
         tables = self.cache(lambda: self.tables(knots), [*self.parameters(), *self.basis.buffers()])
@@ -82,8 +86,7 @@ class TwoBody(nn.Module):
         with torch.autocast(self.first.device.type, enabled=False):  # rounded coefficients make the energy bumpy
             lengths = knots.lengths(like=self.first)
             kinds = torch.arange(self.n_kinds, device=lengths.device).repeat_interleave(len(lengths))
-            basis = self.basis(lengths).repeat(self.n_kinds, 1)
-            hidden = self._envelope(lengths) * self._by_kind(self._hidden(basis, kinds))
+            hidden = self._by_kind(self._hidden(lengths, kinds))
             hidden = knots.interpolation(hidden) @ hidden
             return [self._by_kind(head(hidden.flatten(0, 1))) for head in self.heads]
 
@@ -93,11 +96,16 @@ class TwoBody(nn.Module):
     def _envelope(self, x: Float[Tensor, " edges"]) -> Float[Tensor, "edges 1"]:
         return envelope(x, 1.0, self.envelope_p).unsqueeze(1)
 
-    def _hidden(self, basis: Tensor, kinds: Tensor) -> Tensor:
-        x = self._activated(linear(basis, self.first, kinds, self.first_plan))
+    def _hidden(self, lengths: Float[Tensor, " samples"], kinds: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """The last hidden layer, which vanishes at the cutoff; samples are repeated for each kind if rows are more."""
+        fading, basis = self._envelope(lengths), self.basis(lengths)
+        repeats = len(kinds) // max(len(lengths), 1)
+        if self.envelope_on_basis:
+            basis = fading * basis
+        x = self._activated(linear(basis.repeat(repeats, 1), self.first, kinds, self.first_plan))
         for layer in self.shared:
             x = self._activated(layer(x))
-        return x
+        return x if self.envelope_on_basis else fading.repeat(repeats, 1) * x
 
     def _activated(self, x: Tensor) -> Tensor:
         return gate(x, self.activation, SILU_GAIN, TANH_GAIN)

@@ -42,8 +42,18 @@ NAME_IN_TABLES = {"atomic_energies_trainable": "shift_trainable"}
 # options of newer versions, whose defaults change nothing: a run with the defaults has the hash that it had before
 ADDED = {
     "data": ("format", "unconverged", "stress_order", "stress_without_volume", "keep_zeros", "ignore"),
-    "model": ("shared_self_connection", "layer_norm", "reflections", "xplor_on", "scalar_constants"),
+    "model": (
+        "shared_self_connection",
+        "layer_norm",
+        "reflections",
+        "xplor_on",
+        "scalar_constants",
+        "species_linear_in",
+        "envelope_multiplies",
+    ),
+    "potential": ("zbl_envelope_p", "zbl_pair_cutoffs"),
 }
+ADDED_TO_KIND = {"nequip": ("pair_cutoffs",)}
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 DELETE = "delete its folder, and the same command trains the run again"
@@ -114,7 +124,8 @@ class Run:
             options = getattr(config, name)
             left_out = {*NOT_HASHED.get(name, ()), *switched_off(options)}
             defaults = type(options)() if name in ADDED else None
-            added = {option for option in ADDED.get(name, ()) if option in section}  # each kind of model has its own
+            later = (*ADDED.get(name, ()), *ADDED_TO_KIND.get(section.get("kind", ""), ()))
+            added = {option for option in later if option in section}  # each kind of model has its own
             left_out |= {option for option in added if section[option] == getattr(defaults, option)}
             kept = {option: value for option, value in section.items() if option not in left_out}
             found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
