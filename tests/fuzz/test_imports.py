@@ -45,7 +45,7 @@ def damaged_text(rng: random.Random, folder: Path) -> Path:
 
 
 def damaged_zip(rng: random.Random, folder: Path) -> Path:
-    """A file of nequip or SevenNet with a few changed bytes: of the zip file, or of members whose checksums are right again."""
+    """A file of nequip or SevenNet with a few changed bytes; the checksums of its members are right again."""
     source = FOLDER / rng.choice(ZIPPED)
     path = folder / ("damaged.nequip.zip" if source.name.endswith(".zip") else f"damaged{source.suffix}")
     if rng.random() < 0.2:
