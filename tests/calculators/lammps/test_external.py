@@ -89,7 +89,7 @@ run 20
 run 20
 """
 NVE = """
-for model in ("nequip", "allegro"):
+for model in ("nequip", "pairs", "allegro"):
     lmp = started("units metal", "read_data waters.data", "neighbor 0.2 bin", "neigh_modify delay 0 every 1 check yes")
     external.attach(lmp, f"{model}.eqf", ["H", "C", "O"])
     lmp.commands_string(open(f"{model}.dynamics").read())
