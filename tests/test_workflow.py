@@ -87,6 +87,23 @@ def test_the_other_model_is_trained_the_same_way(place, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_options_of_nequip_are_trained(place, tmp_path):
+    """Pair cutoffs, linear maps by species, and a repulsion that ends with the pairs."""
+    options = {name: value for name, value in OPTIONS.items() if name.startswith("training")}
+    options |= {
+        "model.l_max": 1, "model.n_layers": 2, "model.channels": 4, "model.cutoff": 3.0,
+        "model.species_linear_in": True, "model.pair_cutoffs": {"H-H": 2.0}, "potential.zbl": True,
+        "potential.zbl_envelope_p": 4, "potential.zbl_pair_cutoffs": True,
+    }  # fmt: skip
+    trained = equiforce.train(place / "water.xyz", tmp_path / "run", options=options)
+    potential = equiforce.load(trained.model)
+    assert potential.model.config.pair_cutoffs == {"H-H": 2.0}
+    assert potential.zbl.p == 4
+    assert potential.zbl.stretch is not None
+    with pytest.raises(InputError, match=r"zbl_pair_cutoffs is true, but there are no model\.pair_cutoffs"):
+        equiforce.train(place / "water.xyz", tmp_path / "other", options=options | {"model.pair_cutoffs": None})
+
+
 def weights(folder):
     return model_file.load(folder / "model.eqf").state_dict()
 

@@ -7,6 +7,7 @@ from equiforce.cli.imports import joined
 from equiforce.model_file import load, read_header
 
 FILE = Path(__file__).parents[1] / "foundation" / "nequix" / "published.nqx"
+OF_NEQUIP = Path(__file__).parents[1] / "foundation" / "nequip"
 
 
 def test_a_file_becomes_a_model_file(equiforce, tmp_path):
@@ -31,6 +32,20 @@ def test_a_model_that_does_not_know_reflections_is_labelled(equiforce, tmp_path)
     assert status == 0, errors
     for text in (out, equiforce("info", str(model))[1]):
         assert "THE ENERGY OF A MIRROR IMAGE IS ANOTHER ONE" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("file", ["nequip-l1-pairs-zbl.ckpt", "allegro.nequip.zip"])
+def test_models_of_nequip_become_model_files(file, equiforce, tmp_path):
+    model = tmp_path / "model.eqf"
+    status, out, errors = equiforce("import", str(OF_NEQUIP / file), "--elements", "H", "O", "-o", str(model))
+    assert status == 0, errors
+    assert f"{file.split('.')[0]} of nequip" in out
+    opened = load(model)
+    assert opened.species == ["H", "O"]
+    shown = equiforce("info", str(model))[1]
+    if "zbl" in file:
+        assert opened.model.config.pair_cutoffs == {"H-H": 2.5, "H-O": 2.2, "O-H": 3.0, "O-O": 3.0}
+        assert "ZBL, envelope p 4, ends at the pair cutoffs" in shown
 
 
 def test_nothing_is_replaced_without_a_word(equiforce, tmp_path):

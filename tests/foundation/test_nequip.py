@@ -85,7 +85,7 @@ def test_presets_have_the_options_of_nequip(tmp_path):
         ({"per_edge_type_cutoff": {"O": 9.0}}, "per_edge_type_cutoff has no length up to r_max for O-O"),
         ({"per_edge_type_cutoff": {"O": 2.0}}, "the cutoffs of the model are not those of its options"),
         ({"r_max": 3.4}, "the cutoffs of the model are not those of its options"),
-        ({"pair_potential": {"_target_": "nequip.nn.pair_potential.LennardJones"}}, "pair_potential is 'nequip.nn"),
+        ({"pair_potential": {"_target_": "nequip.nn.pair_potential.ZBL"}}, "has a pair potential, or its options"),
         ({"something_new": 1}, "the option something_new is not known"),
         ({"_target_": "nequip.model.FullNequIPGNNModel"}, "only NequIPGNNModel, PresetNequIPGNNModel, AllegroModel"),
         ({"_target_": "builtins.print"}, "only NequIPGNNModel"),

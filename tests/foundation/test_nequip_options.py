@@ -102,18 +102,21 @@ def test_numbers_of_neighbours():
 def test_scales_and_shifts():
     scales, shifts = torch.tensor([[2.0], [3.0]]), torch.tensor([[-1.0]])
     name = "per_type_energy_scale_shift."
-    scale, shift = energies(Weights({name + "scales": scales, name + "shifts": shifts}), [1], 2)
+    scale, shift = energies(Weights({name + "scales": scales, name + "shifts": shifts}), {}, [1], 2)
     assert (scale.tolist(), shift.tolist()) == ([3.0], [-1.0])
-    scale, shift = energies(Weights({}), [0, 1], 2)
+    scale, shift = energies(Weights({}), {"per_type_energy_scales": None}, [0, 1], 2)
     assert (scale.tolist(), shift.tolist()) == ([1.0, 1.0], [0.0, 0.0])
     with pytest.raises(InputError, match="the weight scales has 2 numbers for 3 elements"):
-        energies(Weights({name + "scales": scales}), [0], 3)
+        energies(Weights({name + "scales": scales}), {}, [0], 3)
+    with pytest.raises(InputError, match=r"the weight per_type_energy_scale_shift\.shifts is missing"):
+        energies(Weights({name + "scales": scales}), {"per_type_energy_shifts": 1.0}, [0], 2)
 
 
 def test_zbl():
-    zbl = zbl_of(Options({"pair_potential": ZBL | {"polynomial_cutoff_p": 4.0}}), KNOWN, ["H"], 4.0, None)
+    stored = {"pair_potential.atomic_numbers": torch.tensor([8.0, 1.0])}
+    zbl = zbl_of(Options({"pair_potential": ZBL | {"polynomial_cutoff_p": 4.0}}), stored, KNOWN, ["H"], 4.0, None)
     assert (zbl.p, zbl.charges.tolist(), zbl.cutoff, zbl.stretch) == (4, [1.0], 4.0, None)
-    assert zbl_of(Options({"pair_potential": None}), KNOWN, KNOWN, 4.0, None) is None
+    assert zbl_of(Options({"pair_potential": None}), {}, KNOWN, KNOWN, 4.0, None) is None
     for changed, words in (
         ({"_target_": "nequip.nn.pair_potential.LennardJones"}, "LennardJones"),
         ({"_target_": "other.ZBL"}, "'other.ZBL'"),
@@ -122,7 +125,10 @@ def test_zbl():
         ({"new": 1}, r"pair_potential\.new is not known"),
     ):
         with pytest.raises(InputError, match=words):
-            zbl_of(Options({"pair_potential": ZBL | changed}), KNOWN, KNOWN, 4.0, None)
+            zbl_of(Options({"pair_potential": ZBL | changed}), stored, KNOWN, KNOWN, 4.0, None)
+    for options, constants in (({}, stored), ({"pair_potential": ZBL}, {})):
+        with pytest.raises(InputError, match="has a pair potential, or its options have one, but not both"):
+            zbl_of(Options(options), constants, KNOWN, KNOWN, 4.0, None)
 
 
 def test_cutoffs_that_a_model_stores_are_compared():

@@ -34,7 +34,9 @@ def joined(args: list[str]) -> list[str]:
 
 
 def import_(
-    source: Annotated[str, typer.Argument(help="A file of Nequix (.nqx) or SevenNet (.pth), or a name: nequix-mp-1.")],
+    source: Annotated[
+        str, typer.Argument(help="A file (.nqx, .pth, .ckpt, .nequip.zip), or a name such as nequix-mp-1.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write, such as model.eqf.")],
     elements: Annotated[
         str | None, typer.Option(metavar="SYMBOLS", help="The elements to keep, such as Li P S; all by default.")
@@ -49,7 +51,7 @@ def import_(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a universal potential that others trained, as a model file for every command."""
+    """Import a potential that others trained with Nequix, SevenNet, nequip or nequip-allegro, as a model file."""
     from equiforce import foundation
     from equiforce.model_file import DTYPES, save
 

@@ -38,6 +38,13 @@ def info(
     show(messages(), table)
 
 
+def _repulsion(entry: bool | dict[str, Any]) -> str:
+    """The repulsion of nuclei in words, from its entry in a header."""
+    if isinstance(entry, bool):
+        return "ZBL" if entry else "none"
+    return f"ZBL, envelope p {entry['envelope_p']}{', ends at the pair cutoffs' if entry['pair_cutoffs'] else ''}"
+
+
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
     from equiforce.model_file import cautions_of, ranges_of
@@ -54,7 +61,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         *(("caution", sentence) for sentence in cautions_of(described)),
         ("reference energies", f"{energies} eV"),
         ("scale", f"{scales} eV"),
-        ("short-range repulsion", "ZBL" if described["zbl"] else "none"),
+        ("short-range repulsion", _repulsion(described["zbl"])),
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
     if source := about.get("source"):

@@ -135,8 +135,8 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
         matrix = product if coupled else product.expand(config.tensor_channels, -1)
         _set_layer(layer, config, of_paths, matrix, latent)
     set_mlp(network.readout, weights.perceptron("edge_readout.mlp_module"))
-    scale, shift = energies(weights, index, len(known))
-    zbl = zbl_of(options, known, species, config.cutoff, network.pair_cutoffs)
+    scale, shift = energies(weights, source.options, index, len(known))
+    zbl = zbl_of(options, source.constants, known, species, config.cutoff, network.pair_cutoffs)
     options.require_end()
     weights.require_end()
     return Potential(

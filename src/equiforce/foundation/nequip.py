@@ -160,10 +160,10 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
         features = target
     first, *others = weights.perceptron("per_atom_energy_readout.mlp_module")
     set_mlp(network.readout, [gain_ratio("0e") * first, *others])
-    scale, shift = energies(weights, index, len(known))
+    scale, shift = energies(weights, source.options, index, len(known))
     if config.first_self_connection:
         shift = shift + scale * network.isolated().detach()
-    zbl = zbl_of(options, known, species, config.cutoff, network.pair_cutoffs)
+    zbl = zbl_of(options, source.constants, known, species, config.cutoff, network.pair_cutoffs)
     options.require_end()
     weights.require_end()
     return Potential(

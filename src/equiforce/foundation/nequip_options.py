@@ -188,28 +188,57 @@ def by_species(options: Options, name: str, known: Sequence[str]) -> list[float]
     return [float(one) for one in values]
 
 
-def energies(weights: Weights, index: Sequence[int], n_known: int) -> tuple[Tensor, Tensor]:
-    """The scale and the shift of each element that is kept, in eV."""
+def energies(weights: Weights, values: Mapping[str, Any], index: Sequence[int], n_known: int) -> tuple[Tensor, Tensor]:
+    """The scale and the shift of each element that is kept, in eV.
+
+    Args:
+        weights: of the model.
+        values: the options, which say whether the model has scales and shifts.
+        index: the elements of the model that are kept.
+        n_known: the number of elements of the model.
+
+    Raises:
+        InputError: the weights are missing or do not fit.
+    """
     found = []
     for name, default in (("scales", 1.0), ("shifts", 0.0)):
-        values = weights.take_if_there(f"per_type_energy_scale_shift.{name}")
-        values = torch.tensor([default], dtype=torch.float64) if values is None else values.flatten()
-        if len(values) not in (1, n_known):
-            raise InputError(f"the weight {name} has {len(values)} numbers for {n_known} elements: {UNKNOWN}")
-        found.append(values.expand(n_known)[index])
+        weight = f"per_type_energy_scale_shift.{name}"
+        numbers = weights.take_if_there(weight)
+        if numbers is None:
+            if values.get(f"per_type_energy_{name}") is not None:
+                raise InputError(f"the weight {weight} is missing: {UNKNOWN}")
+            numbers = torch.tensor([default], dtype=torch.float64)
+        if numbers.numel() not in (1, n_known):
+            raise InputError(f"the weight {name} has {numbers.numel()} numbers for {n_known} elements: {UNKNOWN}")
+        found.append(numbers.flatten().expand(n_known)[index])
     scale, shift = found
     return scale, shift
 
 
 def zbl_of(
-    options: Options, known: Sequence[str], species: Sequence[str], cutoff: float, pairs: PairCutoffs | None
+    options: Options,
+    constants: Mapping[str, Tensor],
+    known: Sequence[str],
+    species: Sequence[str],
+    cutoff: float,
+    pairs: PairCutoffs | None,
 ) -> ZBL | None:
     """The repulsion of nuclei of a model, or None.
+
+    Args:
+        options: of the model.
+        constants: that the model stores.
+        known: its elements.
+        species: the elements that are kept.
+        cutoff: in Å.
+        pairs: the pair cutoffs of the elements that are kept.
 
     Raises:
         InputError: the model has another pair potential, or units other than eV and Å.
     """
     given = options.take("pair_potential", dict, None)
+    if (given is not None) != any(name.startswith("pair_potential.") for name in constants):
+        raise InputError(f"the model has a pair potential, or its options have one, but not both: {UNKNOWN}")
     if given is None:
         return None
     inner = Options(given, "pair_potential")

@@ -122,4 +122,5 @@ def source_of(path: Path, sha256: str, program: str) -> Source:
             return Source(
                 name=name, program=one.program, sha256=sha256, licence=one.licence, data=one.data, citation=one.citation
             )
-    return Source(name=path.stem, program=program, sha256=sha256, licence=NOT_KNOWN, data=NOT_KNOWN, citation=NOT_KNOWN)
+    name = path.stem.removesuffix(".nequip")
+    return Source(name=name, program=program, sha256=sha256, licence=NOT_KNOWN, data=NOT_KNOWN, citation=NOT_KNOWN)

@@ -29,8 +29,12 @@ needs_compiler = pytest.mark.skipif(
 )
 MODELS = {
     "nequip": {"l_max": 1, "n_layers": 3, "channels": 4, "zbl": True},
+    "pairs": {
+        "l_max": 1, "n_layers": 3, "channels": 4, "species_linear_in": True, "pair_cutoffs": {"H-H": 2.0, "O-H": 3.0},
+        "zbl": {"envelope_p": 4, "pair_cutoffs": True},
+    },
     "allegro": {"kind": "allegro", "l_max": 1, "zbl": True},
-}
+}  # fmt: skip
 KCAL_PER_MOL = 23.060549  # of an eV
 START = """
 from jaxtyping import install_import_hook
@@ -85,7 +89,7 @@ run 20
 run 20
 """
 NVE = """
-for model in ("nequip", "allegro"):
+for model in ("nequip", "pairs", "allegro"):
     lmp = started("units metal", "read_data waters.data", "neighbor 0.2 bin", "neigh_modify delay 0 every 1 check yes")
     external.attach(lmp, f"{model}.eqf", ["H", "C", "O"])
     lmp.commands_string(open(f"{model}.dynamics").read())
