@@ -40,6 +40,7 @@ def info(
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
+    from equiforce.distillation.origin import rows as rows_of_teacher
     from equiforce.model_file import ranges_of
 
     described, about = header["potential"], header["about"]
@@ -61,6 +62,8 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
             ("imported", f"{source['name']} of {source['program']}, sha256 {source['sha256']}"),
             *((name, source[name]) for name in ("licence", "data", "citation")),
         ]
+    if teacher := about.get("distilled_from"):
+        rows += rows_of_teacher(teacher)
     if (ranges := ranges_of(header, "the model file")) is not None:
         rows += ranges.rows()
     elif source:
