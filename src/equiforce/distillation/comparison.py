@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,10 @@ from equiforce.calculators.md.run import run_md
 from equiforce.data.read import read
 from equiforce.data.write import atoms_from_structure
 from equiforce.distillation.radial import Difference, differences
-from equiforce.distillation.trajectories import Played, Trajectory
+from equiforce.distillation.trajectories import Interrupted, Played
 from equiforce.elements import formula
 from equiforce.errors import UnstableError
 from equiforce.potential import Potential
-from equiforce.storage.folders import used
 from equiforce.structure import Structure
 
 REPEATS = 5  # of each potential, in turn, after a first call that does not count
@@ -108,6 +108,7 @@ def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path
 
     Raises:
         InputError: a file cannot be read or written.
+        Interrupted: a signal asked to stop.
     """
     hottest = max(p.trajectory.options.temperature for p in played)
     chosen = [p for p in played if p.trajectory.options.temperature == hottest][:MOST_SIMULATED]
@@ -135,7 +136,10 @@ def _simulated(student: Path, played: Played, n_steps: int, folder: Path) -> Sim
             thermo_every=every,
             seed=options.seed,
         )
-        drift = run_md(student, thermal / LAST, energy, free, overwrite=True).drift
+        after = run_md(student, thermal / LAST, energy, free, overwrite=True)
+        drift = after.drift
+        if summary.interrupted or after.interrupted:
+            raise Interrupted
     except UnstableError as error:
         stopped = str(error).partition(": ")[0]
     return Simulated(
@@ -146,19 +150,20 @@ def _simulated(student: Path, played: Played, n_steps: int, folder: Path) -> Sim
         departures=departures,
         drift=drift,
         stopped=stopped,
-        **_compared(trajectory, played.frames, [] if stopped else _frames(thermal)),
+        **_compared(
+            trajectory, played.frames, [] if stopped else read(thermal / TRAJECTORY, labels_required=False)[1:]
+        ),
     )
 
 
-def _frames(folder: Path) -> list[Structure]:
-    with used(folder):
-        return read(folder / TRAJECTORY, labels_required=False)[1:]
-
-
-def _compared(trajectory: Trajectory, teacher: Sequence[Structure], student: Sequence[Structure]) -> dict:
-    """The radial distributions of the student beside those of the teacher, and of the teacher's halves."""
-    if min(len(teacher) // 2, len(student)) < FEWEST_FRAMES // 2 or len(trajectory.start) < 2:
+def _compared(played: Played, student: Path | None) -> dict[str, Any]:
+    """The radial distributions of the student's trajectory beside those of the teacher, and of the teacher's halves."""
+    frames = read(student, labels_required=False)[1:] if student is not None else []
+    half = len(played.frames) // 2
+    if min(half, len(frames)) < FEWEST_FRAMES // 2 or len(played.trajectory.start) < 2:
         return {"radial": [], "noise": {}}
-    half = len(teacher) // 2
-    noise = differences(teacher[:half], teacher[half:], RADIUS)
-    return {"radial": differences(teacher, student, RADIUS), "noise": {d.pair: d.largest for d in noise}}
+    noise = differences(played.frames[:half], played.frames[half:], RADIUS)
+    return {
+        "radial": differences(played.frames, frames, RADIUS),
+        "noise": {difference.pair: difference.largest for difference in noise},
+    }

@@ -39,7 +39,7 @@ def labelled(
         volume.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or forces of the teacher are not finite.
     """
     done = _already_in(file, structures)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -68,7 +68,15 @@ def with_labels(structure: Structure, prediction: Prediction) -> Structure:
     Args:
         structure: the structure.
         prediction: of a potential, for this structure alone.
+
+    Raises:
+        InputError: the forces are not finite.
     """
+    if prediction.forces is not None and not bool(prediction.forces.isfinite().all()):
+        raise InputError(
+            f"the teacher gives forces for {structure.source} that are not finite: lower the rattling or the strain of "
+            "copies, or check the teacher with equiforce md"
+        )
     labels: dict[str, Any] = {}
     for quantity in QUANTITIES:
         values = prediction.of(quantity)

@@ -55,7 +55,7 @@ class DistillOptions:
         "largest standard deviation by which the atoms of a copy are moved; that of each copy lies between a quarter "
         "of it and all of it",
         unit="Å",
-        ge=0.0,
+        gt=0.0,
         le=2.0,
         only_if=("copies is above 0", lambda o: o.copies > 0),
     )

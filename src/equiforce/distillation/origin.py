@@ -27,7 +27,9 @@ def origin_of(teacher: Path) -> dict[str, Any]:
     with teacher.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     found = {"name": _name_of(teacher, known if about.get("source") else {}), "sha256": sha256}
-    return found | {key: known[key] for key in ("program", *LABELS) if key in known} | _chain(about)
+    if "source" in about:
+        found["program"] = known["program"]
+    return found | {key: known[key] for key in LABELS if key in known} | _chain(about)
 
 
 def _name_of(teacher: Path, source: dict[str, Any]) -> str:

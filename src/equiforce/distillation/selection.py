@@ -83,7 +83,7 @@ def divided(
     """
     parts: tuple[list[Structure], list[Structure], list[Structure]] = ([], [], [])
     n_all = n_kept = 0
-    series = [(p.frames, 1) for p in played] + [(_mixed(copies, len(starts)), 0)]
+    series = [(p.frames, 1) for p in played] + [(list(copies), 0)]
     for frames, gap in series:
         gentle = [frame for frame in frames if _largest_force(frame) <= options.largest_force]
         n_all, n_kept = n_all + len(frames), n_kept + len(gentle)
@@ -108,12 +108,6 @@ def divided(
             "distance between frames (every), or lower temperatures"
         )
     return candidates
-
-
-def _mixed(copies: Sequence[Structure], n_starts: int) -> list[Structure]:
-    """The copies in an order in which those of all start structures follow one another."""
-    each = len(copies) // max(1, n_starts)
-    return [copies[start * each + copy] for copy in range(each) for start in range(n_starts)]
 
 
 def _largest_force(structure: Structure) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from equiforce.data.isolated import is_isolated_atom
 from equiforce.data.read import ReadOptions
 from equiforce.data.write import MOVE_MASK, atoms_from_structure
 from equiforce.distillation.options import DistillOptions
+from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.preparation import read_and_report
 from equiforce.quantities import QUANTITIES
@@ -100,19 +102,28 @@ def disturbed(starts: Sequence[Structure], options: DistillOptions) -> list[Stru
     """Copies of the start structures with strained cells and moved atoms; atoms that are held fixed stay.
 
     Each copy has its own amplitude, so that structures near and far from the start occur. The same seed gives the same
-    copies.
+    copies. Those in which atoms overlap are left out. Copies of all start structures follow one another.
     """
     copies = []
-    for number, start in enumerate(starts):
-        free = np.ones((len(start), 1), dtype=bool)
-        if MOVE_MASK in start.of_atoms:
-            free = np.asarray(start.extra[MOVE_MASK], dtype=bool).reshape(len(start), -1)
-        for copy in range(options.copies):
-            rng = np.random.default_rng([options.seed, number, copy])
-            part = rng.uniform(LEAST_RATTLE, 1.0)
-            shear = rng.uniform(-1.0, 1.0, (3, 3))
-            moved = strained(start, options.strain * part * (shear + shear.T) / 2)
-            steps = rng.normal(scale=options.rattle * part, size=moved.positions.shape)
-            source = f"copy {copy} of {start.source}"
-            copies.append(bare(moved, positions=moved.positions + free * steps, group=COPIES, source=source))
+    for copy, (number, start) in product(range(options.copies), enumerate(starts)):
+        rng = np.random.default_rng([options.seed, number, copy])
+        part = rng.uniform(LEAST_RATTLE, 1.0)
+        shear = rng.uniform(-1.0, 1.0, (3, 3))
+        moved = strained(start, options.strain * part * (shear + shear.T) / 2)
+        steps = rng.normal(scale=options.rattle * part, size=moved.positions.shape)
+        source = f"copy {copy} of {start.source}"
+        positions = moved.positions + _may_move(start) * steps
+        disturbed_one = bare(moved, positions=positions, group=COPIES, source=source)
+        try:
+            refuse_unsound(atoms_from_structure(disturbed_one), source, symbols_by_number(start.atomic_numbers))
+        except InputError:
+            continue
+        copies.append(disturbed_one)
     return copies
+
+
+def _may_move(structure: Structure) -> np.ndarray:
+    """Which atoms, or which of their coordinates, may move [atoms 1 or 3]."""
+    if MOVE_MASK not in structure.of_atoms:
+        return np.ones((len(structure), 1), dtype=bool)
+    return np.asarray(structure.extra[MOVE_MASK], dtype=bool).reshape(len(structure), -1)
