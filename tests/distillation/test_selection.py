@@ -70,7 +70,7 @@ def test_violent_frames_are_left_out_and_counted():
 
 @pytest.mark.parametrize("found", [frames(3), frames(20, force=1e3)], ids=["few", "violent"])
 def test_too_few_frames_are_one_sentence(found):
-    with pytest.raises(InputError, match="the teacher gave only .* give more steps or copies"):
+    with pytest.raises(InputError, match=r"the teacher gave only .* give more steps or copies"):
         divided(frames(1, seed=1), played(found), [], DistillOptions())
 
 

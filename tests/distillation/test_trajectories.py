@@ -9,7 +9,7 @@ import equiforce
 from equiforce.calculators.md import run_md
 from equiforce.distillation import trajectories
 from equiforce.distillation.options import DistillOptions
-from equiforce.distillation.trajectories import Interrupted, play_all, planned
+from equiforce.distillation.trajectories import Interrupted, planned, play_all
 from equiforce.errors import InputError, UnstableError
 from equiforce.terminal import own_console
 from tests.distillation.small import QUICK, copper
@@ -48,6 +48,7 @@ def test_frames_have_energies_and_forces_but_not_the_start(teacher, tmp_path):
         np.testing.assert_allclose(frame.forces, answer.forces, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_to_the_same_frames(teacher, tmp_path, monkeypatch):
     plan = planned(copper(1), 1.0, QUICK)
     whole = play_all(teacher, plan, tmp_path / "whole", CONSOLE)

@@ -22,7 +22,7 @@ from equiforce.errors import UnstableError
 from equiforce.potential import Potential
 from equiforce.structure import Structure
 
-REPEATS = 5  # of each potential, in turn, after a first call that does not count
+REPEATS = 9  # of each potential, in turn, after a first call that does not count
 MOVE = 0.005  # Å; as in a time step, so that the neighbour list stays
 MOST_TIMED = MOST_SIMULATED = 3  # start structures
 RADIUS = 6.0  # Å; of radial distribution functions
@@ -150,9 +150,7 @@ def _simulated(student: Path, played: Played, n_steps: int, folder: Path) -> Sim
         departures=departures,
         drift=drift,
         stopped=stopped,
-        **_compared(
-            trajectory, played.frames, [] if stopped else read(thermal / TRAJECTORY, labels_required=False)[1:]
-        ),
+        **_compared(played, None if stopped else thermal / TRAJECTORY),
     )
 
 

@@ -13,6 +13,7 @@ from equiforce.evaluate import Errors, Metric
 from equiforce.quantities import QUANTITIES
 from equiforce.studies.markdown import markdown_table, plain
 from equiforce.terminal import Table
+from equiforce.training.verdict import Verdict
 
 LEAST_GAIN = 1.5
 LARGE_DRIFT = 1.0  # meV/atom/ps; sound potentials stay far below with a sound time step
@@ -38,7 +39,7 @@ class Report:
     references: Mapping[str, Errors]  # of the teacher and the student against the labels of the start structures
     ranges: Ranges
     simulated: Sequence[Simulated]
-    train_longer: bool
+    verdict: Verdict | None  # on the training
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,10 +64,15 @@ class Report:
                 f"only {n_all} of the {self.options.frames} frames were found: give more steps or copies, or a "
                 "smaller distance between frames (every)"
             )
-        if self.train_longer:
+        if self.verdict is not None and self.verdict.train_longer:
             yield (
                 "the student was still learning: give the same command with a larger --time, or more "
                 "training.max_steps, and --overwrite, and its training goes on"
+            )
+        elif self.verdict is not None and self.verdict.kind == "gap":
+            yield (
+                f"more frames would help the student most ({self.verdict.text}): give more frames and steps, with a "
+                "new --folder"
             )
 
     def _about_speed(self) -> Iterator[str]:

@@ -286,7 +286,7 @@ def _compared(
         references=references,
         ranges=ranges,
         simulated=comparison.simulate(task.output, played, task.options.check_steps, task.folder),
-        train_longer=trained.verdict is not None and trained.verdict.train_longer,
+        verdict=trained.verdict,
         training={name: value for name, value in trained.as_dict().items() if name != "test"},
     )
 
