@@ -51,11 +51,16 @@ def test_trajectories_are_held_out_by_time_and_with_a_gap():
             part: [int(s.source.split()[-1]) for s in getattr(candidates, part) if s.group == name]
             for part in ("train", "validation", "test")
         }
-        assert numbers == {"train": list(range(16)), "validation": [17], "test": [19]}
+        assert numbers == {"train": list(range(14)), "validation": [15, 16], "test": [18, 19]}
     assert candidates.train[0].group == "start"
     assert [sum(s.group == "copies" for s in part) for part in (candidates.train, candidates.test)] == [8, 1]
     everything = [s.positions.tobytes() for s in (*candidates.train, *candidates.validation, *candidates.test)]
     assert len(everything) == len(set(everything))
+
+
+def test_a_short_trajectory_is_not_divided():
+    candidates = divided(frames(1), played(frames(20, seed=1), frames(6, group="short", seed=2)), [], DistillOptions())
+    assert [s.group for s in candidates.train].count("short") == 6
 
 
 def test_violent_frames_are_left_out_and_counted():

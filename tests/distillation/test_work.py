@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 import equiforce
 from equiforce import model_file
@@ -13,6 +14,7 @@ from equiforce.distillation import work
 from equiforce.distillation.trajectories import Interrupted
 from equiforce.distillation.work import distill
 from equiforce.errors import InputError
+from equiforce.structure import Structure
 from equiforce.terminal import own_console
 from tests.data_sets import TINY, crystals, molecules, write
 from tests.distillation.small import QUICK, STUDENT
@@ -25,6 +27,7 @@ def place(tmp_path_factory):
     write(folder / "start.xyz", crystals(2, seed=7))
     write(folder / "water.xyz", molecules(1))
     teacher = equiforce.untrained(["Cu"], l_max=0, channels=4, n_layers=1, cutoff=3.5, dtype="float64").potential
+    teacher.atomic_energies.fill_(-3.25)
     model_file.save(folder / "teacher.eqf", teacher, [])
     return folder
 
@@ -34,7 +37,7 @@ def trained(place, tmp_path, without_plots):
     """A teacher that was trained for seconds."""
     write(tmp_path / "data.xyz", crystals(30))
     options = {f"model.{name}": value for name, value in (TINY | {"cutoff": 4.0, "channels": 8}).items()}
-    options["training.max_steps"] = 80
+    options["training.max_steps"] = 50
     return equiforce.train(tmp_path / "data.xyz", tmp_path / "teacher", options=options).folder
 
 
@@ -48,12 +51,12 @@ def inside(place, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     inside = trained, *inside[1:]
-    options = replace(QUICK, steps=60, frames=40, copies=10, temperatures="300,600")
-    training = STUDENT | {"training.max_steps": 100, "model.n_bessel": 4}
+    options = replace(QUICK, steps=45, frames=36, copies=10, temperatures="300,600")
+    training = STUDENT | {"training.max_steps": 60, "model.n_bessel": 4}
     report = distill(*inside, options, training=training, console=own_console())
     assert report is not None
-    assert sum(report.n_frames.values()) == 40
-    assert report.held_out.total.forces.rmse < 300
+    assert sum(report.n_frames.values()) == 36
+    assert report.held_out.total.forces.rmse < 600
     assert report.held_out.total.stress is not None
     assert set(report.references) == {"teacher", "student"}
     assert report.simulated[0].temperature == 600
@@ -61,7 +64,7 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     parts = [equiforce.read(folder / f"{part}.xyz") for part in ("train", "validation", "test")]
     assert {s.group for s in parts[0]} == {"start", "copies", "md 300 K", "md 600 K"}
     everything = [s.positions.tobytes() for part in parts for s in part]
-    assert len(set(everything)) == 40
+    assert len(set(everything)) == 36
     teacher = model_file.load(inside[0])
     for structure in parts[2]:
         np.testing.assert_allclose(structure.forces, equiforce.predict(teacher, structure).forces, atol=1e-5)
@@ -75,24 +78,27 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
 
     # a longer training goes on from this one, and nothing is computed again by the teacher
     before = (folder / "labelled.xyz").read_bytes()
-    longer = training | {"training.max_steps": 120}
+    longer = training | {"training.max_steps": 80}
     again = distill(*inside, options, training=longer, overwrite=True, console=own_console())
-    assert "the run continues at step 100" in capsys.readouterr().out
+    assert "the run continues at step 60" in capsys.readouterr().out
     assert again.n_frames == report.n_frames
     assert (folder / "labelled.xyz").read_bytes() == before
-    assert model_file.read_header("small.eqf")["about"]["training"]["steps"] == 120
+    assert model_file.read_header("small.eqf")["about"]["training"]["steps"] == 80
 
 
 def test_every_stage_leaves_its_files(inside, tmp_path, without_plots, plain_torch):
     training = STUDENT | {"training.max_steps": 2, "model.l_max": 0, "model.n_layers": 1}
-    report = distill(*inside, QUICK, training=training)
+    report = distill(*inside, replace(QUICK, temperatures="200"), training=training)
     assert report is not None
     folder = tmp_path / "distill-small"
     files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     parts = {"train.xyz", "validation.xyz", "test.xyz", "copies.xyz", "labelled.xyz"}
     folders = {"teacher-md", "student", "student-md"}
     assert files == {"distill.json", "report.json", "README.md", *parts, *folders}
-    assert model_file.load("small.eqf").cutoff == 3.5
+    student, teacher = (model_file.load(path) for path in ("small.eqf", inside[0]))
+    assert student.cutoff == 3.5
+    alone = Structure.from_ase(Atoms("Cu"))
+    assert equiforce.predict(student, alone).energy == equiforce.predict(teacher, alone).energy
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["n_frames"] == report.n_frames
 
 

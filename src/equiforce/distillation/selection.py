@@ -70,7 +70,7 @@ def divided(
 
     The end of each trajectory is held out, first a part for validation and then one for the test. At each of the two
     cuts one frame is left out, because neighbours in time are alike. Copies are independent, and every few are held
-    out. Start structures are for training only.
+    out. Start structures, and trajectories of so few frames that most would be held out, are for training only.
 
     Args:
         starts: the start structures with the teacher's forces.
@@ -88,10 +88,13 @@ def divided(
         gentle = [frame for frame in frames if _largest_force(frame) <= options.largest_force]
         n_all, n_kept = n_all + len(frames), n_kept + len(gentle)
         each = round(options.held_out / 2 * len(gentle))
-        first, second = len(gentle) - 2 * each, len(gentle) - each
+        first = len(gentle) - 2 * (each + gap)
+        if each == 0 or first < len(gentle) / 2:  # it is too short to be divided
+            parts[0].extend(gentle)
+            continue
         parts[0].extend(gentle[:first])
-        parts[1].extend(gentle[first + gap : second])
-        parts[2].extend(gentle[second + gap :])
+        parts[1].extend(gentle[first + gap : first + gap + each])
+        parts[2].extend(gentle[-each:])
     gentle_starts = [start for start in starts if _largest_force(start) <= options.largest_force]
     candidates = Candidates(
         train=[*gentle_starts, *parts[0]],

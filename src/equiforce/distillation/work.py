@@ -19,6 +19,7 @@ from equiforce.distillation.report import Report
 from equiforce.distillation.selection import Selection, divided, select
 from equiforce.distillation.starts import disturbed, read_starts, time_step
 from equiforce.distillation.trajectories import Interrupted, Played, planned, play_all
+from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict
 from equiforce.machine import describe_device
@@ -151,7 +152,7 @@ def _all_stages(task: Task, teacher: Potential, starts: Sequence[Structure], con
     )
     played = play_all(teacher, plan, folder, console)
     selection, n_violent = _selected(task, teacher, starts, played, console)
-    trained = _train(task, console)
+    trained = _train(task, teacher, selection, console)
     if trained.model is None or trained.outcome.interrupted:
         raise Interrupted
     distilled_from = origin_of(task.teacher)
@@ -231,10 +232,15 @@ def _selected(
     return selection, candidates.n_violent
 
 
-def _train(task: Task, console: Console) -> Trained:
+def _train(task: Task, teacher: Potential, selection: Selection, console: Console) -> Trained:
     """Train the student in its own folder, or go on with it."""
-    files = {f"split.{part}_file": [str(task.folder / name)] for part, name in PARTS.items()}
-    options = {**files, "training.device": task.device}
+    options: dict[str, Any] = {f"split.{part}_file": [str(task.folder / name)] for part, name in PARTS.items()}
+    options["training.device"] = task.device
+    if task.settings.potential.reference_energies is None:
+        # a fit to frames of one composition would have many solutions, and the teacher knows its own
+        present = {symbol for frame in selection.train for symbol in symbols_by_number(frame.atomic_numbers)}
+        energies = zip(teacher.species, teacher.atomic_energies.tolist(), strict=True)
+        options["potential.reference_energies"] = {one: energy for one, energy in energies if one in present}
     settings = configured(task.settings, options)
     return train(
         None, task.folder / STUDENT, config=settings, resume_if_there=True, console=console, names_resume=False
