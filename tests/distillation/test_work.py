@@ -26,6 +26,10 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distill")
     write(folder / "start.xyz", crystals(2, seed=7))
     write(folder / "water.xyz", molecules(1))
+    named = crystals(2, seed=8)
+    for atoms in named:
+        atoms.info["dft"], atoms.calc = atoms.get_potential_energy(), None
+    write(folder / "named.xyz", named)
     teacher = equiforce.untrained(["Cu"], l_max=0, channels=4, n_layers=1, cutoff=3.5, dtype="float64").potential
     teacher.atomic_energies.fill_(-3.25)
     model_file.save(folder / "teacher.eqf", teacher, [])
@@ -86,9 +90,9 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     assert model_file.read_header("small.eqf")["about"]["training"]["steps"] == 80
 
 
-def test_every_stage_leaves_its_files(inside, tmp_path, without_plots, plain_torch):
-    training = STUDENT | {"training.max_steps": 2, "model.l_max": 0, "model.n_layers": 1}
-    report = distill(*inside, replace(QUICK, temperatures="200"), training=training)
+def test_every_stage_leaves_its_files(inside, place, tmp_path, without_plots, plain_torch):
+    training = STUDENT | {"training.max_steps": 2, "model.l_max": 0, "model.n_layers": 1, "data.energy_key": "dft"}
+    report = distill(inside[0], place / "named.xyz", inside[2], replace(QUICK, temperatures="200"), training=training)
     assert report is not None
     folder = tmp_path / "distill-small"
     files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -97,6 +101,8 @@ def test_every_stage_leaves_its_files(inside, tmp_path, without_plots, plain_tor
     assert files == {"distill.json", "report.json", "README.md", *parts, *folders}
     student, teacher = (model_file.load(path) for path in ("small.eqf", inside[0]))
     assert student.cutoff == 3.5
+    assert set(report.references["student"].total) == {"energy", "energy_per_atom"}  # the labels that the file has
+    assert report.held_out.total.forces is not None
     alone = Structure.from_ase(Atoms("Cu"))
     assert equiforce.predict(student, alone).energy == equiforce.predict(teacher, alone).energy
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["n_frames"] == report.n_frames

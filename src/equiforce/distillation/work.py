@@ -10,6 +10,7 @@ from typing import Any
 
 from equiforce import model_file
 from equiforce.config import RunConfig, configured, load_config
+from equiforce.data.read import ReadOptions
 from equiforce.data.write import refuse_file, write_structures
 from equiforce.distillation import comparison
 from equiforce.distillation.labelling import labelled
@@ -48,8 +49,7 @@ class Task:
     output: Path
     folder: Path
     options: DistillOptions
-    settings: RunConfig  # of the training of the student
-    given: Mapping[str, Any]  # its options as the user gave them
+    settings: RunConfig  # of the training of the student; its section data is that of the start structures
     device: str
 
 
@@ -106,7 +106,6 @@ def distill(
         folder=Path(f"distill-{output.stem}") if folder is None else Path(folder),
         options=options or DistillOptions(),
         settings=_settings(config, training or {}),
-        given=dict(training or {}),
         device=device,
     )
     if output.exists() and output.samefile(task.teacher):
@@ -119,8 +118,7 @@ def _settings(config: str | Path | None, given: Mapping[str, Any]) -> RunConfig:
     if own := [name for name in given if name in (*SETTLED, "split.split_file")]:
         raise InputError(f"{own[0]} is set by the distillation, whose frames the teacher labels: leave it out")
     values = _with_preset(config, given)
-    settings = load_config(config, values) if config is not None else configured({}, values)
-    return replace(settings, data=replace(settings.data, check=False))
+    return load_config(config, values) if config is not None else configured({}, values)
 
 
 def _with_preset(config: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +239,8 @@ def _train(task: Task, teacher: Potential, selection: Selection, console: Consol
         present = {symbol for frame in selection.train for symbol in symbols_by_number(frame.atomic_numbers)}
         energies = zip(teacher.species, teacher.atomic_energies.tolist(), strict=True)
         options["potential.reference_energies"] = {one: energy for one, energy in energies if one in present}
-    settings = configured(task.settings, options)
+    # the labels are right by construction, and a check of few frames that took them for wrong would cost all of them
+    settings = configured(replace(task.settings, data=ReadOptions(check=False)), options)
     return train(
         None, task.folder / STUDENT, config=settings, resume_if_there=True, console=console, names_resume=False
     )
