@@ -13,8 +13,11 @@ from equiforce.distillation import comparison
 from equiforce.distillation.comparison import simulate, speeds
 from equiforce.distillation.trajectories import Interrupted, Played, planned
 from equiforce.errors import UnstableError
+from equiforce.terminal import own_console
 from tests.distillation.small import QUICK, copper
 from tests.systems import ethanol
+
+CONSOLE = own_console(quiet=True)
 
 
 def untrained(**options):
@@ -59,7 +62,7 @@ def test_the_slower_one_is_found_slower(monkeypatch):
 
 
 def test_dynamics_run_from_the_hottest_starts(student, played, tmp_path):
-    found = simulate(student, played, 12, tmp_path)
+    found = simulate(student, played, 12, tmp_path, CONSOLE)
     assert [s.temperature for s in found] == [200, 200]
     for one in found:
         assert (one.steps, one.stopped) == (12, "")
@@ -69,14 +72,14 @@ def test_dynamics_run_from_the_hottest_starts(student, played, tmp_path):
         assert one.noise["Cu-Cu"] > 0
     assert found[0].structure.startswith("Cu4, ")
     assert (tmp_path / "student-md" / "0-200K" / "free" / "last.xyz").is_file()
-    again = simulate(student, played, 12, tmp_path)  # replaces them
+    again = simulate(student, played, 12, tmp_path, CONSOLE)  # replaces them
     assert [s.drift for s in again] == [s.drift for s in found]
 
 
 def test_leaving_the_data_is_told(played, tmp_path):
     narrow = replace(ranges_of(played[0].frames, 3.5), distances={"Cu-Cu": [(3.4, 3.5)]})
     model_file.save(tmp_path / "student.eqf", untrained(), [], {"ranges": narrow.to_dict()})
-    (found, _) = simulate(tmp_path / "student.eqf", played, 12, tmp_path)
+    (found, _) = simulate(tmp_path / "student.eqf", played, 12, tmp_path, CONSOLE)
     assert found.outside == 1
     assert "the data have no Cu-Cu below 3.40 Å" in found.departures["distance Cu-Cu"]
 
@@ -86,7 +89,7 @@ def test_dynamics_that_go_wrong_are_told(student, played, tmp_path, monkeypatch)
         raise UnstableError("the simulation stopped at step 3 because it is too hot: try less")
 
     monkeypatch.setattr(comparison, "run_md", explode)
-    (found, _) = simulate(student, played, 12, tmp_path)
+    (found, _) = simulate(student, played, 12, tmp_path, CONSOLE)
     assert found.stopped == "the simulation stopped at step 3 because it is too hot"
     assert found.drift is None
     assert not found.radial
@@ -96,4 +99,4 @@ def test_a_signal_ends_it(student, played, tmp_path, monkeypatch):
     real = comparison.run_md
     monkeypatch.setattr(comparison, "run_md", lambda *a, **o: replace(real(*a, **o), interrupted=True))
     with pytest.raises(Interrupted):
-        simulate(student, played, 12, tmp_path)
+        simulate(student, played, 12, tmp_path, CONSOLE)

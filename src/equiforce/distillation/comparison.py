@@ -1,13 +1,14 @@
 """Measures a student beside its teacher: speed, and the student's own molecular dynamics at the highest temperature."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from equiforce.calculators.batched import BatchedPotential
 from equiforce.calculators.md.options import MDOptions
@@ -21,8 +22,10 @@ from equiforce.elements import formula
 from equiforce.errors import UnstableError
 from equiforce.potential import Potential
 from equiforce.structure import Structure
+from equiforce.terminal import BarColumn, Console, MofNCompleteColumn, TextColumn, TimeRemainingColumn, bar
+from equiforce.threads import fastest_threads
 
-REPEATS = 9  # of each potential, in turn, after a first call that does not count
+REPEATS = 9  # of each potential, in turn
 MOVE = 0.005  # Å; as in a time step, so that the neighbour list stays
 MOST_TIMED = MOST_SIMULATED = 3  # start structures
 RADIUS = 6.0  # Å; of radial distribution functions
@@ -70,34 +73,41 @@ def speeds(teacher: Potential, student: Potential, starts: Sequence[Structure]) 
     """
     by_size = sorted(starts, key=len)
     places = np.unique(np.linspace(0, len(by_size) - 1, min(MOST_TIMED, len(by_size))).round()).astype(int)
-    found = []
-    for structure in (by_size[place] for place in places):
-        rng = np.random.default_rng(0)
-        times: tuple[list[float], list[float]] = ([], [])
-        both = BatchedPotential(teacher), BatchedPotential(student)
-        for repeat in range(REPEATS + 1):
-            steps = rng.normal(scale=MOVE, size=structure.positions.shape)
-            moved = replace(structure, positions=structure.positions + steps)
-            for potential, seconds in zip(both, times, strict=True):
-                began = time.perf_counter()
-                prediction = potential([moved])
-                assert prediction.forces is not None
-                prediction.forces.cpu()  # waits for a GPU
-                if repeat:
-                    seconds.append(time.perf_counter() - began)
-        milliseconds = [1000 * median(seconds) for seconds in times]
-        found.append(
-            Speed(
-                structure=structure.source,
-                n_atoms=len(structure),
-                teacher_ms=milliseconds[0],
-                student_ms=milliseconds[1],
-            )
-        )
-    return found
+    before = torch.get_num_threads()
+    try:
+        return [_speed(teacher, student, by_size[place]) for place in places]
+    finally:
+        torch.set_num_threads(before)
 
 
-def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path) -> list[Simulated]:
+def _speed(teacher: Potential, student: Potential, structure: Structure) -> Speed:
+    """Time both with one structure; each computes with its own fastest number of threads."""
+    rng = np.random.default_rng(0)
+    times: tuple[list[float], list[float]] = ([], [])
+    both = BatchedPotential(teacher), BatchedPotential(student)
+    threads = [_fastest(potential, structure) for potential in both]
+    for _ in range(REPEATS):
+        steps = rng.normal(scale=MOVE, size=structure.positions.shape)
+        moved = replace(structure, positions=structure.positions + steps)
+        for potential, n_threads, seconds in zip(both, threads, times, strict=True):
+            torch.set_num_threads(n_threads)
+            began = time.perf_counter()
+            prediction = potential([moved])
+            assert prediction.forces is not None
+            prediction.forces.cpu()  # waits for a GPU
+            seconds.append(time.perf_counter() - began)
+    teacher_ms, student_ms = (1000 * median(seconds) for seconds in times)
+    return Speed(structure=structure.source, n_atoms=len(structure), teacher_ms=teacher_ms, student_ms=student_ms)
+
+
+def _fastest(potential: BatchedPotential, structure: Structure) -> int:
+    """The fastest number of threads, after a first call that lists neighbours and compiles."""
+    potential([structure])
+    with fastest_threads(lambda: potential([structure])):
+        return torch.get_num_threads()
+
+
+def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path, console: Console) -> list[Simulated]:
     """Run the student's own dynamics beside the hottest trajectories of the teacher, from the same starts.
 
     Args:
@@ -105,6 +115,7 @@ def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path
         played: the trajectories of the teacher.
         n_steps: at constant temperature; half as many follow at constant energy.
         folder: gets the simulations; earlier ones are replaced.
+        console: shows a bar with the time that is left.
 
     Raises:
         InputError: a file cannot be read or written.
@@ -112,10 +123,22 @@ def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path
     """
     hottest = max(p.trajectory.options.temperature for p in played)
     chosen = [p for p in played if p.trajectory.options.temperature == hottest][:MOST_SIMULATED]
-    return [_simulated(student, p, n_steps, folder / FOLDER / p.trajectory.name) for p in chosen]
+    columns = (TextColumn("the student moves"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bar(console, *columns) as progress:
+        task, each = progress.add_task("", total=len(chosen) * (n_steps + _at_constant_energy(n_steps))), []
+        for p in chosen:
+            place = folder / FOLDER / p.trajectory.name
+            each.append(_simulated(student, p, n_steps, place, lambda _: progress.advance(task)))
+    return each
 
 
-def _simulated(student: Path, played: Played, n_steps: int, folder: Path) -> Simulated:
+def _at_constant_energy(n_steps: int) -> int:
+    return max(2, n_steps // 2)
+
+
+def _simulated(
+    student: Path, played: Played, n_steps: int, folder: Path, on_step: Callable[[int], object]
+) -> Simulated:
     trajectory, stopped, drift = played.trajectory, "", None
     every = min(trajectory.options.trajectory_every, max(1, n_steps // FEWEST_FRAMES))
     options = replace(trajectory.options, steps=n_steps, trajectory_every=every, thermo_every=every)
@@ -124,22 +147,24 @@ def _simulated(student: Path, played: Played, n_steps: int, folder: Path) -> Sim
     thermal, free = folder / "thermal", folder / "free"
     try:
         start = atoms_from_structure(trajectory.start)
-        summary = run_md(student, start, options, thermal, overwrite=True)
+        summary = run_md(student, start, options, thermal, overwrite=True, on_step=on_step)
+        if summary.interrupted:
+            raise Interrupted
         departures = {what: sentence for what, (_, sentence) in summary.departures.items()}
         outside, done = summary.outside, summary.n_steps
         energy = MDOptions(
             ensemble="nve",
             temperature=options.temperature,
             timestep=options.timestep,
-            steps=max(2, n_steps // 2),
+            steps=_at_constant_energy(n_steps),
             trajectory_every=every,
             thermo_every=every,
             seed=options.seed,
         )
-        after = run_md(student, thermal / LAST, energy, free, overwrite=True)
-        drift = after.drift
-        if summary.interrupted or after.interrupted:
+        after = run_md(student, thermal / LAST, energy, free, overwrite=True, on_step=on_step)
+        if after.interrupted:
             raise Interrupted
+        drift = after.drift
     except UnstableError as error:
         stopped = str(error).partition(": ")[0]
     return Simulated(

@@ -156,7 +156,7 @@ def _all_stages(task: Task, teacher: Potential, starts: Sequence[Structure], con
     distilled_from = origin_of(task.teacher)
     _write_student(task, trained.model, selection, distilled_from)
     say(console, "comparing the student with its teacher ...")
-    report = _compared(task, teacher, starts, played, selection, trained, n_violent, distilled_from, timestep)
+    report = _compared(task, teacher, starts, played, selection, trained, n_violent, distilled_from, timestep, console)
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
     write_text(folder / PAGE, report.page())
     for table in report.tables():
@@ -263,13 +263,14 @@ def _compared(
     n_violent: int,
     distilled_from: Mapping[str, Any],
     timestep: float,
+    console: Console,
 ) -> Report:
     """Measure the student beside its teacher."""
     student = model_file.load(task.output, task.device)
     ranges = model_file.ranges_of(model_file.read_header(task.output), task.output)
     assert ranges is not None  # every training writes them
+    speeds = comparison.speeds(teacher, student, starts)
     with fastest_threads(lambda: predict(teacher, starts[0])):
-        speeds = comparison.speeds(teacher, student, starts)
         with_labels = [s for s in starts if any(s.label(quantity) is not None for quantity in QUANTITIES)]
         references = {
             name: errors(with_labels, predict(potential, with_labels))
@@ -290,7 +291,7 @@ def _compared(
         held_out=held_out,
         references=references,
         ranges=ranges,
-        simulated=comparison.simulate(task.output, played, task.options.check_steps, task.folder),
+        simulated=comparison.simulate(task.output, played, task.options.check_steps, task.folder, console),
         verdict=trained.verdict,
         training={name: value for name, value in trained.as_dict().items() if name != "test"},
     )
