@@ -65,7 +65,8 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     assert set(report.references) == {"teacher", "student"}
     assert report.simulated[0].temperature == 600
     folder = tmp_path / "distill-small"
-    parts = [equiforce.read(folder / f"{part}.xyz") for part in ("train", "validation", "test")]
+    frames, split = equiforce.read(folder / "frames.xyz"), json.loads((folder / "split.json").read_text())
+    parts = [[frames[i] for i in split[part]] for part in ("train", "validation", "test")]
     assert {s.group for s in parts[0]} == {"start", "copies", "md 300 K", "md 600 K"}
     everything = [s.positions.tobytes() for part in parts for s in part]
     assert len(set(everything)) == 36
@@ -81,12 +82,12 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     assert "the student against its teacher, on 4 frames that were held out" in " ".join(printed.split())
 
     # a longer training goes on from this one, and nothing is computed again by the teacher
-    before = (folder / "labelled.xyz").read_bytes()
+    before = (folder / "frames.xyz").read_bytes()
     longer = training | {"training.max_steps": 80}
     again = distill(*inside, options, training=longer, overwrite=True, console=own_console())
     assert "the run continues at step 60" in capsys.readouterr().out
     assert again.n_frames == report.n_frames
-    assert (folder / "labelled.xyz").read_bytes() == before
+    assert (folder / "frames.xyz").read_bytes() == before
     assert model_file.read_header("small.eqf")["about"]["training"]["steps"] == 80
 
 
@@ -96,9 +97,8 @@ def test_every_stage_leaves_its_files(inside, place, tmp_path, without_plots, pl
     assert report is not None
     folder = tmp_path / "distill-small"
     files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    parts = {"train.xyz", "validation.xyz", "test.xyz", "copies.xyz", "labelled.xyz"}
     folders = {"teacher-md", "student", "student-md"}
-    assert files == {"distill.json", "report.json", "README.md", *parts, *folders}
+    assert files == {"distill.json", "report.json", "README.md", "copies.xyz", "frames.xyz", "split.json", *folders}
     student, teacher = (model_file.load(path) for path in ("small.eqf", inside[0]))
     assert student.cutoff == 3.5
     assert set(report.references["student"].total) == {"energy", "energy_per_atom"}  # the labels that the file has
@@ -146,7 +146,11 @@ def test_the_file_of_ctrl_c_is_told(inside, monkeypatch, capsys):
         ({"output": "empty.xyz/small.eqf"}, "empty.xyz is a file, not a folder"),
         ({"folder": "folder"}, "folder has other files, such as mine: name another folder with --folder"),
         ({"training": {"model.channel": 3}}, "model.channel"),
-        ({"training": {"split.train_file": "a.xyz"}}, "split.train_file is set by the distillation"),
+        (
+            {"training": {"split.train_file": "a.xyz"}},
+            "split.train_file changes nothing, because a distillation divides",
+        ),
+        ({"config": "split.yaml"}, "split.yaml: the section split changes nothing"),
         ({"training": {"training.time": "soon"}}, "training.time='soon' is not a duration"),
         ({"training": {"model.preset": "tiny"}}, "model.preset='tiny' does not exist for nequip"),
         ({"device": "abacus"}, "torch cannot compute on 'abacus' here"),
@@ -155,6 +159,7 @@ def test_the_file_of_ctrl_c_is_told(inside, monkeypatch, capsys):
 def test_a_mistake_is_one_sentence(changes, words, inside, place, tmp_path, monkeypatch):
     (tmp_path / "empty.xyz").write_text("")
     (tmp_path / "there.eqf").write_text("mine")
+    (tmp_path / "split.yaml").write_text("split:\n  test: 0.3\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
     monkeypatch.setattr(work, "play_all", lambda *_: pytest.fail("it began"))
@@ -163,7 +168,7 @@ def test_a_mistake_is_one_sentence(changes, words, inside, place, tmp_path, monk
     given = {"teacher": inside[0], "structures": inside[1], "output": inside[2], "training": STUDENT} | changes
     with pytest.raises(InputError, match=words):
         distill(options=QUICK, **given)
-    assert {path.name for path in tmp_path.iterdir()} == {"empty.xyz", "there.eqf", "folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {"empty.xyz", "there.eqf", "split.yaml", "folder"}
     assert (tmp_path / "there.eqf").read_text() == "mine"
 
 

@@ -5,13 +5,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from equiforce import model_file
 from equiforce.config import RunConfig, configured, load_config
+from equiforce.data.dataset import PARTS, SplitOptions
 from equiforce.data.read import ReadOptions
-from equiforce.data.write import refuse_file, write_structures
+from equiforce.data.write import refuse_file
 from equiforce.distillation import comparison
 from equiforce.distillation.labelling import labelled
 from equiforce.distillation.options import DistillOptions
@@ -27,7 +29,7 @@ from equiforce.machine import describe_device
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.storage.folders import used
-from equiforce.storage.whole import together, write_text
+from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
 from equiforce.terminal import Console, note, own_console, say, show
 from equiforce.threads import fastest_threads
@@ -35,9 +37,8 @@ from equiforce.workflow import Trained, train
 
 IDENTITY, REPORT, PAGE = "distill.json", "report.json", "README.md"
 STUDENT = "student"
-PARTS = {"train": "train.xyz", "validation": "validation.xyz", "test": "test.xyz"}
+COPIES, FRAMES, SPLIT = "copies.xyz", "frames.xyz", "split.json"
 PRESET = "small"
-SETTLED = ("split.train_file", "split.validation_file", "split.test_file")  # options that a distillation sets itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,15 @@ def distill(
 
 def _settings(config: str | Path | None, given: Mapping[str, Any]) -> RunConfig:
     """The options of the training; raises InputError if one is wrong, before the teacher computes anything."""
-    if own := [name for name in given if name in (*SETTLED, "split.split_file")]:
-        raise InputError(f"{own[0]} is set by the distillation, whose frames the teacher labels: leave it out")
+    if own := [name for name in given if name.startswith("split.")]:
+        raise InputError(f"{own[0]} changes nothing, because a distillation divides its frames itself: leave it out")
     values = _with_preset(config, given)
-    return load_config(config, values) if config is not None else configured({}, values)
+    settings = load_config(config, values) if config is not None else configured({}, values)
+    if settings.split != SplitOptions():
+        raise InputError(
+            f"{config}: the section split changes nothing, because a distillation divides its frames itself: leave it out"
+        )
+    return settings
 
 
 def _with_preset(config: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,22 +211,21 @@ def _identify(task: Task, starts: Sequence[Structure]) -> None:
 def _selected(
     task: Task, teacher: Potential, starts: Sequence[Structure], played: Sequence[Played], console: Console
 ) -> tuple[Selection, int]:
-    """The labelled frames of each part, which are in their files."""
+    """The labelled frames of each part, in one file: a fit of few test frames alone would seem to contradict them."""
     n_starts, folder = len(starts), task.folder
     plain = [replace(start, extra={}, of_atoms=frozenset(), group="start") for start in starts]
     asked = [*plain, *disturbed(starts, task.options)]
     with fastest_threads(lambda: predict(teacher, starts[0])):
-        answered = labelled(teacher, asked, folder / "copies.xyz", "the teacher labels copies", console)
+        answered = labelled(teacher, asked, folder / COPIES, "the teacher labels copies", console)
         candidates = divided(answered[:n_starts], played, answered[n_starts:], task.options)
         chosen = select(candidates, task.options, task.settings.model.cutoff)
         every = [*chosen.train, *chosen.validation, *chosen.test]
-        frames = labelled(teacher, every, folder / "labelled.xyz", "the teacher labels frames", console)
+        frames = labelled(teacher, every, folder / FRAMES, "the teacher labels frames", console)
     n_train, n_validation = len(chosen.train), len(chosen.validation)
     selection = Selection(frames[:n_train], frames[n_train : n_train + n_validation], frames[n_train + n_validation :])
-    if not (folder / PARTS["test"]).exists():  # a training that has begun has read these files
-        with together():
-            for part, name in PARTS.items():
-                write_structures(folder / name, getattr(selection, part))
+    numbers = iter(range(len(frames)))
+    indices = {part: list(islice(numbers, len(getattr(selection, part)))) for part in PARTS}
+    write_text(folder / SPLIT, json.dumps(indices) + "\n")
     say(
         console,
         f"frames: {n_train} for training, {n_validation} for validation, {len(selection.test)} for the test, chosen "
@@ -232,8 +237,8 @@ def _selected(
 
 def _train(task: Task, teacher: Potential, selection: Selection, console: Console) -> Trained:
     """Train the student in its own folder, or go on with it."""
-    options: dict[str, Any] = {f"split.{part}_file": [str(task.folder / name)] for part, name in PARTS.items()}
-    options["training.device"] = task.device
+    options: dict[str, Any] = {"split.train_file": [str(task.folder / FRAMES)], "training.device": task.device}
+    options["split.split_file"] = str(task.folder / SPLIT)
     if task.settings.potential.reference_energies is None:
         # a fit to frames of one composition would have many solutions, and the teacher knows its own
         present = {symbol for frame in selection.train for symbol in symbols_by_number(frame.atomic_numbers)}
