@@ -148,7 +148,7 @@ def test_the_file_of_ctrl_c_is_told(inside, monkeypatch, capsys):
         ({"training": {"model.channel": 3}}, "model.channel"),
         (
             {"training": {"split.train_file": "a.xyz"}},
-            "split.train_file changes nothing, because a distillation divides",
+            "split.train_file changes nothing, because",
         ),
         ({"config": "split.yaml"}, "split.yaml: the section split changes nothing"),
         ({"training": {"training.time": "soon"}}, "training.time='soon' is not a duration"),

@@ -122,7 +122,8 @@ def _settings(config: str | Path | None, given: Mapping[str, Any]) -> RunConfig:
     settings = load_config(config, values) if config is not None else configured({}, values)
     if settings.split != SplitOptions():
         raise InputError(
-            f"{config}: the section split changes nothing, because a distillation divides its frames itself: leave it out"
+            f"{config}: the section split changes nothing, because a distillation divides its frames itself: leave it "
+            "out"
         )
     return settings
 
