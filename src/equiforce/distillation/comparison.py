@@ -128,7 +128,7 @@ def simulate(student: Path, played: Sequence[Played], n_steps: int, folder: Path
         task, each = progress.add_task("", total=len(chosen) * (n_steps + _at_constant_energy(n_steps))), []
         for p in chosen:
             place = folder / FOLDER / p.trajectory.name
-            each.append(_simulated(student, p, n_steps, place, lambda _: progress.advance(task)))
+            each.append(_simulated(student, p, n_steps, place, lambda step: progress.advance(task, min(step, 1))))
     return each
 
 

@@ -51,9 +51,9 @@ class DistillOptions:
     friction: float = option(10.0, "of the thermostat; thermalises within 0.1 ps", unit="1/ps", gt=0.0, le=1e5)
     copies: int = option(20, "disturbed copies of each start structure, beside the trajectories", ge=0, le=100_000)
     rattle: float = option(
-        0.15,
+        0.08,
         "largest standard deviation by which the atoms of a copy are moved; that of each copy lies between a quarter "
-        "of it and all of it",
+        "of it and all of it; 0.15 Å would stretch a stiff bond as much as 10,000 K do",
         unit="Å",
         gt=0.0,
         le=2.0,
