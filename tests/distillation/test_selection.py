@@ -38,8 +38,8 @@ def test_few_and_equal_points_are_all_chosen_once():
     assert farthest_points(np.arange(4.0)[:, None], 2, first=[3, 1, 0]) == [3, 1]
 
 
-def played(*each):
-    plan = planned(copper(1), 1.0, DistillOptions())
+def played(*each, every=20):
+    plan = planned(copper(1), 2.0, DistillOptions(every=every))
     return [Played(plan[number], list(found), "") for number, found in enumerate(each)]
 
 
@@ -56,6 +56,13 @@ def test_trajectories_are_held_out_by_time_and_with_a_gap():
     assert [sum(s.group == "copies" for s in part) for part in (candidates.train, candidates.test)] == [8, 1]
     everything = [s.positions.tobytes() for s in (*candidates.train, *candidates.validation, *candidates.test)]
     assert len(everything) == len(set(everything))
+
+
+def test_the_gap_is_a_time():
+    runs = played(frames(40), every=3)
+    candidates = divided([], runs, [], DistillOptions())
+    parts = [[int(s.source) for s in part] for part in (candidates.train, candidates.validation, candidates.test)]
+    assert parts == [list(range(22)), [27, 28, 29, 30], [36, 37, 38, 39]]  # 30 fs are five frames of 6 fs
 
 
 def test_a_short_trajectory_is_not_divided():

@@ -55,7 +55,7 @@ def inside(place, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     inside = trained, *inside[1:]
-    options = replace(QUICK, steps=45, frames=36, copies=10, temperatures="300,600")
+    options = replace(QUICK, steps=160, every=8, frames=36, copies=10, temperatures="300,600")
     training = STUDENT | {"training.max_steps": 60, "model.n_bessel": 4}
     report = distill(*inside, options, training=training, console=own_console())
     assert report is not None

@@ -39,8 +39,8 @@ class DistillOptions:
         ge=FEWEST_FRAMES,
         le=1_000_000,
     )
-    steps: int = option(1000, "of each trajectory of the teacher", ge=10, le=10**9)
-    every: int = option(20, "between two frames of a trajectory", unit="steps", ge=1, le=10**6)
+    steps: int = option(2000, "of each trajectory of the teacher", ge=10, le=10**9)
+    every: int = option(10, "between two frames of a trajectory", unit="steps", ge=1, le=10**6)
     timestep: float | None = option(
         None,
         "null: 0.5 fs with hydrogen, longer with the square root of the lightest mass, and at most 2 fs",

@@ -1,5 +1,6 @@
 """Chooses the frames from which the student learns, and those that are held out, so that nothing leaks between them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from equiforce.errors import InputError
 from equiforce.structure import Structure
 
 FEWEST = 5  # frames to train on
+GAP = 30.0  # fs; longer than the period of most bonds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,9 @@ def divided(
     """Divide frames into those for training, validation and test.
 
     The end of each trajectory is held out, first a part for validation and then one for the test. At each of the two
-    cuts one frame is left out, because neighbours in time are alike. Copies are independent, and every few are held
-    out. Start structures, and trajectories of so few frames that most would be held out, are for training only.
+    cuts the frames of 30 fs are left out, because neighbours in time are alike. Copies are independent, and their last
+    ones are held out. Start structures, and trajectories of so few frames that most would be held out, are for training
+    only.
 
     Args:
         starts: the start structures with the teacher's forces.
@@ -83,7 +86,7 @@ def divided(
     """
     parts: tuple[list[Structure], list[Structure], list[Structure]] = ([], [], [])
     n_all = n_kept = 0
-    series = [(p.frames, 1) for p in played] + [(list(copies), 0)]
+    series = [(p.frames, _gap(p)) for p in played] + [(list(copies), 0)]
     for frames, gap in series:
         gentle = [frame for frame in frames if _largest_force(frame) <= options.largest_force]
         n_all, n_kept = n_all + len(frames), n_kept + len(gentle)
@@ -111,6 +114,12 @@ def divided(
             "distance between frames (every), or lower temperatures"
         )
     return candidates
+
+
+def _gap(played: Played) -> int:
+    """How many frames are left out at a cut."""
+    md = played.trajectory.options
+    return math.ceil(GAP / (md.timestep * md.trajectory_every))
 
 
 def _largest_force(structure: Structure) -> float:
