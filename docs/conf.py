@@ -18,6 +18,7 @@ from equiforce.calculators.md import MDOptions
 from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.cli import app as cli
 from equiforce.config import SECTIONS
+from equiforce.distillation.options import DistillOptions
 from equiforce.models import REGISTRY
 from equiforce.options import default_of
 
@@ -62,6 +63,7 @@ NAVIGATION = {
         "docs/accuracy",
         "docs/engines",
         "docs/foundation",
+        "docs/distillation",
         "docs/lammps",
         "docs/studies",
         "docs/models",
@@ -94,9 +96,10 @@ def navigation() -> str:
 
 
 def options() -> str:
-    """Every option of the configuration, of molecular dynamics and of relaxations, with default, unit and reason."""
+    """Every option of trainings, simulations, relaxations and distillations, with default, unit and reason."""
     classes = {f"model, with kind: {name}": REGISTRY[name].config_class for name in REGISTRY.registered}
     classes |= SECTIONS | {"equiforce md and equiforce lammps": MDOptions, "equiforce relax": RelaxOptions}
+    classes["equiforce distill"] = DistillOptions
     return "\n".join(line for heading, cls in classes.items() for line in options_of(heading, cls))
 
 

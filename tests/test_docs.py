@@ -13,12 +13,24 @@ import equiforce
 from equiforce.calculators.md import MDOptions
 from equiforce.calculators.relax_options import RelaxOptions
 from equiforce.config import SECTIONS
+from equiforce.distillation.options import DistillOptions
 from equiforce.models import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "examples" / "README.md"]
 FOLDERS = "docs|examples|studies|recipes|benchmarks|tools|tests|src"
-COMMANDS = ("train", "evaluate", "md", "relax", "lammps", "study learning-curve", "study benchmark", "info", "config")
+COMMANDS = (
+    "train",
+    "distill",
+    "evaluate",
+    "md",
+    "relax",
+    "lammps",
+    "study learning-curve",
+    "study benchmark",
+    "info",
+    "config",
+)
 
 
 def build(source, folder, *options):
@@ -37,7 +49,7 @@ def test_the_site_has_every_page_option_command_and_name(tmp_path):
         for name in ("options", "command-line", "reference", "coming-from-nequip-or-mace")
     }
     models = (REGISTRY[kind].config_class for kind in ("nequip", "allegro"))
-    classes = [*SECTIONS.values(), *models, MDOptions, RelaxOptions]
+    classes = [*SECTIONS.values(), *models, MDOptions, RelaxOptions, DistillOptions]
     for entry in (entry for cls in classes for entry in fields(cls)):
         assert f">{entry.name}</span>" in pages["options"]
     for command in COMMANDS:

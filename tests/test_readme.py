@@ -61,7 +61,7 @@ def run_blocks(page: str, name: str) -> dict[str, Any]:
 
 def test_commands_and_options_exist():
     commands = set(re.findall(r"^    equiforce (\w+)", COMMAND_LINE, flags=re.MULTILINE))
-    assert commands == {"train", "import", "evaluate", "md", "relax", "lammps", "study", "info", "config"}
+    assert commands == {"train", "import", "distill", "evaluate", "md", "relax", "lammps", "study", "info", "config"}
     for line in re.findall(r"^    equiforce .*", f"{README}\n{COMMAND_LINE}", flags=re.MULTILINE):
         words = line.split()[1:]
         shown = CliRunner().invoke(app, [*words[: 2 if words[0] == "study" else 1], "--help"]).output

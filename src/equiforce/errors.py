@@ -5,6 +5,10 @@ class InputError(ValueError):
     """A wrong input: one sentence says what is wrong, where (file, frame, atom, key), and how to correct it."""
 
 
+class UnstableError(InputError):
+    """A simulation that went wrong: atoms fly apart or collapse, or the forces are not finite."""
+
+
 class MissingPackageError(InputError):
     """A request that needs a package that is not installed; the sentence says how to install it."""
 

@@ -1,4 +1,4 @@
-"""The command line ``equiforce``: train, import, evaluate, md, relax, lammps, study, info and config.
+"""The command line ``equiforce``: train, import, distill, evaluate, md, relax, lammps, study, info and config.
 
 Each command imports heavy modules in its own function, so that ``equiforce --help`` stays fast.
 """
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from equiforce.cli import config, evaluate, imports, info, lammps, md, relax, study, train
+from equiforce.cli import config, distill, evaluate, imports, info, lammps, md, relax, study, train
 from equiforce.cli.arguments import INTERRUPTED
 from equiforce.cli.flags import Command
 from equiforce.cli.output import begin, print_error, print_missing_object
@@ -30,7 +30,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train.train, evaluate.evaluate, md.md, relax.relax, lammps.lammps, info.info, config.config):
+for command in (
+    train.train,
+    distill.distill,
+    evaluate.evaluate,
+    md.md,
+    relax.relax,
+    lammps.lammps,
+    info.info,
+    config.config,
+):
     app.command(cls=Command)(command)
 app.command("import", cls=imports.ImportCommand)(imports.import_)
 app.add_typer(study.app, name="study")

@@ -47,6 +47,7 @@ def _repulsion(entry: bool | dict[str, Any]) -> str:
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
+    from equiforce.distillation.origin import rows as rows_of_teacher
     from equiforce.model_file import cautions_of, ranges_of
 
     described, about = header["potential"], header["about"]
@@ -69,6 +70,8 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
             ("imported", f"{source['name']} of {source['program']}, sha256 {source['sha256']}"),
             *((name, source[name]) for name in ("licence", "data", "citation")),
         ]
+    if teacher := about.get("distilled_from"):
+        rows += rows_of_teacher(teacher)
     if (ranges := ranges_of(header, "the model file")) is not None:
         rows += ranges.rows()
     elif source:

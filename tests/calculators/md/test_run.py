@@ -24,7 +24,7 @@ import equiforce
 from equiforce.calculators.ase import Calculator
 from equiforce.calculators.md import MDOptions, resume_md, run_md
 from equiforce.coverage import ranges_of
-from equiforce.errors import InputError
+from equiforce.errors import InputError, UnstableError
 from equiforce.storage.folders import used
 from equiforce.structure import Structure
 from tests.storage.test_faults import small_disk
@@ -399,3 +399,20 @@ def test_a_run_that_leaves_the_training_data_says_so(potential, tmp_path):
     assert not cold.departures
     again = resume_md(tmp_path / "cold", options={"steps": 9})  # with the file from which it began
     assert again.n_steps == 9
+
+
+def test_each_step_is_told_also_after_a_resume(potential, tmp_path):
+    told: list[int] = []
+    run_md(potential, water(), MDOptions(steps=3, seed=1), tmp_path, on_step=told.append)
+    resume_md(tmp_path, potential, options={"steps": 5}, on_step=told.append)
+    assert told == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_simulation_that_goes_wrong_has_its_own_error(potential, tmp_path, monkeypatch):
+    problems = iter([None, None, "atoms collapse"])
+    monkeypatch.setattr("equiforce.calculators.guard.Guard.problem", lambda *_: next(problems))
+    with pytest.raises(UnstableError, match=r"the simulation stopped at step 2 .* because atoms collapse: try"):
+        run_md(potential, water(), MDOptions(steps=5, seed=1), tmp_path / "later")
+    monkeypatch.setattr("equiforce.calculators.guard.Guard.problem", lambda *_: "atoms overlap")
+    with pytest.raises(UnstableError, match="cannot be simulated because atoms overlap"):
+        run_md(potential, water(), MDOptions(steps=5), tmp_path / "at-once")

@@ -1,6 +1,6 @@
 """The output of a simulation: trajectory, thermo table in a file and on the terminal, and last structure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +87,7 @@ class Output:
                     f"{folder / name} has {found} bytes, but {size} when the run was saved: put the file back, or "
                     f"start a new run from {folder / LAST}"
                 )
+        self.on_step: Callable[[int], object] | None = None  # is called with the number of each step
         self.columns = COLUMNS if in_bulk else COLUMNS[:-2]
         self.shown = [column for column in self.columns if not in_bulk or column[0] != NOT_SHOWN_IN_BULK]
         self.progress = bar(
@@ -143,6 +144,8 @@ class Output:
         speed = self.progress.tasks[0].speed
         shown = f"{speed:.1f} steps/s · {speed * self.timestep * NS_PER_DAY:.3g} ns/day" if speed else ""
         self.progress.update(self.task, completed=step, speed=shown)
+        if self.on_step is not None:
+            self.on_step(step)
 
     def _print(self, cells: Iterable[str]) -> None:
         say(self.progress.console, " ".join(cells))

@@ -1,7 +1,7 @@
 """Molecular dynamics in one call: runs all steps, records them, stops when it goes wrong, and resumes exactly."""
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from equiforce.calculators.md.summary import MDSummary
 from equiforce.calculators.soundness import refuse_unsound
 from equiforce.calculators.watch import read_ranges
 from equiforce.data.write import refuse_file
-from equiforce.errors import InputError
+from equiforce.errors import InputError, UnstableError
 from equiforce.machine import describe_device
 from equiforce.options import to_lines
 from equiforce.potential import Potential
@@ -40,6 +40,7 @@ def run_md(
     overwrite: bool = False,
     device: str | None = None,
     console: Console | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> MDSummary:
     """Run molecular dynamics and write ``trajectory.xyz``, ``thermo.csv`` and ``last.xyz`` into a folder.
 
@@ -58,11 +59,13 @@ def run_md(
             is on the disk.
         device: as in :class:`~equiforce.calculators.ase.Calculator`.
         console: shows the progress and the thermo table; None shows nothing.
+        on_step: is called with the number of each step that was made.
 
     Raises:
-        InputError: a file cannot be read or written, the folder holds a run or another process uses it, the ensemble
-            does not fit the atoms, or the simulation went wrong (then the trajectory is kept up to there, and
-            ``last.xyz`` is the last good frame).
+        InputError: a file cannot be read or written, the folder holds a run or another process uses it, or the ensemble
+            does not fit the atoms.
+        UnstableError: the simulation went wrong (then the trajectory is kept up to there, and ``last.xyz`` is the last
+            good frame).
     """
     folder, console = Path(folder), console or own_console(quiet=True)
     refuse_file(folder)
@@ -83,7 +86,7 @@ def run_md(
         for sentence in calculator.potential.model.config.cautions:
             note(console, sentence)
         run = Simulation(atoms, options, read_ranges(model, console), _name_of(model))
-        return _played(run, folder, {}, console, stop)
+        return _played(run, folder, {}, console, stop, on_step)
 
 
 def _refuse_earlier(folder: Path) -> None:
@@ -101,6 +104,7 @@ def resume_md(
     options: Mapping[str, Any] | None = None,
     device: str | None = None,
     console: Console | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> MDSummary:
     """Continue the run in a folder as if it had never stopped, from the state that was saved last.
 
@@ -114,15 +118,17 @@ def resume_md(
             raised; all others must be those of the run.
         device: as in :class:`~equiforce.calculators.ase.Calculator`; None takes that of the run.
         console: shows the progress and the thermo table; None shows nothing.
+        on_step: is called with the number of each step that was made.
 
     Raises:
         InputError: there is no run in the folder, another process uses it, its files were changed, the model or an
-            option is another one, the run has all its steps, or the simulation went wrong.
+            option is another one, or the run has all its steps.
+        UnstableError: the simulation went wrong.
     """
     folder, console = Path(folder), console or own_console(quiet=True)
     read_state(folder)  # before anything is written
     with stop_requests() as stop, used(folder):
-        return _resumed(folder, model, options or {}, device, console, stop)
+        return _resumed(folder, model, options or {}, device, console, stop, on_step)
 
 
 def _resumed(
@@ -132,6 +138,7 @@ def _resumed(
     device: str | None,
     console: Console,
     stop: StopRequest,
+    on_step: Callable[[int], object] | None,
 ) -> MDSummary:
     state = read_state(folder)
     header = state.header
@@ -157,7 +164,7 @@ def _resumed(
     for remark in _remarks(folder, state):
         note(console, remark)
     say(console, f"{folder} continues after step {run.step} of {kept.steps}")
-    return _played(run, folder, header["sizes"], console, stop)
+    return _played(run, folder, header["sizes"], console, stop, on_step)
 
 
 def _remarks(folder: Path, state: State) -> Iterator[str]:
@@ -215,9 +222,17 @@ def _described(atoms: Atoms, options: MDOptions, remarks: Sequence[str], *, draw
     return lines
 
 
-def _played(run: Simulation, folder: Path, sizes: Mapping[str, int], console: Console, stop: StopRequest) -> MDSummary:
+def _played(
+    run: Simulation,
+    folder: Path,
+    sizes: Mapping[str, int],
+    console: Console,
+    stop: StopRequest,
+    on_step: Callable[[int], object] | None,
+) -> MDSummary:
     """Play a run from its present step to its end, with files of the given sizes."""
     output = run.output(folder, console, sizes)
+    output.on_step = on_step
     run.begin(folder, sizes)
 
     def calculate() -> None:
@@ -227,5 +242,5 @@ def _played(run: Simulation, folder: Path, sizes: Mapping[str, int], console: Co
     with going_on_with(f"equiforce md --resume {folder}"), fastest_threads(calculate), output:
         problem = run.play(output, stop)
     if problem is not None:
-        raise InputError(problem)
+        raise UnstableError(problem)
     return run.summary(folder)

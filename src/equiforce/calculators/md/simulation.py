@@ -20,7 +20,7 @@ from equiforce.calculators.md.summary import MDSummary
 from equiforce.calculators.momenta import degrees_of_freedom, prepare_momenta
 from equiforce.calculators.watch import LOOK_EVERY, Watch
 from equiforce.coverage import Ranges
-from equiforce.errors import InputError
+from equiforce.errors import InputError, UnstableError
 from equiforce.machine import describe_device
 from equiforce.options import to_lines
 from equiforce.signals import StopRequest
@@ -52,7 +52,7 @@ class Simulation:
         self.watch = Watch(atoms, ranges)
         problem = self.guard.problem(atoms, self._temperature())
         if problem is not None:
-            raise InputError(
+            raise UnstableError(
                 f"the start structure cannot be simulated because {problem}: relax it, and check that its lengths are "
                 "in Å"
             )

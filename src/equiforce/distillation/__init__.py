@@ -1,0 +1,7 @@
+"""Teaches a small, fast potential what a large one says: ``equiforce distill``.
+
+``starts`` reads the start structures and disturbs copies of them; ``trajectories`` lets the teacher move them;
+``selection`` chooses frames that differ, with ``descriptors``; ``labelling`` asks the teacher; ``comparison`` and
+``radial`` measure the student beside its teacher; ``report`` says what they found, and ``origin`` from whom the student
+learned. ``work`` joins these with the training.
+"""
