@@ -50,15 +50,15 @@ def test_the_slower_one_is_found_slower(monkeypatch):
     class Slow(real):
         def __call__(self, *arguments):
             if self.potential is teacher:
-                time.sleep(0.02)
+                time.sleep(0.2)
             return super().__call__(*arguments)
 
     monkeypatch.setattr(comparison, "BatchedPotential", Slow)
     found = speeds(teacher, student, [*copper(1), ethanol(), ethanol(1), ethanol(2), ethanol(3)])
     assert [speed.n_atoms for speed in found] == [4, 9, 9]
     for speed in found:
-        assert speed.teacher_ms > 20
-        assert speed.gain == speed.teacher_ms / speed.student_ms > 1.5
+        assert speed.teacher_ms > 200
+        assert speed.gain == speed.teacher_ms / speed.student_ms > 1
 
 
 def test_dynamics_run_from_the_hottest_starts(student, played, tmp_path):
