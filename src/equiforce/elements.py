@@ -26,6 +26,30 @@ def atomic_number(symbol: str) -> int:
     raise InputError(f"there is no chemical element {symbol!r}{hint or ': correct the symbol'}")
 
 
+def column(symbol: str) -> int:
+    """The column of the periodic table: groups 1 to 18; lanthanides have -1 and actinides -2."""
+    number = atomic_number(symbol)
+    if 57 <= number <= 71 or 89 <= number <= 103:
+        return -1 if number <= 71 else -2
+    if number <= 2:
+        return 1 if number == 1 else 18
+    first = max(start for start in (3, 11, 19, 37, 55, 87) if start <= number)
+    place = number - first + 1  # in its period
+    if first <= 11:
+        return place if place <= 2 else place + 10
+    return place if first < 55 or place <= 2 else place - 14
+
+
+def most_similar(symbol: str, known: Sequence[str]) -> str:
+    """The known element in the same column of the periodic table, or else of any column, with the nearest number.
+
+    Of two that are equally near, the lighter one is taken.
+    """
+    number = atomic_number(symbol)
+    alike = [other for other in known if column(other) == column(symbol)]
+    return min(alike or known, key=lambda other: (abs(atomic_number(other) - number), atomic_number(other)))
+
+
 def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:
     """The symbols of the elements that occur among atoms, in order of atomic number."""
     return [SYMBOLS[z] for z in np.unique(atomic_numbers)]
