@@ -62,6 +62,7 @@ NAVIGATION = {
         "docs/accuracy",
         "docs/engines",
         "docs/foundation",
+        "docs/fine-tuning",
         "docs/lammps",
         "docs/studies",
         "docs/models",

@@ -369,6 +369,7 @@ def _compared(trained: Trained, prepared: Prepared, start: Start, state: Trainin
     if comparison is not None:
         write_text(trained.folder / COMPARISON, json.dumps(comparison.as_dict(), indent=1) + "\n")
         show(console, comparison.table())
+        print_notes(comparison.notes(comparison.rows[0].data), console)
     return trained._replace(comparison=comparison)
 
 

@@ -52,6 +52,11 @@ def test_every_model_on_every_set(models):
     assert f"{expected.mae:.4g} / {expected.rmse:.4g}" in output.getvalue()
     assert "old domain (2)" in output.getvalue()
     assert "stress" not in output.getvalue()
+    assert found.notes("test") == []
+    assert (
+        "higher than those of the start model"
+        in compare(tuned, start, None, new=new, name="test", old=[], seconds=1.0).notes("test")[0]
+    )
 
 
 def test_sets_and_models_that_are_not_there_have_no_rows(models):

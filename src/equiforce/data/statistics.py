@@ -21,6 +21,7 @@ IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10
 SAME_ENERGY = 1e-3  # eV; isolated atoms of one element that differ by more cause a note
 GIVEN, ISOLATED, FITTED = "given", "isolated atoms", "least squares"
 ZERO = "zero because there are no energies"
+STARTED = "start model"  # of elements that the new energies of a fine-tuning do not determine
 LEAST_SCALE = 1e-3  # eV/Å or eV; data that vary less do not determine a scale
 
 
@@ -178,7 +179,7 @@ def fitted_elements(reference_energies_from: str, species: Sequence[str]) -> lis
         species: the chemical symbols of the model.
     """
     found: list[str] = []
-    for origin in (FITTED, ZERO):
+    for origin in (FITTED, ZERO, STARTED):
         _, here, rest = reference_energies_from.partition(origin)
         if here:
             found += rest[2:].partition(")")[0].split(", ") if rest.startswith(" (") else species

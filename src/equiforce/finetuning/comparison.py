@@ -38,6 +38,17 @@ class Comparison(NamedTuple):
         """The errors of one model on one set; raises KeyError if there are none."""
         return {(row.data, row.model): row.errors for row in self.rows}[data, model]
 
+    def notes(self, name: str) -> list[str]:
+        """What went wrong, on new structures with this name."""
+        found = {row.model: row.errors.total.forces for row in self.rows if row.data == name}
+        before, after = found.get(BEFORE), found.get(AFTER)
+        if before is None or after is None or after.rmse <= before.rmse:
+            return []
+        return [
+            "the errors of forces are higher than those of the start model: lower optimizer.learning_rate, train "
+            "longer, or give more data"
+        ]
+
     def table(self) -> Table:
         """The errors as a table for the terminal: MAE and RMSE of each quantity that has labels."""
         measures = [q.logged for q in QUANTITIES if any(q.logged.key in row.errors.total for row in self.rows)]

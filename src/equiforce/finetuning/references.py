@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from equiforce.data.impossible import findings as impossible_labels
-from equiforce.data.statistics import FITTED, GIVEN, ISOLATED, in_words, isolated_energies
+from equiforce.data.statistics import FITTED, GIVEN, ISOLATED, STARTED, in_words, isolated_energies
 from equiforce.elements import SYMBOLS, atomic_number
 from equiforce.evaluate import predict
 from equiforce.potential import Potential
@@ -15,7 +15,6 @@ from equiforce.structure import Structure
 
 MOST_FITTED = 1000  # structures whose energies are predicted for the fit, besides one of each composition
 MOST_COMPOSITIONS = 1000
-KEPT = "start model"
 MUCH = 1.0  # eV/atom; energies that differ by more after the fit are not those of the same matter
 SMALLEST = 1e-10  # singular values relative to the largest one; as in the fit of data/statistics.py
 
@@ -57,7 +56,8 @@ class Refit:
         if distance > MUCH:
             found.append(
                 f"the reference energies that are given, or of isolated atoms, are up to {distance:.1f} eV away from "
-                "those that fit the start model, so training first has to learn this difference"
+                "those that fit the start model, so training first has to learn this difference: leave isolated atoms "
+                "out of the data unless their energies matter"
             )
         return found
 
@@ -100,7 +100,7 @@ def refit(
             rest = targets - fractions[:, fixed] @ (new - old)[fixed]
             new[~fixed] += _solution(fractions[:, ~fixed], rest)
     origins = {
-        symbol: GIVEN if symbol in from_user else ISOLATED if symbol in from_isolated else FITTED if here else KEPT
+        symbol: GIVEN if symbol in from_user else ISOLATED if symbol in from_isolated else FITTED if here else STARTED
         for symbol, here in zip(species, (counts.sum(axis=0) > 0).tolist(), strict=True)
     }
     return Refit(species=species, old=old, new=new, shift=shift, origin=in_words(origins), residual=residual)
