@@ -15,6 +15,7 @@ _TABLE = (
     "Ts Og"
 )
 SYMBOLS = tuple(_TABLE.split())
+LIGHTEST = 10  # elements of the first two periods
 
 
 def atomic_number(symbol: str) -> int:
@@ -43,11 +44,17 @@ def column(symbol: str) -> int:
 def most_similar(symbol: str, known: Sequence[str]) -> str:
     """The known element in the same column of the periodic table, or else of any column, with the nearest number.
 
-    Of two that are equally near, the lighter one is taken.
+    The first ten elements differ much from the heavier ones of their columns, so they stand for one another first. Of
+    two that are equally near, the lighter one is taken.
     """
     number = atomic_number(symbol)
     alike = [other for other in known if column(other) == column(symbol)]
-    return min(alike or known, key=lambda other: (abs(atomic_number(other) - number), atomic_number(other)))
+
+    def distance(other: str) -> tuple[bool, int, int]:
+        its = atomic_number(other)
+        return bool(alike) and (its <= LIGHTEST) != (number <= LIGHTEST), abs(its - number), its
+
+    return min(alike or known, key=distance)
 
 
 def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:

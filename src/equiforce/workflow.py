@@ -123,7 +123,9 @@ def train(
         place, settings = Place(folder=Path(resume), resumes=True), resumption(Path(resume), given).settings
     else:
         goes_on = resume_if_there and output is not None and has_state(Path(output))
-        settings = _configured(config, given if goes_on else with_start(config, given))
+        settings = _configured(config, given)
+        if settings.start.model is not None and not goes_on:
+            settings = _configured(config, with_start(config, given))
         place = _place(output, settings, resume_if_there=resume_if_there)
         if place.resumes:
             settings = resumption(place.folder, given_options(config, given)).settings
