@@ -150,6 +150,8 @@ def of_scratch(settings: RunConfig, train: Sequence[Structure], split_file: Path
         values = getattr(settings, section)
         options |= {f"{section}.{entry.name}": getattr(values, entry.name) for entry in fields(values)}
     options |= {name: usual[name.partition(".")[2]] for name in DEFAULTS}
+    if given := settings.potential.reference_energies:
+        options["potential.reference_energies"] = {symbol: given[symbol] for symbol in given if symbol in species}
     options |= {f"split.{part}_file": getattr(settings.split, f"{part}_file") for part in PARTS}
     options |= {"split.split_file": str(split_file), "split.drop_duplicates": settings.split.drop_duplicates}
     length = {"time": f"{max(1.0, seconds):.1f}s", "max_steps": None, "max_epochs": None, "early_stopping": None}
