@@ -281,6 +281,21 @@ def test_the_command_line_fine_tunes(place, tmp_path):
     assert "start.replay changes nothing unless start.model is given" in str(refused.exception)
 
 
+def test_replay_may_have_other_names_than_the_new_data(place, tmp_path):
+    named = (place / "new.xyz").read_text().replace("energy=", "dft=").replace("forces:R", "frc:R")
+    (tmp_path / "named.xyz").write_text(named)
+    keys = {"data.energy_key": "dft", "data.forces_key": "frc"}
+    for name, sentence in (("bare.xyz", "6 labelled by the start model"), ("old.xyz", "all with labels of their own")):
+        settings = configured({}, with_start({}, options(place, start_replay=str(place / name)) | keys))
+        settings = configured(settings, {"split.train_file": [str(tmp_path / "named.xyz")]})
+        output = StringIO()
+        prepare(settings, tmp_path / "run", resumed=False, console=Console(file=output, width=250))
+        assert sentence in output.getvalue()
+    wrong = options(place, start_replay=str(tmp_path / "none.xyz")) | keys
+    with pytest.raises(InputError, match=r"none\.xyz"):
+        equiforce.train(tmp_path / "named.xyz", tmp_path / "run", options=wrong, quiet=True)
+
+
 def test_allegro_is_fine_tuned_too(place, tmp_path):
     tiny = {"scalar_channels": 8, "tensor_channels": 4, "latent_width": 8, "l_max": 1, "cutoff": 3.5}
     chosen = {"model.kind": "allegro", **{f"model.{name}": value for name, value in tiny.items()}} | LENGTH

@@ -159,11 +159,25 @@ def _prepare(
 
 def _start(settings: RunConfig, folder: Path, parts: Split, console: Console, device: torch.device) -> Start | None:
     def read(files: Sequence[str]) -> list[Structure]:
-        found = read_and_report(files, settings.data, console, labels_required=False)
+        found = _read_old(files, settings.data, console)
         print_notes(plausible.check(found, settings.model.cutoff, refuse=settings.data.check), console)
         return found
 
     return start_of_run(settings, folder, parts, read, device)
+
+
+def _read_old(files: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
+    """Read replayed structures with the names and units of the new data if these occur, or else with the usual ones."""
+    usual = ReadOptions(check=options.check)
+    try:
+        return read_and_report(files, options, console, labels_required=False)
+    except InputError as error:
+        if options == usual:
+            raise
+        try:
+            return read_and_report(files, usual, console, labels_required=False)
+        except InputError:
+            raise error from None
 
 
 def _statistics(settings: RunConfig, parts: Split, start: Start | None) -> Statistics:
