@@ -249,9 +249,9 @@ def test_refusals_of_groups_and_replay_leave_no_run(place, tmp_path):
 
 def test_options_of_the_user_win_over_the_defaults_of_fine_tuning(place):
     given = options(place) | {"optimizer.learning_rate": 0.1}
-    found = with_start({"optimizer": {"ema_decay": 0.5}}, given)
-    assert found["optimizer.learning_rate"] == 0.1
-    assert "optimizer.ema_decay" not in found
+    assert with_start({}, given)["optimizer.learning_rate"] == 0.1
+    found = with_start({"optimizer": {"learning_rate": 0.5}}, options(place))
+    assert "optimizer.learning_rate" not in found
     assert found["model.cutoff"] == 3.5
     assert with_start({}, {"training.seed": 1}) == {"training.seed": 1}
     config = configured({}, {"start.model": str(place / "old"), "training.seed": 3})

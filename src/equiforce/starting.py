@@ -130,8 +130,8 @@ def begin(start: Start | None, potential: Potential, settings: RunConfig) -> Non
 def of_scratch(settings: RunConfig, train: Sequence[Structure], split_file: Path, seconds: float) -> dict[str, Any]:
     """The options of the training from random weights with which a fine-tuning is compared.
 
-    Network, data, loss and batches are the same, and the time is. The learning rate, its warm-up and the average of
-    weights are the defaults of a training from random weights.
+    Network, data, loss, batches and time are the same. The learning rate is the default of a training from random
+    weights.
 
     Args:
         settings: of the fine-tuning.

@@ -6,7 +6,7 @@ from equiforce.models.base import GROUPS
 from equiforce.options import option
 
 # what replaces the defaults of a training from random weights (docs/fine-tuning.md)
-DEFAULTS = {"optimizer.learning_rate": 0.005, "optimizer.warmup_steps": 100, "optimizer.ema_decay": 0.99}
+DEFAULTS = {"optimizer.learning_rate": 0.005}
 STARTED = ("start.model is given", lambda start: start.model is not None)
 REPLAYED = ("start.replay is given", lambda start: bool(start.replay))
 
