@@ -66,9 +66,26 @@ def test_isolated_atoms_and_given_energies_win(start):
     assert found.new[:2].tolist() == [-13.0, -1030.0]
     assert found.origin == "isolated atoms (H), given (C), least squares (O)"
     np.testing.assert_allclose(found.shift, list(MOVED.values()), atol=1e-9)  # replay needs it all the same
-    assert any("up to 2.5 eV away" in sentence for sentence in found.notes())
     everything = refit(start, frames, [], {"H": 1.0, "C": 2.0, "O": 3.0})
     assert everything.new.tolist() == [1.0, 2.0, 3.0]
+    assert any("eV/atom away from the energies" in sentence for sentence in everything.notes())
+
+
+def test_isolated_atoms_that_would_ruin_the_start_model_do_not_count(start):
+    frames = labelled(start, ["H2O", "CH4", "CH3CH2OH", "CO"])
+    exact = [replace(atom(s), energy=ENERGIES[s] + MOVED[s]) for s in SPECIES]
+    found = refit(start, frames, exact, None)
+    assert (found.origin, found.left_out, found.notes()) == ("isolated atoms", (), [])
+    assert found.gap == pytest.approx(0, abs=1e-9)
+    bound = [replace(one, energy=one.energy + 4.0) for one in exact]  # the start model has reference energies of a fit
+    found = refit(start, frames, bound, None)
+    assert (found.origin, found.left_out) == ("least squares", ("H", "C", "O"))
+    np.testing.assert_allclose(found.new, OLD + list(MOVED.values()), atol=1e-9)
+    assert "would be 4.0 eV/atom away" in found.notes()[0]
+    given = {symbol: one.energy for symbol, one in zip(SPECIES, bound, strict=True)}
+    found = refit(start, frames, bound, given)
+    assert found.new.tolist() == [*given.values()]
+    assert "is 4.0 eV/atom away from the energies" in found.notes()[0]
 
 
 def test_without_energies_nothing_moves(start):
