@@ -96,8 +96,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             forces, energies = ([row[name][key] for row in rows] for key in ("forces_rmse", "energy_per_atom_mae"))
             spread = f" [{min(forces):.3g} to {max(forces):.3g}]" if len(rows) > 1 else ""
             cells.append(f"{mean(forces):.3g}{spread}; {mean(energies):.2g}")
-        start, data, frames, time = case
-        lines.append(f"| {start} | {data}, {frames}, {time}; {len(rows)} seeds | {' | '.join(cells)} |")
+        start, data, frames, budget = case
+        seeds = f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
+        lines.append(f"| {start} | {data}, {frames}, {budget}; {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

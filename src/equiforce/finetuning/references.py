@@ -86,7 +86,8 @@ def refit(
     Args:
         start: the potential, which knows all elements.
         train: the training structures.
-        isolated: frames of isolated atoms, whose energies are reference energies.
+        isolated: frames of isolated atoms, whose energies are reference energies unless they take the start model more
+            than ``FAR`` away from the other energies.
         given: reference energies in eV by element, which take precedence over all others.
 
     Returns:
