@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # tests of whole runs, which take half of the time without the checks of shapes; those of the parts have them
-WHOLE_RUNS := tests/cli tests/storage tests/studies $(addprefix tests/test_,$(addsuffix .py,resume run_folder workflow))
+WHOLE_RUNS := tests/cli tests/storage tests/studies $(addprefix tests/test_,$(addsuffix .py,resume run_folder starting workflow))
 UNCHECKED := --jaxtyping-packages=none,beartype.beartype
 
 # two tests run side by side, and each of their processes would start two threads that wait for one another

@@ -63,6 +63,7 @@ NAVIGATION = {
         "docs/accuracy",
         "docs/engines",
         "docs/foundation",
+        "docs/fine-tuning",
         "docs/distillation",
         "docs/lammps",
         "docs/studies",

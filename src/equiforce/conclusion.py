@@ -15,6 +15,8 @@ FILES = {
     ("test_errors.json",): "the errors on the test structures",
     ("test_predictions.xyz",): "the test structures with predictions",
     ("test_parity.png",): "predictions against reference values",
+    ("fine-tuning.json",): "the errors before and after, also on the old domain",
+    ("start.eqf",): "the model from which training started",
     ("training.png", "log.csv"): "the errors during the run",
     ("config.yaml",): "all options of the run, with reasons",
     ("split.json",): "the structures of training, validation and test",

@@ -9,6 +9,7 @@ from equiforce.data.dataset import PARTS, Split, SplitOptions
 from equiforce.data.read import ReadOptions
 from equiforce.data.statistics import Statistics
 from equiforce.errors import InputError
+from equiforce.finetuning.options import StartConfig
 from equiforce.models import REGISTRY, RESERVED, STANDARD, ModelConfig
 from equiforce.option_values import LONGEST, quoted, read_options, schema_of, start_of
 from equiforce.options import explain
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type] = {
     "loss": LossConfig,
     "optimizer": OptimizerConfig,
     "training": TrainingConfig,
+    "start": StartConfig,
 }
 DEFAULT_KIND = "nequip"
 LISTING = "equiforce config lists all options"
@@ -50,6 +52,7 @@ class RunConfig:
         loss: the weights of energies, forces and stress.
         optimizer: the optimizer and its learning rate.
         training: the length of the run, the batches, validation, precision and device.
+        start: the model from which training starts, replay, and weights that do not change.
     """
 
     kind: str = DEFAULT_KIND
@@ -60,6 +63,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    start: StartConfig = field(default_factory=StartConfig)
 
 
 def load_config(file: Path | str | None = None, options: Mapping[str, Any] | None = None) -> RunConfig:
@@ -225,6 +229,7 @@ def resolve_defaults(settings: RunConfig, parts: Split, found_statistics: Statis
         model=settings.model.with_mean_neighbors(found_statistics.mean_neighbors),
         training=replace(training, batch_size=min(DEFAULT_BATCH, len(parts.train))) if neither_limit else training,
         split=with_absolute_files(settings.split),
+        start=with_absolute_start(settings.start),
     )
 
 
@@ -251,6 +256,12 @@ def with_absolute_files(options: SplitOptions) -> SplitOptions:
     if options.split_file is not None:
         files["split_file"] = _absolute(options.split_file)
     return replace(options, **files)
+
+
+def with_absolute_start(options: StartConfig) -> StartConfig:
+    """The same options with absolute paths."""
+    model = None if options.model is None else str(Path(options.model).resolve())
+    return replace(options, model=model, replay=[_absolute(file) for file in options.replay])
 
 
 def _absolute(file: str) -> str:

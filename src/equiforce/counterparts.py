@@ -94,7 +94,7 @@ data.forces_key = MACE: forces_key | SevenNet: y_force | elsewhere: force_key
 data.stress_key = MACE: stress_key | SevenNet: y_stress
 data.virial_key = MACE: virials_key
 data.energy_unit data.length_unit = elsewhere: units unit
-none = MACE: heads head_key foundation_model  # training starts from random weights, and there are no heads
+none = MACE: heads head_key  # one model has one level of theory, and there are no heads
 none = MACE: config_type_weights | SevenNet: use_weight
     # all structures weigh the same, so leave out what should not count
 none = MACE: dipole_key dipole_weight charges_key  # charges and dipoles are not predicted
@@ -154,6 +154,8 @@ training.bf16 = elsewhere: amp fp16 mixed_precision
 training.device = nequip: accelerator devices | MACE: device | SevenNet: device | elsewhere: use_gpu gpu
 training.n_nodes = nequip: num_nodes | MACE: distributed launcher  # start the run with torchrun
 training.wandb = nequip: wandb_project wandb logger | MACE: wandb wandb_project
+start.model = MACE: foundation_model  # equiforce train NEW.xyz --from MODEL trains a model file further
+start.replay = MACE: multiheads_finetuning pt_train_file  # files of old structures; there are no heads
 none = nequip: run_name root dirpath save_dir name project
     | MACE: name work_dir log_dir model_dir results_dir checkpoints_dir | SevenNet: csv_log | elsewhere: output_dir
     out_dir outdir  # the run folder is given by -o

@@ -15,6 +15,7 @@ _TABLE = (
     "Ts Og"
 )
 SYMBOLS = tuple(_TABLE.split())
+LIGHTEST = 10  # elements of the first two periods
 
 
 def atomic_number(symbol: str) -> int:
@@ -24,6 +25,36 @@ def atomic_number(symbol: str) -> int:
     nearest = get_close_matches(symbol.capitalize(), SYMBOLS[1:], n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise InputError(f"there is no chemical element {symbol!r}{hint or ': correct the symbol'}")
+
+
+def column(symbol: str) -> int:
+    """The column of the periodic table: groups 1 to 18; lanthanides have -1 and actinides -2."""
+    number = atomic_number(symbol)
+    if 57 <= number <= 71 or 89 <= number <= 103:
+        return -1 if number <= 71 else -2
+    if number <= 2:
+        return 1 if number == 1 else 18
+    first = max(start for start in (3, 11, 19, 37, 55, 87) if start <= number)
+    place = number - first + 1  # in its period
+    if first <= 11:
+        return place if place <= 2 else place + 10
+    return place if first < 55 or place <= 2 else place - 14
+
+
+def most_similar(symbol: str, known: Sequence[str]) -> str:
+    """The known element in the same column of the periodic table, or else of any column, with the nearest number.
+
+    The first ten elements differ much from the heavier ones of their columns, so they stand for one another first. Of
+    two that are equally near, the lighter one is taken.
+    """
+    number = atomic_number(symbol)
+    alike = [other for other in known if column(other) == column(symbol)]
+
+    def distance(other: str) -> tuple[bool, int, int]:
+        its = atomic_number(other)
+        return bool(alike) and (its <= LIGHTEST) != (number <= LIGHTEST), abs(its - number), its
+
+    return min(alike or known, key=distance)
 
 
 def symbols_by_number(atomic_numbers: Int[np.ndarray, " atoms"]) -> list[str]:

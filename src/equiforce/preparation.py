@@ -25,11 +25,13 @@ from equiforce.data.statistics import Statistics
 from equiforce.elements import symbols_by_number
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors
+from equiforce.finetuning.start import FILE, Start
 from equiforce.memory import require_room_to_build
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
 from equiforce.run_folder import OPTIONS, options_text
-from equiforce.storage.whole import write_text
+from equiforce.starting import begin, start_of_run, statistics_with
+from equiforce.storage.whole import write_bytes, write_text
 from equiforce.structure import Structure
 from equiforce.terminal import NOTE, BarColumn, Console, TextColumn, TimeElapsedColumn, bar, note, say
 from equiforce.training.loss import highest
@@ -48,6 +50,12 @@ class Prepared:
     statistics: Statistics
     ranges: Ranges
     potential: Potential
+    start: Start | None = None  # the model from which training starts; None: from random weights
+
+    @property
+    def learned(self) -> tuple[Structure, ...]:
+        """All structures from which the potential learns."""
+        return self.parts.train if self.start is None else (*self.parts.train, *self.start.replay.train)
 
 
 def prepare(
@@ -119,14 +127,12 @@ def _prepare(
     print_notes(plausible.check(everything, settings.model.cutoff, refuse=settings.data.check), console)
     stage("splitting the data")
     parts = split(structures, files, validation, test, settings.model.cutoff)
+    if settings.start.from_scratch and n_ranks > 1:
+        raise InputError("start.from_scratch needs one process: leave it out, or train without torchrun")
     stage("counting neighbours")
-    found_statistics = statistics.compute(
-        parts.train,
-        parts.isolated,
-        settings.model.cutoff,
-        settings.potential.reference_energies,
-        settings.model.pair_cutoffs,
-    )
+    start = _start(settings, folder, parts, console, device)
+    settings = settings if start is None else replace(settings, model=start.adapted.potential.model.config)
+    found_statistics = _statistics(settings, parts, start)
     _check_elements(parts, found_statistics)
     resolved = resolve_defaults(settings, parts, found_statistics)
     stage("building the model")
@@ -135,14 +141,51 @@ def _prepare(
     require_room_to_build(lambda: model_file.build_potential(description), device, *batch)
     torch.manual_seed(resolved.training.seed)
     potential = model_file.build_potential(description)
+    begin(start, potential, resolved)
     _print_decisions(parts, found_statistics, resolved, potential, console)
-    return Prepared(
+    if start is not None:
+        say(console, *start.lines(resolved.start.replay_share))
+        print_notes(start.notes(), console)
+    prepared = Prepared(
         config=resolved,
         parts=parts,
         statistics=found_statistics,
         ranges=ranges_of(parts.train, settings.model.cutoff),
         potential=potential,
+        start=start,
     )
+    return replace(prepared, ranges=ranges_of(prepared.learned, settings.model.cutoff)) if start else prepared
+
+
+def _start(settings: RunConfig, folder: Path, parts: Split, console: Console, device: torch.device) -> Start | None:
+    def read(files: Sequence[str]) -> list[Structure]:
+        found = _read_old(files, settings.data, console)
+        print_notes(plausible.check(found, settings.model.cutoff, refuse=settings.data.check), console)
+        return found
+
+    return start_of_run(settings, folder, parts, read, device)
+
+
+def _read_old(files: Sequence[str], options: ReadOptions, console: Console) -> list[Structure]:
+    """Read replayed structures with the names and units of the new data if these occur, or else with the usual ones."""
+    usual = ReadOptions(check=options.check)
+    try:
+        return read_and_report(files, options, console, labels_required=False)
+    except InputError as error:
+        if options == usual:
+            raise
+        try:
+            return read_and_report(files, usual, console, labels_required=False)
+        except InputError:
+            raise error from None
+
+
+def _statistics(settings: RunConfig, parts: Split, start: Start | None) -> Statistics:
+    given = settings.potential.reference_energies
+    if start is not None:
+        given = dict(zip(start.species, start.refit.new.tolist(), strict=True))
+    found = statistics.compute(parts.train, parts.isolated, settings.model.cutoff, given, settings.model.pair_cutoffs)
+    return statistics_with(start, found)
 
 
 def read_and_report(
@@ -263,11 +306,14 @@ def write_preparations(prepared: Prepared, folder: Path) -> None:
         path = folder / name
         if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
+    if prepared.start is not None and not (folder / FILE).is_file():
+        write_bytes(folder / FILE, prepared.start.model.content)
 
 
 def describe_run(prepared: Prepared, step: int, seconds: float, best_step: int, test: Errors | None) -> dict[str, Any]:
     """The origin of a model, which is stored in its file and shown by ``equiforce info``."""
     return {
+        **({} if prepared.start is None else prepared.start.model.origin()),
         "statistics": prepared.statistics.to_dict(),
         "ranges": prepared.ranges.to_dict(),
         "config": to_dict(prepared.config),

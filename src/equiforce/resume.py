@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equiforce.config import RunConfig, configured, read_yaml, to_dict, with_absolute_files
+from equiforce.config import RunConfig, configured, read_yaml, to_dict, with_absolute_files, with_absolute_start
 from equiforce.data.dataset import PARTS, Split, fingerprint
 from equiforce.errors import InputError
+from equiforce.finetuning.start import FILE, Start
+from equiforce.model_file import path_of
 from equiforce.models import REGISTRY
 from equiforce.run_folder import OPTIONS, intact_checkpoint, read_own_options
 from equiforce.structure import Structure
@@ -48,6 +50,7 @@ OTHERWISE_FREE = {
     # files may move, but their structures and labels must be the same
     "split": {"train_file", "validation_file", "test_file"},
     "data": {"check"},
+    "start": {"replay"},
 }
 # The options that the data settle if the user leaves them open.
 SETTLED = {"model": {"mean_neighbors"}, "loss": {"energy", "forces", "stress"}, "training": {"batch_size"}}
@@ -58,6 +61,7 @@ NAMES = {
     "test": "test structures",
     "isolated": "isolated atoms",
 }
+REPLAY, START = "replay", "start"  # of a run that starts from a model
 
 
 class Change(NamedTuple):
@@ -101,17 +105,20 @@ class Resumption:
             )
         return notes
 
-    def restore(self, state: TrainingState, parts: Split) -> None:
+    def restore(self, state: TrainingState, parts: Split, start: Start | None = None) -> None:
         """Load the checkpoint into ``state``, and carry the changes of options through.
 
         Raises:
             InputError: the data differ from those of the checkpoint, or a changed loss would have no effect.
         """
         assert self.checkpoint is not None
-        for name, digest in contents(parts).items():
+        for name, digest in contents(parts, start).items():
             if self.origin is not None and self.origin["data"].get(name) != digest:
+                if name == START:
+                    raise _other_start(self.folder)
+                what = NAMES.get(name, "replayed structures")
                 raise InputError(
-                    f"the {NAMES[name]} or their labels differ from those with which {self.folder} was trained, so its "
+                    f"the {what} or their labels differ from those with which {self.folder} was trained, so its "
                     "weights and errors do not belong to them: give back the old data, or start a new run with -o"
                 )
         state.restore(self.checkpoint)
@@ -162,7 +169,8 @@ def resumption(folder: Path, given: Mapping[str, Any]) -> Resumption:
     if (kind := given.get("model.kind", written.kind)) != written.kind:
         raise _refusal(folder, [Change("model", "kind", written.kind, kind)])
     settings = configured(values, _without_preset(given, written.kind), str(folder / OPTIONS))
-    settings = replace(settings, split=with_absolute_files(settings.split))
+    settings = replace(settings, split=with_absolute_files(settings.split), start=with_absolute_start(settings.start))
+    _require_same_start(folder, given.get("start.model"))
     if checkpoint is None:
         _check_files(settings, folder)
         return Resumption(folder=folder, settings=settings, checkpoint=None, remarks=tuple(notes))
@@ -192,14 +200,39 @@ def _refusal(folder: Path, refused: Sequence[Change]) -> InputError:
     )
 
 
-def origin_of(settings: RunConfig, parts: Split) -> dict[str, Any]:
-    """The options and the data to which weights belong, for the checkpoint."""
-    return {"options": to_dict(settings), "data": contents(parts)}
+def _require_same_start(folder: Path, given: Any) -> None:
+    """Raise InputError if the user names a start model whose content is not that of the run."""
+    own = folder / FILE
+    if not (isinstance(given, str | Path) and own.is_file()):
+        return
+    try:
+        content = path_of(given).read_bytes()
+    except OSError:  # the run has a copy, and the options say whether it is another path
+        return
+    if content != own.read_bytes():
+        raise _other_start(folder)
 
 
-def contents(parts: Split) -> dict[str, str]:
-    """A hash of each part of the data: atoms, cells, periodic directions and labels."""
-    return {name: _digest(getattr(parts, name)) for name in NAMES}
+def _other_start(folder: Path) -> InputError:
+    return InputError(
+        f"the start model is another one than that of the run in {folder}, so its weights do not belong to it: give "
+        f"back the old one as {folder / FILE}, or start a new run with -o"
+    )
+
+
+def origin_of(settings: RunConfig, parts: Split, start: Start | None = None) -> dict[str, Any]:
+    """The options, the data and the start model to which weights belong, for the checkpoint."""
+    return {"options": to_dict(settings), "data": contents(parts, start)}
+
+
+def contents(parts: Split, start: Start | None = None) -> dict[str, str]:
+    """A hash of each part of the data: atoms, cells, periodic directions and labels; and of the start model."""
+    found = {name: _digest(getattr(parts, name)) for name in NAMES}
+    if start is not None:
+        found[START] = start.model.sha256
+        if start.replayed:
+            found[REPLAY] = _digest(start.replayed)
+    return found
 
 
 def _digest(structures: Sequence[Structure]) -> str:
@@ -268,6 +301,14 @@ def _check_files(settings: RunConfig, folder: Path) -> None:
                     f"{path}, which has {NAMES[part]} of the run {folder}, is not there: give its new place with "
                     f"equiforce train --resume {folder} {NEW_PLACE[part]}NEW/{path.name}"
                 )
+
+    for file in settings.start.replay:
+        path = Path(file.partition("@")[0])
+        if not path.exists() and not Path(file).exists():
+            raise InputError(
+                f"{path}, which has replayed structures of the run {folder}, is not there: give its new place with "
+                f"equiforce train --resume {folder} --replay NEW/{path.name}"
+            )
 
 
 def _plain(value: Any) -> str:

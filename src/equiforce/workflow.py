@@ -1,5 +1,6 @@
 """``equiforce train``: reads reference data, trains a potential, tests it and writes the run folder."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,17 +15,22 @@ from equiforce.data.dataset import Batches
 from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, predict
+from equiforce.finetuning.comparison import Comparison
+from equiforce.finetuning.replay import ReplayBatches
+from equiforce.finetuning.start import Start
 from equiforce.kernels import describe
 from equiforce.machine import describe_device
 from equiforce.memory import require_room
 from equiforce.potential import Potential
-from equiforce.preparation import Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
+from equiforce.preparation import SPLIT, Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
 from equiforce.quantities import QUANTITIES
 from equiforce.resume import Resumption, given_options, origin_of, resumption
 from equiforce.run_folder import MODEL, OPTIONS, Place, has_state
+from equiforce.starting import compared, of_scratch, with_start
 from equiforce.storage.faults import AGAIN, going_on_with
+from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
-from equiforce.terminal import Console, own_console, say
+from equiforce.terminal import Console, own_console, say, show
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
@@ -35,6 +41,7 @@ from equiforce.training.trackers import LOG, CsvLog, TensorBoardLog, Tracker, Wa
 from equiforce.training.verdict import Verdict, read_log, verdict
 from equiforce.worst_frames import print_worst_frames
 
+SCRATCH, COMPARISON = "scratch", "fine-tuning.json"  # in the run folder
 EVALUATION_EDGES = 20_000  # the largest number of edges in a validation batch, which limits the memory
 
 
@@ -48,6 +55,7 @@ class Trained(NamedTuple):
     n_weights: int  # the number of trainable weights
     n_train: int  # the number of training structures
     verdict: Verdict | None = None  # whether the run was long enough; None after an interruption
+    comparison: Comparison | None = None  # errors before and after; None unless it started from a model
 
     def as_dict(self) -> dict[str, Any]:
         """The results as nested plain values for a JSON file."""
@@ -60,6 +68,7 @@ class Trained(NamedTuple):
             "n_train": self.n_train,
             "verdict": None if self.verdict is None else self.verdict._asdict(),
             "test": None if self.test is None else self.test.as_dict(),
+            "fine_tuning": None if self.comparison is None else self.comparison.as_dict(),
         }
 
 
@@ -113,7 +122,10 @@ def train(
     if resume is not None:
         place, settings = Place(folder=Path(resume), resumes=True), resumption(Path(resume), given).settings
     else:
+        goes_on = resume_if_there and output is not None and has_state(Path(output))
         settings = _configured(config, given)
+        if settings.start.model is not None and not goes_on:
+            settings = _configured(config, with_start(config, given))
         place = _place(output, settings, resume_if_there=resume_if_there)
         if place.resumes:
             settings = resumption(place.folder, given_options(config, given)).settings
@@ -145,14 +157,7 @@ def _train(
         n_ranks=fabric.world_size,
     )
     potential, training = prepared.potential.to(fabric.device), prepared.config.training
-    batches = _batches(
-        prepared.parts.train,
-        potential,
-        fabric,
-        batch_size=training.batch_size,
-        max_edges=training.max_edges,
-        seed=training.seed,
-    )
+    batches = _training_batches(prepared, potential, fabric)
     length = planned(training, batches.count(), len(prepared.parts.train))
     say(console, f"length: {length}")
     say(console, f"memory: {require_room(potential, *batches.largest())}")
@@ -214,6 +219,25 @@ def _batches(
     )
 
 
+def _training_batches(prepared: Prepared, potential: Potential, fabric: Processes) -> Batches:
+    """The batches of this process, with replayed structures among the new ones if there are any."""
+    training, start = prepared.config.training, prepared.start
+    size = {"batch_size": training.batch_size, "max_edges": training.max_edges}
+    if start is None or not start.replay.train:
+        return _batches(prepared.parts.train, potential, fabric, **size, seed=training.seed)
+    return ReplayBatches(
+        prepared.parts.train,
+        start.replay.train,
+        prepared.config.start.replay_share,
+        potential.species,
+        potential.cutoff,
+        **size,
+        seed=training.seed,
+        rank=fabric.global_rank,
+        n_ranks=fabric.world_size,
+    )
+
+
 def _first_step(prepared: Prepared, fabric: Processes) -> Callable[[], object] | None:
     """A training step, with which different numbers of threads are timed; None keeps torch's number of threads."""
     if fabric.world_size > 1 or fabric.device.type != "cpu" or prepared.config.training.deterministic:
@@ -251,13 +275,13 @@ def _run(
     settings, parts, potential = prepared.config, prepared.parts, prepared.potential
     state = new_state(potential, settings.optimizer)
     if resumed and resumed.checkpoint:
-        resumed.restore(state, parts)
+        resumed.restore(state, parts, prepared.start)
         print_notes(resumed.notes(), console)
         say(console, _where(state, batches, folder))
-    state.origin = origin_of(settings, parts)
+    state.origin = origin_of(settings, parts, prepared.start)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     on_first_process(partial(write_preparations, prepared, folder), fabric)
-    references = model_file.reference_structures(parts.train)
+    references = model_file.reference_structures(prepared.learned)
 
     def save_model(best: Potential, test: Errors | None = None) -> None:
         about = describe_run(prepared, state.step, state.seconds, state.best_step, test)
@@ -321,8 +345,34 @@ def _finish(
     found = verdict(read_log(folder / LOG, settings.loss), settings.loss)
     if plots and not parts.test and parts.validation:
         print_worst_frames(parts.validation, predict(state.ema.potential, parts.validation), console)
-    conclude(folder, settings, found, console)
-    return trained._replace(model=folder / MODEL, test=test, verdict=found)
+    trained = trained._replace(model=folder / MODEL, test=test, verdict=found)
+    if prepared.start is not None:
+        trained = _compared(trained, prepared, prepared.start, state, console)
+    if not trained.outcome.interrupted:
+        conclude(folder, settings, found, console)
+    return trained
+
+
+def _compared(trained: Trained, prepared: Prepared, start: Start, state: TrainingState, console: Console) -> Trained:
+    """Print and write the errors before and after a fine-tuning, and first train from random weights if asked to."""
+    scratch = None
+    if prepared.config.start.from_scratch:
+        say(console, f"training from random weights for the same {state.seconds:.0f} s, in {trained.folder / SCRATCH}")
+        options = of_scratch(prepared.config, prepared.parts.train, trained.folder / SPLIT, state.seconds)
+        other = train(
+            output=trained.folder / SCRATCH, options=options, resume_if_there=True, console=own_console(quiet=True),
+            plots=False, names_resume=False,
+        )  # fmt: skip
+        if other.outcome.interrupted:
+            say(console, f"interrupted; continue with: {command('train', '--resume', trained.folder)}")
+            return trained._replace(outcome=other.outcome)
+        scratch = model_file.load(other.folder / MODEL, state.potential.device)
+    comparison = compared(start, state.ema.potential, prepared.parts, state.seconds, scratch)
+    if comparison is not None:
+        write_text(trained.folder / COMPARISON, json.dumps(comparison.as_dict(), indent=1) + "\n")
+        show(console, comparison.table())
+        print_notes(comparison.notes(comparison.rows[0].data), console)
+    return trained._replace(comparison=comparison)
 
 
 def _where(state: TrainingState, batches: Batches, folder: Path) -> str:

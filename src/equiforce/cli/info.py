@@ -65,6 +65,8 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("short-range repulsion", _repulsion(described["zbl"])),
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
+    if start := about.get("start"):
+        rows.append(("fine-tuned from", f"{start['name']}, sha256 {start['sha256']}"))
     if source := about.get("source"):
         rows += [
             ("imported", f"{source['name']} of {source['program']}, sha256 {source['sha256']}"),

@@ -36,6 +36,13 @@ def train(
     resume_if_there: Annotated[
         bool, typer.Option("--resume-if-there", help="Continue the run in -o if there is one, or else start it.")
     ] = False,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Fine-tune: start from the weights of this model file or run folder.")
+    ] = None,
+    replay: Annotated[
+        list[str] | None,
+        typer.Option(help="With --from: structures that the model must not forget, with or without labels."),
+    ] = None,
     validation: Annotated[list[str] | None, typer.Option(help="A file of validation structures.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="A file of test structures.")] = None,
     split: Annotated[str | None, typer.Option(help="The split.json of an earlier run.")] = None,
@@ -66,6 +73,7 @@ def train(
             seed=seed,
             deterministic=deterministic or None,
         )
+        | given("start", model=start, replay=replay)
         | given("split", validation_file=validation, test_file=test, split_file=split)
         | given(
             "data",

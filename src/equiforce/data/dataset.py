@@ -355,11 +355,17 @@ class Batches:
         n_copies = min(max(1.0, limit / max(1, largest.n_edges)), len(order))
         return round(n_copies * largest.n_atoms), round(n_copies * largest.n_edges)
 
-    def _global_batches(self, number: int) -> list[list[int]]:
+    def order(self, number: int) -> list[int]:
+        """The indices of the structures of an epoch in their order."""
         n = len(self.structures)
-        order = range(n) if self.seed is None else np.random.default_rng([self.seed, number]).permutation(n).tolist()
+        if self.seed is None:
+            return list(range(n))
+        return np.random.default_rng([self.seed, number]).permutation(n).tolist()
+
+    def _global_batches(self, number: int) -> list[list[int]]:
+        order = self.order(number)
         if self.batch_size is not None:
-            return [list(order[first : first + self.batch_size]) for first in range(0, n, self.batch_size)]
+            return [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
         budget = self.max_edges or 0
         batches: list[list[int]] = []
         room = 0

@@ -21,6 +21,7 @@ IMPLAUSIBLE_BINDING = 20.0  # eV/atom; the strongest bound matter has about 10
 SAME_ENERGY = 1e-3  # eV; isolated atoms of one element that differ by more cause a note
 GIVEN, ISOLATED, FITTED = "given", "isolated atoms", "least squares"
 ZERO = "zero because there are no energies"
+STARTED = "start model"  # of elements that the new energies of a fine-tuning do not determine
 LEAST_SCALE = 1e-3  # eV/Å or eV; data that vary less do not determine a scale
 
 
@@ -128,7 +129,7 @@ def _reference_energies(
     species: Sequence[str],
     given: Mapping[str, float] | None,
 ) -> _ReferenceEnergies:
-    from_isolated, notes = _isolated_energies(isolated)
+    from_isolated, notes = isolated_energies(isolated)
     from_user = {SYMBOLS[atomic_number(symbol)]: float(energy) for symbol, energy in (given or {}).items()}
     known = {**from_isolated, **from_user}
     origins = {s: GIVEN if s in from_user else ISOLATED if s in from_isolated else FITTED for s in species}
@@ -155,14 +156,14 @@ def _reference_energies(
     binding = float(np.abs(residuals).mean()) if len(residuals) else 0.0
     if binding > IMPLAUSIBLE_BINDING:
         notes.append(
-            f"With these reference energies ({_in_words(origins)}) the mean binding energy is {binding:.1f} eV per "
+            f"With these reference energies ({in_words(origins)}) the mean binding energy is {binding:.1f} eV per "
             "atom, more than any chemical bond explains: they are probably from another method, or in another unit, "
             "than the data"
         )
-    return _ReferenceEnergies(values, _in_words(origins), residuals, notes)
+    return _ReferenceEnergies(values, in_words(origins), residuals, notes)
 
 
-def _in_words(origins: Mapping[str, str]) -> str:
+def in_words(origins: Mapping[str, str]) -> str:
     """The origins in words; if they differ, with their elements: 'isolated atoms (H, O), least squares (C)'."""
     different = list(dict.fromkeys(origins.values()))
     if len(different) == 1:
@@ -178,14 +179,14 @@ def fitted_elements(reference_energies_from: str, species: Sequence[str]) -> lis
         species: the chemical symbols of the model.
     """
     found: list[str] = []
-    for origin in (FITTED, ZERO):
+    for origin in (FITTED, ZERO, STARTED):
         _, here, rest = reference_energies_from.partition(origin)
         if here:
             found += rest[2:].partition(")")[0].split(", ") if rest.startswith(" (") else species
     return found
 
 
-def _isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float], list[str]]:
+def isolated_energies(isolated: Sequence[Structure]) -> tuple[dict[str, float], list[str]]:
     """The lowest energy of the isolated atoms of each element, and notes about elements with different energies."""
     found: dict[str, list[float]] = {}
     for structure in isolated:

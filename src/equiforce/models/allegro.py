@@ -24,7 +24,7 @@ from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import allegro_resources
 from equiforce.models.allegro_config import ACCURATE, SMALL, AllegroConfig
 from equiforce.models.allegro_resources import AllegroLayerShape
-from equiforce.models.base import Footprint, refuse_large_tables
+from equiforce.models.base import EMBEDDING, LAYERS, RADIAL, READOUT, Footprint, WeightMap, refuse_large_tables
 from equiforce.models.pair_cutoffs import PairCutoffs, kinds_of
 from equiforce.models.registry import register
 from equiforce.nn.equivariant import Linear
@@ -193,6 +193,17 @@ class Allegro(nn.Module):
         tables, splines = [layer.table for layer in self._layers], self.two_body.knots is not None
         return allegro_resources.needed_kernels(tables, splines=splines, dtype=dtype)
 
+    def weight_map(self) -> WeightMap:
+        """List the tensors with rows of pairs of species, and the weights of each group."""
+        return WeightMap.of((name for name, _ in self.named_parameters()), group_of, {"two_body.first": 2})
+
     @property
     def _layers(self) -> Iterable[AllegroLayer]:
         return cast("Iterable[AllegroLayer]", self.layers)
+
+
+def group_of(name: str) -> str:
+    """Return the group of a weight: what tells pairs of species apart, the two-body network, layers or read-out."""
+    if name == "two_body.first":
+        return EMBEDDING
+    return {"two_body": RADIAL, "readout": READOUT}.get(name.partition(".")[0], LAYERS)

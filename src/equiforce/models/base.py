@@ -1,6 +1,6 @@
 """The interface of a model: its options, its energies, its memory and its kernels (docs/models.md)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -19,6 +19,7 @@ DOUBLE = 8  # bytes of a float64
 MOST_CHANNELS = 1024  # and the largest width of a network
 HIGHEST_DEGREE = 8
 MOST_KNOTS = 1024
+GROUPS = EMBEDDING, RADIAL, LAYERS, READOUT = "embedding", "radial", "layers", "readout"  # of weights, in every model
 MOST_IN_TABLES = 2**28  # numbers; those of 89 elements in Allegro's default need half of them
 
 
@@ -81,6 +82,29 @@ def refuse_large_tables(n_knots: int, n_functions: int, functions: str) -> None:
             f"splines of {n_functions:,} {functions} with {n_knots} knots need {4 * n_knots * n_functions / 1e9:.1f} "
             "GB: set model.radial_knots to null, or make the model smaller"
         )
+
+
+class WeightMap(NamedTuple):
+    """What the weights of a model belong to, by their names in its ``state_dict``."""
+
+    rows: Mapping[str, int]  # 1: the tensor has a row for each species; 2: for each ordered pair of them, centre first
+    groups: Mapping[str, Sequence[str]]  # the weights of each group that fine-tuning can freeze
+
+    @classmethod
+    def of(cls, names: Iterable[str], group_of: Callable[[str], str], rows: Mapping[str, int]) -> "WeightMap":
+        """The map of weights whose groups a function gives."""
+        groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+        for name in names:
+            groups.setdefault(group_of(name), []).append(name)
+        return cls(rows, groups)
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A model that says what its weights belong to: fine-tuning can then change its species and freeze its groups."""
+
+    def weight_map(self) -> WeightMap:
+        """List the tensors with rows of species, and the weights of each group."""
 
 
 class Peak(NamedTuple):

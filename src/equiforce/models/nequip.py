@@ -13,13 +13,13 @@ from equiforce.graph import Topology, without_edges
 from equiforce.kernels import Radial, edge_geometry
 from equiforce.kernels.cpu.targets import KernelSource
 from equiforce.models import nequip_resources
-from equiforce.models.base import Footprint, refuse_large_tables
+from equiforce.models.base import EMBEDDING, LAYERS, RADIAL, READOUT, Footprint, WeightMap, refuse_large_tables
 from equiforce.models.nequip_config import ACCURATE, SMALL, NequIPConfig
 from equiforce.models.nequip_resources import NequIPLayerShape
 from equiforce.models.pair_cutoffs import PairCutoffs
 from equiforce.models.registry import register
 from equiforce.nn.convolution import Convolution
-from equiforce.nn.equivariant import Gate, PowerSpectrum
+from equiforce.nn.equivariant import Gate, PowerSpectrum, SpeciesLinear
 from equiforce.nn.knots import Knots
 from equiforce.nn.mlp import ScalarMLP
 from equiforce.nn.norm import RMSNorm
@@ -223,3 +223,16 @@ class NequIP(nn.Module):
         """List the generated C kernels that the model calls."""
         tables = [layer.convolution.table for layer in self._layers]
         return nequip_resources.needed_kernels(tables, dtype, training=training)
+
+    def weight_map(self) -> WeightMap:
+        """List the tensors with rows of species, and the weights of each group."""
+        own = [f"{name}.weights" for name, module in self.named_modules() if isinstance(module, SpeciesLinear)]
+        rows = dict.fromkeys(["embed.weight", *own], 1)
+        return WeightMap.of((name for name, _ in self.named_parameters()), group_of, rows)
+
+
+def group_of(name: str) -> str:
+    """Return the group of a weight: radial functions of all layers are one group, all else in a layer another one."""
+    if name.startswith("radial_basis.") or ".radial." in name:
+        return RADIAL
+    return {"embed": EMBEDDING, "readout": READOUT}.get(name.partition(".")[0], LAYERS)

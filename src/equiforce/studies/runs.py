@@ -52,8 +52,10 @@ ADDED = {
         "envelope_multiplies",
     ),
     "potential": ("zbl_envelope_p", "zbl_pair_cutoffs"),
+    "start": ("model", "replay", "replay_share", "freeze", "from_scratch"),
 }
 ADDED_TO_KIND = {"nequip": ("pair_cutoffs",)}
+ADDED_SECTIONS = {"start"}  # left out as a whole if all of their options have their defaults
 ABOUT_MACHINE = ("seconds", "threads", "machine", "date", "equiforce", "torch", "hash", "config")
 DONE, DIVERGED = "done", "diverged"
 DELETE = "delete its folder, and the same command trains the run again"
@@ -128,7 +130,8 @@ class Run:
             added = {option for option in later if option in section}  # each kind of model has its own
             left_out |= {option for option in added if section[option] == getattr(defaults, option)}
             kept = {option: value for option, value in section.items() if option not in left_out}
-            found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
+            if kept or name not in ADDED_SECTIONS:
+                found[name] = {NAME_IN_TABLES.get(option, option): value for option, value in kept.items()}
         return found
 
     @cached_property
@@ -160,9 +163,11 @@ class Run:
             if name not in NOT_HASHED.get(section, ())
         }
         other, found = Run(id_values={}, options=flat, train=(), test=(), fingerprint="").settings, []
-        for section, options in self.settings.items():
-            for name in dict.fromkeys([*options, *other[section]]):
-                wanted, value = options.get(name), other[section].get(name)
+        own = self.settings
+        for section in dict.fromkeys([*own, *other]):
+            here, there = own.get(section, {}), other.get(section, {})
+            for name in dict.fromkeys([*here, *there]):
+                wanted, value = here.get(name), there.get(name)
                 if wanted != value and not (wanted is None and name in SETTLED.get(section, ())):
                     found.append(f"{section}.{name} is {value} instead of {wanted}")
         return found

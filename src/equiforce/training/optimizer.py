@@ -33,7 +33,8 @@ class OptimizerConfig:
     learning_rate: float | None = option(
         None,
         f"highest learning rate; default {DEFAULT_RATE} in runs of at least {LONG_RUN} passes over the training set, "
-        f"more in shorter runs, up to {HIGHEST_RATE} (docs/training.md); the paper used 0.01",
+        f"more in shorter runs, up to {HIGHEST_RATE} (docs/training.md), and less with start.model "
+        "(docs/fine-tuning.md); the paper used 0.01",
         gt=0,
     )
     amsgrad: bool = option(
