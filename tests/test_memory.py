@@ -67,12 +67,13 @@ def test_what_is_predicted_is_measured(backend, training, channels, water):
 OPTIONS = [
     {"first_self_connection": True, "shared_self_connection": True, "layer_norm": True},
     {"species_linear_in": True, "pair_cutoffs": {"H-H": 3.4}},
+    {"first_self_connection": True, "reflections": False, "xplor_on": 3.0, "scalar_constants": True},
 ]
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("options", OPTIONS, ids=["layer norm", "pair cutoffs"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["layer norm", "pair cutoffs", "sevennet"])
 def test_what_is_predicted_of_options_is_measured(options, backend, training, water):
     potential = potential_of(l_max=1, channels=16, n_layers=3, dtype="float32", **options)
     with kernels.using(backend):

@@ -142,6 +142,16 @@ def test_new_elements_are_told(place, tmp_path):
     assert "elements of the start model that do not occur here are left out: Cu" in output.getvalue()
 
 
+def test_a_training_that_goes_astray_gives_back_the_start_model(place, tmp_path):
+    output = StringIO()
+    harm = options(place, optimizer_learning_rate=3.0, optimizer_warmup_steps=0)
+    console = Console(file=output, width=250)
+    trained = equiforce.train(place / "new.xyz", tmp_path / "run", options=harm, console=console)
+    new = trained.comparison.rows
+    assert new[1].errors.total["forces"].mae == pytest.approx(new[0].errors.total["forces"].mae, rel=1e-3)
+    assert "the model file has the weights of the start model" in output.getvalue()
+
+
 def test_frozen_weights_do_not_change(place, tmp_path):
     trained = equiforce.train(
         place / "new.xyz", tmp_path / "run", options=options(place, start_freeze=["radial", "embedding"]), quiet=True

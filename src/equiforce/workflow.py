@@ -15,7 +15,7 @@ from equiforce.data.dataset import Batches
 from equiforce.data.write import refuse_file
 from equiforce.errors import InputError
 from equiforce.evaluate import Errors, predict
-from equiforce.finetuning.comparison import Comparison
+from equiforce.finetuning.comparison import UNIMPROVED, Comparison
 from equiforce.finetuning.replay import ReplayBatches
 from equiforce.finetuning.start import Start
 from equiforce.kernels import describe
@@ -30,7 +30,7 @@ from equiforce.starting import compared, of_scratch, with_start
 from equiforce.storage.faults import AGAIN, going_on_with
 from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
-from equiforce.terminal import Console, own_console, say, show
+from equiforce.terminal import Console, note, own_console, say, show
 from equiforce.threads import fastest_threads
 from equiforce.training.display import Display
 from equiforce.training.loop import Outcome, RunSetup, backward, fit, new_state
@@ -307,6 +307,7 @@ def _run(
                 trackers=trackers,
                 on_best=save_model,
                 on_step=display,
+                keeps_start=settings.start.model is not None,
             ),
         )
     model = folder / MODEL
@@ -356,6 +357,8 @@ def _finish(
 def _compared(trained: Trained, prepared: Prepared, start: Start, state: TrainingState, console: Console) -> Trained:
     """Print and write the errors before and after a fine-tuning, and first train from random weights if asked to."""
     scratch = None
+    if state.best_step == 0:
+        note(console, UNIMPROVED)
     if prepared.config.start.from_scratch:
         say(console, f"training from random weights for the same {state.seconds:.0f} s, in {trained.folder / SCRATCH}")
         options = of_scratch(prepared.config, prepared.parts.train, trained.folder / SPLIT, state.seconds)

@@ -50,6 +50,8 @@ OPTIONS = [
     {"n_layers": 2},
     {"l_max": 2},
     {"parity": True},
+    {"reflections": False},
+    {"xplor_on": 2.5},
     {"invariant": True},
     {"channels": 6},
     {"channels": [4, 2]},

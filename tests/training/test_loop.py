@@ -126,6 +126,17 @@ def test_training_learns_and_keeps_the_best(tmp_path):
     assert all(torch.equal(state.best_weights[name], value) for name, value in zip(names, kept[-1], strict=True))
 
 
+@pytest.mark.parametrize("keeps_start", [False, True])
+def test_training_from_a_model_cannot_make_it_worse(tmp_path, keeps_start):
+    kept = []
+    state, setup = setup_of(tmp_path, optimizer={"learning_rate": 3.0}, on_best=lambda _: kept.append(state.step))
+    before = {name: value.clone() for name, value in state.potential.state_dict().items()}
+    fit(state, replace(setup, keeps_start=keeps_start))
+    same = all(torch.equal(state.best_weights[name], value) for name, value in before.items())
+    assert (same, state.best_step == 0, kept[0] == 0) == (keeps_start, keeps_start, keeps_start)
+    assert (tmp_path / "best.pt").exists()
+
+
 def test_the_log_says_what_evaluation_says(tmp_path):
     """The errors in the log are those of the averaged weights on the validation structures."""
     from equiforce.evaluate import errors, predict

@@ -11,6 +11,10 @@ from equiforce.terminal import Table
 
 BEFORE, AFTER, SCRATCH = "start model", "fine-tuned", "from scratch"
 OLD_DOMAIN = "old domain"
+UNIMPROVED = (
+    "training did not lower the validation loss, so the model file has the weights of the start model: lower "
+    "optimizer.learning_rate, train longer, or give more data"
+)
 
 
 class Row(NamedTuple):

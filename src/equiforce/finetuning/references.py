@@ -43,9 +43,11 @@ class Refit:
         )
         lines = [f"reference energies of the start model → of this run ({self.origin}): {each} eV"]
         if self.residual is not None:
+            farther = self.gap > 2 * self.residual and not self.left_out
+            with_these = f"; with the reference energies of this run by {1000 * self.gap:.1f}" if farther else ""
             lines.append(
                 f"the start model, moved to the energies of the new data, differs from them by "
-                f"{1000 * self.residual:.1f} meV/atom (RMSE)"
+                f"{1000 * self.residual:.1f} meV/atom (RMSE){with_these}"
             )
         return lines
 

@@ -168,7 +168,7 @@ def build(source: SevenNetFile, species: Sequence[str], n_knots: int | None) -> 
     known, network = elements_of(source), source.network
     index = [known.index(symbol) for symbol in species]
     weights, modal = Weights(source.weights), network.modals.index(source.modal) if source.modal else None
-    config = network.config(n_knots, modal is not None)
+    config = network.config(n_knots, modal is not None, _denominator(source.weights))
     # before memory is taken for the network: so many numbers have its matrices at the very least
     least = sum(mul**2 for irreps in network.irreps[:-1] for mul, _ in irreps)
     if least > sum(weight.numel() for weight in source.weights.values()):
@@ -183,17 +183,23 @@ def build(source: SevenNetFile, species: Sequence[str], n_knots: int | None) -> 
         for number, layer in enumerate(cast("Iterable[NequIPLayer]", model.layers)):
             reader = LayerReader(network, weights, number, index, modal)
             reader.set(layer, 2 / config.cutoff**2 / model.radial_basis.scale.item())
-        constant = _set_readout(model, network, weights, modal)
+        size, constant = _set_readout(model, network, weights, modal)
         shift, scale = (_of_species(weights, name, len(known), network, modal)[index] for name in ("shift", "scale"))
         weights.require_end()
-        energies = shift + scale * (constant + model.isolated())
+        energies = shift + scale * (constant + size * model.isolated())
     return Potential(
         cast("Model", model),
         species=species,
         cutoff=config.cutoff,
         atomic_energies=energies.tolist(),
-        scale=scale.tolist(),
+        scale=(size * scale).tolist(),
     )
+
+
+def _denominator(weights: Mapping[str, Tensor]) -> float:
+    """By what the first layer divides messages; 1 if it is unusual, for the weights take what is left."""
+    found = weights.get("0_convolution.denominator", torch.ones(1))
+    return found.item() if found.numel() == 1 and 1 <= found.item() <= 1000 else 1.0
 
 
 def _matrices(weights: Weights, name: str, irreps_in: Irreps, irreps_out: Irreps) -> dict[str, Tensor]:
@@ -203,16 +209,22 @@ def _matrices(weights: Weights, name: str, irreps_in: Irreps, irreps_out: Irreps
     return linear_matrices(weights.take(f"{name}.weight"), irreps_in, irreps_out)
 
 
-def _set_readout(model: NequIP, network: Network, weights: Weights, modal: int | None) -> float:
-    """Set the read-out; SevenNet has two matrices with nothing between them. Returns the constant of the modal."""
+def _set_readout(model: NequIP, network: Network, weights: Weights, modal: int | None) -> tuple[float, float]:
+    """Set the read-out, for which SevenNet has two matrices with nothing between them.
+
+    Returns:
+        The factor of the energies, with which the read-out has weights of the size that training expects; and the
+        constant of the level of theory.
+    """
     channels = network.irreps[-1].dim
     extra = len(network.modals) if network.constants_of_output else 0
     hidden = Irreps([(channels // 2, "0e")])
     first = _matrices(weights, "reduce_input_to_hidden.linear", Irreps([(channels, "0e"), (extra, "0e")]), hidden)
     second = _matrices(weights, "reduce_hidden_to_energy.linear", hidden, Irreps([(1, "0e")]))
     matrix = first["0e"] @ second["0e"]
-    set_mlp(model.readout, [gain_ratio("0e") * matrix[:channels]])
-    return matrix[channels + modal].item() if extra and modal is not None else 0.0
+    size = matrix[:channels].norm().item() or 1.0
+    set_mlp(model.readout, [gain_ratio("0e") * matrix[:channels] / size])
+    return size, matrix[channels + modal].item() if extra and modal is not None else 0.0
 
 
 def _of_species(weights: Weights, name: str, n_species: int, network: Network, modal: int | None) -> Tensor:

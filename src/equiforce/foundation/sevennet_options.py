@@ -81,12 +81,13 @@ class Network:
         """The irreps up to ``l_max`` in products of features with harmonics; see :func:`products`."""
         return products(features, self.harmonics, l_max, even_only=even_only)
 
-    def config(self, n_knots: int | None, constants: bool) -> NequIPConfig:
+    def config(self, n_knots: int | None, constants: bool, denominator: float = 1.0) -> NequIPConfig:
         """The options of the same network here.
 
         Args:
             n_knots: the number of knots of the splines; None computes the radial networks on every edge.
             constants: whether a level of theory was chosen, whose constants are added.
+            denominator: by which messages are divided, so that weights keep the size that training expects.
 
         Raises:
             InputError: the network has something that this one cannot have.
@@ -111,6 +112,7 @@ class Network:
             "self_connection": deep,
             "shared_self_connection": self.shared and deep,
             "scalar_constants": constants and deep,
+            "mean_neighbors": denominator**2,
         }
         try:
             check_values(NequIPConfig, values)

@@ -65,6 +65,7 @@ class RunSetup:
     trackers: list[Tracker]  # empty except on the first process
     on_best: Callable[[Potential], None]  # the first process calls it with the averaged potential when it is the best
     on_step: Callable[[StepReport], None]  # called after each step
+    keeps_start: bool = False  # whether the weights before the first step can be the best ones
 
 
 def new_state(potential: Potential, config: OptimizerConfig) -> TrainingState:
@@ -93,6 +94,8 @@ def fit(state: TrainingState, setup: RunSetup) -> Outcome:
     started = time.monotonic() - state.seconds
     if (why := state.ended or stopping.used_up(state)) and state.best_weights is not None:
         return Outcome(why, interrupted=False)
+    if setup.keeps_start and state.best_weights is None:
+        keep_start(state, setup)
     with stop_requests() as stop:
         while True:
             n_batches = setup.training.count(state.epoch)
@@ -229,12 +232,7 @@ def validate(state: TrainingState, rate: float, passes: float, setup: RunSetup) 
     Returns:
         The errors over the validation set of all processes, and whether the weights are the best so far.
     """
-    shares = (
-        (graph, labels) for graph, labels in setup.validation.epoch(0) if graph is not None and labels is not None
-    )
-    local = validation_sums(state.ema.potential, shares).as_tensor().to(setup.fabric.device)
-    errors = ErrorSums.from_tensor(total_over_processes(local, setup.fabric).cpu()).errors()
-    value = validation_loss(errors, setup.loss)
+    errors, value = validation_errors(state, setup)
     improved = value is None or value < state.best_loss
     if improved:
         state.best_step = state.step
@@ -256,6 +254,25 @@ def validate(state: TrainingState, rate: float, passes: float, setup: RunSetup) 
     state.n_rows += 1
     state.loss_sum, state.loss_count = 0.0, 0
     return errors, improved
+
+
+def validation_errors(state: TrainingState, setup: RunSetup) -> tuple[ValidationErrors, float | None]:
+    """Compute the errors of the averaged weights over the validation set of all processes, and the loss of them."""
+    shares = (
+        (graph, labels) for graph, labels in setup.validation.epoch(0) if graph is not None and labels is not None
+    )
+    local = validation_sums(state.ema.potential, shares).as_tensor().to(setup.fabric.device)
+    errors = ErrorSums.from_tensor(total_over_processes(local, setup.fabric).cpu()).errors()
+    return errors, validation_loss(errors, setup.loss)
+
+
+def keep_start(state: TrainingState, setup: RunSetup) -> None:
+    """Remember the weights before the first step, so that training cannot make a model worse than it was."""
+    _, value = validation_errors(state, setup)
+    if value is not None and math.isfinite(value):
+        state.best_step, state.best_loss = 0, value
+        state.keep_best()
+        on_first_process(partial(save, state, True, setup), setup.fabric)
 
 
 def _log(trackers: Sequence[Tracker], row: Row) -> None:
