@@ -36,7 +36,7 @@ include_patterns = [
     "examples/README.md",
     "recipes/README.md",
 ]
-exclude_patterns = ["build", "dist", "demo", "runs", ".*", "**/tutorial_runs", "**/.ipynb_checkpoints"]
+exclude_patterns = ["build", "dist", "demo", "runs", ".*", "**/tutorial_runs", "**/universal_runs", "**/.ipynb_checkpoints"]
 
 html_theme = "furo"
 html_title = f"equiforce {version}"
@@ -56,7 +56,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # the order in which a newcomer may read the pages
 NAVIGATION = {
-    "Tutorial": ["docs/tutorial/README", "docs/tutorial/tutorial"],
+    "Tutorial": ["docs/tutorial/README", "docs/tutorial/tutorial", "docs/tutorial/universal"],
     "Guides": [
         "docs/features",
         "docs/data",
