@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules of the other benchmarks
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules of the other benchmarks
 
 from machine import commit
 from peers.install import python_of
 from report import RESULTS, save
-from table import write
+from table import SUITES, write
 
 from equiforce import model_file
 from equiforce.foundation import import_potential, path_of
@@ -32,7 +32,6 @@ from equiforce.machine import cpu_model
 
 HERE = Path(__file__).parent
 FILE = RESULTS / "suites.json"
-SUITES = ("diatomics", "extensivity", "locality", "iron", "combustion", "relaxation", "eos", "elasticity", "phonons")
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[str, Path, list[str]]:

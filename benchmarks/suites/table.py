@@ -7,6 +7,8 @@ from report import ROOT, replace_between
 PAGE = ROOT / "docs" / "suites.md"
 PROGRAMS = {"equiforce": "equiforce", "nequix": "Nequix", "sevenn": "SevenNet"}
 OURS = "equiforce"
+SUITES = ("locality", "extensivity", "diatomics", "relaxation", "eos", "elasticity", "phonons", "iron", "combustion")
+OF_MANY = ("diatomics", "relaxation", "eos", "elasticity", "phonons")  # suites whose systems depend on the model
 
 
 def write(results: list[dict[str, Any]]) -> None:
@@ -14,19 +16,39 @@ def write(results: list[dict[str, Any]]) -> None:
     for marker, quick in (("whole suites", False), ("quick suites", True)):
         replace_between(marker, scores([one for one in results if one["quick"] is quick]), PAGE)
     replace_between("differences", differences(results), PAGE)
+    replace_between("common systems", common([one for one in results if not one["quick"]]), PAGE)
 
 
 def scores(results: list[dict[str, Any]]) -> str:
     """Return a table with a row for each score and a column for each model and program."""
-    columns = sorted({_column(one) for one in results}, key=lambda title: (" in " not in title, title))
+    columns = sorted({_column(one) for one in results})
     lines = [f"| suite | score | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
-    for suite in dict.fromkeys(one["suite"] for one in results):
+    for suite in SUITES:
         of_suite = {_column(one): one for one in results if one["suite"] == suite}
         named = {name: found["unit"] for one in of_suite.values() for name, found in one.get("scores", {}).items()}
         for i, (name, unit) in enumerate(named.items()):
             cells = (_cell(of_suite.get(column), name) for column in columns)
             title = f"{name}, {unit}" if unit else name
             lines.append(f"| {'' if i else suite} | {title} | {' | '.join(cells)} |")
+        if suite in OF_MANY:
+            counts = (str(len(of_suite.get(column, {}).get("values", {})) or "") for column in columns)
+            lines.append(f"| | systems | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
+def common(results: list[dict[str, Any]]) -> str:
+    """Return a table of mean absolute errors over the systems that all models of a suite know."""
+    columns = sorted({_column(one) for one in results if "values" in one})
+    lines = [f"| suite | mean absolute | systems | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
+    for suite in OF_MANY:
+        of_suite = {_column(one): one["values"] for one in results if one["suite"] == suite and "values" in one}
+        for name in dict.fromkeys(name for rows in of_suite.values() for row in rows.values() for name in row):
+            found = {column: _numbers(rows, name) for column, rows in of_suite.items()}
+            shared = sorted(set.intersection(*(set(numbers) for numbers in found.values())))
+            if name.startswith("error") and shared and len(found) > 1:
+                means = {column: sum(abs(n[system]) for system in shared) / len(shared) for column, n in found.items()}
+                cells = (f"{means[column]:.4g}" if column in means else "" for column in columns)
+                lines.append(f"| {suite} | {name} | {', '.join(shared)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -35,6 +57,8 @@ def differences(results: list[dict[str, Any]]) -> str:
     lines = ["| model | suite | value | systems | mean | largest difference |", "|---|---|---|---|---|---|"]
     for ours, theirs in pairs(results):
         for name in dict.fromkeys(name for row in theirs["values"].values() for name in row):
+            if name.startswith("error"):  # it differs as the value does
+                continue
             if found := _differences_of(ours, theirs, name):
                 size = sum(abs(value) for _, value in found) / len(found)
                 suite = f"{ours['suite']}{', quick' if ours['quick'] else ''}"
@@ -59,14 +83,13 @@ def pairs(results: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str,
 
 def _differences_of(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> list[tuple[float, float]]:
     """The difference and the value of each system that has a number of this name in both."""
-    both = (
-        (row.get(name), theirs["values"].get(system, {}).get(name)) for system, row in ours["values"].items()
-    )  # fmt: skip
-    return [
-        (abs(one - other), other)
-        for one, other in both
-        if isinstance(one, int | float) and isinstance(other, int | float)
-    ]
+    mine, others = _numbers(ours["values"], name), _numbers(theirs["values"], name)
+    return [(abs(mine[system] - others[system]), others[system]) for system in mine if system in others]
+
+
+def _numbers(rows: dict[str, dict[str, Any]], name: str) -> dict[str, float]:
+    """The numbers of a name by system; systems without one are left out."""
+    return {system: row[name] for system, row in rows.items() if isinstance(row.get(name), int | float)}
 
 
 def _column(one: dict[str, Any]) -> str:
