@@ -97,6 +97,9 @@ def main() -> None:
     arguments = read_arguments()
     own = Path(sys.executable) if arguments.program == "equiforce" else python_of(arguments.program)
     python = arguments.python or own
+    for peer, one in ((arguments.program, python), ("suites", arguments.suites_python)):
+        if not one.exists():
+            sys.exit(f"there is no {one}: make it with python benchmarks/peers/install.py {peer}")
     with tempfile.TemporaryDirectory() as folder:
         name, model, elements = prepare(arguments, Path(folder))
         worker = {"program": arguments.program, "model": str(model.resolve()), "modal": arguments.modal}

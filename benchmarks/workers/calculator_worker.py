@@ -61,8 +61,8 @@ def serve(calculator: Calculator, answers: TextIO) -> None:
     before: list[int] = []
     for line in sys.stdin:
         atoms = Atoms(**json.loads(line))
-        # Nequix compiles anew when the numbers change
-        changes = ["positions"] if before == atoms.numbers.tolist() else ["numbers", "positions", "cell", "pbc"]
+        same = before == atoms.numbers.tolist()  # Nequix keeps what it has compiled for these numbers
+        changes = [*([] if same else ["numbers"]), "positions", "cell", "pbc"]
         before = atoms.numbers.tolist()
         try:
             answer = row_of(compute(calculator, atoms, changes), atoms)
