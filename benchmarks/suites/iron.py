@@ -19,7 +19,7 @@ QUICK_SURFACES = ("100",)
 
 
 def run(calculator: Calculator, task: Task) -> Outcome:
-    """Compute the errors beside PBE; quick are the equation of state, the Bain path, one surface and one traction."""
+    """Compute the errors beside PBE; quick are the equation of state, the Bain path and one surface."""
     require(task, "Fe")
     prepare()
     from ml_peg.analysis.bulk_crystal.iron_properties.analyse_iron_properties import compute_metrics
@@ -31,9 +31,9 @@ def run(calculator: Calculator, task: Task) -> Outcome:
     a = found["eos"]["a0"]
     found["bain_path"] = iron.run_bain_path_calculation(calculator, a)
     found["surfaces"] = iron.run_surface_calculations(calculator, a)
-    for plane in ("100",) if task.quick else ("100", "110"):
-        found[f"ts_{plane}"] = iron.run_ts_calculation(calculator, a, plane)
     if not task.quick:
+        for plane in ("100", "110"):
+            found[f"ts_{plane}"] = iron.run_ts_calculation(calculator, a, plane)
         found["vacancy"] = iron.run_vacancy_calculation(calculator, a)
         found["elastic"] = iron.run_elastic_calculation(calculator, a)
     scores = {name: score(value, UNITS.get(name, "%")) for name, value in compute_metrics(found).items()}
