@@ -5,7 +5,7 @@ The structure is the file of mlip-arena 0.2.0. The protocol is that of ``mlip_ar
 25 fs, steps of 0.5 fs, 300 to 3000 K in the first third, 3000 K in the second, back to 300 K in the last, seed 0. Water
 is an oxygen with two hydrogens among the neighbours of ASE's natural cutoffs. MLIP Arena's run takes 1 ns, that is two
 million steps, and ``--picoseconds 1000`` asks for it. The default is short: it shows that heating goes well, and too
-little time passes for a reaction. MLIP Arena's time of a step is left out, because programs are not judged in turn here.
+little time passes for a reaction. MLIP Arena's speed is left out: programs do not run in turn here.
 """
 
 import importlib.util
