@@ -76,6 +76,7 @@ NAVIGATION = {
     "Background": ["docs/theory", "docs/architecture", "docs/training", "docs/kernels", "docs/reliability"],
     "Benchmarks": [
         "docs/benchmarks",
+        "docs/suites",
         "docs/scaling",
         "studies/README",
         "studies/benchmark/README",

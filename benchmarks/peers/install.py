@@ -13,7 +13,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".peers"
-PEERS = ("nequip", "allegro", "mace", "nequix", "sevenn")
+PEERS = ("nequip", "allegro", "mace", "nequix", "sevenn", "suites")
+# lists all that is used of its packages, which name many more and contradict one another
+COMPLETE = ("suites",)
 EXTRA = HERE / "extra.txt"
 
 
@@ -37,7 +39,8 @@ def install(peer: str, extra: bool) -> None:
     # torch comes first, because together with other packages pip may choose a build with gigabytes of CUDA
     if "\ntorch==" in pins.read_text():
         subprocess.run([*pip, "torch"], check=True)
-    subprocess.run([*pip, "--requirement", str(pins)], check=True)
+    alone = ["--no-deps"] if peer in COMPLETE else []
+    subprocess.run([*pip, *alone, "--requirement", str(pins)], check=True)
     if extra:
         subprocess.run([*pip, "--requirement", str(EXTRA)], check=True)
     ready.write_text(wanted)

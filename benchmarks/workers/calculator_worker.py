@@ -3,8 +3,9 @@
 The job has ``program`` (nequix, sevenn or equiforce), ``model`` (its file), ``modal`` (a level of theory of sevenn, or
 null), ``structures`` (an extended xyz file) and ``timed``. Without ``timed`` the answer is one line with energies,
 forces and stresses. With it, the first structure is computed twice, then once more for every line ``go``, which is
-answered with its time in ms; ``end`` is answered with the peak memory in MB. Answers go to the file descriptor that is
-the only argument.
+answered with its time in ms; ``end`` is answered with the peak memory in MB. If ``structures`` is null, the versions
+are answered, and then every line is a structure (``numbers``, ``positions``, ``cell`` and ``pbc``) that is answered
+with its energy, forces and stress, or with ``error``. Answers go to the file descriptor that is the only argument.
 """
 
 import json
@@ -13,6 +14,7 @@ import resource
 import sys
 import time
 from importlib.metadata import version
+from typing import TextIO
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -41,9 +43,9 @@ def calculator_of(job: dict) -> Calculator:
 
 
 def compute(calculator: Calculator, atoms: Atoms, changes: list[str]) -> dict:
-    """Compute a structure again, whatever the calculator has kept."""
+    """Compute a structure again, whatever the calculator has kept; the stress only where it exists."""
     calculator.reset()
-    calculator.calculate(atoms, ["energy", "forces", "stress"], changes)
+    calculator.calculate(atoms, ["energy", "forces", *(["stress"] if atoms.pbc.all() else [])], changes)
     return calculator.results
 
 
@@ -54,12 +56,32 @@ def row_of(found: dict, atoms: Atoms) -> dict:
     return {"energy": float(found["energy"]), "forces": found["forces"].tolist(), "stress": stress}
 
 
+def serve(calculator: Calculator, answers: TextIO) -> None:
+    """Compute every structure that comes, until there are no more."""
+    before: list[int] = []
+    for line in sys.stdin:
+        atoms = Atoms(**json.loads(line))
+        same = before == atoms.numbers.tolist()  # Nequix keeps what it has compiled for these numbers
+        changes = [*([] if same else ["numbers"]), "positions", "cell", "pbc"]
+        before = atoms.numbers.tolist()
+        try:
+            answer = row_of(compute(calculator, atoms, changes), atoms)
+        except Exception as error:  # a suite counts what a program cannot compute
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers)
+
+
 def main() -> None:
     """Do the job."""
     answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     job = json.loads(sys.stdin.readline())
-    frames, calculator = read(job["structures"], ":"), calculator_of(job)
     versions = {name: version(name) for name in PACKAGES[job["program"]]}
+    if job["structures"] is None:
+        calculator = calculator_of(job)
+        print(json.dumps({"versions": versions}), file=answers)
+        serve(calculator, answers)
+        return
+    frames, calculator = read(job["structures"], ":"), calculator_of(job)
     if not job["timed"]:
         rows = [row_of(compute(calculator, atoms, ["numbers"]), atoms) for atoms in frames]
         print(json.dumps({"rows": rows, "versions": versions}), file=answers)
