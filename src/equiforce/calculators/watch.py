@@ -20,12 +20,14 @@ def read_ranges(model: str | Path | Potential, console: Console) -> Ranges | Non
     """The ranges of the training data in a model file, or a note that it has none; None for a potential in memory."""
     if isinstance(model, Potential):
         return None
-    ranges = model_file.ranges_of(model_file.read_header(model), model)
+    header = model_file.read_header(model)
+    ranges = model_file.ranges_of(header, model)
     if ranges is None:
+        remedy = "as with all potentials of other programs" if "source" in header["about"] else "train it again"
         note(
             console,
             f"{model} does not say which distances, forces and volumes its training data have, so that it goes "
-            "unnoticed if atoms leave them: train it again with this version",
+            f"unnoticed if atoms leave them: {remedy}",
         )
     return ranges
 
