@@ -143,16 +143,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python")
     arguments = parser.parse_args()
-    rows = []
     for model in arguments.models:
+        rows = []
         for name, atoms in cases():
             if len(atoms) <= arguments.most_atoms:
                 rows.append(measure(name, atoms, model, arguments.python, arguments.rounds))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
-    save(
-        RESULTS / "foundation-speed.json", {"machine": machine(), "commit": commit(), "threads": THREADS, "rows": rows}
-    )
-    replace_between("speed", table(rows), PAGE)
+        file = RESULTS / f"foundation-speed-{rows[0]['model']}.json"
+        save(file, {"machine": machine(), "commit": commit(), "threads": THREADS, "rows": rows})
+    everything = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("foundation-speed-*.json"))]
+    replace_between("speed", table([row for result in everything for row in result["rows"]]), PAGE)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,10 @@ def test_nothing_is_replaced_without_a_word(equiforce, tmp_path):
         ([FILE, "-o", "x.eqf", "--elements", "Li", "O"], "does not know Li: choose among its 3 elements"),
         ([FILE, "-o", "x.eqf", "--elements", "oxygen"], "there is no chemical element 'oxygen'"),
         ([FILE, "-o", "x.eqf", "--dtype", "float16"], "choose float32 or float64"),
-        ([FILE, "-o", "x.eqf", "--knots", "-3"], "radial_knots"),
+        ([FILE, "-o", "x.eqf", "--knots", "-3"], "give 64 to 1024, or 0 for the exact radial functions"),
+        ([FILE, "-o", "x.eqf", "--elements", "O", "Zz"], "Zz"),
+        ([FILE.parent, "-o", "x.eqf"], "is a folder: give the file of a potential in it"),
+        ([FILE, "-o", FILE, "--overwrite"], "is the file that is imported: name another output"),
     ],
 )
 def test_wrong_input_is_one_sentence(arguments, words, equiforce, place):

@@ -1,5 +1,6 @@
 """``equiforce import``."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from equiforce.errors import InputError
 from equiforce.terminal import note, say
 
 ELEMENTS = "--elements"
+SYMBOL = re.compile(r"[A-Z][a-z]?", re.ASCII)  # what looks like one, so that a wrong one is named as such
+FEWEST_KNOTS, MANY_KNOTS, MOST_KNOTS = 64, 256, 1024
+FEW = f"with {{}} knots forces differ by 0.001 eV/Å and more from those of the source: {MANY_KNOTS} are enough"
 
 
 class ImportCommand(Command):
@@ -26,11 +30,17 @@ def joined(args: list[str]) -> list[str]:
     """The arguments with the chemical symbols after ``--elements`` as one argument."""
     if ELEMENTS not in args:
         return args
-    from equiforce.elements import SYMBOLS
-
     first = args.index(ELEMENTS) + 1
-    last = next((i for i in range(first, len(args)) if args[i] not in SYMBOLS[1:]), len(args))
+    last = next((i for i in range(first, len(args)) if SYMBOL.fullmatch(args[i]) is None), len(args))
     return [*args[:first], *([" ".join(args[first:last])] if last > first else []), *args[last:]]
+
+
+def refuse_few_knots(knots: int | None) -> None:
+    """Raise InputError for a number of knots with which energies and forces would be wrong, or that is too large."""
+    if knots and not FEWEST_KNOTS <= knots <= MOST_KNOTS:
+        raise InputError(
+            f"--knots {knots} is not possible: give {FEWEST_KNOTS} to {MOST_KNOTS}, or 0 for the exact radial functions"
+        )
 
 
 def import_(
@@ -58,8 +68,11 @@ def import_(
     console = messages(as_json)
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already: choose another name, or replace it with --overwrite")
+    if output.exists() and output.resolve() == foundation.path_of(source).resolve():
+        raise InputError(f"{output} is the file that is imported: name another output")
     if dtype not in DTYPES:
         raise InputError(f"weights cannot be of dtype {dtype!r}: choose {' or '.join(DTYPES)}")
+    refuse_few_knots(knots)
     chosen = None if elements is None else elements.replace(",", " ").split()
     n_knots = foundation.N_KNOTS if knots is None else knots or None
     potential, origin = foundation.import_potential(source, chosen, n_knots=n_knots, modal=modal)
@@ -68,7 +81,8 @@ def import_(
     say(
         console, f"{origin.name} of {origin.program}: {potential.model.config}; elements {', '.join(potential.species)}"
     )
-    for sentence in potential.model.config.cautions:
+    few = [FEW.format(n_knots)] if n_knots is not None and n_knots < MANY_KNOTS else []
+    for sentence in (*few, *potential.model.config.cautions):
         note(console, sentence)
     for name, text in (("licence", origin.licence), ("data", origin.data), ("cite", origin.citation)):
         say(console, f"{name}: {text}")

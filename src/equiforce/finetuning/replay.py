@@ -83,7 +83,10 @@ def make_replay(
             labelled.append(replace(structure, energy=structure.energy + float(np.asarray(shift)[index].sum())))
         else:
             labelled.append(structure)
-    parts = split(labelled, SplitOptions(validation=HELD_OUT, test=0, seed=seed), cutoff=moved.cutoff)
+    try:
+        parts = split(labelled, SplitOptions(validation=HELD_OUT, test=0, seed=seed), cutoff=moved.cutoff)
+    except InputError as error:
+        raise InputError(f"start.replay: {error}") from error
     return Replay(
         train=parts.train,
         held_out=parts.validation,

@@ -114,6 +114,8 @@ def path_of(source: Path | str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"{source} is a folder: give the file of a potential in it")
     if (one := PUBLISHED.get(str(source))) is not None:
         if one.place.is_file():
             return one.place

@@ -117,8 +117,8 @@ class NequIPConfig(ModelConfig):
     )
     species_linear_in: bool = option(
         False,
-        "true: the linear map before the messages has weights for each species that sends",
-        only_if=("model.scalar_constants is false", lambda model: not model.scalar_constants),
+        "true: the linear map before the messages has weights for each species that sends; not together with "
+        "model.scalar_constants",
     )
     shared_self_connection: bool = option(
         False,
@@ -160,6 +160,10 @@ class NequIPConfig(ModelConfig):
             raise ValueError(
                 f"model.l_max={self.l_max} changes nothing because model.n_layers=1 has scalar output: "
                 "set model.l_max=0 or model.n_layers=2"
+            )
+        if self.species_linear_in and self.scalar_constants:
+            raise ValueError(
+                "model.species_linear_in and model.scalar_constants cannot both be true: set one of them to false"
             )
         if self.xplor_on is not None and self.xplor_on >= self.cutoff:
             raise ValueError(
