@@ -36,7 +36,9 @@ include_patterns = [
     "examples/README.md",
     "recipes/README.md",
 ]
-exclude_patterns = ["build", "dist", "demo", "runs", ".*", "**/tutorial_runs", "**/universal_runs", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "build", "dist", "demo", "runs", ".*", "**/tutorial_runs", "**/universal_runs", "**/.ipynb_checkpoints",
+]  # fmt: skip
 
 html_theme = "furo"
 html_title = f"equiforce {version}"
