@@ -91,7 +91,6 @@ def write(notebook_file: Path) -> None:
     """Runs a notebook as on a new machine, with nothing compiled, and writes it with its outputs."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"XDG_CACHE_HOME": f"{folder}/cache", "IPYTHONDIR": f"{folder}/ipython"}
-        os.environ["TTY_COMPATIBLE"] = "0"  # or there were colours and moving bars in the outputs
         os.environ.pop(BUDGET, None)
         began = time.monotonic()
         notebook, _ = execute(notebook_file, Path(folder) / "copy")
