@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ from equiforce.foundation.nequip_options import (
     require_constants,
     zbl_of,
 )
+from equiforce.foundation.network_options import checked
 from equiforce.foundation.weights import UNKNOWN, set_mlp
 from equiforce.geometry.irreps import Irreps, reachable
 from equiforce.models import Model
 from equiforce.models.allegro import Allegro, AllegroLayer
 from equiforce.models.allegro_config import AllegroConfig
 from equiforce.nn.mlp import SILU_GAIN, ScalarMLP
-from equiforce.options import check_values
 from equiforce.potential import Potential
 
 BUILDERS = ("AllegroModel",)
@@ -93,15 +93,7 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
     }
     of_embedding.require_end()
     coupled = options.take("tp_path_channel_coupling", bool, True)
-    return Read(_config(values), known, coupled, scalars if embedding is None else embedding, options)
-
-
-def _config(values: dict[str, Any]) -> AllegroConfig:
-    try:
-        check_values(AllegroConfig, values)
-        return AllegroConfig(**values)
-    except ValueError as error:
-        raise InputError(f"the options do not fit together: {error}") from None
+    return Read(checked(AllegroConfig, values), known, coupled, scalars if embedding is None else embedding, options)
 
 
 def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Potential:
@@ -121,7 +113,9 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     weights, index = Weights(source.weights), [known.index(symbol) for symbol in species]
     if config.pair_cutoffs is not None:
         kept = {f"{a}-{b}" for a in species for b in species}
-        config = _config(vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}})
+        config = checked(
+            AllegroConfig, vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}}
+        )
     paths = [_paths_of(*irreps, config.l_max) for irreps in _irreps(config)]
     shapes = [(config.tensor_channels, len(of_layer)) if coupled else (len(of_layer),) for of_layer in paths]
     products = [weights.take(f"allegro.tps.{t}.weights", *shape) for t, shape in enumerate(shapes)]

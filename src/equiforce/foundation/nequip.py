@@ -31,13 +31,13 @@ from equiforce.foundation.nequip_options import (
     require_constants,
     zbl_of,
 )
+from equiforce.foundation.network_options import checked
 from equiforce.foundation.weights import UNKNOWN, set_linear, set_mlp
 from equiforce.geometry.irreps import Irreps, reachable
 from equiforce.models import Model
 from equiforce.models.nequip import NequIP, NequIPLayer
 from equiforce.models.nequip_config import NequIPConfig
 from equiforce.nn.equivariant import SpeciesLinear
-from equiforce.options import check_values
 from equiforce.potential import Potential
 
 PRESETS: dict[str, dict[str, Any]] = {  # of nequip's PresetNequIPGNNModel
@@ -113,15 +113,7 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
         "readout_width": channels[0] if width is None else width,
         "mean_neighbors": sum(neighbors) / len(neighbors),
     }
-    return Read(_config(found), known, neighbors, options)
-
-
-def _config(values: dict[str, Any]) -> NequIPConfig:
-    try:
-        check_values(NequIPConfig, values)
-        return NequIPConfig(**values)
-    except ValueError as error:
-        raise InputError(f"the options do not fit together: {error}") from None
+    return Read(checked(NequIPConfig, found), known, neighbors, options)
 
 
 def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Potential:
@@ -142,7 +134,9 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     _require_memory(source, config, len(species))
     if config.pair_cutoffs is not None:
         kept = {f"{a}-{b}" for a in species for b in species}
-        config = _config(vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}})
+        config = checked(
+            NequIPConfig, vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}}
+        )
     network = NequIP(config, species).double()
     bessel = weights.take("bessel_encode.bessel_weights", 1, config.n_bessel)
     with torch.no_grad():

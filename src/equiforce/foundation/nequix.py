@@ -20,6 +20,7 @@ from torch import Tensor
 
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
+from equiforce.foundation.network_options import checked
 from equiforce.foundation.weights import UNKNOWN, set_linear, set_mlp, shown
 from equiforce.geometry.irreps import Irrep, Irreps
 from equiforce.models import Model
@@ -28,7 +29,6 @@ from equiforce.models.nequip import NequIP, NequIPLayer
 from equiforce.models.nequip_config import NequIPConfig
 from equiforce.nn.equivariant import Linear
 from equiforce.nn.mlp import SILU_GAIN
-from equiforce.options import check_values
 from equiforce.potential import Potential
 
 LONGEST_LINE = 2**20  # bytes of JSON; published models have 5,000
@@ -148,11 +148,7 @@ def config_of(source: NequixFile, n_knots: int | None) -> NequIPConfig:
         "layer_norm": options["layer_norm"],
         "mean_neighbors": float(options["avg_n_neighbors"]),
     }
-    try:
-        check_values(NequIPConfig, values)
-        config = NequIPConfig(**values)
-    except ValueError as error:
-        raise InputError(f"the options do not fit together: {error}") from None
+    config = checked(NequIPConfig, values)
     # before memory is taken for the network: so many numbers have its matrices at the very least
     least = config.n_layers - 1 + sum(term.mul**2 for term in hidden) * (config.n_layers > 1)
     if least > sum(array.numel() for array in source.arrays):

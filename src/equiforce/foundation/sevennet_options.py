@@ -9,11 +9,11 @@ from typing import Any
 from equiforce.elements import SYMBOLS
 from equiforce.errors import InputError
 from equiforce.foundation.e3nn import in_order
+from equiforce.foundation.network_options import checked
 from equiforce.foundation.weights import UNKNOWN
 from equiforce.geometry.irreps import Irrep, Irreps
 from equiforce.models.base import HIGHEST_DEGREE
 from equiforce.models.nequip_config import NequIPConfig
-from equiforce.options import check_values
 
 MANY = 32  # more layers than any network has
 # The options that decide what the network computes, with their defaults where old or new versions lack them.
@@ -114,11 +114,7 @@ class Network:
             "scalar_constants": constants and deep,
             "mean_neighbors": denominator**2,
         }
-        try:
-            check_values(NequIPConfig, values)
-            return NequIPConfig(**values)
-        except ValueError as error:
-            raise InputError(f"the options do not fit together: {error}") from None
+        return checked(NequIPConfig, values)
 
 
 def products(features: Irreps, harmonics: Irreps, l_max: int, *, even_only: bool) -> Irreps:
