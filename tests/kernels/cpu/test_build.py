@@ -21,7 +21,7 @@ from equiforce.kernels.cpu import nodes as cpu_nodes
 from equiforce.kernels.cpu.codegen.convolution import ConvolutionKernel
 from equiforce.kernels.cpu.targets import TARGETS
 from tests.fuzz import harness
-from tests.kernels.cases import TABLES, random_graph, random_inputs
+from tests.kernels.cases import TABLES, assert_same, random_graph, random_inputs
 
 PLAN = LinearPlan(Irreps("8x0e + 4x1o"), Irreps("8x0e + 4x1o"), 1)
 TABLE = TABLES["l1"]
@@ -214,6 +214,14 @@ def _run(graph):
     return convolve(x, harmonics, Radial(values, knot_coordinates), graph, TABLE)
 
 
+def _gradients(graph):
+    """With respect to features, nine harmonics and knot coordinates: more harmonics than some vectors have lanes."""
+    table = TABLES["to-scalars"]
+    x, harmonics, values, knot_coordinates = random_inputs(table, graph, torch.float32)
+    inputs = [x.requires_grad_(), harmonics.requires_grad_(), knot_coordinates.requires_grad_()]
+    return torch.autograd.grad(convolve(x, harmonics, Radial(values, knot_coordinates), graph, table).sum(), inputs)
+
+
 @pytest.mark.parametrize(
     ("commands", "reason"), [((), "there is no C compiler"), (("false",), "false failed")], ids=["none", "broken"]
 )
@@ -241,12 +249,14 @@ def test_every_family_computes_the_same(fresh, monkeypatch, family):
     capabilities = {"avx512": {"AVX512"}, "avx2": {"AVX512", "AVX2"}, "portable": {"AVX512", "AVX2", "DEFAULT"}}
     if torch.backends.cpu.get_cpu_capability() not in capabilities[family]:
         pytest.skip(f"this processor has no {family}")
-    expected = _run(random_graph(30, 500))
+    graph = random_graph(30, 500)
+    expected, forces = _run(graph), _gradients(graph)
     monkeypatch.setattr(build, "_loaded", {})
     cpu._kernel.cache_clear()
     cpu.ready.cache_clear()
     monkeypatch.setattr(build, "target", lambda: TARGETS[family])
-    torch.testing.assert_close(_run(random_graph(30, 500)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(_run(graph), expected, rtol=1e-5, atol=1e-5)
+    assert_same(_gradients(graph), forces, 1e-5)
     assert {path.name.split("-")[1] for path in fresh.glob("forward*.so")} >= {family}
 
 

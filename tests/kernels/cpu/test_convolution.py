@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from equiforce.kernels import edge_geometry
+from equiforce.kernels.cpu import convolution
 from tests.kernels.cases import TABLES, assert_same, convolved, derivatives, random_graph, random_inputs, shuffled
 
 
@@ -18,6 +21,24 @@ def test_any_number_of_atoms_and_edges(n_atoms, n_edges):
     inputs = random_inputs(table, graph, torch.float64)
     fused, reference = (derivatives(convolved(table, graph, backend), inputs) for backend in ("cpu", "reference"))
     assert_same(fused, reference, 1e-10)
+
+
+def test_every_row_of_a_result_is_written(monkeypatch, threads):
+    """Atoms without edges have zeros too, wherever they stand, though the memory held something else before."""
+    monkeypatch.setattr(convolution, "_summed", lambda _: lambda like, *shape: like.new_full(shape, torch.nan))
+    table, every = TABLES["l2"], random_graph(90, 3000)
+    for used in (range(90), range(20, 40), range(4), range(55, 60), range(0, 90, 7)):
+        among = torch.tensor(list(used))
+        kept = torch.isin(every.centers, among) & torch.isin(every.neighbors, among)
+        neighbors = every.neighbors[kept]
+        edges = {"centers": every.centers[kept], "neighbors": neighbors, "shifts": every.shifts[kept]}
+        graph = replace(every, **edges, by_neighbor=neighbors.argsort(stable=True))
+        assert graph.n_edges
+        inputs = random_inputs(table, graph, torch.float64)
+        for n in (1, 3):
+            threads(n)
+            fused, reference = (derivatives(convolved(table, graph, one), inputs) for one in ("cpu", "reference"))
+            assert_same(fused, reference, 1e-10)
 
 
 def test_edges_in_any_order():

@@ -16,6 +16,7 @@ from equiforce.kernels.cpu.codegen.convolution import ARGUMENTS, ConvolutionKern
 from equiforce.kernels.cpu.codegen.edges import ARGUMENTS as EDGE_ARGUMENTS
 from equiforce.kernels.cpu.codegen.edges import EdgeKernel, EdgeKind
 from equiforce.kernels.cpu.codegen.groups import ConvolutionKind
+from equiforce.kernels.cpu.launch import Allocate
 from equiforce.kernels.cpu.targets import SCALARS
 from equiforce.kernels.spec.paths import PathTable
 
@@ -65,7 +66,7 @@ def convolve_forward(
     """See :class:`equiforce.kernels.backend.ConvolutionBackend`."""
     kernel = _kernel(table, x.dtype, "forward", tangents is not None)
     given = _given(x, harmonics, values, knot_coordinates, topology, tangents)
-    made = {"out": Tensor.new_zeros}
+    made = {"out": _summed(topology)}
     return ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)[0]
 
 
@@ -85,12 +86,17 @@ def convolve_backward(
     # the gradient of x is always computed: the first layer alone does not need it, too little for another kernel
     kernel = _kernel(table, x.dtype, "backward", tangents is not None, geometry, weights)
     given = {**_given(x, harmonics, values, knot_coordinates, topology, tangents), "g": g}
-    made = {"gx": Tensor.new_zeros}
+    made = {"gx": _summed(topology)}
     made |= {"gharmonics": Tensor.new_empty, "gknot_coordinates": Tensor.new_empty} if geometry else {}
     made |= {"gvalues": Tensor.new_zeros} if weights else {}
     results = ARGUMENTS.call(kernel, x, _sizes(topology, values, table), given, made)
     gy, gt = results[1:3] if geometry else (None, None)
     return results[0], gy, results[-1][0] if weights else None, gt
+
+
+def _summed(topology: Topology) -> Allocate:
+    """How a sum over edges is allocated: kernels set it to zero, and none is called if there is no edge."""
+    return Tensor.new_empty if topology.n_edges else Tensor.new_zeros
 
 
 def _sizes(topology: Topology, values: Tensor, table: PathTable) -> dict[str, int]:

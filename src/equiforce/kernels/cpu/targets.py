@@ -70,20 +70,51 @@ def vector_types(width: int, tails: set[int]) -> Iterator[str]:
         yield f"static inline void ST{tail}(S *p, V v) {{ memcpy(p, &v, {size}); }}"
 
 
-def horizontal_sum(width: int) -> Iterator[str]:
-    """The C function ``total``, which sums the scalars of a vector."""
+def horizontal_sums(width: int, counts: set[int]) -> Iterator[str]:
+    """The C functions ``total``, which sums the scalars of a vector, and ``totalsN`` for N vectors and each count N.
+
+    ``totalsN`` writes N sums side by side. Each of its steps merges two vectors into one, so it needs a quarter of the
+    shuffles of N calls of ``total``.
+    """
     yield "#if defined(__clang__) || __GNUC__ >= 12"
     yield "static inline S total(V v) {"
     step = width // 2
     while step:
-        order = ", ".join(str(lane ^ step) for lane in range(width))
-        yield f"  v += __builtin_shufflevector(v, v, {order});"
+        yield f"  v += {_shuffled('v', 'v', [lane ^ step for lane in range(width)])};"
         step //= 2
     yield "  return v[0];"
     yield "}"
+    for count in sorted(counts):
+        yield f"static inline void totals{count}(const V *s, S *out) {{"
+        yield from _totals(width, count)
+        yield "}"
     yield "#else"
     yield "static inline S total(V v) { S s = 0; for (int k = 0; k < W; k++) s += v[k]; return s; }"
+    for count in sorted(counts):
+        body = f"for (int n = 0; n < {count}; n++) out[n] = total(s[n]);"
+        yield f"static inline void totals{count}(const V *s, S *out) {{ {body} }}"
     yield "#endif"
+
+
+def _totals(width: int, count: int) -> Iterator[str]:
+    """Add halves of vectors n and n + step, then quarters and so on: lane n at the end is the sum of vector n."""
+    names = [f"s[{n}]" for n in range(count)]
+    step = width // 2
+    while step:
+        low = [lane if not lane & step else width + lane - step for lane in range(width)]
+        high = [index + step for index in low]
+        merged = []
+        for n in range(min(step, len(names))):
+            other = names[n + step] if n + step < len(names) else names[n]
+            name = f"v{step}_{n}"
+            yield f"  const V {name} = {_shuffled(names[n], other, low)} + {_shuffled(names[n], other, high)};"
+            merged.append(name)
+        names, step = merged, step // 2
+    yield f"  memcpy(out, &{names[0]}, {count} * sizeof(S));"
+
+
+def _shuffled(first: str, second: str, lanes: list[int]) -> str:
+    return f"__builtin_shufflevector({first}, {second}, {', '.join(map(str, lanes))})"
 
 
 @runtime_checkable

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from equiforce.kernels.cpu.codegen.groups import LANES, Derivative, GroupWriter, spline_bases
 from equiforce.kernels.cpu.launch import Arguments, Array
-from equiforce.kernels.cpu.targets import PARALLEL, Target, horizontal_sum, vector_types
+from equiforce.kernels.cpu.targets import PARALLEL, Target, horizontal_sums, vector_types
 
 ARGUMENTS = Arguments(
     name="convolve",
     rows="n_edges",
     rows_per_thread=128,
-    sizes=("n_edges", "n_rows"),
+    sizes=("n_edges", "n_rows", "n_centers", "n_atoms"),
     arrays=(
         Array("centers", ("n_edges",), "index"),
         Array("neighbors", ("n_edges",), "index"),
@@ -61,6 +61,7 @@ class _Writer:
         self.dim_in, self.dim_out = kernel.table.irreps_in.dim, kernel.table.irreps_out.dim
         self.forward, self.jvp = kernel.kind == "forward", kernel.jvp
         self.key = "a->centers[{}]" if self.forward else "a->neighbors[a->by_neighbor[{}]]"
+        self.summed = ("out", self.dim_out, "n_centers") if self.forward else ("gx", self.dim_in, "n_atoms")
         options = {"n_registers": target.n_registers, "width": self.width, "n_harmonics": self.n_harmonics}
         self.groups = [GroupWriter(kernel, group, number, **options) for number, group in enumerate(self.table.groups)]
 
@@ -96,6 +97,12 @@ class _Writer:
         yield "static void prepare(const Arguments *a, Chunk *c, S *gtable, long first) {"
         yield "  for (int k = 0; k < c->n; k++) {"
         yield f"    const long e = {'first + k' if self.forward else 'a->by_neighbor[first + k]'};"
+        if not self.forward:  # the edges of a neighbour lie far apart: ask for those of the next chunk
+            yield f"    if (first + k + {LANES} < a->n_edges) {{"
+            yield f"      const long next = a->by_neighbor[first + k + {LANES}];"
+            yield f"      __builtin_prefetch(a->harmonics + next*{h});"
+            yield "      __builtin_prefetch(a->knot_coordinates + next); __builtin_prefetch(a->centers + next);"
+            yield "    }"
         yield f"    for (int h = 0; h < {h}; h++) LANE(c->y[h], k) = a->harmonics[e*{h} + h];"
         yield "    const S t = a->knot_coordinates[e];"
         yield "    const long row = t > 0 ? (t < a->n_rows - 4 ? (long)t : a->n_rows - 4) : 0;"
@@ -119,15 +126,22 @@ class _Writer:
         yield "}"
 
     def _part(self) -> Iterator[str]:
-        """Write the function that processes all edges of some atoms."""
+        """Write the function that processes all edges of some atoms, and sets their rows of the result to zero first.
+
+        Atoms without edges belong to the part of the next atom that has edges, or to the last part.
+        """
         h = self.n_harmonics
+        result, dim, n_atoms = self.summed
         if self.kernel.geometry:
-            yield from horizontal_sum(self.width)
+            yield from horizontal_sums(self.width, {n for _, n in self._columns()})
         yield "static void part(const Arguments *a, S *gtable, long e, long stop_at) {"
         yield "  Chunk chunk; memset(&chunk, 0, sizeof chunk); Chunk *c = &chunk;"
         yield f"  V sums[{LANES}][{h + 1}];"
+        yield f"  long row = e ? e < a->n_edges ? {self.key.format('e')} : a->{n_atoms} : 0;"
+        yield f"  const long end = stop_at < a->n_edges ? {self.key.format('stop_at')} : a->{n_atoms};"
         yield "  for (long stop; e < stop_at; e = stop) {"
         yield f"    const long atom = {self.key.format('e')};"
+        yield f"    memset(a->{result} + row*{dim}, 0, (atom + 1 - row)*{dim}*sizeof(S)); row = atom + 1;"
         yield f"    for (stop = e + 1; stop < stop_at && {self.key.format('stop')} == atom; stop++);"
         yield f"    for (long first = e; first < stop; first += {LANES}) {{"
         yield f"      c->n = stop - first < {LANES} ? (int)(stop - first) : {LANES};"
@@ -144,12 +158,19 @@ class _Writer:
         if self.kernel.geometry:
             yield "      for (int k = 0; k < c->n; k++) {"
             yield "        const long edge = a->by_neighbor[first + k];"
-            yield f"        for (int h = 0; h < {h}; h++) a->gharmonics[edge*{h} + h] = total(sums[k][h]);"
+            for first, n in self._columns():
+                yield f"        totals{n}(sums[k] + {first}, a->gharmonics + edge*{h} + {first});"
             yield f"        a->gknot_coordinates[edge] = total(sums[k][{h}]);"
             yield "      }"
         yield "    }"
         yield "  }"
+        yield f"  if (row < end) memset(a->{result} + row*{dim}, 0, (end - row)*{dim}*sizeof(S));"
         yield "}"
+
+    def _columns(self) -> Iterator[tuple[int, int]]:
+        """Divide the columns of the harmonics into parts that fill a vector: the first column, and how many."""
+        for first in range(0, self.n_harmonics, self.width):
+            yield first, min(self.width, self.n_harmonics - first)
 
     def _run(self) -> Iterator[str]:
         """Divide the edges between threads, always in the same way, and add up the threads' copies of the table."""

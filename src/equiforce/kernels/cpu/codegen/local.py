@@ -17,7 +17,7 @@ from typing import Literal
 
 from equiforce.kernels.backend import CoupleArgument, EnvironmentArgument
 from equiforce.kernels.cpu.launch import Arguments, Array
-from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target, horizontal_sum, vector_types
+from equiforce.kernels.cpu.targets import PARALLEL, Scalar, Target, horizontal_sums, vector_types
 from equiforce.kernels.spec.couplings import CouplingTable
 
 SPARE_REGISTERS = 8
@@ -218,7 +218,7 @@ def text_of(arguments: Arguments, scalar: Scalar, target: Target, channels: int,
             arguments.c_struct(),
             PARALLEL,
             *vector_types(width, {channels % width} - {0}),
-            *horizontal_sum(width),
+            *horizontal_sums(width, set()),
             "static long start(const Arguments *a, long p) {",
             f"  long e = a->{arguments.rows}*p/a->n_parts;",
             f"  while (a->centers && e > 0 && e < a->{arguments.rows} && a->centers[e] == a->centers[e - 1]) e++;",
