@@ -5,7 +5,7 @@
 
 A call is energy, forces and stress of a structure through an ASE calculator, neighbour list included. Both programs
 stay in memory and compute in turn, so that a busy machine slows down both. One is stopped while the other computes. The
-script writes a table of docs/foundation.md.
+first call of each turn is not timed. The script writes a table of docs/foundation.md.
 """
 
 import argparse
