@@ -12,6 +12,7 @@ from equiforce.config import RENAMED, RunConfig, configured, read_yaml, to_dict,
 from equiforce.errors import InputError
 from equiforce.storage.faults import AGAIN
 from equiforce.storage.folders import drawn, is_empty, used
+from equiforce.storage.whole import whole
 from equiforce.training.checkpoint import DamagedError, read_checkpoint
 from equiforce.training.processes import Processes, on_first_process
 
@@ -111,7 +112,7 @@ def intact_checkpoint(folder: Path) -> Checkpoint | None:
         last = folder / CHECKPOINTS[0]
         if path != last:
             why = f"{last} is damaged ({notes[0]})" if notes else f"{folder} has no {last.name}"
-            notes = [f"{why}: it continues from its best weights, {name}"]
+            notes = [f"{why}: it continues from its best weights, {name}, of which {last.name} becomes a copy"]
         if not state["sealed"]:
             notes.append(f"{path} was written by an older version, without a checksum")
         return Checkpoint(path, state.get("origin") or None, tuple(notes))
@@ -127,6 +128,20 @@ def intact_checkpoint(folder: Path) -> Checkpoint | None:
     if present == [CHECKPOINTS[0]] and not (folder / MODEL).exists():
         raise InputError(f"{damaged}, and it has no best weights yet: delete {present[0]}, and --resume starts it anew")
     raise InputError(f"{damaged}: start a new run with -o, or put back a copy of {CHECKPOINTS[0]}")
+
+
+def keep_as_last(checkpoint: Path) -> None:
+    """Let the checkpoint from which a run continues be its last one too, in the place of one that is damaged.
+
+    Raises:
+        InputError: the last checkpoint cannot be written.
+    """
+    last = checkpoint.with_name(CHECKPOINTS[0])
+    if checkpoint == last:
+        return
+    content = checkpoint.read_bytes()
+    with whole(last, len(content), replaces_link=True) as draft:  # a link may lead to a file that is no checkpoint
+        draft.write_bytes(content)
 
 
 def options_text(config: RunConfig) -> str:

@@ -25,7 +25,7 @@ from equiforce.potential import Potential
 from equiforce.preparation import SPLIT, Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
 from equiforce.quantities import QUANTITIES
 from equiforce.resume import Resumption, given_options, origin_of, resumption
-from equiforce.run_folder import MODEL, OPTIONS, Place, has_state
+from equiforce.run_folder import MODEL, OPTIONS, Place, has_state, keep_as_last
 from equiforce.starting import compared, of_scratch, with_start
 from equiforce.storage.faults import AGAIN, going_on_with
 from equiforce.storage.whole import write_text
@@ -281,6 +281,8 @@ def _run(
     state.origin = origin_of(settings, parts, prepared.start)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     on_first_process(partial(write_preparations, prepared, folder), fabric)
+    if resumed and resumed.checkpoint:
+        on_first_process(partial(keep_as_last, resumed.checkpoint), fabric)
     references = model_file.reference_structures(prepared.learned)
 
     def save_model(best: Potential, test: Errors | None = None) -> None:
