@@ -118,6 +118,16 @@ def test_a_finished_run_has_an_intact_last_checkpoint_again(run, kind):
     assert intact_checkpoint(run) == (run / "last.pt", intact_checkpoint(run).origin, ())
 
 
+def test_a_run_that_was_killed_before_it_began_is_told_how_to_start(original, tmp_path):
+    for name in (LOCK, ".unfinished-12345678-config.yaml"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"nothing of a run is in .* yet, .*: give the command that started it again"):
+        resumed(tmp_path)
+    options = {**OPTIONS, "training.max_steps": 1}
+    equiforce.train(original / "copper.xyz", tmp_path, options=options, plots=False)
+    assert has_state(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_what_cannot_be_replaced_by_a_checkpoint_is_said_before_the_training(run, kind):
     replace(run / "last.pt", kind)

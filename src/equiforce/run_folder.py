@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from equiforce.config import RENAMED, RunConfig, configured, read_yaml, to_dict, to_yaml
 from equiforce.errors import InputError
 from equiforce.storage.faults import AGAIN
-from equiforce.storage.folders import drawn, is_empty, used
+from equiforce.storage.folders import drawn, is_empty, refuse_unbegun, used
 from equiforce.storage.whole import whole
 from equiforce.training.checkpoint import DamagedError, read_checkpoint
 from equiforce.training.processes import Processes, on_first_process
@@ -163,6 +163,7 @@ def read_own_options(folder: Path, checkpoint: Checkpoint | None) -> tuple[dict[
     known = checkpoint.origin["options"] if checkpoint and checkpoint.origin else None
     if not os.path.lexists(file) and known is not None and checkpoint is not None:
         return dict(known), [f"{file} was not there: all options are those of {checkpoint.path.name}"]
+    refuse_unbegun(folder)
     if not file.is_file():
         raise InputError(f"{folder} is not the folder of a training run because it has no {OPTIONS}: correct the path")
     mend = "write it again, or start a new run with -o"
