@@ -12,7 +12,7 @@ from equiforce.config import RENAMED, RunConfig, configured, read_yaml, to_dict,
 from equiforce.errors import InputError
 from equiforce.storage.faults import AGAIN
 from equiforce.storage.folders import drawn, is_empty, refuse_unbegun, used
-from equiforce.storage.whole import whole
+from equiforce.storage.whole import write_bytes
 from equiforce.training.checkpoint import DamagedError, read_checkpoint
 from equiforce.training.processes import Processes, on_first_process
 
@@ -137,11 +137,8 @@ def keep_as_last(checkpoint: Path) -> None:
         InputError: the last checkpoint cannot be written.
     """
     last = checkpoint.with_name(CHECKPOINTS[0])
-    if checkpoint == last:
-        return
-    content = checkpoint.read_bytes()
-    with whole(last, len(content), replaces_link=True) as draft:  # a link may lead to a file that is no checkpoint
-        draft.write_bytes(content)
+    if checkpoint != last:  # which may be a link to a file that is no checkpoint
+        write_bytes(last, checkpoint.read_bytes(), replaces_link=True)
 
 
 def options_text(config: RunConfig) -> str:
