@@ -102,7 +102,7 @@ def test_what_is_not_understood_is_refused(options, words, tmp_path):
     [
         (lambda state: state.pop(f"{CORE}layer1_convnet.conv.sc.weight"), "layer1_convnet.conv.sc.weight is missing"),
         (lambda state: state.pop(f"{CORE}edge_norm._rmax_recip"), "stores no edge_norm._rmax_recip"),
-        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belongs to nothing"),
+        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belong to nothing"),
         (lambda state: state[f"{CORE}layer0_convnet.conv.linear_1.weight"].fill_(torch.nan), "not finite"),
         (lambda state: state.update({"ema.ema_weight_0": torch.ones(3)}), "averaged weights are not those"),
     ],

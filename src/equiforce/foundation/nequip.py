@@ -22,8 +22,8 @@ from equiforce.foundation.e3nn import (
 from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.nequip_options import (
     NO_COUNTERPART,
+    NequipWeights,
     Options,
-    Weights,
     by_species,
     elements_of,
     energies,
@@ -129,14 +129,10 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     """
     config, known, neighbors, options = read_options(source, n_knots)
     require_constants(source.constants, config.cutoff, config.pair_cutoffs)
-    weights, index = Weights(source.weights), [known.index(symbol) for symbol in species]
+    weights, index = NequipWeights(source.weights), [known.index(symbol) for symbol in species]
     embedding = weights.take("type_embed.embed_module.weight", len(known), config.embedding_channels or 0)
     _require_memory(source, config, len(species))
-    if config.pair_cutoffs is not None:
-        kept = {f"{a}-{b}" for a in species for b in species}
-        config = checked(
-            NequIPConfig, vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}}
-        )
+    config = config.with_elements({symbol: symbol for symbol in species})
     network = NequIP(config, species).double()
     bessel = weights.take("bessel_encode.bessel_weights", 1, config.n_bessel)
     with torch.no_grad():
@@ -235,7 +231,9 @@ class SourceLayer(NamedTuple):
         return gain_ratio(irrep) if self.number else 1.0
 
 
-def _set_layer(layer: NequIPLayer, weights: Weights, source: SourceLayer, embedding: Tensor, index: list[int]) -> None:
+def _set_layer(
+    layer: NequIPLayer, weights: NequipWeights, source: SourceLayer, embedding: Tensor, index: list[int]
+) -> None:
     """Set the weights of a layer, all but the factors of the radial basis and of the number of neighbours."""
     convolution, name = layer.convolution, source.name
     sent = linear_matrices(weights.take(f"{name}.linear_1.weight"), source.features, source.features)
