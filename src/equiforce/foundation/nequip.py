@@ -21,7 +21,6 @@ from equiforce.foundation.e3nn import (
 )
 from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.nequip_options import (
-    NO_COUNTERPART,
     NequipWeights,
     Options,
     by_species,
@@ -81,7 +80,7 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
     channels = channels if isinstance(channels, list) else [channels] * (min(max(l_max, 0), 20) + 1)
     if not all(type(one) is int and one > 0 for one in channels) or len(channels) != l_max + 1:
         raise InputError(f"the option num_features has no positive number for each degree up to l_max: {UNKNOWN}")
-    embedding = options.take("type_embed_num_features", int, None)
+    embedding, parity = options.take("type_embed_num_features", int, None), options.take("parity", bool, True)
     neighbors = by_species(options, "avg_num_neighbors", known)
     options.require("convnet_resnet", False)
     options.require("convnet_nonlinearity_type", "gate")
@@ -97,7 +96,8 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
         "pair_cutoffs": pair_cutoffs(options, known, cutoff),
         "n_layers": n_layers,
         "l_max": l_max if n_layers > 1 else 0,
-        "parity": options.take("parity", bool, True),
+        "parity": parity,
+        "reflections": parity or source.version >= NATURAL_PARITY or n_layers <= 2 or l_max == 0,
         "channels": channels if n_layers > 1 else channels[:1],
         "embedding_channels": channels[0] if embedding is None else embedding,
         "n_bessel": options.take("num_bessels", int, 8),
@@ -139,11 +139,11 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
         network.embed.weight.copy_(embedding[index])
         network.radial_basis.roots.copy_(math.pi * bessel.flatten())
     basis = 2 / config.cutoff**2 / network.radial_basis.scale.item()
-    harmonics = Irreps.spherical_harmonics(config.l_max)
+    harmonics = Irreps.spherical_harmonics(config.l_max, reflections=config.reflections)
     features, channels = Irreps([(embedding.shape[1], "0e")]), config.channels_of_degree[0]
     for number, layer in enumerate(cast("Iterable[NequIPLayer]", network.layers)):
         target = _hidden(config, source.version) if number < config.n_layers - 1 else Irreps([(channels, "0e")])
-        target = reachable(features, config.l_max, target)
+        target = reachable(features, config.l_max, target, reflections=config.reflections)
         of_source = SourceLayer(number, features, target, harmonics)
         _set_layer(layer, weights, of_source, embedding, index)
         _set_factors(layer, basis, neighbors, index)
@@ -167,21 +167,13 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
 
 
 def _hidden(config: NequIPConfig, version: tuple[int, int]) -> Irreps:
-    """The hidden irreps in the order of a version of nequip.
-
-    Raises:
-        InputError: the features do not tell a structure from its mirror image.
-    """
+    """The hidden irreps in the order of a version of nequip."""
     channels, l_max = config.channels_of_degree, config.l_max
     if config.parity and version < NATURAL_PARITY:
         tensors = [(l, p) for p in (1, -1) for l in range(1, l_max + 1)]
         return Irreps([(channels[l], (l, p)) for l, p in ((0, 1), (0, -1), *tensors)])  # scalars come before a gate
-    if not config.parity and version < NATURAL_PARITY and config.n_layers > 2 and l_max > 0:
-        raise InputError(
-            "the option parity is false, which before nequip 0.16 means that reflections change the energy: "
-            f"{NO_COUNTERPART}"
-        )
-    parities = [(1, -1) if config.parity else ((-1) ** l,) for l in range(l_max + 1)]
+    odd = -1 if config.reflections else 1  # the parity of odd degrees
+    parities = [(1, -1) if config.parity else (odd**l,) for l in range(l_max + 1)]
     return Irreps([(channels[l], (l, p)) for l, both in enumerate(parities) for p in both])
 
 
