@@ -64,6 +64,12 @@ def numbers_of(notebook: NotebookNode) -> dict:
     return found
 
 
+def named_files(notebook: NotebookNode) -> set[str]:
+    """The files of the repository that its text and its code name."""
+    text = "\n".join(cell.source for cell in notebook.cells)
+    return set(re.findall(r"`((?:docs|examples|studies)/[\w./]*)`", text))
+
+
 def check_outputs(notebook: NotebookNode, n_figures: int, n_errors: int = 0) -> None:
     """No error but those that the text shows, no warning, and every figure."""
     assert not [o for cell in code_cells(notebook) for o in cell.outputs if o.output_type == "error"]

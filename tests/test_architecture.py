@@ -160,7 +160,6 @@ WRITERS = {
     "forks.py",
     "kernels/cpu/build.py",
     "studies/jobs.py",
-    "training/checkpoint.py",
 }
 
 

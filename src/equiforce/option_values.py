@@ -29,7 +29,7 @@ KINDS = {  # of values, in pydantic's words and in those of a user
     "a valid boolean": "true or false",
     "a valid list": "a list",
     "a valid tuple": "a pair of numbers",
-    "a valid dictionary": "names with values, as in {H: 1.0, O: 2.0}",
+    "a valid dictionary": "names with values",
 }
 LONGEST_MESSAGE = 1000  # characters; only a value of many makes one longer
 LONGEST = 80  # characters of the name of an option in a message
@@ -75,8 +75,10 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
         checked = schema_of(cls).model_validate(plain)
         options = cls(**{key: getattr(checked, key) for key in type(checked).model_fields})
     except ValidationError as error:
-        may_be_null = type(None) in get_args(hints[str(error.errors(include_input=False)[0]["loc"][0])])
-        raise InputError(f"{start_of(origin)}{_refusal(error, name, values, may_be_null)}") from None
+        wrong_one = next(entry for entry in fields(cls) if entry.name == error.errors(include_input=False)[0]["loc"][0])
+        may_be_null = type(None) in get_args(hints[wrong_one.name])
+        refused = _refusal(error, name, values, may_be_null, wrong_one.metadata.get("example", ""))
+        raise InputError(f"{start_of(origin)}{refused}") from None
     except ValueError as error:
         raise InputError(f"{start_of(origin)}{shortened(error, LONGEST_MESSAGE)}") from None
     for key, condition in without_effect(options):
@@ -87,8 +89,8 @@ def read_options(cls: type, values: Mapping[str, Any], name: str, origin: str = 
     return options
 
 
-def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], may_be_null: bool) -> str:
-    """Describe the first wrong option and the kinds of values that are allowed."""
+def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], may_be_null: bool, example: str) -> str:
+    """Describe the first wrong option and the kinds of values that are allowed, with an example if there is one."""
     faults = error.errors(include_input=False, include_url=False)
     name = str(faults[0]["loc"][0])
     wanted = []
@@ -102,7 +104,7 @@ def _refusal(error: ValidationError, section: str, values: Mapping[str, Any], ma
         kinds.pop(KINDS["a valid integer"], None)
     given = values[name]
     together = isinstance(given, Mapping) and any(":" in str(key) for key in given)
-    hint = ", with a space behind each colon" if together else ""
+    hint = (", with a space behind each colon" if together else "") + (f", as in {example}" if example else "")
     return f"{section}.{name}={quoted(given)} is not allowed: it should be {' or '.join(kinds)}{hint}"
 
 

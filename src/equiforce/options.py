@@ -21,6 +21,7 @@ def option(
     unit: str = "",
     factory: Any = MISSING,
     only_if: tuple[str, Callable[[Any], bool]] | None = None,
+    example: str = "",
     **bounds: Any,
 ) -> Any:
     """Makes a dataclass field with an explanation that ``equiforce config`` prints.
@@ -32,9 +33,10 @@ def option(
         factory: makes the default if it is mutable.
         only_if: the condition under which the option has an effect, in words and as a predicate of the whole
             dataclass. Setting the option otherwise is an error.
+        example: a value as it is written in YAML, which the refusal of a wrong one shows.
         bounds: any of ``gt``, ``ge``, ``lt``, ``le``, which are checked when the configuration is read.
     """
-    metadata = {"reason": reason, "unit": unit, "bounds": bounds, "only_if": only_if}
+    metadata = {"reason": reason, "unit": unit, "bounds": bounds, "only_if": only_if, "example": example}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -34,12 +34,14 @@ class PotentialConfig:
     """What a potential adds to the network: reference energies, a scale, and repulsion at short range."""
 
     reference_energies: dict[str, float] | None = option(
-        None, "of isolated atoms, by element; null: from isolated-atom frames, or else fitted to the data", unit="eV"
-    )
+        None, "of isolated atoms, by element; null: from isolated-atom frames, or else fitted to the data", unit="eV",
+        example="{H: -13.6, O: -430.1}",
+    )  # fmt: skip
     atomic_energies_trainable: bool = option(False, "false: an isolated atom keeps its reference energy")
     scale: float | dict[str, float] | None = option(
-        None, "of the network's output; one, or one by element; null: root mean square force times 1 Å", unit="eV"
-    )
+        None, "of the network's output; one, or one by element; null: root mean square force times 1 Å", unit="eV",
+        example="{H: 1.0, O: 2.0}",
+    )  # fmt: skip
     scale_trainable: bool = option(False, "false: the network's last layer can learn the same")
     zbl: bool = option(
         False, "true: repulsion of nuclei, for simulations in which atoms come closer than in any training frame"

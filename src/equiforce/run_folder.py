@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from equiforce.config import RENAMED, RunConfig, configured, read_yaml, to_dict, to_yaml
 from equiforce.errors import InputError
 from equiforce.storage.faults import AGAIN
-from equiforce.storage.folders import drawn, is_empty, used
+from equiforce.storage.folders import drawn, is_empty, refuse_unbegun, used
+from equiforce.storage.whole import write_bytes
 from equiforce.training.checkpoint import DamagedError, read_checkpoint
 from equiforce.training.processes import Processes, on_first_process
 
@@ -111,7 +112,7 @@ def intact_checkpoint(folder: Path) -> Checkpoint | None:
         last = folder / CHECKPOINTS[0]
         if path != last:
             why = f"{last} is damaged ({notes[0]})" if notes else f"{folder} has no {last.name}"
-            notes = [f"{why}: it continues from its best weights, {name}"]
+            notes = [f"{why}: it continues from its best weights, {name}, of which {last.name} becomes a copy"]
         if not state["sealed"]:
             notes.append(f"{path} was written by an older version, without a checksum")
         return Checkpoint(path, state.get("origin") or None, tuple(notes))
@@ -127,6 +128,17 @@ def intact_checkpoint(folder: Path) -> Checkpoint | None:
     if present == [CHECKPOINTS[0]] and not (folder / MODEL).exists():
         raise InputError(f"{damaged}, and it has no best weights yet: delete {present[0]}, and --resume starts it anew")
     raise InputError(f"{damaged}: start a new run with -o, or put back a copy of {CHECKPOINTS[0]}")
+
+
+def keep_as_last(checkpoint: Path) -> None:
+    """Let the checkpoint from which a run continues be its last one too, in the place of one that is damaged.
+
+    Raises:
+        InputError: the last checkpoint cannot be written.
+    """
+    last = checkpoint.with_name(CHECKPOINTS[0])
+    if checkpoint != last:  # which may be a link to a file that is no checkpoint
+        write_bytes(last, checkpoint.read_bytes(), replaces_link=True)
 
 
 def options_text(config: RunConfig) -> str:
@@ -148,6 +160,7 @@ def read_own_options(folder: Path, checkpoint: Checkpoint | None) -> tuple[dict[
     known = checkpoint.origin["options"] if checkpoint and checkpoint.origin else None
     if not os.path.lexists(file) and known is not None and checkpoint is not None:
         return dict(known), [f"{file} was not there: all options are those of {checkpoint.path.name}"]
+    refuse_unbegun(folder)
     if not file.is_file():
         raise InputError(f"{folder} is not the folder of a training run because it has no {OPTIONS}: correct the path")
     mend = "write it again, or start a new run with -o"

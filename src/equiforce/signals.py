@@ -9,6 +9,10 @@ from threading import current_thread, main_thread
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
+class ToldInterrupt(KeyboardInterrupt):
+    """An interruption by a signal, after which the user has been told how the work goes on."""
+
+
 class StopRequest:
     """Whether a signal has asked to stop."""
 

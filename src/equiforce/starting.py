@@ -16,7 +16,7 @@ from equiforce.errors import InputError
 from equiforce.finetuning.comparison import Comparison, compare
 from equiforce.finetuning.options import DEFAULTS
 from equiforce.finetuning.start import FILE, Start, prepare_start, read_start
-from equiforce.finetuning.weights import config_for, freeze
+from equiforce.finetuning.weights import freeze
 from equiforce.models import REGISTRY
 from equiforce.option_values import quoted
 from equiforce.options import default_of
@@ -142,7 +142,7 @@ def of_scratch(settings: RunConfig, train: Sequence[Structure], split_file: Path
         seconds: how long it trained.
     """
     species = symbols_by_number(np.concatenate([structure.atomic_numbers for structure in train]))
-    network = config_for(settings.model, {symbol: symbol for symbol in species})
+    network = settings.model.with_elements({symbol: symbol for symbol in species})
     options = {f"model.{entry.name}": getattr(network, entry.name) for entry in fields(network)}
     options |= {"model.kind": settings.kind}
     if "model.mean_neighbors" in options:

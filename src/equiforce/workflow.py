@@ -1,15 +1,15 @@
 """``equiforce train``: reads reference data, trains a potential, tests it and writes the run folder."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from equiforce import model_file
 from equiforce.assessment import finish
-from equiforce.conclusion import command, conclude
+from equiforce.conclusion import command, conclude, told_how_to_go_on
 from equiforce.config import RunConfig, configured, load_config, to_dict
 from equiforce.data.dataset import Batches
 from equiforce.data.write import refuse_file
@@ -25,9 +25,8 @@ from equiforce.potential import Potential
 from equiforce.preparation import SPLIT, Prepared, describe_run, n_weights_of, prepare, print_notes, write_preparations
 from equiforce.quantities import QUANTITIES
 from equiforce.resume import Resumption, given_options, origin_of, resumption
-from equiforce.run_folder import MODEL, OPTIONS, Place, has_state
+from equiforce.run_folder import MODEL, Place, has_state, keep_as_last
 from equiforce.starting import compared, of_scratch, with_start
-from equiforce.storage.faults import AGAIN, going_on_with
 from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
 from equiforce.terminal import Console, note, own_console, say, show
@@ -132,7 +131,7 @@ def train(
     check_installed(tensorboard=settings.training.tensorboard, wandb=settings.training.wandb is not None)
     fabric = make_fabric(settings.training)
     console = console if fabric.is_global_zero else own_console(quiet=True)
-    with place.used(fabric) as (folder, resumes), _told_how_to_go_on(folder, console, names_resume=names_resume):
+    with place.used(fabric) as (folder, resumes), told_how_to_go_on(folder, console, names_resume=names_resume):
         resumed = None
         if resumes:  # read again, because another process may have used the folder until now
             resumed = resumption(folder, given if resume is not None else given_options(config, given))
@@ -165,24 +164,6 @@ def _train(
         device = f"{describe_device(fabric.device)}; kernels: {describe(fabric.device)}"
         say(console, f"device: {device}")
         return _run(prepared, batches, folder, fabric, console, resumed, plots=plots)
-
-
-@contextmanager
-def _told_how_to_go_on(folder: Path, console: Console, *, names_resume: bool) -> Iterator[None]:
-    """Say how a run goes on after a full disk, and after an interruption before its first or after its last step."""
-    resume = command("train", "--resume", folder)
-    try:
-        yield
-    except KeyboardInterrupt:
-        began = (folder / OPTIONS).exists()
-        again = f"continue with: {resume}" if began else f"nothing was written yet: {AGAIN}"
-        say(console, f"interrupted; {again}")
-        raise
-    except InputError:
-        if not (names_resume and (folder / OPTIONS).exists()):
-            raise
-        with going_on_with(resume):
-            raise
 
 
 def _default_console(*, quiet: bool) -> Console:
@@ -281,6 +262,8 @@ def _run(
     state.origin = origin_of(settings, parts, prepared.start)
     fabric.barrier()  # the first process overwrites these files, so every process has to read them before
     on_first_process(partial(write_preparations, prepared, folder), fabric)
+    if resumed and resumed.checkpoint:
+        on_first_process(partial(keep_as_last, resumed.checkpoint), fabric)
     references = model_file.reference_structures(prepared.learned)
 
     def save_model(best: Potential, test: Errors | None = None) -> None:

@@ -1,6 +1,10 @@
 """The program: what it prints, how it ends, and one sentence for a mistake."""
 
+from signal import SIGTERM, raise_signal
+
 import pytest
+
+from equiforce.signals import SIGNALS
 
 
 @pytest.mark.parametrize(
@@ -123,3 +127,42 @@ def test_a_mistake_ends_in_one_sentence(equiforce, model, arguments, sentence):
     assert sentence in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("part", "command"),
+    [
+        ("workflow.train", "train copper.xyz -o new"),
+        ("distillation.work.distill", "distill none.eqf --structures copper.xyz -o small.eqf"),
+        ("model_file.load", "evaluate none.eqf copper.xyz -o new"),
+        ("yaml_files.load_yaml", "md none.eqf copper.xyz -o new -c md.yaml"),
+        ("calculators.md.run.run_md", "md none.eqf copper.xyz -o new"),
+        ("calculators.md.run.resume_md", "md --resume new"),
+        ("calculators.relax.relax", "relax none.eqf copper.xyz -o new"),
+        ("calculators.lammps.prepare.prepare", "lammps none.eqf copper.xyz -o new/in.lammps"),
+        ("foundation.import_potential", "import nequix-mp-1 -o new.eqf"),
+        ("model_file.read_header", "info run"),
+        ("config.load_config", "config none.yaml"),
+    ],
+)
+def test_a_signal_while_a_command_loads_is_told_in_one_sentence(equiforce, place, monkeypatch, part, command, number):
+    def stopped(*_, **__):
+        raise_signal(number)
+
+    if "--resume" in command:
+        monkeypatch.setattr("equiforce.calculators.md.state.read_state", stopped)
+    monkeypatch.setattr(f"equiforce.{part}", stopped)
+    before = sorted(place.iterdir())
+    status, out, err = equiforce(*command.split())
+    assert (status, out) == (130, "")
+    assert err == "stopped by a signal: what was not written yet is lost; give the same command again\n"
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_training_that_has_said_how_it_goes_on_says_nothing_more(equiforce, place, monkeypatch):
+    monkeypatch.setattr("equiforce.workflow.prepare", lambda *_, **__: raise_signal(SIGTERM))
+    status, out, err = equiforce("train", "copper.xyz", "-o", "new", "--steps", "1")
+    assert (status, err) == (130, "")
+    assert out == "interrupted; nothing was written yet: give the same command again\n"
+    assert not (place / "new").exists()

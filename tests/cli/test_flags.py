@@ -1,5 +1,10 @@
 """A wrong flag is answered with the option that was meant."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -56,3 +61,25 @@ def test_only_a_similar_flag_is_suggested():
     far, near = (CliRunner().invoke(app, ["relax", "m.eqf", "a.xyz", flag]) for flag in ("--temperature", "--presure"))
     assert "--pressure" not in far.stderr
     assert "--pressure" in near.stderr
+
+
+@pytest.mark.parametrize("command", ["info run", "md run start.xyz", "study benchmark none.yaml"])
+def test_a_signal_does_not_cut_the_import_of_torch_which_would_abort_the_process(tmp_path, command):
+    package = tmp_path / "torch"
+    package.mkdir()
+    text = "import signal\nsignal.raise_signal(signal.SIGTERM)\nopen('loaded', 'w').close()\n"
+    (package / "__init__.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    program = [sys.executable, "-c", "from equiforce.cli import main; main()", *command.split()]
+    ended = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr.startswith("stopped by a signal")
+    assert ended.stderr.count("\n") == 1
+    assert (tmp_path / "loaded").exists()
+
+
+def test_a_signal_while_the_command_line_is_read_is_told_in_one_sentence(equiforce, monkeypatch):
+    monkeypatch.setattr("equiforce.cli.info.versions", lambda: signal.raise_signal(signal.SIGTERM))
+    status, out, err = equiforce("--version")
+    assert (status, out) == (130, "")
+    assert err == "stopped by a signal: what was not written yet is lost; give the same command again\n"

@@ -18,7 +18,7 @@ def test_a_file_becomes_a_model_file(equiforce, tmp_path):
     assert load(model).species == ["H", "O"]
     assert read_header(model)["about"]["source"]["program"] == "nequix"
     shown = equiforce("info", str(model))[1]
-    assert "published of nequix, sha256" in shown
+    assert "published of nequix, whose file has sha256" in shown
     assert "licence" in shown
     assert "not known, so MD cannot say when it leaves them" in shown
 

@@ -1,6 +1,8 @@
 """Right labels of the effective-medium theory are not complained about, and each wrong one is named."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from ase import units
 
 from equiforce.data.against_forces import compare, energy_agreement
 from equiforce.data.force_fit import fit
+from equiforce.data.read import read
 from tests.data_sets import crystals, labelled, molecules
 
 HARTREE_PER_BOHR = units.Hartree / units.Bohr
@@ -25,6 +28,12 @@ def copper():
 @pytest.fixture(scope="module")
 def ethanol():
     return named([labelled(atoms) for atoms in molecules(40, name="CH3CH2OH")])
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    file = Path(__file__).parents[2] / "examples" / "silicon" / "train.xyz"
+    return [s for s in read(file) if len(s) > 1]
 
 
 @pytest.fixture(params=["copper", "ethanol"])
@@ -49,6 +58,42 @@ def test_right_labels_agree(data):
     assert agreement.ratio == pytest.approx(1, abs=0.35)
     assert agreement.within_compositions
     assert compare(fitted) == []
+
+
+@pytest.mark.parametrize(
+    "chosen", [slice(51), slice(20), slice(30), slice(-20, None), slice(None, None, 2), slice(None)]
+)
+def test_any_part_of_right_stresses_agrees_and_half_or_twice_of_them_does_not(silicon, chosen):
+    part = silicon[chosen]
+    assert compare(fit(part)) == []
+    for factor in (0.5, 2):
+        [found] = compare(fit(changed(part, stress=lambda stress, factor=factor: factor * stress)))
+        ratio = float(re.search(r"stresses are ([\d.]+) times those that follow from the forces", found.sentence)[1])
+        assert ratio == pytest.approx(factor, rel=0.1)
+        assert not found.sure
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("mlearn_Ni_train", slice(100)),  # half of the energies are alike
+        ("mlearn_Si_train", slice(-20, None)),
+        ("mlearn_Mo_train", slice(-51, None)),  # most components of the stresses are small
+        ("mlearn_Cu_train", slice(-51, None)),  # no forces but by rounding
+        ("monbtaw_elemental", slice(-100, None)),
+    ],
+)
+def test_what_a_part_of_published_data_does_not_decide_is_not_said(shared_data, name, chosen):
+    structures = [s for s in read(shared_data / f"{name}.xyz") if len(s) > 1][chosen]
+    assert compare(fit(structures)) == []
+
+
+def test_a_ratio_of_energies_may_be_one_only_if_it_is(ethanol):
+    assert energy_agreement(fit(ethanol)).may_be_one
+    for factor in (0.2, 5):
+        agreement = energy_agreement(fit(changed(ethanol, energy=factor)))
+        assert not agreement.may_be_one
+        assert agreement.ratio == pytest.approx(factor, rel=0.35)
 
 
 def test_gradients_stored_as_forces(data):

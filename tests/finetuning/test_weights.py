@@ -8,9 +8,8 @@ import torch
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
-from equiforce.finetuning.weights import adapted, config_for, freeze
+from equiforce.finetuning.weights import adapted, freeze
 from equiforce.models import REGISTRY
-from equiforce.models.allegro_config import AllegroConfig
 from equiforce.models.nequip import NequIP
 from equiforce.neighbors import build_graph
 from equiforce.structure import Structure
@@ -69,14 +68,6 @@ def test_all_elements_in_another_order_and_precision(kind):
 def test_the_repulsion_of_a_new_element_is_its_own():
     start = potential_of("nequip", zbl=True)
     assert adapted(start, ["H", "Si"], "float64").potential.zbl.charges.tolist() == [1.0, 14.0]
-
-
-def test_pairs_have_the_cutoffs_of_the_pairs_from_which_they_come():
-    config = AllegroConfig(cutoff=4.0, pair_cutoffs={"H-C": 2.0, "C-C": 3.0})
-    chosen = config_for(config, {"H": "H", "Si": "C"})
-    assert chosen.pair_cutoffs == {"H-Si": 2.0, "Si-Si": 3.0}
-    assert config_for(config, {"H": "H"}).pair_cutoffs is None
-    assert config_for(AllegroConfig(), {"H": "H"}) == AllegroConfig()
 
 
 @pytest.fixture

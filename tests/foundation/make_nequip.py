@@ -3,7 +3,7 @@
     pip install nequip nequip-allegro
     python tests/foundation/make_nequip.py [NAME ...]
     pip install nequip==0.12.1 nequip-allegro==0.7.0  # in which features have another order
-    python tests/foundation/make_nequip.py nequip-0.12.ckpt
+    python tests/foundation/make_nequip.py nequip-0.12.ckpt nequip-0.12-no-parity.ckpt
 
 The tests compare equiforce with these files in ``tests/foundation/nequip/``, and need neither program. Checkpoints have
 the layout of Lightning's, without what training alone needs; packages have the layout of ``nequip-package`` without the
@@ -75,6 +75,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     | {"bessel_trainable": True, "polynomial_cutoff_p": 4, "readout_mlp_hidden_layers_depth": 1},
     "nequip-0.12.ckpt": {name: value for name, value in NEQUIP.items() if name != "type_embed_num_features"}
     | {"parity": True, "num_layers": 4, "num_features": 3, "radial_mlp_depth": 1},
+    "nequip-0.12-no-parity.ckpt": {name: value for name, value in NEQUIP.items() if name != "type_embed_num_features"}
+    | {"num_layers": 4, "num_features": 4, "radial_mlp_depth": 1},
     "nequip-scalars.ckpt": NEQUIP
     | {"num_layers": 1, "per_type_energy_scales": 1.3, "per_type_energy_shifts": None, "radial_mlp_depth": 0},
     "nequip.nequip.zip": NEQUIP | {"l_max": 1, "num_features": [4, 3], "num_layers": 2, "pair_potential": ZBL},

@@ -73,7 +73,7 @@ def test_what_is_not_understood_is_refused(options, words, tmp_path):
     ("change", "words"),
     [
         (lambda state: state.pop(f"{CORE}allegro.tps.1.weights"), "allegro.tps.1.weights is missing"),
-        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belongs to nothing"),
+        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belong to nothing"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(change, words, tmp_path):

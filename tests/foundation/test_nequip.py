@@ -26,7 +26,8 @@ def test_splines_are_as_good_as_single_precision(name):
 
 def test_every_variant_is_there():
     assert OURS == [
-        "nequip-0.12.ckpt", "nequip-by-type.ckpt", "nequip-ema.ckpt", "nequip-l1-pairs-zbl.ckpt", "nequip-l2.ckpt",
+        "nequip-0.12-no-parity.ckpt", "nequip-0.12.ckpt", "nequip-by-type.ckpt", "nequip-ema.ckpt",
+        "nequip-l1-pairs-zbl.ckpt", "nequip-l2.ckpt",
         "nequip-l3.ckpt", "nequip-parity.ckpt", "nequip-scalars.ckpt", "nequip.nequip.zip",
     ]  # fmt: skip
 
@@ -102,7 +103,7 @@ def test_what_is_not_understood_is_refused(options, words, tmp_path):
     [
         (lambda state: state.pop(f"{CORE}layer1_convnet.conv.sc.weight"), "layer1_convnet.conv.sc.weight is missing"),
         (lambda state: state.pop(f"{CORE}edge_norm._rmax_recip"), "stores no edge_norm._rmax_recip"),
-        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belongs to nothing"),
+        (lambda state: state.update({f"{CORE}other.weight": torch.ones(2)}), "other.weight belong to nothing"),
         (lambda state: state[f"{CORE}layer0_convnet.conv.linear_1.weight"].fill_(torch.nan), "not finite"),
         (lambda state: state.update({"ema.ema_weight_0": torch.ones(3)}), "averaged weights are not those"),
     ],
@@ -112,8 +113,18 @@ def test_weights_that_do_not_fit_are_refused(change, words, tmp_path):
         import_potential(with_weights("nequip-l2.ckpt", tmp_path, change))
 
 
-def test_a_network_without_reflections_is_refused(tmp_path):
+def test_a_network_of_an_old_version_that_does_not_know_reflections_is_labelled():
     """Before nequip 0.16, parity: false made such networks."""
-    path = with_options("nequip-0.12.ckpt", tmp_path, parity=False)
-    with pytest.raises(InputError, match="means that reflections change the energy"):
-        import_potential(path)
+    name = "nequip-0.12-no-parity.ckpt"
+    compare(name, None, energy=1e-13, forces=1e-12, stress=1e-12)
+    potential, row = import_potential(FOLDER / name, n_knots=None).potential, rows_of(name)[0]
+    assert not potential.model.config.reflections
+    assert "THE ENERGY OF A MIRROR IMAGE IS ANOTHER ONE" in potential.model.config.cautions[0]
+    mirrored = row | {"positions": (-np.array(row["positions"])).tolist()}
+    assert 1e-5 < abs(results(potential, mirrored)[0] - row["energy"]) < 1
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"l_max": 0}, {"parity": True}])
+def test_networks_of_an_old_version_that_know_reflections_are_not(options, tmp_path):
+    path = with_options("nequip-0.12-no-parity.ckpt", tmp_path, **options)
+    assert read_options(read(path), None).config.reflections

@@ -3,8 +3,8 @@ import torch
 
 from equiforce.errors import InputError
 from equiforce.foundation.nequip_options import (
+    NequipWeights,
     Options,
-    Weights,
     by_species,
     elements_of,
     energies,
@@ -49,29 +49,15 @@ def test_a_value_without_counterpart_is_shown_if_it_is_short():
         Options({"a": [1] * 10**6}).require("a", "silu")
 
 
-def test_weights_are_taken_once():
-    weights = Weights(
-        {"a": torch.ones(2, 3), "b": torch.tensor([1.0, torch.nan]), "c": torch.ones(2, dtype=torch.int64)}
-    )
-    assert weights.take("a", 2, 3).dtype == torch.float64
-    for name, words in (("a", "is missing"), ("b", "not finite"), ("c", "not finite")):
-        with pytest.raises(InputError, match=f"the weight {name} .*{words}"):
-            weights.take(name)
-    with pytest.raises(InputError, match="the weight a is 2 instead of 3"):
-        Weights({"a": torch.ones(2)}).take("a", 3)
-    with pytest.raises(InputError, match="the weight a belongs to nothing"):
-        Weights({"a": torch.ones(2)}).require_end()
-
-
 def test_a_perceptron_has_the_factors_of_nequip():
-    weights = Weights({"p.mlp.0.weight": torch.ones(4, 9), "p.mlp.2.weight": torch.ones(9, 1)})
+    weights = NequipWeights({"p.mlp.0.weight": torch.ones(4, 9), "p.mlp.2.weight": torch.ones(9, 1)})
     first, second = weights.perceptron("p")
     assert first[0, 0] == 1 / 2
     assert second[0, 0] == pytest.approx(2**0.5 / 3)
     with pytest.raises(InputError, match=r"the weight p\.mlp\.0\.weight is missing"):
         weights.perceptron("p")
     with pytest.raises(InputError, match="p has several matrices instead of one"):
-        Weights({"p.mlp.0.weight": torch.ones(4, 9), "p.mlp.2.weight": torch.ones(9, 1)}).one_matrix("p")
+        NequipWeights({"p.mlp.0.weight": torch.ones(4, 9), "p.mlp.2.weight": torch.ones(9, 1)}).one_matrix("p")
 
 
 def test_elements():
@@ -102,14 +88,14 @@ def test_numbers_of_neighbours():
 def test_scales_and_shifts():
     scales, shifts = torch.tensor([[2.0], [3.0]]), torch.tensor([[-1.0]])
     name = "per_type_energy_scale_shift."
-    scale, shift = energies(Weights({name + "scales": scales, name + "shifts": shifts}), {}, [1], 2)
+    scale, shift = energies(NequipWeights({name + "scales": scales, name + "shifts": shifts}), {}, [1], 2)
     assert (scale.tolist(), shift.tolist()) == ([3.0], [-1.0])
-    scale, shift = energies(Weights({}), {"per_type_energy_scales": None}, [0, 1], 2)
+    scale, shift = energies(NequipWeights({}), {"per_type_energy_scales": None}, [0, 1], 2)
     assert (scale.tolist(), shift.tolist()) == ([1.0, 1.0], [0.0, 0.0])
     with pytest.raises(InputError, match="the weight scales has 2 numbers for 3 elements"):
-        energies(Weights({name + "scales": scales}), {}, [0], 3)
+        energies(NequipWeights({name + "scales": scales}), {}, [0], 3)
     with pytest.raises(InputError, match=r"the weight per_type_energy_scale_shift\.shifts is missing"):
-        energies(Weights({name + "scales": scales}), {"per_type_energy_shifts": 1.0}, [0], 2)
+        energies(NequipWeights({name + "scales": scales}), {"per_type_energy_shifts": 1.0}, [0], 2)
 
 
 def test_zbl():

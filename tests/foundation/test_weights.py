@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from equiforce.errors import InputError
-from equiforce.foundation.weights import set_linear, set_mlp, shown
+from equiforce.foundation.weights import Weights, set_linear, set_mlp, shown
 from equiforce.geometry.irreps import Irreps
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.mlp import ScalarMLP
@@ -62,3 +62,19 @@ def test_a_perceptron_has_plain_silu():
 def test_shapes_in_words():
     assert shown((8, 64)) == "8 x 64"
     assert shown(()) == "a number"
+
+
+def test_weights_are_taken_once():
+    weights = Weights(
+        {"a": torch.ones(2, 3), "b": torch.tensor([1.0, torch.nan]), "c": torch.ones(2, dtype=torch.int64)}
+    )
+    assert weights.take("a", 2, 3).dtype == torch.float64
+    for name, words in (("a", "is missing"), ("b", "not finite"), ("c", "not finite")):
+        with pytest.raises(InputError, match=f"the weight {name} .*{words}"):
+            weights.take(name)
+    with pytest.raises(InputError, match="the weight a is 2 instead of 3"):
+        Weights({"a": torch.ones(2)}).take("a", 3)
+    with pytest.raises(InputError, match="the weights a belong to nothing that equiforce knows"):
+        Weights({"a": torch.ones(2)}).require_end()
+    Weights({"a._w3j_0": torch.ones(2), "b": torch.ones(0)}, ["_w3j_"]).require_end()
+    assert Weights({}).take_if_there("a") is Weights({}).find("a") is None

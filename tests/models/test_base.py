@@ -21,6 +21,7 @@ from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict
 from equiforce.memory import ALLOCATOR, OF_EVERY_WEIGHT, step_memory
 from equiforce.models import REGISTRY, Model, ModelConfig
+from equiforce.models.allegro_config import AllegroConfig
 from equiforce.models.registry import GROUP
 from equiforce.potential import EDGES_AT_ONCE
 from tests.calculators.lammps.runs import needs_lammps
@@ -256,3 +257,11 @@ def test_every_model_has_all_of_the_protocol(kind):
     assert isinstance(model.config, ModelConfig)
     assert REGISTRY.kind_of(model) == kind
     assert not isinstance(torch.nn.Linear(1, 1), Model)
+
+
+def test_pairs_have_the_cutoffs_of_the_pairs_from_which_they_come():
+    config = AllegroConfig(cutoff=4.0, pair_cutoffs={"H-C": 2.0, "C-C": 3.0})
+    chosen = config.with_elements({"H": "H", "Si": "C"})
+    assert chosen.pair_cutoffs == {"H-Si": 2.0, "Si-Si": 3.0}
+    assert config.with_elements({"H": "H"}).pair_cutoffs is None
+    assert AllegroConfig().with_elements({"H": "H"}) == AllegroConfig()

@@ -10,8 +10,8 @@ import typer
 
 from equiforce.cli import config, distill, evaluate, imports, info, lammps, md, relax, study, train
 from equiforce.cli.arguments import INTERRUPTED
-from equiforce.cli.flags import Command
-from equiforce.cli.output import begin, print_error, print_missing_object
+from equiforce.cli.flags import Command, Program
+from equiforce.cli.output import begin, print_error, print_interruption, print_missing_object
 from equiforce.errors import DivergedError, InputError
 from equiforce.signals import interruptions
 
@@ -22,6 +22,7 @@ ENDS = {
 }
 
 app = typer.Typer(
+    cls=Program,
     help="E(3)-equivariant interatomic potentials: from quantum-mechanical data to molecular dynamics.",
     epilog="Exit status: 0 success; 1 an error, told in one sentence; 2 a wrong command line; "
     "130 stopped by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.",
@@ -71,7 +72,8 @@ def main() -> None:
     except (InputError, DivergedError, OSError) as error:
         print_error(error)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # outside of a command
+        print_interruption()
         print_missing_object(ENDS[INTERRUPTED])
         sys.exit(INTERRUPTED)
     except SystemExit as end:  # typer has said why

@@ -1,20 +1,59 @@
-"""A flag that does not exist is answered with the option that was meant."""
+"""The program and its commands as typer runs them.
+
+A flag that does not exist is answered with the option that was meant, and a signal with a sentence.
+"""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from typer.core import TyperCommand
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from equiforce.cli.arguments import INTERRUPTED
+from equiforce.cli.output import print_interruption
 from equiforce.errors import InputError
+from equiforce.signals import ToldInterrupt, deferred
 from equiforce.unknown_options import CLOSE
 
 EVALUATE, DATA = "evaluate", "data."  # a command that has the options of one section only
 
 
+class Program(TyperGroup):
+    """All commands: each says that a signal has stopped it, also while it loads and has nothing to save."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As in the base class, which imports packages; a signal ends it with a sentence."""
+        with _stoppable():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As in the base class; a signal ends it with a sentence unless the command has said one."""
+        with _stoppable():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if not isinstance(interruption, ToldInterrupt):
+            print_interruption()
+        raise typer.Exit(INTERRUPTED) from None
+
+
 class Command(TyperCommand):
     """A command that knows what options are called in sections and in other programs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As in the base class, after torch was loaded as a whole: a signal in between would abort the process."""
+        with deferred():
+            import torch  # noqa: F401
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As in the base class; raises InputError for a flag that is an option of another name."""

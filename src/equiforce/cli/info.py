@@ -47,6 +47,7 @@ def _repulsion(entry: bool | dict[str, Any]) -> str:
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
+    from equiforce.distillation.origin import of_file
     from equiforce.distillation.origin import rows as rows_of_teacher
     from equiforce.model_file import cautions_of, ranges_of
 
@@ -66,10 +67,10 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
     if start := about.get("start"):
-        rows.append(("fine-tuned from", f"{start['name']}, sha256 {start['sha256']}"))
+        rows.append(("fine-tuned from", f"{start['name']}, {of_file(start['sha256'])}"))
     if source := about.get("source"):
         rows += [
-            ("imported", f"{source['name']} of {source['program']}, sha256 {source['sha256']}"),
+            ("imported", f"{source['name']} of {source['program']}, {of_file(source['sha256'])}"),
             *((name, source[name]) for name in ("licence", "data", "citation")),
         ]
     if teacher := about.get("distilled_from"):
@@ -89,7 +90,8 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"test, {name}", f"MAE {metric['mae']:.4g}, RMSE {metric['rmse']:.4g} {units[name]}"))
     if made := about.get("made"):
         rows.append(("made", ", ".join(f"{name} {value}" for name, value in made.items())))
-    rows.append(("checksum", f"sha256 {header['checksum']}" if "checksum" in header else "none: an older file format"))
+    own = f"sha256 of all else in it {header['checksum']}" if "checksum" in header else "none: an older file format"
+    rows.append(("checksum of this file", own))
     return [*rows, ("reference structures", f"{len(header['references'])}, computed again whenever the file is loaded")]
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from equiforce.terminal import Console, own_console, say
+from equiforce.storage.faults import AGAIN
+from equiforce.terminal import NOTE, Console, own_console, say
 
 WIDE = 160  # the width of tables in a file, where no terminal limits it
 FLAG = "--json"
@@ -70,6 +71,11 @@ def print_error(error: Exception) -> None:
         sentence = f"{error.filename} cannot be read or written: {error.strerror}"
     say(own_console(stderr=True), f"error: {sentence}", style="red")
     print_missing_object(sentence)
+
+
+def print_interruption() -> None:
+    """Print that a signal stopped the command before it could save anything itself."""
+    say(own_console(stderr=True), f"stopped by a signal: what was not written yet is lost; {AGAIN}", style=NOTE)
 
 
 def print_missing_object(reason: str) -> None:

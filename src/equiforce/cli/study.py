@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equiforce.cli.arguments import INTERRUPTED, parsed
+from equiforce.cli.flags import Command
 from equiforce.cli.output import AsJson, messages, print_object
 from equiforce.terminal import Console, say, show
 
@@ -41,7 +42,7 @@ Slurm = Annotated[
 PageOnly = Annotated[bool, typer.Option("--page", help="Run nothing; write the page and plots of existing results.")]
 
 
-@app.command("learning-curve")
+@app.command("learning-curve", cls=Command)
 def learning_curve(
     file: File,
     data: Data = None,
@@ -66,7 +67,7 @@ def learning_curve(
         _report(folder, written, rows, console, finished=finished, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def benchmark(
     file: File,
     data: Data = None,

@@ -1,7 +1,7 @@
 """Compares energies and stresses with the forces of the same structures: their signs, units and order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from equiforce.data.compositions import alike, fractions, two_groups, within_compositions, without
 from equiforce.data.findings import Finding
-from equiforce.data.force_fit import ForceFit, rank_correlation
+from equiforce.data.force_fit import LEAST_FORCE, ForceFit, rank_correlation
 from equiforce.data.units import ENERGY_UNITS, LENGTH_UNITS, PRESSURE_UNITS
 from equiforce.elements import formula
 from equiforce.structure import Structure
@@ -23,6 +23,7 @@ APART, ALIKE = 0.02, 0.2  # eV/atom between two groups of energies; the share of
 CORRELATED, SURELY_CORRELATED = 0.6, 0.8  # rank correlation of labels and predictions
 DOUBTFUL_RATIO, WRONG_RATIO = 1.5, 5.0  # of the spreads of labels and predictions, which are equal for right labels
 NEAREST = 1.5  # a ratio that is closer than this factor to the ratio of two units is explained by them
+N_DRAWN, UNLIKELY = 200, 0.05  # samples of the structures, and the share of them that does not count
 PRESENT = 0.3  # of the root mean square force; forces that are predicted to be larger are not zero
 # the off-diagonal components yz, xz and xy of files in which another order is taken for that order
 ORDERS: Mapping[tuple[int, ...], str] = {(2, 0, 1): "vasp", (2, 1, 0): "lammps", (1, 2, 0): "ase"}
@@ -34,6 +35,7 @@ class Agreement(NamedTuple):
     correlation: float  # rank correlation
     ratio: float  # of the spread of the labels to that of the predictions
     n: int
+    may_be_one: bool  # whether other structures of the same kind could as well have given a ratio of 1
     within_compositions: bool  # whether only structures of one composition were compared
 
 
@@ -58,7 +60,8 @@ def compare(fitted: ForceFit) -> list[Finding]:
 
 def _unexplained(fitted: ForceFit) -> list[Finding]:
     """The finding that forces do not follow from the positions."""
-    if fitted.explained > UNEXPLAINED or fitted.determined < WELL_DETERMINED:
+    size = np.sqrt(np.square(np.concatenate([np.asarray(s.forces) for s in fitted.structures])).mean())
+    if fitted.explained > UNEXPLAINED or fitted.determined < WELL_DETERMINED or size < LEAST_FORCE:
         return []
     return [
         Finding(
@@ -81,7 +84,9 @@ def energy_agreement(fitted: ForceFit) -> Agreement | None:
     varying, compared = within_compositions(structures, columns)
     within = bool(compared.sum() >= FEWEST)
     labels, predictions = (varying[compared] if within else without(fractions(structures), columns)).T
-    return Agreement(rank_correlation(labels, predictions), _ratio(labels, predictions), len(labels), within)
+    may_be_one = _may_be_one(lambda chosen: _ratio(labels[chosen], predictions[chosen]), len(labels))
+    ratio = _ratio(labels, predictions)
+    return Agreement(rank_correlation(labels, predictions), ratio, len(labels), may_be_one, within)
 
 
 def _energies(fitted: ForceFit) -> list[Finding]:
@@ -102,7 +107,7 @@ def _energies(fitted: ForceFit) -> list[Finding]:
             )
         ]
     # poor predictions vary more than the labels do
-    if 0.85 / DOUBTFUL_RATIO < ratio < DOUBTFUL_RATIO:
+    if 0.85 / DOUBTFUL_RATIO < ratio < DOUBTFUL_RATIO or agreement.may_be_one:
         return []
     return [
         Finding(
@@ -187,7 +192,6 @@ def _stresses(fitted: ForceFit) -> list[Finding]:
     correlation = float(_cosine(ours, theirs))
     if abs(correlation) < SURELY_CORRELATED:
         return []
-    ratio = float(np.median(np.abs(ours)) / np.median(np.abs(theirs)))
     if correlation < 0:
         return [
             Finding(
@@ -197,7 +201,11 @@ def _stresses(fitted: ForceFit) -> list[Finding]:
                 sure=True,
             )
         ]
-    if 1 / DOUBTFUL_RATIO < ratio < DOUBTFUL_RATIO:
+    sizes, predicted = (np.linalg.norm(values, axis=(1, 2)) for values in (ours, theirs))
+    large = (predicted >= np.median(predicted)) & (sizes > 0)  # the noise of labels counts in small stresses
+    ratios = sizes[large] / predicted[large]
+    ratio = float(np.median(ratios))
+    if 1 / DOUBTFUL_RATIO < ratio < DOUBTFUL_RATIO or _may_be_one(lambda i: float(np.median(ratios[i])), len(ratios)):
         return []
     unit = min(PRESSURE_UNITS, key=lambda unit: abs(math.log(ratio * PRESSURE_UNITS[unit])))
     near = abs(math.log(ratio * PRESSURE_UNITS[unit])) < math.log(NEAREST)
@@ -253,6 +261,19 @@ def _ratio(labels: np.ndarray, predictions: np.ndarray) -> float:
     """The ratio of the spreads, in which single outliers do not count."""
     spreads = [float(np.median(np.abs(values - np.median(values)))) for values in (labels, predictions)]
     return spreads[0] / spreads[1] if min(spreads) > 0 else 1.0
+
+
+def _may_be_one(ratio: Callable[[np.ndarray], float], n: int) -> bool:
+    """Whether a ratio could be 1, by what it is in samples that are drawn from the same values with replacement.
+
+    Args:
+        ratio: of the values with the given indices.
+        n: the number of values.
+    """
+    drawn = np.random.default_rng(0).integers(0, n, (N_DRAWN, n))
+    found = [ratio(chosen) for chosen in drawn]
+    low, high = np.quantile(found, [UNLIKELY / 2, 1 - UNLIKELY / 2])
+    return bool(low <= 1 <= high)
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

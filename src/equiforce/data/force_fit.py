@@ -25,6 +25,7 @@ N_MANY_BODY = 6  # functions of the distance in the sums over neighbours
 RESOLVED = 3  # elements; with more, these sums do not distinguish the elements of neighbours
 SMOOTHING = 1e-2  # of the density under the square root
 RIDGE = 1e-6  # of the mean diagonal element
+LEAST_FORCE = 0.02  # eV/Å; the mean size of forces of which the rounding does not matter
 OUTLIER = 20.0  # times the median force; a structure with larger forces would spoil the fit
 POORLY_PREDICTED = 0.1  # share of the structures that may have a distance which no other structure has
 

@@ -9,6 +9,7 @@ from equiforce.data.against_forces import compare
 from equiforce.data.between_files import compare_files, fits_of_files
 from equiforce.data.copies import contradiction
 from equiforce.data.findings import Finding, settle
+from equiforce.data.force_fit import LEAST_FORCE
 from equiforce.data.impossible import findings as impossible_labels
 from equiforce.data.isolated import is_isolated_atom
 from equiforce.data.outliers import energy_levels, energy_outliers, force_outliers
@@ -23,7 +24,6 @@ WIDE, NARROW = 1.45, 0.6  # the smallest distance over the sum of covalent radii
 NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 TURNING = 0.05  # the torque over the sum of its terms; below 0.006 in ordinary data
 PUSHING = 0.05  # the total force over the sum of the forces; below 0.008 in ordinary data
-LEAST_FORCE = 0.02  # eV/Å; the mean size of forces of which the rounding does not matter
 
 
 def check(structures: Sequence[Structure], cutoff: float, *, refuse: bool = True) -> list[str]:

@@ -28,6 +28,7 @@ from equiforce.evaluate import errors, predict
 from equiforce.machine import describe_device
 from equiforce.potential import Potential
 from equiforce.quantities import QUANTITIES
+from equiforce.signals import ToldInterrupt
 from equiforce.storage.folders import used
 from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
@@ -310,4 +311,4 @@ def _told_how_to_go_on(task: Task, console: Console) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         say(console, f"interrupted; the same command goes on in {task.folder}")
-        raise
+        raise ToldInterrupt from None

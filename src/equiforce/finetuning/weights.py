@@ -1,8 +1,8 @@
 """The weights of a model for other elements: rows are chosen, and new elements take those of similar ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, NamedTuple, cast
+from dataclasses import asdict
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equiforce.elements import most_similar
 from equiforce.errors import InputError
 from equiforce.model_file import build_potential, describe
-from equiforce.models import Model, ModelConfig
+from equiforce.models import Model
 from equiforce.models.base import GROUPS, Mapped
 from equiforce.potential import Potential
 
@@ -42,7 +42,7 @@ def adapted(start: Potential, species: Sequence[str], dtype: str) -> Adapted:
     sources = [donors.get(symbol, symbol) for symbol in species]
     index = [start.species.index(symbol) for symbol in sources]
     values = {name: [getattr(start, name)[i].item() for i in index] for name in ("atomic_energies", "scale")}
-    config = config_for(start.model.config, dict(zip(species, sources, strict=True)))
+    config = start.model.config.with_elements(dict(zip(species, sources, strict=True)))
     known = describe(start)
     potential = build_potential(known | {"config": asdict(config), "species": list(species), "dtype": dtype} | values)
     if list(species) != start.species and not isinstance(start.model, Mapped):
@@ -53,21 +53,6 @@ def adapted(start: Potential, species: Sequence[str], dtype: str) -> Adapted:
     cast("nn.Module", potential.model).load_state_dict(_with_rows(start.model, index))
     left_out = tuple(symbol for symbol in start.species if symbol not in species)
     return Adapted(potential.eval().requires_grad_(False), donors, left_out)
-
-
-def config_for(config: ModelConfig, sources: Mapping[str, str]) -> ModelConfig:
-    """The options of a model for other elements: a pair has the cutoff of the pair from which its weights come.
-
-    Args:
-        config: the options.
-        sources: for each new element, the element from which its weights come.
-    """
-    if not (cutoffs := config.pair_cutoffs):
-        return config
-    found = {f"{a}-{b}": cutoffs.get(f"{sources[a]}-{sources[b]}") for a in sources for b in sources}
-    chosen = {pair: value for pair, value in found.items() if value is not None}
-    changed: dict[str, Any] = {"pair_cutoffs": chosen or None}
-    return replace(config, **changed)
 
 
 def _with_rows(model: Model, index: Sequence[int]) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ potential; ``weights`` sets its matrices; ``source`` says where it comes from. N
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 from equiforce.elements import atomic_number
 from equiforce.errors import InputError
@@ -29,6 +30,7 @@ class Format(NamedTuple):
     elements_of: Callable[[Any], list[str]]  # the chemical symbols that a file knows
     build: Callable[[Any, Sequence[str], int | None], Potential]  # from the elements to keep, and the number of knots
     with_modal: Callable[[Any, str | None], Any]  # chooses one of several levels of theory
+    program_of: Callable[[Any], str] | None = None  # that made a file, where several programs have files of this kind
 
 
 def _without_modals(content: Any, modal: str | None) -> Any:
@@ -37,26 +39,39 @@ def _without_modals(content: Any, modal: str | None) -> Any:
     return content
 
 
+# of the package of a model's builder: the program, and what builds its models here
+NEQUIP_LIKE: Mapping[str, tuple[str, ModuleType]] = {
+    "nequip": ("nequip", nequip),
+    "allegro": ("nequip-allegro", allegro),
+}
+
+
 def _build_nequip(source: NequipFile, elements: Sequence[str], n_knots: int | None) -> Potential:
     """Build a model of nequip or of nequip-allegro, which have the same files."""
-    target = str(source.options.get("_target_"))
-    program, builder = target.partition(".")[0], target.rpartition(".")[2]
-    for known, module in (("nequip", nequip), ("allegro", allegro)):
-        if program == known and builder in module.BUILDERS:
-            return module.build(source, elements, n_knots)
-    builders = ", ".join((*nequip.BUILDERS, *allegro.BUILDERS))
-    raise InputError(f"the model is a {target[:60]!r}, but only {builders} can be imported")
+    package, _, builder = str(source.options.get("_target_")).rpartition(".")
+    _, module = NEQUIP_LIKE.get(package.partition(".")[0], ("", None))
+    if module is None or builder not in module.BUILDERS:
+        builders = ", ".join((*nequip.BUILDERS, *allegro.BUILDERS))
+        raise InputError(
+            f"the model is a {str(source.options.get('_target_'))[:60]!r}, but only {builders} can be imported"
+        )
+    return cast("Potential", module.build(source, elements, n_knots))
+
+
+def _program_of_nequip(source: NequipFile) -> str:
+    return NEQUIP_LIKE[str(source.options["_target_"]).partition(".")[0]][0]
 
 
 def _elements_of_nequip(source: NequipFile) -> list[str]:
     return nequip_options.elements_of(source.options)
 
 
+OF_NEQUIP = Format("nequip", nequip_files.read, _elements_of_nequip, _build_nequip, _without_modals, _program_of_nequip)
 FORMATS: Mapping[str, Format] = {  # by the end of a file's name
     ".nqx": Format("nequix", nequix.read, nequix.elements_of, nequix.build, _without_modals),
     ".pth": Format("sevenn", sevennet.read, sevennet.elements_of, sevennet.build, sevennet.with_modal),
-    ".nequip.zip": Format("nequip", nequip_files.read, _elements_of_nequip, _build_nequip, _without_modals),
-    ".ckpt": Format("nequip", nequip_files.read, _elements_of_nequip, _build_nequip, _without_modals),
+    ".nequip.zip": OF_NEQUIP,
+    ".ckpt": OF_NEQUIP,
 }
 
 
@@ -102,7 +117,8 @@ def import_potential(
         potential = found.build(found.with_modal(content, modal), chosen, n_knots)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, found.program))
+    program = found.program if found.program_of is None else found.program_of(content)
+    return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, program))
 
 
 def path_of(source: Path | str) -> Path:

@@ -12,8 +12,8 @@ from equiforce.errors import InputError
 from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.nequip_options import (
     NO_COUNTERPART,
+    NequipWeights,
     Options,
-    Weights,
     by_species,
     elements_of,
     energies,
@@ -110,12 +110,8 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     """
     config, known, coupled, embedding, options = read_options(source, n_knots)
     require_constants(source.constants, config.cutoff, config.pair_cutoffs)
-    weights, index = Weights(source.weights), [known.index(symbol) for symbol in species]
-    if config.pair_cutoffs is not None:
-        kept = {f"{a}-{b}" for a in species for b in species}
-        config = checked(
-            AllegroConfig, vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}}
-        )
+    weights, index = NequipWeights(source.weights), [known.index(symbol) for symbol in species]
+    config = config.with_elements({symbol: symbol for symbol in species})
     paths = [_paths_of(*irreps, config.l_max) for irreps in _irreps(config)]
     shapes = [(config.tensor_channels, len(of_layer)) if coupled else (len(of_layer),) for of_layer in paths]
     products = [weights.take(f"allegro.tps.{t}.weights", *shape) for t, shape in enumerate(shapes)]
@@ -175,7 +171,7 @@ def _paths_of(sources: Irreps, results: Irreps, l_max: int) -> dict[tuple[str, i
     return {path: place for place, path in enumerate(paths)}
 
 
-def _set_two_body(network: Allegro, weights: Weights, embedding: int, index: list[int], n_known: int) -> None:
+def _set_two_body(network: Allegro, weights: NequipWeights, embedding: int, index: list[int], n_known: int) -> None:
     """Set the two-body network: functions of the distance for each ordered pair of elements."""
     config, two_body, names = network.config, network.two_body, "radial_chemical_embed."
     of_types = names + "type_embed."

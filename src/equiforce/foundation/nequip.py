@@ -21,9 +21,8 @@ from equiforce.foundation.e3nn import (
 )
 from equiforce.foundation.nequip_files import NequipFile
 from equiforce.foundation.nequip_options import (
-    NO_COUNTERPART,
+    NequipWeights,
     Options,
-    Weights,
     by_species,
     elements_of,
     energies,
@@ -81,7 +80,7 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
     channels = channels if isinstance(channels, list) else [channels] * (min(max(l_max, 0), 20) + 1)
     if not all(type(one) is int and one > 0 for one in channels) or len(channels) != l_max + 1:
         raise InputError(f"the option num_features has no positive number for each degree up to l_max: {UNKNOWN}")
-    embedding = options.take("type_embed_num_features", int, None)
+    embedding, parity = options.take("type_embed_num_features", int, None), options.take("parity", bool, True)
     neighbors = by_species(options, "avg_num_neighbors", known)
     options.require("convnet_resnet", False)
     options.require("convnet_nonlinearity_type", "gate")
@@ -97,7 +96,8 @@ def read_options(source: NequipFile, n_knots: int | None) -> Read:
         "pair_cutoffs": pair_cutoffs(options, known, cutoff),
         "n_layers": n_layers,
         "l_max": l_max if n_layers > 1 else 0,
-        "parity": options.take("parity", bool, True),
+        "parity": parity,
+        "reflections": parity or source.version >= NATURAL_PARITY or n_layers <= 2 or l_max == 0,
         "channels": channels if n_layers > 1 else channels[:1],
         "embedding_channels": channels[0] if embedding is None else embedding,
         "n_bessel": options.take("num_bessels", int, 8),
@@ -129,25 +129,21 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
     """
     config, known, neighbors, options = read_options(source, n_knots)
     require_constants(source.constants, config.cutoff, config.pair_cutoffs)
-    weights, index = Weights(source.weights), [known.index(symbol) for symbol in species]
+    weights, index = NequipWeights(source.weights), [known.index(symbol) for symbol in species]
     embedding = weights.take("type_embed.embed_module.weight", len(known), config.embedding_channels or 0)
     _require_memory(source, config, len(species))
-    if config.pair_cutoffs is not None:
-        kept = {f"{a}-{b}" for a in species for b in species}
-        config = checked(
-            NequIPConfig, vars(config) | {"pair_cutoffs": {p: c for p, c in config.pair_cutoffs.items() if p in kept}}
-        )
+    config = config.with_elements({symbol: symbol for symbol in species})
     network = NequIP(config, species).double()
     bessel = weights.take("bessel_encode.bessel_weights", 1, config.n_bessel)
     with torch.no_grad():
         network.embed.weight.copy_(embedding[index])
         network.radial_basis.roots.copy_(math.pi * bessel.flatten())
     basis = 2 / config.cutoff**2 / network.radial_basis.scale.item()
-    harmonics = Irreps.spherical_harmonics(config.l_max)
+    harmonics = Irreps.spherical_harmonics(config.l_max, reflections=config.reflections)
     features, channels = Irreps([(embedding.shape[1], "0e")]), config.channels_of_degree[0]
     for number, layer in enumerate(cast("Iterable[NequIPLayer]", network.layers)):
         target = _hidden(config, source.version) if number < config.n_layers - 1 else Irreps([(channels, "0e")])
-        target = reachable(features, config.l_max, target)
+        target = reachable(features, config.l_max, target, reflections=config.reflections)
         of_source = SourceLayer(number, features, target, harmonics)
         _set_layer(layer, weights, of_source, embedding, index)
         _set_factors(layer, basis, neighbors, index)
@@ -171,21 +167,13 @@ def build(source: NequipFile, species: Sequence[str], n_knots: int | None) -> Po
 
 
 def _hidden(config: NequIPConfig, version: tuple[int, int]) -> Irreps:
-    """The hidden irreps in the order of a version of nequip.
-
-    Raises:
-        InputError: the features do not tell a structure from its mirror image.
-    """
+    """The hidden irreps in the order of a version of nequip."""
     channels, l_max = config.channels_of_degree, config.l_max
     if config.parity and version < NATURAL_PARITY:
         tensors = [(l, p) for p in (1, -1) for l in range(1, l_max + 1)]
         return Irreps([(channels[l], (l, p)) for l, p in ((0, 1), (0, -1), *tensors)])  # scalars come before a gate
-    if not config.parity and version < NATURAL_PARITY and config.n_layers > 2 and l_max > 0:
-        raise InputError(
-            "the option parity is false, which before nequip 0.16 means that reflections change the energy: "
-            f"{NO_COUNTERPART}"
-        )
-    parities = [(1, -1) if config.parity else ((-1) ** l,) for l in range(l_max + 1)]
+    odd = -1 if config.reflections else 1  # the parity of odd degrees
+    parities = [(1, -1) if config.parity else (odd**l,) for l in range(l_max + 1)]
     return Irreps([(channels[l], (l, p)) for l, both in enumerate(parities) for p in both])
 
 
@@ -235,7 +223,9 @@ class SourceLayer(NamedTuple):
         return gain_ratio(irrep) if self.number else 1.0
 
 
-def _set_layer(layer: NequIPLayer, weights: Weights, source: SourceLayer, embedding: Tensor, index: list[int]) -> None:
+def _set_layer(
+    layer: NequIPLayer, weights: NequipWeights, source: SourceLayer, embedding: Tensor, index: list[int]
+) -> None:
     """Set the weights of a layer, all but the factors of the radial basis and of the number of neighbours."""
     convolution, name = layer.convolution, source.name
     sent = linear_matrices(weights.take(f"{name}.linear_1.weight"), source.features, source.features)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from equiforce.elements import SYMBOLS, atomic_number
 from equiforce.errors import InputError
-from equiforce.foundation.weights import UNKNOWN, shown
+from equiforce.foundation.weights import UNKNOWN, Weights
 from equiforce.models.pair_cutoffs import PairCutoffs
 from equiforce.nn.pair import ZBL
 
@@ -84,29 +84,8 @@ def _shown(value: Any) -> str:
     return repr(value)[:60] if isinstance(value, str | int | float | bool) else "of another kind"
 
 
-class Weights:
-    """The weights of a file, each of which is taken once."""
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self._left = dict(weights)
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        """A weight in float64; without a shape it may have any.
-
-        Raises:
-            InputError: it is missing, has another shape, or a number is not finite.
-        """
-        if (weight := self._left.pop(name, None)) is None:
-            raise InputError(f"the weight {name} is missing: {UNKNOWN}")
-        if shape and weight.shape != shape:
-            raise InputError(f"the weight {name} is {shown(weight.shape)} instead of {shown(shape)}: {UNKNOWN}")
-        if not weight.is_floating_point() or not torch.isfinite(weight).all():
-            raise InputError(f"the weight {name} has a number that is not finite: the model is damaged")
-        return weight.double()
-
-    def take_if_there(self, name: str) -> Tensor | None:
-        """A weight of any shape, or None."""
-        return self.take(name) if name in self._left else None
+class NequipWeights(Weights):
+    """The weights of a file of nequip or nequip-allegro, with their perceptrons."""
 
     def perceptron(self, name: str) -> list[Tensor]:
         """The matrices of a perceptron with plain SiLU between them, with nequip's factors inside.
@@ -115,7 +94,7 @@ class Weights:
             InputError: there are none.
         """
         names = [MLP.format(name, 2 * number) for number in range(MOST_LAYERS)]
-        matrices = [self.take(one) for one in names if one in self._left]
+        matrices = [self.take(one) for one in names if one in self]
         if not matrices or any(matrix.dim() != 2 for matrix in matrices):
             raise InputError(f"the weight {names[0]} is missing: {UNKNOWN}")
         gains = [1.0] + [math.sqrt(2)] * (len(matrices) - 1)
@@ -127,11 +106,6 @@ class Weights:
         if others:
             raise InputError(f"{name} has several matrices instead of one: {UNKNOWN}")
         return matrix
-
-    def require_end(self) -> None:
-        """Raise InputError if a weight is left over."""
-        if self._left:
-            raise InputError(f"the weight {next(iter(self._left))[:100]} belongs to nothing: {UNKNOWN}")
 
 
 def elements_of(options: Mapping[str, Any]) -> list[str]:

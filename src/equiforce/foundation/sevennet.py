@@ -33,7 +33,7 @@ from equiforce.foundation.e3nn import (
 )
 from equiforce.foundation.pickles import TensorRecord
 from equiforce.foundation.sevennet_options import Network, network_of
-from equiforce.foundation.weights import UNKNOWN, set_linear, set_mlp, shown
+from equiforce.foundation.weights import UNKNOWN, Weights, set_linear, set_mlp
 from equiforce.geometry.irreps import Irrep, Irreps
 from equiforce.geometry.wigner_3j import wigner_3j
 from equiforce.kernels import LinearPlan
@@ -129,31 +129,6 @@ def with_modal(source: SevenNetFile, modal: str | None) -> SevenNetFile:
     return replace(source, modal=modal)
 
 
-class Weights:
-    """The weights of a file, which are taken by name."""
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self._left = dict(weights)
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        """The weight of a name; raises InputError if there is none, or if it has another shape."""
-        if (weight := self._left.pop(name, None)) is None:
-            raise InputError(f"the weight {name} is missing: {UNKNOWN}")
-        if shape and weight.shape != shape:
-            raise InputError(f"the weight {name} is {shown(weight.shape)} instead of {shown(shape)}: {UNKNOWN}")
-        return weight
-
-    def find(self, name: str) -> Tensor | None:
-        """The weight of a name if there is one; it is not taken."""
-        return self._left.get(name)
-
-    def require_end(self) -> None:
-        """Raise InputError if a weight is left over."""
-        found = (name for name, weight in self._left.items() if weight.numel())
-        if left := [name for name in found if not any(constant in name for constant in CONSTANTS)]:
-            raise InputError(f"the weights {', '.join(left[:3])} belong to nothing that equiforce knows: {UNKNOWN}")
-
-
 def build(source: SevenNetFile, species: Sequence[str], n_knots: int | None) -> Potential:
     """Build the same potential for some of its elements, in float64.
 
@@ -167,7 +142,7 @@ def build(source: SevenNetFile, species: Sequence[str], n_knots: int | None) -> 
     """
     known, network = elements_of(source), source.network
     index = [known.index(symbol) for symbol in species]
-    weights, modal = Weights(source.weights), network.modals.index(source.modal) if source.modal else None
+    weights, modal = Weights(source.weights, CONSTANTS), network.modals.index(source.modal) if source.modal else None
     config = network.config(n_knots, modal is not None, _denominator(source.weights))
     # before memory is taken for the network: so many numbers have its matrices at the very least
     least = sum(mul**2 for irreps in network.irreps[:-1] for mul, _ in irreps)

@@ -1,4 +1,7 @@
-"""Sets the weights of a network from dense matrices, one for each irrep, whatever normalisation the network has."""
+"""Takes the weights of a file, and sets those of a network from dense matrices, one for each irrep.
+
+The matrices are the same whatever normalisation the network has.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +13,51 @@ from equiforce.errors import InputError
 from equiforce.kernels import LinearPlan
 from equiforce.nn.equivariant import Linear, SpeciesLinear
 from equiforce.nn.mlp import SILU_GAIN, ScalarMLP
+
+
+class Weights:
+    """The weights of a file, each of which is taken once.
+
+    Args:
+        weights: by name.
+        constants: parts of the names of what is no weight, and may be left over.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], constants: Sequence[str] = ()) -> None:
+        self._left = dict(weights)
+        self._constants = constants
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a weight of this name that was not taken yet."""
+        return name in self._left
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A weight in float64; without a shape it may have any.
+
+        Raises:
+            InputError: it is missing, has another shape, or a number is not finite.
+        """
+        if (weight := self._left.pop(name, None)) is None:
+            raise InputError(f"the weight {name} is missing: {UNKNOWN}")
+        if shape and weight.shape != shape:
+            raise InputError(f"the weight {name} is {shown(weight.shape)} instead of {shown(shape)}: {UNKNOWN}")
+        if not weight.is_floating_point() or not torch.isfinite(weight).all():
+            raise InputError(f"the weight {name} has a number that is not finite: the model is damaged")
+        return weight.double()
+
+    def take_if_there(self, name: str) -> Tensor | None:
+        """A weight of any shape, or None."""
+        return self.take(name) if name in self else None
+
+    def find(self, name: str) -> Tensor | None:
+        """The weight of a name if there is one, as it is; it is not taken."""
+        return self._left.get(name)
+
+    def require_end(self) -> None:
+        """Raise InputError if a weight is left over."""
+        found = (name for name, weight in self._left.items() if weight.numel())
+        if left := [name[:100] for name in found if not any(constant in name for constant in self._constants)]:
+            raise InputError(f"the weights {', '.join(left[:3])} belong to nothing that equiforce knows: {UNKNOWN}")
 
 
 def set_linear(

@@ -22,6 +22,7 @@ class AllegroConfig(ModelConfig):
         None,
         "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs take less time",
         unit="Å",
+        example="{H-O: 3.0, O-H: 3.0}",
     )
     n_layers: int = option(
         2, "number of layers; nequip-allegro's default; each correlates one more neighbour with an edge", ge=1, le=32

@@ -64,6 +64,20 @@ class ModelConfig:
         declared = {entry.name for entry in fields(self)} & {"mean_neighbors"}
         return replace(self, **dict.fromkeys(declared, measured)) if self.mean_neighbors is None else self
 
+    def with_elements(self: Config, sources: Mapping[str, str]) -> Config:
+        """The same options for other elements: a pair has the cutoff of the pair from which its weights come.
+
+        Args:
+            sources: for each element, that from which its weights come; itself if it is only kept.
+        """
+        if not (cutoffs := self.pair_cutoffs):
+            return self
+        found = {f"{a}-{b}": cutoffs.get(f"{sources[a]}-{sources[b]}") for a in sources for b in sources}
+        changed: dict[str, Any] = {
+            "pair_cutoffs": {p: value for p, value in found.items() if value is not None} or None
+        }
+        return replace(self, **changed)
+
     def __str__(self) -> str:
         """A short description of the network, which ``equiforce train`` prints."""
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if name != "cutoff")

@@ -30,6 +30,7 @@ class NequIPConfig(ModelConfig):
         None,
         "shorter cutoffs of ordered pairs, centre first, as in {H-O: 3.0, O-H: 3.0}; fewer pairs take less time",
         unit="Å",
+        example="{H-O: 3.0, O-H: 3.0}",
     )
     n_layers: int = option(
         4,

@@ -65,6 +65,15 @@ def is_empty(folder: Path) -> bool:
     return all(name == LOCK or name.startswith(DRAFT) for name in names)
 
 
+def refuse_unbegun(folder: Path) -> None:
+    """Raise InputError if a run is to continue in a folder in which it left nothing but a lock and drafts."""
+    if folder.is_dir() and os.listdir(folder) and is_empty(folder):
+        raise InputError(
+            f"nothing of a run is in {folder} yet, because it was stopped before it began: give the command that "
+            "started it again, without --resume"
+        )
+
+
 @contextmanager
 def held(lock_file: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a lock, whose file says which process holds it, and yield whether that was possible.

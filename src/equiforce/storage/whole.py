@@ -106,9 +106,9 @@ def _exchange(complete: list[tuple[Path, Path, Path]], outdated: tuple[Path, ...
             flush_folder(target.parent)
 
 
-def write_bytes(path: Path | str, content: bytes) -> None:
-    """Write a file whole or not at all; raise InputError if it cannot be written."""
-    with whole(path, len(content)) as draft:
+def write_bytes(path: Path | str, content: bytes, *, replaces_link: bool = False) -> None:
+    """Write a file whole or not at all, as in :func:`whole`; raise InputError if it cannot be written."""
+    with whole(path, len(content), replaces_link=replaces_link) as draft:
         draft.write_bytes(content)
 
 

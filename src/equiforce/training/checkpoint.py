@@ -14,7 +14,7 @@ from torch import Tensor
 
 from equiforce.errors import InputError
 from equiforce.storage.faults import AGAIN
-from equiforce.storage.whole import whole
+from equiforce.storage.whole import write_bytes
 
 COUNTERS = ("step", "epoch", "batch", "seconds", "n_rows", "best_loss", "best_step", "loss_sum", "loss_count")
 PARTS = ("potential", "average", "optimizer", "rate", "best_weights")
@@ -42,9 +42,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """
     content = io.BytesIO()
     torch.save({**state}, content)
-    written = sealed(content.getvalue())
-    with whole(path, len(written), replaces_link=True) as draft:
-        draft.write_bytes(written)
+    write_bytes(path, sealed(content.getvalue()), replaces_link=True)
 
 
 def sealed(content: bytes) -> bytes:

@@ -13,6 +13,7 @@ import equiforce
 from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.state import STATE, State, fingerprint, read_state
 from equiforce.errors import InputError
+from equiforce.storage.folders import LOCK
 
 HEADER = {
     "step": 3,
@@ -70,6 +71,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match=f"there is no run to continue in .*, because it has no {STATE}"):
             read_state(folder)
+
+
+def test_a_run_that_was_killed_before_it_began_is_told_how_to_start(tmp_path):
+    (tmp_path / LOCK).touch()
+    with pytest.raises(InputError, match=r"nothing of a run is in .* yet, .*: give the command that started it again"):
+        read_state(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "header", "newer"])

@@ -21,6 +21,7 @@ from equiforce.calculators.md.options import MDOptions
 from equiforce.calculators.md.output import THERMO, TRAJECTORY
 from equiforce.errors import InputError
 from equiforce.potential import Potential
+from equiforce.storage.folders import refuse_unbegun
 
 STATE = "state.npz"
 FORMAT = 2  # format 1 had no checksum
@@ -90,6 +91,7 @@ def read_state(folder: Path) -> State:
         InputError: there is no run in the folder, a newer equiforce wrote it, or the file is damaged.
     """
     path = folder / STATE
+    refuse_unbegun(folder)
     if not path.is_file():
         raise InputError(
             f"there is no run to continue in {folder}, because it has no {STATE}: name the folder of an equiforce md "
