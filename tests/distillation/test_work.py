@@ -11,7 +11,7 @@ from ase import Atoms
 import equiforce
 from equiforce import model_file
 from equiforce.cli.info import summary
-from equiforce.distillation import rounds, trajectories, work
+from equiforce.distillation import comparison, rounds, trajectories, work
 from equiforce.distillation.training import train_student
 from equiforce.distillation.trajectories import Interrupted
 from equiforce.distillation.work import distill
@@ -123,32 +123,26 @@ def _stopped_dynamics(run=trajectories.run_md):
     return trajectories, "run_md", stopped
 
 
-def _stopped_before(module, name):
-    def stopped(*given):
-        if name != "train_student" or "round-1" in str(given[3]):
-            raise KeyboardInterrupt
-        return train_student(*given)
-
-    return module, name, stopped
-
-
 @pytest.mark.slow
-def test_rounds_go_on_after_a_stop_at_each_stage(inside, place, tmp_path, monkeypatch, without_plots, plain_torch):
-    """The student's dynamics, its frames and each training are what they are without a stop."""
-    options = replace(QUICK, steps=40, every=2, temperatures="100", rounds=1, round_frames=10, round_steps=120)
-    options = replace(options, copies=6)
+def test_rounds_go_on_after_a_stop_and_are_not_trained_again(
+    inside, place, tmp_path, monkeypatch, without_plots, plain_torch
+):
+    options = replace(QUICK, steps=20, every=1, timestep=4.0, temperatures="100", copies=6)
+    options = replace(options, rounds=1, round_frames=10, round_steps=60)
     training = STUDENT | {"training.max_steps": 4, "model.l_max": 0, "model.n_layers": 1}
+    speed = comparison.Speed(structure="", n_atoms=4, teacher_ms=2.0, student_ms=1.0)
+    monkeypatch.setattr(comparison, "speeds", lambda *_: [speed])  # both are tested where they are
+    monkeypatch.setattr(comparison, "simulate", lambda *_: [])
     arguments = inside[0], place / "one.xyz"
     report = distill(*arguments, "whole.eqf", options, training=training)
     assert [one.number for one in report.rounds] == [1]
     assert report.rounds[0].reached[0][1] == pytest.approx(0.24)
 
-    for patch in (_stopped_dynamics(), _stopped_before(rounds, "labelled"), _stopped_before(rounds, "train_student")):
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(*patch)
-            distill(*arguments, "cut.eqf", options, training=training)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(*_stopped_dynamics())
+        distill(*arguments, "cut.eqf", options, training=training)
     monkeypatch.setattr(trajectories, "run_md", lambda *_, **__: pytest.fail("it began anew"))
-    longer = training | {"training.max_steps": 400}  # the first training is over and not made longer
+    longer = training | {"training.max_steps": 12}  # the first training is over and not made longer
     monkeypatch.setattr(rounds, "train_student", lambda *given: train_student(*_refusing_the_first(tmp_path, given)))
     again = distill(*arguments, "cut.eqf", options, training=training)
     assert again.rounds[0].before.total.forces.rmse == pytest.approx(report.rounds[0].before.total.forces.rmse)
@@ -159,9 +153,11 @@ def test_rounds_go_on_after_a_stop_at_each_stage(inside, place, tmp_path, monkey
     assert len(whole) == len(cut) == sum(report.rounds[0].n_frames.values()) == 10
     for a, b in zip(whole, cut, strict=True):
         np.testing.assert_allclose(b.positions, a.positions, atol=1e-6)
+    before = tmp_path / "distill-cut" / "round-1" / "before.eqf"
+    assert before.read_bytes() == (before.parent / "student" / "start.eqf").read_bytes()
     assert "start" not in model_file.read_header("cut.eqf")["about"]
     assert distill(*arguments, "cut.eqf", options, training=longer, overwrite=True) is not None
-    assert model_file.read_header("cut.eqf")["about"]["training"]["steps"] == 200
+    assert model_file.read_header("cut.eqf")["about"]["training"]["steps"] == 6
 
 
 def _refusing_the_first(folder, given):
