@@ -27,13 +27,15 @@ class Report:
 
 def test_flags_become_options_of_the_sampling_and_of_the_training(equiforce, calls):
     calls.append(Report())
-    flags = "--temperatures 300,900 --frames 50 --seed 3 --kind allegro --time 5m --set model.l_max=1 --device cpu"
+    flags = "--temperatures 300,900 --pressures 0,5 --rounds 2 "
+    flags += "--frames 50 --seed 3 --kind allegro --time 5m --set model.l_max=1 --device cpu"
     files = "distill t.eqf --structures a.xyz --structures b.xyz -o s.eqf"
     status, out, errors = equiforce(*files.split(), *flags.split(), "--json")
     assert status == 0, errors
     (teacher, structures, output, options), given = calls[1]
     assert [str(teacher), structures, str(output)] == ["t.eqf", ["a.xyz", "b.xyz"], "s.eqf"]
     assert (options.kelvin, options.frames, options.seed) == ([300, 900], 50, 3)
+    assert (options.gigapascals, options.rounds) == ([0, 5], 2)
     assert given["training"] == {"model.kind": "allegro", "training.time": "5m", "model.l_max": 1}
     assert given["device"] == "cpu"
     assert json.loads(out) == {"gain": 3.0}

@@ -8,7 +8,7 @@ from equiforce.distillation.options import DistillOptions
 from equiforce.structure import Structure
 from tests.data_sets import crystals, labelled
 
-QUICK = DistillOptions(steps=12, every=3, copies=4, frames=20, temperatures="100,200", check_steps=12)
+QUICK = DistillOptions(steps=12, every=3, copies=4, frames=20, temperatures="100,200", check_steps=12, rounds=0)
 STUDENT = {
     "model.cutoff": 3.5,
     "model.channels": 4,

@@ -14,6 +14,7 @@ from equiforce.distillation.comparison import Simulated, Speed
 from equiforce.distillation.options import DistillOptions
 from equiforce.distillation.radial import Difference
 from equiforce.distillation.report import Report
+from equiforce.distillation.rounds import Round
 from equiforce.evaluate import errors, predict
 from equiforce.terminal import show
 from equiforce.training.verdict import Verdict
@@ -127,6 +128,29 @@ def test_page_tables_and_values_have_the_same_numbers(report):
         assert "8 for train, 1 for validation, 1 for test" in text
     assert "large_1\\|2" in page
     assert "licence of the teacher: MIT" in page
+
+
+def test_rounds_are_a_table_in_page_and_terminal(report):
+    one = Round(
+        number=1,
+        n_frames={"train": 8, "validation": 1, "test": 1},
+        n_violent=0,
+        reached=[("0-300K", 5.0, ""), ("0-600K", 0.25, "it left | at step 500")],
+        chosen_before=report.held_out,
+        before=report.held_out,
+        after=None,
+    )
+    found = replace(report, rounds=[one], options=replace(report.options, rounds=1), n_frames={"train": 18, "test": 2})
+    forces = f"{report.held_out.total.forces.rmse:.4g}"
+    row = f"| 1 | 1 of 2 to the end | 0.25 | 8 for train, 1 for validation, 1 for test | {forces} | {forces} | – |"
+    assert row in found.page()
+    assert "- round 1, 0-600K: it left \\| at step 500" in found.page()
+    assert str(found.tables()[0].title).startswith("rounds: forces against the teacher")
+    assert found.tables()[0].row_count == 1
+    assert json.loads(json.dumps(found.as_dict()))["rounds"][0]["trajectories"][1]["time_ps"] == 0.25
+    assert found.warnings() == []
+    (warning,) = replace(found, n_frames={"train": 10}).warnings()
+    assert warning.startswith("only 10 of the 20 frames were found")
 
 
 def test_energies_of_another_level_are_compared_without_their_mean(report):

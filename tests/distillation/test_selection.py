@@ -5,8 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from equiforce.distillation.descriptors import descriptors
 from equiforce.distillation.options import DistillOptions
-from equiforce.distillation.selection import Candidates, divided, evenly, farthest_points, select
+from equiforce.distillation.selection import (
+    Candidates,
+    divided,
+    divided_of_round,
+    evenly,
+    farthest_points,
+    select,
+    select_more,
+)
 from equiforce.distillation.trajectories import Played, planned
 from equiforce.errors import InputError
 from tests.distillation.small import copper, frames
@@ -38,9 +47,12 @@ def test_few_and_equal_points_are_all_chosen_once():
     assert farthest_points(np.arange(4.0)[:, None], 2, first=[3, 1, 0]) == [3, 1]
 
 
-def played(*each, every=20):
+def played(*each, every=20, stopped=()):
     plan = planned(copper(1), 2.0, DistillOptions(every=every))
-    return [Played(plan[number], list(found), "") for number, found in enumerate(each)]
+    return [
+        Played(plan[number], list(found), "it is too hot" if number in stopped else "")
+        for number, found in enumerate(each)
+    ]
 
 
 def test_trajectories_are_held_out_by_time_and_with_a_gap():
@@ -96,6 +108,31 @@ def test_the_numbers_of_frames_are_those_of_the_options():
     again = select(candidates, DistillOptions(frames=20, held_out=0.2), 3.5)
     assert [id(s) for s in again.train] == [id(s) for s in chosen.train]
     assert [s.source for s in chosen.test] == [" 0", " 8"]
+
+
+def test_a_trajectory_of_the_student_that_was_stopped_is_for_training_as_a_whole():
+    runs = played(frames(20, group="a"), frames(20, group="b", seed=1), stopped=[1])
+    candidates = divided_of_round(runs, DistillOptions())
+    parts = {name: getattr(candidates, name) for name in ("train", "validation", "test")}
+    assert [sum(s.group == "b" for s in part) for part in parts.values()] == [20, 0, 0]
+    assert [sum(s.group == "a" for s in part) for part in parts.values()] == [14, 2, 2]
+    nothing = divided_of_round(played(frames(9, force=1e3)), DistillOptions())
+    assert (nothing.train, nothing.test, nothing.n_violent) == ([], [], 9)
+
+
+def test_a_round_adds_the_frames_farthest_from_those_already_learned():
+    learned, new = frames(10), frames(30, seed=1)
+    options = DistillOptions(frames=20, round_frames=10, held_out=0.2)
+    held_out = frames(5, seed=2)
+    candidates = Candidates(train=[*new, *learned], validation=held_out, test=held_out, n_starts=0, n_violent=0)
+    chosen = select_more(learned, candidates, options, 3.5)
+    assert [len(part) for part in chosen] == [8, 1, 1]
+    points = descriptors([*learned, *candidates.train], 3.5)
+    apart = np.linalg.norm(points[10:, None] - points[:10], axis=2).min(axis=1)
+    assert chosen.train[0] is candidates.train[int(apart.argmax())]
+    assert not {s.positions.tobytes() for s in learned} & {s.positions.tobytes() for s in chosen.train}
+    nothing = Candidates(train=[], validation=[], test=[], n_starts=0, n_violent=3)
+    assert select_more(learned, nothing, options, 3.5) == ([], [], [])
 
 
 def test_even_selections():

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import equiforce
+from equiforce import model_file
 from equiforce.calculators.md import run_md
+from equiforce.coverage import ranges_of
 from equiforce.distillation import trajectories
 from equiforce.distillation.options import DistillOptions
-from equiforce.distillation.trajectories import Interrupted, planned, play_all
+from equiforce.distillation.trajectories import Interrupted, check_pressures, planned, play_all
 from equiforce.errors import InputError, UnstableError
 from equiforce.terminal import own_console
 from tests.distillation.small import QUICK, copper
@@ -34,15 +36,70 @@ def test_each_temperature_meets_each_strain():
     assert all(t.strain == 0 for t in planned([ethanol()], 0.5, DistillOptions()))
 
 
+def test_each_temperature_meets_each_pressure_beside_the_strains():
+    options = DistillOptions(temperatures="300,600", pressures="0,5")
+    plan = planned(copper(1), 2.0, options)
+    assert [t.conditions for t in plan] == [
+        *("300 K", "300 K, 0 GPa", "300 K, 5 GPa"),
+        *("600 K", "600 K, 0 GPa", "600 K, 5 GPa"),
+    ]
+    assert len({t.name for t in plan}) == len({t.options.seed for t in plan}) == 6
+    assert [t.options.ensemble for t in plan[:3]] == ["langevin", "npt", "npt"]
+    assert plan[2].group == "md 300 K, 5 GPa"
+    assert plan[4].strain == 0 != plan[3].strain
+    assert planned(copper(1), 2.0, options, by="student")[0].group == "student md 300 K"
+
+
+def test_what_has_no_pressure_is_left_out_and_said():
+    options, cell = DistillOptions(pressures="0"), copper(1)
+    slab = replace(cell[0], pbc=np.array([True, True, False]), source="slab.xyz")
+    held = replace(cell[0], extra={"move_mask": np.array([False, True, True, True])}, of_atoms=frozenset({"move_mask"}))
+    assert [t.name for t in planned([slab, held, ethanol()], 1.0, replace(options, temperatures="300"))] == [
+        "0-300K",
+        "1-300K",
+        "2-300K",
+    ]
+    assert check_pressures([*cell, slab], DistillOptions()) == check_pressures(cell, options) == []
+    (said,) = check_pressures([*cell, slab, held], options)
+    assert said.startswith("2 of the 3 start structures are not periodic in all directions, or hold atoms fixed, such ")
+    with pytest.raises(InputError, match="so they have no pressure: leave --pressures out"):
+        check_pressures([slab, ethanol()], options)
+
+
+def test_the_volume_follows_the_pressure(teacher, tmp_path):
+    options = replace(QUICK, temperatures="200", pressures="50", steps=30)
+    _, squeezed = play_all(teacher, planned(copper(1), 1.0, options), tmp_path, CONSOLE)
+    volumes = [abs(np.linalg.det(frame.cell)) for frame in squeezed.frames]
+    assert len(volumes) == 10
+    assert volumes[-1] < 0.995 * volumes[0]
+    assert squeezed.frames[0].group == "md 200 K, 50 GPa"
+
+
+def test_a_student_is_stopped_where_it_leaves_its_data(teacher, tmp_path, monkeypatch, capsys):
+    (trajectory,) = planned(copper(1), 1.0, replace(QUICK, temperatures="200", every=4), by="student")
+    here = ranges_of([trajectory.start], 3.5)
+    narrow = replace(here, volume_per_atom=(0.001, 0.002))
+    model = tmp_path / "student.eqf"
+    model_file.save(model, teacher, [], {"ranges": narrow.to_dict()})
+    (played,) = play_all(model, [trajectory], tmp_path / "md", own_console())
+    assert "stopped at step 1 (0.001 ps) because the volume is" in played.stopped
+    assert "the volume is" in " ".join(capsys.readouterr().out.split())
+    assert (played.n_steps, [f.source for f in played.frames]) == (1, ["step 1 of md/0-200K"])
+    assert played.frames[0].forces is not None
+    monkeypatch.setattr(trajectories, "run_md", lambda *_, **__: pytest.fail("it began anew"))
+    (again,) = play_all(model, [trajectory], tmp_path / "md", CONSOLE)
+    assert (again.n_steps, again.stopped, len(again.frames)) == (1, played.stopped, 1)
+
+
 def test_frames_have_energies_and_forces_but_not_the_start(teacher, tmp_path):
     plan = planned(copper(1), 1.0, QUICK)
     played = play_all(teacher, plan, tmp_path, CONSOLE)
     assert [len(p.frames) for p in played] == [4, 4]
-    assert [p.stopped for p in played] == ["", ""]
+    assert [(p.stopped, p.n_steps) for p in played] == [("", 12), ("", 12)]
     for p in played:
         frame = p.frames[0]
         assert frame.group == f"md {p.trajectory.options.temperature:g} K"
-        assert frame.source == f"step 3 of teacher-md/{p.trajectory.name}"
+        assert frame.source == f"step 3 of {tmp_path.name}/{p.trajectory.name}"
         assert np.abs(frame.positions - p.trajectory.start.positions).max() > 0.001
         answer = equiforce.predict(teacher, frame)
         np.testing.assert_allclose(frame.forces, answer.forces, atol=1e-6)
@@ -105,7 +162,7 @@ def test_a_trajectory_that_goes_wrong_is_said_and_kept(teacher, tmp_path, monkey
 
 def test_a_damaged_note_is_one_sentence(teacher, tmp_path):
     plan = planned(copper(1), 1.0, QUICK)
-    folder = tmp_path / "teacher-md" / plan[0].name
+    folder = tmp_path / plan[0].name
     folder.mkdir(parents=True)
     (folder / "stopped.json").write_text("{")
     with pytest.raises(InputError, match=r"stopped\.json is damaged: delete it"):

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 import equiforce
 from equiforce import model_file
 from equiforce.cli.info import summary
-from equiforce.distillation import work
+from equiforce.distillation import comparison, rounds, trajectories, work
+from equiforce.distillation.training import train_student
 from equiforce.distillation.trajectories import Interrupted
 from equiforce.distillation.work import distill
 from equiforce.errors import InputError
@@ -25,6 +27,7 @@ def place(tmp_path_factory):
     """A teacher with random weights, and start structures."""
     folder = tmp_path_factory.mktemp("distill")
     write(folder / "start.xyz", crystals(2, seed=7))
+    write(folder / "one.xyz", crystals(1, seed=7))
     write(folder / "water.xyz", molecules(1))
     named = crystals(2, seed=8)
     for atoms in named:
@@ -106,6 +109,57 @@ def test_every_stage_leaves_its_files(inside, place, tmp_path, without_plots, pl
     alone = Structure.from_ase(Atoms("Cu"))
     assert equiforce.predict(student, alone).energy == equiforce.predict(teacher, alone).energy
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["n_frames"] == report.n_frames
+
+
+def _stopped_dynamics(run=trajectories.run_md):
+    def stopped(*given, on_step, **others):
+        def stop_at(step):
+            on_step(step)
+            if step == 7 and "round-1" in str(given[3]):
+                raise KeyboardInterrupt
+
+        return run(*given, on_step=stop_at, **others)
+
+    return trajectories, "run_md", stopped
+
+
+@pytest.mark.slow
+def test_rounds_go_on_after_a_stop_and_are_not_trained_again(
+    inside, place, tmp_path, monkeypatch, without_plots, plain_torch
+):
+    options = replace(QUICK, steps=20, every=1, timestep=4.0, temperatures="100", copies=6)
+    options = replace(options, rounds=1, round_frames=10, round_steps=60)
+    training = STUDENT | {"training.max_steps": 4, "model.l_max": 0, "model.n_layers": 1}
+    speed = comparison.Speed(structure="", n_atoms=4, teacher_ms=2.0, student_ms=1.0)
+    monkeypatch.setattr(comparison, "speeds", lambda *_: [speed])  # both are tested where they are
+    monkeypatch.setattr(comparison, "simulate", lambda *_: [])
+    arguments = inside[0], place / "one.xyz"
+    report = distill(*arguments, "whole.eqf", options, training=training)
+    assert [one.number for one in report.rounds] == [1]
+    assert report.rounds[0].reached[0][1] == pytest.approx(0.24)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(*_stopped_dynamics())
+        distill(*arguments, "cut.eqf", options, training=training)
+    monkeypatch.setattr(trajectories, "run_md", lambda *_, **__: pytest.fail("it began anew"))
+    monkeypatch.setattr(rounds, "train_student", lambda *given: train_student(*_refusing_the_first(tmp_path, given)))
+    again = distill(*arguments, "cut.eqf", options, training=training)
+    assert again.rounds[0].before.total.forces.rmse == pytest.approx(report.rounds[0].before.total.forces.rmse)
+    one, other = (model_file.load(tmp_path / f"{name}.eqf").state_dict() for name in ("whole", "cut"))
+    for name, values in one.items():
+        torch.testing.assert_close(other[name], values)
+    whole, cut = (equiforce.read(tmp_path / f"distill-{name}" / "round-1" / "frames.xyz") for name in ("whole", "cut"))
+    assert len(whole) == len(cut) == sum(report.rounds[0].n_frames.values()) == 10
+    for a, b in zip(whole, cut, strict=True):
+        np.testing.assert_allclose(b.positions, a.positions, atol=1e-6)
+    before = tmp_path / "distill-cut" / "round-1" / "before.eqf"
+    assert before.read_bytes() == (before.parent / "student" / "start.eqf").read_bytes()
+    assert "start" not in model_file.read_header("cut.eqf")["about"]
+
+
+def _refusing_the_first(folder, given):
+    assert given[3] != folder / "distill-cut", "the first training was over"
+    return given
 
 
 def test_a_signal_leaves_a_folder_that_goes_on(inside, tmp_path, monkeypatch):

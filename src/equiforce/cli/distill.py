@@ -22,7 +22,12 @@ def distill(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Kind of the student: nequip (the default) or allegro.")] = None,
     preset: Annotated[str | None, typer.Option(help="Its preset: small (the default), standard or accurate.")] = None,
-    time: Annotated[str | None, typer.Option(help="Train the student for this wall time: 10m, 1h30m.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="Train the student for this wall time, shared by the first training and the rounds: 10m, 1h30m."
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="A YAML file of its training's options.")
     ] = None,

@@ -17,7 +17,7 @@ from equiforce.calculators.md.run import run_md
 from equiforce.data.read import read
 from equiforce.data.write import atoms_from_structure
 from equiforce.distillation.radial import Difference, differences
-from equiforce.distillation.trajectories import Interrupted, Played
+from equiforce.distillation.trajectories import NPT, Interrupted, Played
 from equiforce.elements import formula
 from equiforce.errors import UnstableError
 from equiforce.potential import Potential
@@ -167,8 +167,9 @@ def _simulated(
         drift = after.drift
     except UnstableError as error:
         stopped = str(error).partition(": ")[0]
+    pressure = f", {options.pressure:g} GPa" if options.ensemble == NPT else ""
     return Simulated(
-        structure=f"{formula(trajectory.start.atomic_numbers)}, {trajectory.start.source}",
+        structure=f"{formula(trajectory.start.atomic_numbers)}, {trajectory.start.source}{pressure}",
         temperature=options.temperature,
         steps=done,
         outside=outside,

@@ -3,14 +3,18 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from equiforce.options import option
 
 HOTTEST = 1e5  # K
 MOST_STRAIN = 0.3
+MOST_PRESSURE = 1000.0  # GPa, of either sign
 FEWEST_FRAMES = 10  # so that each part has at least one
 MOST_NUMBERS = 100  # of a list
+LONGER = 5  # how many times as many steps the student makes in a trajectory of a round; it is faster by more than this
+SEEDS_APART = 104_729  # between two rounds; a prime, as that between two trajectories
+ROUNDS = ("rounds is above 0", lambda o: o.rounds > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,7 @@ class DistillOptions:
     """Which structures the teacher labels for the student, and how the student is compared with it.
 
     Raises:
-        ValueError: a list of temperatures or strains has something else, or a number that is not possible.
+        ValueError: a list of temperatures, strains or pressures has something else, or a number that is not possible.
     """
 
     temperatures: str | float | list[float] = option(
@@ -32,10 +36,16 @@ class DistillOptions:
         "of the lengths of the cell along its periodic directions, one for each trajectory in turn, so that the "
         "student knows other volumes too",
     )
+    pressures: str | float | list[float] | None = option(
+        None,
+        "of further trajectories at constant pressure: one for each temperature and pressure, of each start structure "
+        "that is periodic in all directions and holds no atom fixed; the shape of its cell stays",
+        unit="GPa",
+    )
     frames: int = option(
         300,
-        "number of structures that the student learns from, with those that are held out; they are the most different "
-        "ones that were found",
+        "number of structures that the student learns from first, with those that are held out; they are the most "
+        "different ones that were found",
         ge=FEWEST_FRAMES,
         le=1_000_000,
     )
@@ -80,6 +90,29 @@ class DistillOptions:
         ge=0.05,
         le=0.5,
     )
+    rounds: int = option(
+        1,
+        "after the first training: the student moves the atoms, the teacher labels the most different of the frames "
+        "that the student visits, and the student learns from these too; the length of the training is shared equally "
+        "by the first training and the rounds; 0: the student meets its own mistakes only when you use it",
+        ge=0,
+        le=100,
+    )
+    round_frames: int | None = option(
+        None,
+        "number of structures that are added in each round, with those that are held out; null: half of frames",
+        ge=FEWEST_FRAMES,
+        le=1_000_000,
+        only_if=ROUNDS,
+    )
+    round_steps: int | None = option(
+        None,
+        f"of each trajectory of the student in a round, which has as many frames as one of the teacher or fewer; null: "
+        f"{LONGER} times steps, which take less time because the student is faster",
+        ge=10,
+        le=10**10,
+        only_if=ROUNDS,
+    )
     check_steps: int = option(
         1000,
         "of the student's own dynamics at the highest temperature, at constant temperature and then at constant energy",
@@ -95,6 +128,11 @@ class DistillOptions:
         for value in self.linear_strains:
             if not abs(value) <= MOST_STRAIN:
                 raise ValueError(f"distill.strains has {value:g}: give strains from -{MOST_STRAIN} to {MOST_STRAIN}")
+        for value in self.gigapascals:
+            if not abs(value) <= MOST_PRESSURE:
+                raise ValueError(
+                    f"distill.pressures has {value:g} GPa: give pressures from -{MOST_PRESSURE:g} to {MOST_PRESSURE:g}"
+                )
         if self.steps < self.every:
             raise ValueError(
                 f"distill.steps={self.steps} is below distill.every={self.every}, so no trajectory has a frame: give "
@@ -110,6 +148,27 @@ class DistillOptions:
     def linear_strains(self) -> list[float]:
         """The strains of the cells of the trajectories, in the given order."""
         return list(dict.fromkeys(_numbers(self.strains, "strains")))
+
+    @property
+    def gigapascals(self) -> list[float]:
+        """The pressures in GPa, each once and in rising order; empty without any."""
+        return [] if self.pressures is None else sorted(set(_numbers(self.pressures, "pressures")))
+
+    @property
+    def frames_of_round(self) -> int:
+        """How many structures are added in each round."""
+        return self.round_frames or max(FEWEST_FRAMES, self.frames // 2)
+
+    def of_round(self, number: int) -> "DistillOptions":
+        """The options by which the student samples in a round: longer trajectories, and other random numbers.
+
+        Args:
+            number: of the round, from 1.
+        """
+        steps = self.round_steps or LONGER * self.steps
+        every = min(steps, max(self.every, steps // (self.steps // self.every)))
+        seed = (self.seed + SEEDS_APART * number) % 2**31
+        return replace(self, steps=steps, every=every, seed=seed)
 
 
 def _numbers(given: str | float | Sequence[float], name: str) -> list[float]:

@@ -9,6 +9,7 @@ from equiforce.coverage import Ranges
 from equiforce.distillation import origin
 from equiforce.distillation.comparison import Simulated, Speed
 from equiforce.distillation.options import DistillOptions
+from equiforce.distillation.rounds import HEADINGS, Round
 from equiforce.evaluate import Errors, Metric
 from equiforce.quantities import QUANTITIES
 from equiforce.studies.markdown import markdown_table, plain
@@ -40,7 +41,8 @@ class Report:
     ranges: Ranges
     simulated: Sequence[Simulated]
     verdict: Verdict | None  # on the training
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)  # the last one
+    rounds: Sequence[Round] = ()
 
     @property
     def gain(self) -> float:
@@ -59,9 +61,10 @@ class Report:
                 f"({self.stopped[0]}): lower the temperatures or the time step"
             )
         n_all = sum(self.n_frames.values())
-        if n_all < 0.9 * self.options.frames:
+        wanted = self.options.frames + len(self.rounds) * self.options.frames_of_round
+        if n_all < 0.9 * wanted:
             yield (
-                f"only {n_all} of the {self.options.frames} frames were found: give more steps or copies, or a "
+                f"only {n_all} of the {wanted} frames were found: give more steps or copies, or a "
                 "smaller distance between frames (every)"
             )
         if self.verdict is not None and self.verdict.train_longer:
@@ -97,6 +100,7 @@ class Report:
             "speeds": [asdict(speed) | {"gain": speed.gain} for speed in self.speeds],
             "held_out": self.held_out.as_dict(),
             "references": {name: errors.as_dict() for name, errors in self.references.items()},
+            "rounds": [one.as_dict() for one in self.rounds],
             "ranges": self.ranges.to_dict(),
             "simulated": [_plain(simulated) for simulated in self.simulated],
             "training": dict(self.training),
@@ -110,6 +114,11 @@ class Report:
         held_out = Table(f"the student against its teacher, on {self.held_out.n_structures} frames that were held out")
         _fill(held_out, [HEAD_OF_ERRORS, *_rows_of(self.held_out)])
         tables = [speed, held_out]
+        if self.rounds:
+            tables.insert(
+                0, Table("rounds: forces against the teacher on frames that the student visited, RMSE in meV/Å")
+            )
+            _fill(tables[0], self._round_rows())
         if self.references:
             reference = Table("errors against the labels of the start structures (RMSE)")
             _fill(reference, self._reference_rows())
@@ -129,6 +138,9 @@ class Report:
         ]
         return rows
 
+    def _round_rows(self) -> list[list[str]]:
+        return [list(HEADINGS), *(one.cells() for one in self.rounds)]
+
     def _reference_rows(self) -> list[list[str]]:
         names = list(self.references)
         rows = [["", *names, "unit"]]
@@ -144,8 +156,10 @@ class Report:
 
     def _range_rows(self) -> list[tuple[str, str]]:
         kelvin = ", ".join(f"{value:g}" for value in self.options.kelvin)
+        pressures = ", ".join(f"{value:g}" for value in self.options.gigapascals)
         parts = ", ".join(f"{n} for {part}" for part, n in self.n_frames.items())
-        return [("frames", parts), ("temperatures", f"{kelvin} K"), *self.ranges.rows()]
+        constant = [("constant pressures", f"{pressures} GPa")] if pressures else []
+        return [("frames", parts), ("temperatures", f"{kelvin} K"), *constant, *self.ranges.rows()]
 
     def _dynamics_rows(self) -> list[list[str]]:
         head = "structure", "K", "steps", "outside of its data", "drift, meV/atom/ps", "largest difference of g(r)"
@@ -167,6 +181,7 @@ class Report:
             f"# {plain(self.model.name)}, distilled from {plain(self.teacher['name'])}",
             "\n".join(f"- {name}: {plain(text)}" for name, text in origin.rows(dict(self.teacher))),
             *(["## Warnings", "\n".join(f"- {plain(w)}" for w in self.warnings())] if self.warnings() else []),
+            *self._page_of_rounds(),
             "## Speed",
             "A step of molecular dynamics: energy and forces with a neighbour list that is still valid. Teacher and "
             "student were timed in turn, and medians are shown.",
@@ -182,6 +197,21 @@ class Report:
             _markdown(self._dynamics_rows()),
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _page_of_rounds(self) -> list[str]:
+        if not self.rounds:
+            return []
+        ended = [
+            f"- round {one.number}, {name}: {plain(why)}" for one in self.rounds for name, _, why in one.reached if why
+        ]
+        return [
+            "## Rounds",
+            "The student moved the atoms, and the teacher labelled frames that it visited. Errors are root mean "
+            "squares of the forces in meV/Å on these frames, before and after the student was trained on frames of "
+            "this round. Those that were held out are an even selection; those to learn from are extremes.",
+            _markdown(self._round_rows()),
+            *(["These trajectories were stopped:", "\n".join(ended)] if ended else []),
+        ]
 
     def _page_of_references(self) -> list[str]:
         if not self.references:

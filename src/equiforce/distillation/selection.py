@@ -84,27 +84,14 @@ def divided(
     Raises:
         InputError: a part has too few frames.
     """
-    parts: tuple[list[Structure], list[Structure], list[Structure]] = ([], [], [])
-    n_all = n_kept = 0
-    series = [(p.frames, _gap(p)) for p in played] + [(list(copies), 0)]
-    for frames, gap in series:
-        gentle = [frame for frame in frames if _largest_force(frame) <= options.largest_force]
-        n_all, n_kept = n_all + len(frames), n_kept + len(gentle)
-        each = round(options.held_out / 2 * len(gentle))
-        first = len(gentle) - 2 * (each + gap)
-        if each == 0 or first < len(gentle) / 2:  # it is too short to be divided
-            parts[0].extend(gentle)
-            continue
-        parts[0].extend(gentle[:first])
-        parts[1].extend(gentle[first + gap : first + gap + each])
-        parts[2].extend(gentle[-each:])
-    gentle_starts = [start for start in starts if _largest_force(start) <= options.largest_force]
+    parts, n_violent = _divided([*((p.frames, _gap(p)) for p in played), (list(copies), 0)], options)
+    gentle_starts = [start for start in starts if is_gentle(start, options)]
     candidates = Candidates(
-        train=[*gentle_starts, *parts[0]],
-        validation=parts[1],
-        test=parts[2],
+        train=[*gentle_starts, *parts.train],
+        validation=parts.validation,
+        test=parts.test,
         n_starts=len(gentle_starts),
-        n_violent=n_all - n_kept + len(starts) - len(gentle_starts),
+        n_violent=n_violent + len(starts) - len(gentle_starts),
     )
     if len(candidates.train) < FEWEST or not candidates.validation or not candidates.test:
         violent = f", and {candidates.n_violent} were left out because of large forces" if candidates.n_violent else ""
@@ -116,17 +103,48 @@ def divided(
     return candidates
 
 
+def divided_of_round(played: Sequence[Played], options: DistillOptions) -> Candidates:
+    """Divide the frames that the student visits, as in :func:`divided`.
+
+    Trajectories that were stopped are for training as a whole: where the student went wrong, it has to learn.
+
+    Args:
+        played: the trajectories of the student; their forces are the student's.
+        options: the part that is held out, and the largest force.
+    """
+    series = [(p.frames, len(p.frames) if p.stopped else _gap(p)) for p in played]
+    parts, n_violent = _divided(series, options)
+    return Candidates(train=parts.train, validation=parts.validation, test=parts.test, n_starts=0, n_violent=n_violent)
+
+
+def _divided(series: Sequence[tuple[list[Structure], int]], options: DistillOptions) -> tuple[Selection, int]:
+    """Divide each series of frames, with a gap at its cuts; and the number of frames whose forces are too large."""
+    parts, n_violent = Selection([], [], []), 0
+    for frames, gap in series:
+        gentle = [frame for frame in frames if is_gentle(frame, options)]
+        n_violent += len(frames) - len(gentle)
+        each = round(options.held_out / 2 * len(gentle))
+        first = len(gentle) - 2 * (each + gap)
+        if each == 0 or first < len(gentle) / 2:  # it is too short to be divided
+            parts.train.extend(gentle)
+            continue
+        parts.train.extend(gentle[:first])
+        parts.validation.extend(gentle[first + gap : first + gap + each])
+        parts.test.extend(gentle[-each:])
+    return parts, n_violent
+
+
 def _gap(played: Played) -> int:
     """How many frames are left out at a cut."""
     md = played.trajectory.options
     return math.ceil(GAP / (md.timestep * md.trajectory_every))
 
 
-def _largest_force(structure: Structure) -> float:
+def is_gentle(structure: Structure, options: DistillOptions) -> bool:
+    """Whether no force is larger than that of the options."""
     if structure.forces is None:
-        raise ValueError(f"{structure.source} has no forces of the teacher")
-    largest = float(np.linalg.norm(structure.forces, axis=1).max())
-    return largest if np.isfinite(largest) else np.inf
+        raise ValueError(f"{structure.source} has no forces")
+    return bool(np.linalg.norm(structure.forces, axis=1).max() <= options.largest_force)  # false where it is no number
 
 
 def select(candidates: Candidates, options: DistillOptions, cutoff: float) -> Selection:
@@ -141,8 +159,7 @@ def select(candidates: Candidates, options: DistillOptions, cutoff: float) -> Se
         options: the number of frames and the part that is held out.
         cutoff: of the student in Å, within which neighbours count.
     """
-    held_out = max(1, round(options.frames * options.held_out / 2))
-    n_train = max(1, options.frames - 2 * held_out)
+    n_train, held_out = _sizes(options.frames, options)
     points = descriptors(candidates.train, cutoff)
     chosen = farthest_points(points, n_train, range(candidates.n_starts))
     return Selection(
@@ -150,6 +167,35 @@ def select(candidates: Candidates, options: DistillOptions, cutoff: float) -> Se
         evenly(candidates.validation, held_out),
         evenly(candidates.test, held_out),
     )
+
+
+def select_more(
+    learned: Sequence[Structure], candidates: Candidates, options: DistillOptions, cutoff: float
+) -> Selection:
+    """Choose the frames of a round: those for training are the farthest from all that the student has learned from.
+
+    Args:
+        learned: the training frames of the student, with the teacher's forces.
+        candidates: the frames that the student visited, with its own forces, which are close to the teacher's.
+        options: the number of frames of a round and the part that is held out.
+        cutoff: of the student in Å, within which neighbours count.
+    """
+    n_train, held_out = _sizes(options.frames_of_round, options)
+    chosen: list[int] = []
+    if candidates.train:
+        points = descriptors([*learned, *candidates.train], cutoff)
+        chosen = farthest_points(points, len(learned) + n_train, range(len(learned)))[len(learned) :]
+    return Selection(
+        [candidates.train[index - len(learned)] for index in chosen],
+        evenly(candidates.validation, held_out),
+        evenly(candidates.test, held_out),
+    )
+
+
+def _sizes(n_frames: int, options: DistillOptions) -> tuple[int, int]:
+    """How many of some frames are for training, and for each of the two other parts."""
+    held_out = max(1, round(n_frames * options.held_out / 2))
+    return max(1, n_frames - 2 * held_out), held_out
 
 
 def evenly(frames: Sequence[Structure], count: int) -> list[Structure]:

@@ -4,25 +4,26 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from equiforce import model_file
 from equiforce.config import RunConfig, configured, load_config
-from equiforce.data.dataset import PARTS, SplitOptions
-from equiforce.data.read import ReadOptions
+from equiforce.data.dataset import SplitOptions
 from equiforce.data.write import refuse_file
 from equiforce.distillation import comparison
 from equiforce.distillation.labelling import labelled
 from equiforce.distillation.options import DistillOptions
 from equiforce.distillation.origin import origin_of
 from equiforce.distillation.report import Report
+from equiforce.distillation.rounds import Taught, teach
 from equiforce.distillation.selection import Selection, divided, select
 from equiforce.distillation.starts import disturbed, read_starts, time_step
-from equiforce.distillation.trajectories import Interrupted, Played, planned, play_all
-from equiforce.elements import symbols_by_number
+from equiforce.distillation.task import LabelledFrames, Task
+from equiforce.distillation.training import STUDENT
+from equiforce.distillation.trajectories import FOLDER as MD
+from equiforce.distillation.trajectories import Interrupted, Played, check_pressures, planned, play_all
 from equiforce.errors import InputError
 from equiforce.evaluate import errors, predict
 from equiforce.machine import describe_device
@@ -34,25 +35,11 @@ from equiforce.storage.whole import write_text
 from equiforce.structure import Structure
 from equiforce.terminal import Console, note, own_console, say, show
 from equiforce.threads import fastest_threads
-from equiforce.workflow import Trained, train
 
 IDENTITY, REPORT, PAGE = "distill.json", "report.json", "README.md"
-STUDENT = "student"
-COPIES, FRAMES, SPLIT = "copies.xyz", "frames.xyz", "split.json"
+COPIES, FRAMES = "copies.xyz", "frames.xyz"
 PRESET = "small"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is to be distilled into what."""
-
-    teacher: Path
-    structures: Sequence[str]
-    output: Path
-    folder: Path
-    options: DistillOptions
-    settings: RunConfig  # of the training of the student; its section data is that of the start structures
-    device: str
+STARTED = ("start", "source")  # what a header says of the model from which training started
 
 
 def distill(
@@ -71,7 +58,8 @@ def distill(
     """Teach a small potential what a large one says about structures, and compare the two.
 
     The teacher's dynamics from each start structure and disturbed copies give candidates; the most different ones train
-    the student. All of it is kept in a folder, and the same call goes on after an interruption.
+    the student, which then moves the atoms itself and learns from what it visits. All of it is kept in a folder, and
+    the same call goes on after an interruption.
 
     Args:
         teacher: a model file, or the folder of a run.
@@ -150,21 +138,21 @@ def _distilled(task: Task, console: Console) -> Report | None:
 def _all_stages(task: Task, teacher: Potential, starts: Sequence[Structure], console: Console) -> Report | None:
     options, folder = task.options, task.folder
     timestep = time_step(starts, options)
+    for remark in check_pressures(starts, options):
+        note(console, remark)
     plan = planned(starts, timestep, options)
     say(
         console,
         f"sampling: {len(plan)} trajectories of {options.steps} steps of {timestep:g} fs from {len(starts)} start "
         f"structures, and {options.copies * len(starts)} disturbed copies",
     )
-    played = play_all(teacher, plan, folder, console)
-    selection, n_violent = _selected(task, teacher, starts, played, console)
-    trained = _train(task, teacher, selection, console)
-    if trained.model is None or trained.outcome.interrupted:
-        raise Interrupted
+    played = play_all(teacher, plan, folder / MD, console)
+    frames, n_violent = _selected(task, teacher, starts, played, console)
+    taught = teach(task, teacher, starts, timestep, frames, console)
     distilled_from = origin_of(task.teacher)
-    _write_student(task, trained.model, selection, distilled_from)
+    _write_student(task, taught.model, taught.frames.parts, distilled_from)
     say(console, "comparing the student with its teacher ...")
-    report = _compared(task, teacher, starts, played, selection, trained, n_violent, distilled_from, timestep, console)
+    report = _compared(task, teacher, starts, played, taught, n_violent, distilled_from, timestep, console)
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
     write_text(folder / PAGE, report.page())
     for table in report.tables():
@@ -212,7 +200,7 @@ def _identify(task: Task, starts: Sequence[Structure]) -> None:
 
 def _selected(
     task: Task, teacher: Potential, starts: Sequence[Structure], played: Sequence[Played], console: Console
-) -> tuple[Selection, int]:
+) -> tuple[LabelledFrames, int]:
     """The labelled frames of each part, in one file: a fit of few test frames alone would seem to contradict them."""
     n_starts, folder = len(starts), task.folder
     plain = [replace(start, extra={}, of_atoms=frozenset(), group="start") for start in starts]
@@ -223,40 +211,25 @@ def _selected(
         chosen = select(candidates, task.options, task.settings.model.cutoff)
         every = [*chosen.train, *chosen.validation, *chosen.test]
         frames = labelled(teacher, every, folder / FRAMES, "the teacher labels frames", console)
-    n_train, n_validation = len(chosen.train), len(chosen.validation)
-    selection = Selection(frames[:n_train], frames[n_train : n_train + n_validation], frames[n_train + n_validation :])
-    numbers = iter(range(len(frames)))
-    indices = {part: list(islice(numbers, len(getattr(selection, part)))) for part in PARTS}
-    write_text(folder / SPLIT, json.dumps(indices) + "\n")
+    selection = LabelledFrames.none().with_file(folder / FRAMES, frames, chosen, task.options)
+    n_of = selection.n_of()
     say(
         console,
-        f"frames: {n_train} for training, {n_validation} for validation, {len(selection.test)} for the test, chosen "
-        f"among {len(candidates.train) + len(candidates.validation) + len(candidates.test)}; {candidates.n_violent} "
-        f"with forces above {task.options.largest_force:g} eV/Å were left out",
+        f"frames: {n_of['train']} for training, {n_of['validation']} for validation, {n_of['test']} for the test, "
+        f"chosen among {len(candidates.train) + len(candidates.validation) + len(candidates.test)}; "
+        f"{candidates.n_violent} with forces above {task.options.largest_force:g} eV/Å were left out",
     )
     return selection, candidates.n_violent
 
 
-def _train(task: Task, teacher: Potential, selection: Selection, console: Console) -> Trained:
-    """Train the student in its own folder, or go on with it."""
-    options: dict[str, Any] = {"split.train_file": [str(task.folder / FRAMES)], "training.device": task.device}
-    options["split.split_file"] = str(task.folder / SPLIT)
-    if task.settings.potential.reference_energies is None:
-        # a fit to frames of one composition would have many solutions, and the teacher knows its own
-        present = {symbol for frame in selection.train for symbol in symbols_by_number(frame.atomic_numbers)}
-        energies = zip(teacher.species, teacher.atomic_energies.tolist(), strict=True)
-        options["potential.reference_energies"] = {one: energy for one, energy in energies if one in present}
-    # the labels are right by construction, and a check of few frames that took them for wrong would cost all of them
-    settings = configured(replace(task.settings, data=ReadOptions(check=False)), options)
-    return train(
-        None, task.folder / STUDENT, config=settings, resume_if_there=True, console=console, names_resume=False
-    )
-
-
-def _write_student(task: Task, model: Path, selection: Selection, distilled_from: Mapping[str, Any]) -> None:
+def _write_student(task: Task, model: Path, frames: Selection, distilled_from: Mapping[str, Any]) -> None:
     """Write the student with the name, the licence and the citation of its teacher."""
     about = model_file.read_header(model)["about"]
-    references = model_file.reference_structures(selection.train)
+    if task.options.rounds:  # a later training starts from the student itself, and the first one from what it was given
+        first = model_file.read_header(task.folder / STUDENT / model_file.NAME)["about"]
+        about = {key: value for key, value in about.items() if key not in STARTED}
+        about |= {key: first[key] for key in STARTED if key in first}
+    references = model_file.reference_structures(frames.train)
     model_file.save(task.output, model_file.load(model), references, about | {"distilled_from": dict(distilled_from)})
 
 
@@ -265,8 +238,7 @@ def _compared(
     teacher: Potential,
     starts: Sequence[Structure],
     played: Sequence[Played],
-    selection: Selection,
-    trained: Trained,
+    taught: Taught,
     n_violent: int,
     distilled_from: Mapping[str, Any],
     timestep: float,
@@ -284,14 +256,16 @@ def _compared(
             for name, potential in (("teacher", teacher), ("student", student))
             if with_labels
         }
-        held_out = errors(selection.test, predict(student, selection.test))
+        test = taught.frames.parts.test
+        held_out = errors(test, predict(student, test))
     return Report(
         folder=task.folder,
         model=task.output,
         teacher=distilled_from,
         options=task.options,
         timestep=timestep,
-        n_frames={part: len(getattr(selection, part)) for part in PARTS},
+        n_frames=taught.frames.n_of(),
+        rounds=taught.rounds,
         n_violent=n_violent,
         stopped=[f"{p.trajectory.name}: {p.stopped}" for p in played if p.stopped],
         speeds=speeds,
@@ -299,8 +273,8 @@ def _compared(
         references=references,
         ranges=ranges,
         simulated=comparison.simulate(task.output, played, task.options.check_steps, task.folder, console),
-        verdict=trained.verdict,
-        training={name: value for name, value in trained.as_dict().items() if name != "test"},
+        verdict=taught.trained.verdict,
+        training={name: value for name, value in taught.trained.as_dict().items() if name != "test"},
     )
 
 

@@ -395,6 +395,9 @@ def test_a_run_that_leaves_the_training_data_says_so(potential, tmp_path):
     assert "finished, but the run left the training data" in said
     assert summary.departures
     assert 0 < summary.outside <= 1
+    with pytest.raises(UnstableError, match=r"stopped at step \d+ .* after it left the training data at step"):
+        run_md(model, water(), hot, tmp_path / "stopped", stop_outside=True)
+    assert (tmp_path / "stopped" / "last.xyz").is_file()
     cold = run_md(model, water(), replace(hot, temperature=1.0, steps=5), tmp_path / "cold")
     assert not cold.departures
     again = resume_md(tmp_path / "cold", options={"steps": 9})  # with the file from which it began

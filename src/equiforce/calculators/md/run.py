@@ -41,6 +41,7 @@ def run_md(
     device: str | None = None,
     console: Console | None = None,
     on_step: Callable[[int], object] | None = None,
+    stop_outside: bool = False,
 ) -> MDSummary:
     """Run molecular dynamics and write ``trajectory.xyz``, ``thermo.csv`` and ``last.xyz`` into a folder.
 
@@ -60,6 +61,8 @@ def run_md(
         device: as in :class:`~equiforce.calculators.ase.Calculator`.
         console: shows the progress and the thermo table; None shows nothing.
         on_step: is called with the number of each step that was made.
+        stop_outside: whether the simulation counts as wrong where it leaves the training data that the model file
+            tells of, and stops.
 
     Raises:
         InputError: a file cannot be read or written, the folder holds a run or another process uses it, or the ensemble
@@ -85,7 +88,8 @@ def run_md(
         say(console, *_described(atoms, options, remarks, drawn=drawn))
         for sentence in calculator.potential.model.config.cautions:
             note(console, sentence)
-        run = Simulation(atoms, options, read_ranges(model, console), _name_of(model))
+        ranges = read_ranges(model, console)
+        run = Simulation(atoms, options, ranges, _name_of(model), stop_outside=stop_outside)
         return _played(run, folder, {}, console, stop, on_step)
 
 
@@ -105,6 +109,7 @@ def resume_md(
     device: str | None = None,
     console: Console | None = None,
     on_step: Callable[[int], object] | None = None,
+    stop_outside: bool = False,
 ) -> MDSummary:
     """Continue the run in a folder as if it had never stopped, from the state that was saved last.
 
@@ -119,6 +124,7 @@ def resume_md(
         device: as in :class:`~equiforce.calculators.ase.Calculator`; None takes that of the run.
         console: shows the progress and the thermo table; None shows nothing.
         on_step: is called with the number of each step that was made.
+        stop_outside: as in :func:`run_md`.
 
     Raises:
         InputError: there is no run in the folder, another process uses it, its files were changed, the model or an
@@ -128,7 +134,8 @@ def resume_md(
     folder, console = Path(folder), console or own_console(quiet=True)
     read_state(folder)  # before anything is written
     with stop_requests() as stop, used(folder):
-        return _resumed(folder, model, options or {}, device, console, stop, on_step)
+        run = _resumed(folder, model, options or {}, device, console, stop_outside=stop_outside)
+        return _played(run, folder, read_state(folder).header["sizes"], console, stop, on_step)
 
 
 def _resumed(
@@ -137,9 +144,10 @@ def _resumed(
     options: Mapping[str, Any],
     device: str | None,
     console: Console,
-    stop: StopRequest,
-    on_step: Callable[[int], object] | None,
-) -> MDSummary:
+    *,
+    stop_outside: bool,
+) -> Simulation:
+    """The run in a folder, as it was when its state was saved."""
     state = read_state(folder)
     header = state.header
     if model is None and not header["model"]:
@@ -158,13 +166,13 @@ def _resumed(
             f"the run in {folder} has made {header['step']} steps already: give a larger number of steps for the whole "
             f"run, such as --steps {2 * max(1, header['step'])}"
         )
-    run = Simulation(atoms, kept, read_ranges(wanted, console), _name_of(wanted))
+    run = Simulation(atoms, kept, read_ranges(wanted, console), _name_of(wanted), stop_outside=stop_outside)
     run.continue_from(state, folder)
     say(console, f"device: {describe_device(atoms.calc.potential.device)}")
     for remark in _remarks(folder, state):
         note(console, remark)
     say(console, f"{folder} continues after step {run.step} of {kept.steps}")
-    return _played(run, folder, header["sizes"], console, stop, on_step)
+    return run
 
 
 def _remarks(folder: Path, state: State) -> Iterator[str]:

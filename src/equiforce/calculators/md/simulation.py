@@ -31,10 +31,21 @@ OPTIONS = "md.yaml"
 
 
 class Simulation:
-    """A running simulation: the atoms, the integrator, the guard and the records."""
+    """A running simulation: the atoms, the integrator, the guard and the records.
 
-    def __init__(self, atoms: Atoms, options: MDOptions, ranges: Ranges | None, model: str):
+    Args:
+        atoms: the start, with its calculator.
+        options: of the simulation.
+        ranges: those of the training data; None is never left.
+        model: the path of the model file; empty for a potential in memory.
+        stop_outside: whether to stop where the atoms leave the training data.
+    """
+
+    def __init__(
+        self, atoms: Atoms, options: MDOptions, ranges: Ranges | None, model: str, *, stop_outside: bool = False
+    ):
         self.atoms, self.options, self.model, self.start = atoms, options, model, atoms.copy()
+        self.stop_outside = stop_outside
         self.rng = _generator(atoms, options)
         prepare_momenta(atoms, options.temperature, self.rng)
         self.fixed = list(atoms.constraints)  # the user's constraints; frames hold these, without an added FixCom
@@ -118,6 +129,9 @@ class Simulation:
             self.step, last_good = step, self._frame()
             self._count()
             self._record(last_good, output)
+            if self.stop_outside and self.watch.first:
+                problem = min(self.watch.first.values())[1]
+                break
             if time.perf_counter() - saved > 60 * self.options.save_every:
                 self._save(last_good, output)
                 saved = time.perf_counter()
