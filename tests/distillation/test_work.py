@@ -173,7 +173,13 @@ def test_a_signal_leaves_a_folder_that_goes_on(inside, tmp_path, monkeypatch):
         distill(*inside, replace(QUICK, frames=30, seed=3), training=STUDENT)
     assert distill(*inside, replace(QUICK, check_steps=20), training=STUDENT) is None
     monkeypatch.setattr(work, "play_all", lambda *_: pytest.fail("it began"))
-    (tmp_path / "distill-small" / "distill.json").write_text("[")
+    identity = tmp_path / "distill-small" / "distill.json"
+    before = json.loads(identity.read_text())
+    del before["options"]["rounds"]  # as in a folder of an earlier version
+    identity.write_text(json.dumps(before))
+    with pytest.raises(InputError, match=r"differs in rounds \(not there\): give"):
+        distill(*inside, QUICK, training=STUDENT)
+    identity.write_text("[")
     with pytest.raises(InputError, match=r"distill\.json is damaged: name another folder"):
         distill(*inside, QUICK, training=STUDENT)
 

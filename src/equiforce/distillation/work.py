@@ -188,7 +188,9 @@ def _identify(task: Task, starts: Sequence[Structure]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         different = [name for name in ("teacher", "structures") if before[name] != identity[name]]
         old, new = before["options"], identity["options"]
-        different += [f"{name} ({old[name]})" for name in new if old[name] != new[name]]
+        # a folder of an earlier version lacks the options that came later
+        different += [f"{name} (not there)" for name in new if name not in old]
+        different += [f"{name} ({old[name]})" for name in new if name in old and old[name] != new[name]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path} is damaged: name another folder with --folder") from error
     if different:
