@@ -152,7 +152,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         theirs, ours = row["ms"][program], row["ms"]["equiforce"]
         memory = " / ".join(f"{row['peak_mb'][p]:,.0f}" for p in (program, "equiforce"))
         lines.append(
-            f"| {row['model']}, {row['case']} | {NAMES[program]} | {digits(median(theirs))} ms | {digits(median(ours))} ms "
+            f"| {row['model']}, {row['case']} | {NAMES[program]} "
+            f"| {digits(median(theirs))} ms | {digits(median(ours))} ms "
             f"| **{ratio(theirs, ours):.0f}** | {THREADS * median(ours) / row['atoms']:.2f} ms | {memory} MB |"
         )
     return "\n".join(lines)
