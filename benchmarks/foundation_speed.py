@@ -1,11 +1,15 @@
 """Times imported universal potentials beside the programs that trained them, in turn, on two cores of a CPU.
 
-    python benchmarks/peers/install.py nequix sevenn
-    python benchmarks/foundation_speed.py MODEL [MODEL ...] [--rounds 5] [--most-atoms N] [--python PYTHON]
+    python benchmarks/peers/install.py nequix nequix-torch sevenn mace
+    python benchmarks/foundation_speed.py MODEL [MODEL ...] [--beside nequix-torch|mace] [--rounds 5] [--most-atoms N]
+
+With ``--beside`` another program takes the place of the one that trained the potential: Nequix in torch, or, for
+scale, MACE with random weights of the size of MACE-MP-0 medium. ``--python`` is an interpreter that has the program.
 
 A call is energy, forces and stress of a structure through an ASE calculator, neighbour list included. Both programs
 stay in memory and compute in turn, so that a busy machine slows down both. One is stopped while the other computes. The
-first call of each turn is not timed. The script writes a table of docs/foundation.md.
+first call of each turn is not timed. The script writes a results file for each potential and program, and all of them
+into a table of docs/foundation.md.
 """
 
 import argparse
@@ -34,6 +38,14 @@ from equiforce.foundation import import_potential, path_of
 
 WORKER = Path(__file__).parent / "workers" / "calculator_worker.py"
 THREADS = 2
+# what the table calls the programs
+NAMES = {
+    "nequix": "Nequix, JAX",
+    "nequix-torch": "Nequix, torch",
+    "sevenn": "SevenNet, torch",
+    "mace": "MACE, random weights",
+}
+BESIDE = ("nequix-torch", "mace")
 
 
 def cases() -> Iterator[tuple[str, Atoms]]:
@@ -55,7 +67,7 @@ def cases() -> Iterator[tuple[str, Atoms]]:
 class Worker:
     """A program that waits to be timed."""
 
-    def __init__(self, python: str, program: str, model: Path, structures: Path) -> None:
+    def __init__(self, python: str, program: str, model: Path | None, structures: Path) -> None:
         reader, writer = os.pipe()
         environment = {"OMP_NUM_THREADS": str(THREADS), "JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
@@ -64,8 +76,9 @@ class Worker:
         )  # fmt: skip
         os.close(writer)
         self.answers = os.fdopen(reader)
-        job = {"program": program, "model": str(model.resolve()), "modal": None, "structures": str(structures)}
-        self.versions = self.ask(json.dumps(job | {"timed": True}))["versions"]
+        file = None if model is None else str(model.resolve())
+        job = {"program": program, "model": file, "modal": None, "structures": str(structures), "timed": True}
+        self.versions = self.ask(json.dumps(job))["versions"]
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send a line and return the answer; raise RuntimeError if the program has ended.
@@ -87,7 +100,16 @@ class Worker:
         self.process.wait()
 
 
-def measure(name: str, atoms: Atoms, source: Path, python: str | None, rounds: int) -> dict[str, Any]:
+def program_beside(trained_by: str, beside: str | None) -> str:
+    """Return the program that is timed beside a potential: the one that trained it, or another."""
+    if beside == "nequix-torch" and trained_by != "nequix":
+        sys.exit(f"nequix-torch computes potentials of Nequix, and this one is of {trained_by}: leave out --beside")
+    return beside or trained_by
+
+
+def measure(
+    name: str, atoms: Atoms, source: Path, beside: str | None, python: str | None, rounds: int
+) -> dict[str, Any]:
     """Time both programs in turn."""
     atoms.rattle(0.05, seed=1)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -95,8 +117,9 @@ def measure(name: str, atoms: Atoms, source: Path, python: str | None, rounds: i
         ase.io.write(structures, atoms)
         imported = import_potential(source, sorted(set(atoms.get_chemical_symbols())))
         model_file.save(model, imported.potential.float(), [])
-        theirs = imported.source.program
-        started = {theirs: (python or str(python_of(theirs)), source), "equiforce": (sys.executable, model)}
+        theirs = program_beside(imported.source.program, beside)
+        their_model = None if theirs == "mace" else source
+        started = {theirs: (python or str(python_of(theirs)), their_model), "equiforce": (sys.executable, model)}
         workers = {
             program: stack.enter_context(Worker(python, program, file, structures))
             for program, (python, file) in started.items()
@@ -121,15 +144,16 @@ def measure(name: str, atoms: Atoms, source: Path, python: str | None, rounds: i
 def table(rows: list[dict[str, Any]]) -> str:
     """Write a row for each structure."""
     lines = [
-        "| potential, structure | its program | equiforce | times as long | per atom and core | memory |",
-        "|---|---|---|---|---|---|",
+        "| potential, structure | beside | its time | equiforce | times as long | per atom and core | memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         program = row.get("program", "nequix")
         theirs, ours = row["ms"][program], row["ms"]["equiforce"]
         memory = " / ".join(f"{row['peak_mb'][p]:,.0f}" for p in (program, "equiforce"))
         lines.append(
-            f"| {row['model']}, {row['case']} | {digits(median(theirs))} ms | {digits(median(ours))} ms "
+            f"| {row['model']}, {row['case']} | {NAMES[program]} "
+            f"| {digits(median(theirs))} ms | {digits(median(ours))} ms "
             f"| **{ratio(theirs, ours):.0f}** | {THREADS * median(ours) / row['atoms']:.2f} ms | {memory} MB |"
         )
     return "\n".join(lines)
@@ -139,6 +163,7 @@ def main() -> None:
     """Time the potential of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="+", type=path_of)
+    parser.add_argument("--beside", choices=BESIDE)
     parser.add_argument("--most-atoms", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python")
@@ -147,11 +172,14 @@ def main() -> None:
         rows = []
         for name, atoms in cases():
             if len(atoms) <= arguments.most_atoms:
-                rows.append(measure(name, atoms, model, arguments.python, arguments.rounds))
+                rows.append(measure(name, atoms, model, arguments.beside, arguments.python, arguments.rounds))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
-        file = RESULTS / f"foundation-speed-{rows[0]['model']}.json"
+        beside = f"-beside-{arguments.beside}" if arguments.beside else ""
+        file = RESULTS / f"foundation-speed-{rows[0]['model']}{beside}.json"
         save(file, {"machine": machine(), "commit": commit(), "threads": THREADS, "rows": rows})
-    everything = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("foundation-speed-*.json"))]
+    # by stem, so that the program that trained a potential comes before those of --beside
+    files = sorted(RESULTS.glob("foundation-speed-*.json"), key=lambda file: file.stem)
+    everything = [json.loads(file.read_text()) for file in files]
     replace_between("speed", table([row for result in everything for row in result["rows"]]), PAGE)
 
 

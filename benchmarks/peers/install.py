@@ -13,9 +13,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".peers"
-PEERS = ("nequip", "allegro", "mace", "nequix", "sevenn", "suites")
-# lists all that is used of its packages, which name many more and contradict one another
-COMPLETE = ("suites",)
+PEERS = ("nequip", "allegro", "mace", "nequix", "nequix-torch", "sevenn", "suites")
+# These list all that is used of their packages. Those of the suites name many more and contradict one another; Nequix
+# wants JAX with gigabytes of CUDA, and its torch extra a package for GPUs that downloads while it is built.
+COMPLETE = ("nequix-torch", "suites")
 EXTRA = HERE / "extra.txt"
 
 

@@ -1,7 +1,8 @@
 """Computes structures with an ASE calculator: reads a job as a JSON line, answers with JSON lines.
 
-The job has ``program`` (nequix, sevenn or equiforce), ``model`` (its file), ``modal`` (a level of theory of sevenn, or
-null), ``structures`` (an extended xyz file) and ``timed``. Without ``timed`` the answer is one line with energies,
+The job has ``program`` (nequix, nequix-torch, sevenn, mace or equiforce), ``model`` (its file; null for mace, whose
+weights are random), ``modal`` (a level of theory of sevenn, or null), ``structures`` (an extended xyz file) and
+``timed``. Without ``timed`` the answer is one line with energies,
 forces and stresses. With it, the first structure is computed twice, then again for every line ``go``, which is
 answered with the time of a call in ms; ``end`` is answered with the peak memory in MB. If ``structures`` is null, the
 versions are answered, and then every line is a structure (``numbers``, ``positions``, ``cell`` and ``pbc``) that is
@@ -12,22 +13,37 @@ argument.
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols
 from ase.io import read
 
 PACKAGES = {
     "nequix": ("nequix", "jax", "e3nn-jax"),
+    "nequix-torch": ("nequix", "torch", "e3nn"),
     "sevenn": ("sevenn", "torch", "e3nn"),
+    "mace": ("mace-torch", "torch", "e3nn"),
     "equiforce": ("equiforce", "torch"),
 }
+# from the log of its training; the mean number of neighbours only scales, and is not known
+MACE_MP_0 = {
+    "species": [symbol for z, symbol in enumerate(chemical_symbols) if 1 <= z <= 83 or 89 <= z <= 94],
+    "cutoff": 6.0,
+    "mean_neighbors": 60.0,
+    "model": {
+        "channels": 128, "hidden_l_max": 1, "l_max": 3, "n_layers": 2, "correlation": 3, "n_bessel": 10,
+        "radial_width": 64, "radial_depth": 3,
+    },
+}  # fmt: skip
 
 
 def calculator_of(job: dict) -> Calculator:
@@ -40,9 +56,27 @@ def calculator_of(job: dict) -> Calculator:
         from sevenn.calculator import SevenNetCalculator
 
         return SevenNetCalculator(job["model"], device="cpu", **({"modal": job["modal"]} if job["modal"] else {}))
+    if job["program"] == "mace":
+        return random_mace()
     from nequix.calculator import NequixCalculator
 
+    if job["program"] == "nequix-torch":
+        with TemporaryDirectory() as folder:  # it writes the converted weights beside the file
+            copy = shutil.copy(job["model"], folder)
+            return NequixCalculator(model_path=copy, backend="torch", use_kernel=False, use_compile=False)
     return NequixCalculator(model_path=job["model"], use_kernel=False)
+
+
+def random_mace() -> Calculator:
+    """Make a MACE of the size of MACE-MP-0 medium with random weights."""
+    from mace_worker import settings_of  # before torch, see there
+    import torch  # isort: skip
+    from mace.calculators import MACECalculator
+    from mace.modules import ScaleShiftMACE
+
+    torch.manual_seed(0)
+    model = ScaleShiftMACE(**settings_of(MACE_MP_0))
+    return MACECalculator(models=model, device="cpu", default_dtype="float32")
 
 
 def compute(calculator: Calculator, atoms: Atoms, changes: list[str]) -> dict:

@@ -62,7 +62,7 @@ def settings_of(case: dict) -> dict[str, Any]:
         "num_elements": len(case["species"]),
         "hidden_irreps": e3nn.o3.Irreps([(channels, (l, (-1) ** l)) for l in range(model["hidden_l_max"] + 1)]),
         "MLP_irreps": e3nn.o3.Irreps(READOUT),
-        "site_energies": np.zeros(len(case["species"])),
+        "atomic_energies": np.zeros(len(case["species"])),
         "avg_num_neighbors": case["mean_neighbors"],
         "atomic_numbers": sorted(atomic_numbers[name] for name in case["species"]),
         "correlation": model["correlation"],
