@@ -22,7 +22,7 @@ def pytest_addoption(parser):
         help="compile the C kernels with AddressSanitizer, whose runtime has to be preloaded: make test-sanitized",
     )
     parser.addoption(
-        "--fuzz-seconds", type=float, default=60.0, help="the time of all fuzzers in tests/fuzz together, in seconds"
+        "--fuzz-seconds", type=float, default=45.0, help="the time of all fuzzers in tests/fuzz together, in seconds"
     )
 
 

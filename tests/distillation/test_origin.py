@@ -38,7 +38,7 @@ def test_the_licence_and_citation_of_an_imported_teacher_are_kept(saved):
         "source_sha256": "ab" * 32,
     }
     shown = dict(rows(found))
-    assert shown["distilled from"].startswith("large-1 of nequix, whose file has sha256 ")
+    assert shown["distilled from"].startswith("large-1 of nequix, by its model file with sha256 ")
     assert shown["licence of the teacher"] == "MIT"
     assert shown["citation of the teacher"] == "Us 2025"
 
@@ -57,5 +57,5 @@ def test_the_student_of_a_student_names_both(saved):
     assert second["name"] == "middle"
     assert second["licence"] == "MIT"
     assert "program" not in second
-    assert in_words(second).startswith("middle, whose file has sha256 ")
-    assert "; that was distilled from large-1 of nequix, whose file has sha256" in in_words(second)
+    assert in_words(second).startswith("middle, by its model file with sha256 ")
+    assert "; that was distilled from large-1 of nequix, by its model file with sha256" in in_words(second)

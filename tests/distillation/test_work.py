@@ -77,7 +77,7 @@ def test_a_trained_teacher_makes_a_student(inside, trained, tmp_path, capsys):
     for structure in parts[2]:
         np.testing.assert_allclose(structure.forces, equiforce.predict(teacher, structure).forces, atol=1e-5)
     header = model_file.read_header("small.eqf")
-    assert dict(summary(header))["distilled from"].startswith("teacher, sha256 ")
+    assert dict(summary(header))["distilled from"].startswith("teacher, by its model file with sha256 ")
     assert model_file.ranges_of(header, "") == report.ranges
     assert json.loads((folder / "report.json").read_text())["n_frames"] == report.n_frames
     assert (folder / "README.md").read_text(encoding="utf-8") == report.page()
@@ -206,6 +206,7 @@ def test_the_file_of_ctrl_c_is_told(inside, monkeypatch, capsys):
         ({"output": "empty.xyz/small.eqf"}, "empty.xyz is a file, not a folder"),
         ({"folder": "folder"}, "folder has other files, such as mine: name another folder with --folder"),
         ({"training": {"model.channel": 3}}, "model.channel"),
+        ({"structures": "pair.xyz", "options": replace(QUICK, pressures=0.0)}, "so they have no pressure: leave"),
         (
             {"training": {"split.train_file": "a.xyz"}},
             "split.train_file changes nothing, because",
@@ -218,6 +219,7 @@ def test_the_file_of_ctrl_c_is_told(inside, monkeypatch, capsys):
 )
 def test_a_mistake_is_one_sentence(changes, words, inside, place, tmp_path, monkeypatch):
     (tmp_path / "empty.xyz").write_text("")
+    (tmp_path / "pair.xyz").write_text("2\n\nCu 0 0 0\nCu 0 0 2.3\n")
     (tmp_path / "there.eqf").write_text("mine")
     (tmp_path / "split.yaml").write_text("split:\n  test: 0.3\n")
     (tmp_path / "folder").mkdir()
@@ -227,8 +229,8 @@ def test_a_mistake_is_one_sentence(changes, words, inside, place, tmp_path, monk
         changes = {"structures": place / "water.xyz"}
     given = {"teacher": inside[0], "structures": inside[1], "output": inside[2], "training": STUDENT} | changes
     with pytest.raises(InputError, match=words):
-        distill(options=QUICK, **given)
-    assert {path.name for path in tmp_path.iterdir()} == {"empty.xyz", "there.eqf", "split.yaml", "folder"}
+        distill(**{"options": QUICK} | given)
+    assert {path.name for path in tmp_path.iterdir()} == {"empty.xyz", "pair.xyz", "there.eqf", "split.yaml", "folder"}
     assert (tmp_path / "there.eqf").read_text() == "mine"
 
 

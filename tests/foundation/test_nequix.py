@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_every_cut_is_refused(tmp_path):
         (tmp_path / "cut.nqx").write_bytes(content[:length])
         with pytest.raises(InputError):
             import_potential(tmp_path / "cut.nqx")
+
+
+def test_a_weight_that_no_model_has_is_refused(tmp_path):
+    """As one flipped bit makes it."""
+    content = PUBLISHED.read_bytes()
+    (tmp_path / "flipped.nqx").write_bytes(content[:-4] + struct.pack("<f", 1e30))
+    with pytest.raises(InputError, match=r"flipped\.nqx has weights above 1e\+06 or not finite, so it is damaged"):
+        import_potential(tmp_path / "flipped.nqx")
 
 
 def test_an_array_that_says_that_it_is_large_takes_no_memory(tmp_path):

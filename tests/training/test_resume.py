@@ -82,12 +82,33 @@ def test_a_resumed_run_is_the_same_bit_for_bit(data, uninterrupted, tmp_path, mo
         assert torch.load(folder / "last.pt", weights_only=True)["step"] == step + 1
         assert (trained.model is not None) == (step + 1 >= 4)
     monkeypatch.setattr("equiforce.workflow.Display", Display)
-    trained = equiforce.train(resume=folder)
-    assert trained.outcome[:2] == ("14 steps are done", False)
+    assert equiforce.train(resume=folder).outcome[:2] == ("14 steps are done", False)
+    assert_same_runs(folder, uninterrupted)
+
+
+def assert_same_runs(folder: Path, uninterrupted: Path) -> None:
     assert log_without_seconds(folder) == log_without_seconds(uninterrupted)
     for name in ("last.pt", "best.pt"):
         expected, found = (torch.load(f / name, weights_only=True) for f in (uninterrupted, folder))
-        assert expected.pop("seconds") != found.pop("seconds")
+        if expected["step"]:
+            assert expected.pop("seconds") != found.pop("seconds")
         assert_same(found, expected)
     mine, other = (equiforce.load(f / "model.eqf").state_dict() for f in (folder, uninterrupted))
     assert_same(mine, other)
+
+
+@pytest.mark.parametrize("step", [1, 5, 14], ids=["before a validation", "after one", "finished"])
+@pytest.mark.parametrize("rate", [0.005, 10.0], ids=["better than its start", "worse than its start"])
+def test_so_is_a_training_from_a_model(data, uninterrupted, tmp_path, monkeypatch, step, rate):
+    """Its start counts as validated before the first row of the log, and may stay the best to the end."""
+    own = ("training", "split", "loss")
+    options = {name: value for name, value in OPTIONS.items() if name.startswith(own)}
+    options |= {"start.model": str(uninterrupted / "model.eqf"), "optimizer.learning_rate": rate}
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    equiforce.train(data, whole, options=options)
+    assert (torch.load(whole / "last.pt", weights_only=True)["best_step"] == 0) == (rate > 1)
+    monkeypatch.setattr("equiforce.workflow.Display", interrupting(step, signal.SIGTERM))
+    equiforce.train(data, folder, options=options)
+    monkeypatch.setattr("equiforce.workflow.Display", Display)
+    assert equiforce.train(resume=folder).outcome[:2] == ("14 steps are done", False)
+    assert_same_runs(folder, whole)

@@ -47,7 +47,7 @@ def _repulsion(entry: bool | dict[str, Any]) -> str:
 
 def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
     """The names and values that ``equiforce info`` shows of a model file, from its header."""
-    from equiforce.distillation.origin import of_file
+    from equiforce.distillation.origin import of_file, of_model_file
     from equiforce.distillation.origin import rows as rows_of_teacher
     from equiforce.model_file import cautions_of, ranges_of
 
@@ -67,7 +67,7 @@ def summary(header: dict[str, Any]) -> list[tuple[str, str]]:
         ("units", "; ".join(f"{name} {unit}" for name, unit in header["units"].items())),
     ]
     if start := about.get("start"):
-        rows.append(("fine-tuned from", f"{start['name']}, {of_file(start['sha256'])}"))
+        rows.append(("fine-tuned from", f"{start['name']}, {of_model_file(start['sha256'])}"))
     if source := about.get("source"):
         rows += [
             ("imported", f"{source['name']} of {source['program']}, {of_file(source['sha256'])}"),

@@ -142,17 +142,17 @@ class DistillOptions:
     @property
     def kelvin(self) -> list[float]:
         """The temperatures in K, each once and in rising order."""
-        return sorted(set(_numbers(self.temperatures, "temperatures")))
+        return sorted(set(_numbers(self.temperatures, "temperatures", "300,600 in K")))
 
     @property
     def linear_strains(self) -> list[float]:
         """The strains of the cells of the trajectories, in the given order."""
-        return list(dict.fromkeys(_numbers(self.strains, "strains")))
+        return list(dict.fromkeys(_numbers(self.strains, "strains", "0,-0.02,0.02")))
 
     @property
     def gigapascals(self) -> list[float]:
         """The pressures in GPa, each once and in rising order; empty without any."""
-        return [] if self.pressures is None else sorted(set(_numbers(self.pressures, "pressures")))
+        return [] if self.pressures is None else sorted(set(_numbers(self.pressures, "pressures", "0,5 in GPa")))
 
     @property
     def frames_of_round(self) -> int:
@@ -171,7 +171,7 @@ class DistillOptions:
         return replace(self, steps=steps, every=every, seed=seed)
 
 
-def _numbers(given: str | float | Sequence[float], name: str) -> list[float]:
+def _numbers(given: str | float | Sequence[float], name: str, example: str) -> list[float]:
     """The numbers of an option that is one number, several, or a text such as ``300,600``."""
     words = re.split(r"[,\s]+", given.strip()) if isinstance(given, str) else [given]
     parts: Sequence[str | float] = given if isinstance(given, list | tuple) else words  # type: ignore[assignment]
@@ -181,6 +181,6 @@ def _numbers(given: str | float | Sequence[float], name: str) -> list[float]:
         numbers = []
     if not numbers or len(numbers) > MOST_NUMBERS or not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f"distill.{name}={str(given)[:60]!r} is not allowed: give numbers separated by commas, such as 300,600"
+            f"distill.{name}={str(given)[:60]!r} is not allowed: give numbers separated by commas, such as {example}"
         )
     return numbers

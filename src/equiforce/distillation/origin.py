@@ -48,14 +48,22 @@ def _chain(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_file(sha256: str) -> str:
-    """The checksum of a file from which a model was made, which is not that of the model file, in words."""
+    """The checksum of the file of another program that was imported, in words."""
     return f"whose file has sha256 {sha256}"
+
+
+def of_model_file(sha256: str) -> str:
+    """The checksum of the model file of equiforce from which another model was made, in words.
+
+    An imported potential has two files, so the words differ from those of :func:`of_file`.
+    """
+    return f"by its model file with sha256 {sha256}"
 
 
 def in_words(origin: dict[str, Any]) -> str:
     """A teacher in words, with its own teacher if it had one."""
     program = f" of {origin['program']}" if "program" in origin else ""
-    words = f"{origin['name']}{program}, {of_file(origin['sha256'])}"
+    words = f"{origin['name']}{program}, {of_model_file(origin['sha256'])}"
     if (own := origin.get("distilled_from")) is not None:
         words += f"; that was distilled from {in_words(own)}"
     return words

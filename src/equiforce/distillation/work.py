@@ -126,6 +126,8 @@ def _distilled(task: Task, console: Console) -> Report | None:
     teacher = model_file.load(task.teacher, task.device)
     say(console, f"teacher: {task.teacher}; {teacher.model.config}; {describe_device(teacher.device)}")
     starts = read_starts(task.structures, teacher.species, teacher.cutoff, task.settings.data, console)
+    for remark in check_pressures(starts, task.options):
+        note(console, remark)
     refuse_file(task.folder)
     with _told_how_to_go_on(task, console), used(task.folder):
         _identify(task, starts)
@@ -138,8 +140,6 @@ def _distilled(task: Task, console: Console) -> Report | None:
 def _all_stages(task: Task, teacher: Potential, starts: Sequence[Structure], console: Console) -> Report | None:
     options, folder = task.options, task.folder
     timestep = time_step(starts, options)
-    for remark in check_pressures(starts, options):
-        note(console, remark)
     plan = planned(starts, timestep, options)
     say(
         console,

@@ -86,7 +86,7 @@ class Start:
 
     def lines(self, share: float) -> list[str]:
         """What the user should know; ``share`` is that of replayed structures in a batch."""
-        found = [f"training starts from {self.model.name}, sha256 {self.model.sha256[:16]}"]
+        found = [f"training starts from {self.model.name}, model file with sha256 {self.model.sha256[:16]}"]
         if self.adapted.left_out:
             n = len(self.adapted.left_out)
             listed = f"{n} elements" if n > 10 else ", ".join(self.adapted.left_out)

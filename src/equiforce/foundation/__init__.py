@@ -20,6 +20,7 @@ from equiforce.potential import Potential
 
 N_KNOTS = 512  # splines are then about as exact as single precision, and not slower than with 256 (docs/foundation.md)
 LARGEST_FILE = 2**30  # bytes
+LARGEST_WEIGHT = 1e6  # those of published models are below 200, and one flipped bit can make 1e38
 
 
 class Format(NamedTuple):
@@ -117,6 +118,8 @@ def import_potential(
         potential = found.build(found.with_modal(content, modal), chosen, n_knots)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if not all(bool((weight.abs() <= LARGEST_WEIGHT).all()) for weight in potential.parameters()):
+        raise InputError(f"{path} has weights above {LARGEST_WEIGHT:g} or not finite, so it is damaged: get it again")
     program = found.program if found.program_of is None else found.program_of(content)
     return Imported(potential.eval().requires_grad_(False), source_of(path, content.sha256, program))
 

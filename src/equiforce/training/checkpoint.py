@@ -182,11 +182,7 @@ def _check_counters(state: dict[str, Any]) -> None:
     for name in ("epoch", "batch", "n_rows", "loss_count"):
         if not _is_count(state[name], step):
             raise Damaged(f"its {name} is out of range")
-    validated = state["best_weights"] is not None
-    if not (_is_count(state["best_step"], step) if validated else state["best_step"] == -1) or (
-        validated is not (state["n_rows"] > 0)
-    ):
-        raise Damaged("its best_step is out of range")
+    of_start = _check_best(state)
     if not (_is_number(state["seconds"]) and 0 <= state["seconds"] < math.inf):
         raise Damaged("its seconds are out of range")
     if not (_is_number(state["loss_sum"]) and 0 <= state["loss_sum"] < math.inf):
@@ -197,8 +193,20 @@ def _check_counters(state: dict[str, Any]) -> None:
     if not (counted and _is_number(rate["reduction"]) and 0 < rate["reduction"] <= 1):
         raise Damaged("its rate is out of range")
     best = state["best_loss"]
-    if not (_is_number(best) and _is_number(rate["best"]) and 0 <= best == rate["best"]):
+    if not (_is_number(best) and _is_number(rate["best"]) and 0 <= best <= rate["best"]):
         raise Damaged("its best_loss is out of range")
+    if best < rate["best"] and not of_start:
+        raise Damaged("its best_loss is out of range")
+
+
+def _check_best(state: dict[str, Any]) -> bool:
+    """Return whether the best weights are those of the start; raise Damaged if their step is out of range."""
+    has_best = state["best_weights"] is not None
+    of_start = has_best and state["best_step"] == 0  # a training from a model validates it before the first row
+    in_range = _is_count(state["best_step"], state["step"]) if has_best else state["best_step"] == -1
+    if not in_range or has_best is not (state["n_rows"] > 0 or of_start):
+        raise Damaged("its best_step is out of range")
+    return of_start
 
 
 def _is_count(value: Any, highest: int) -> bool:

@@ -140,20 +140,31 @@ def compile_into(folder: Path, kernel: KernelSource, family: Target) -> Path:
             [*compiler(), *FLAGS, *_spelled(family.flags), *openmp, "-c", str(draft), "-o", f"{binary}.o"],
             [*compiler(), *LINKING, f"{binary}.o", "-o", str(binary)],
         )
+        # in a group of its own, because a signal to ours, such as Ctrl-C, would end it as if it had failed;
         # the compiler's own drafts are removed with ours, and its messages are those that lack_of_room knows
         environment = {**os.environ, "TMPDIR": str(drafts), "LC_ALL": "C"}  # noqa: TID251 - of the compiler
         for command in steps:
             result = subprocess.run(
-                command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                env=environment,
+                process_group=0,
             )
             if result.returncode:
                 if reason := lack_of_room(folder, result.stderr):
                     raise NoCompilerError(f"{reason}: {NO_PLACE}")
-                raise NoCompilerError(f"{command[0]} failed: {result.stderr.strip()[-500:]}: {REMEDY}")
+                raise NoCompilerError(f"{command[0]} failed: {_said(result)}: {REMEDY}")
         seal(binary, path.name)
         draft.replace(text)
         binary.replace(path)
     return path
+
+
+def _said(ended: "subprocess.CompletedProcess[str]") -> str:
+    return ended.stderr.strip()[-500:] or f"it said nothing and ended with status {ended.returncode}"
 
 
 @cache
