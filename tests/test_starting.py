@@ -82,7 +82,7 @@ def test_fine_tuning_lowers_the_errors_and_says_what_is_forgotten(run):
     assert found.of("old domain", "fine-tuned").total.forces.rmse > 0.1
     assert found.of("test", "from scratch").total.forces.rmse > 0
     for text in (
-        "training starts from old/model.eqf, sha256",
+        "training starts from old/model.eqf, model file with sha256",
         "replay: 6 structures, 6 labelled by the start model; 5 for training (25 % of a batch on average), 1 held out",
         "before and after: MAE / RMSE",
         "training from random weights for the same",
@@ -102,7 +102,7 @@ def test_results_are_written(run, place):
     about = model_file.read_header(trained.folder)["about"]
     assert about["start"]["name"] == "old/model.eqf"
     shown = CliRunner().invoke(app, ["info", str(trained.folder)], env={"COLUMNS": "300"}).output
-    assert f"old/model.eqf, whose file has sha256 {about['start']['sha256']}" in shown
+    assert f"old/model.eqf, by its model file with sha256 {about['start']['sha256']}" in shown
 
 
 def test_reference_energies_take_the_other_level_of_theory(run, place):
